@@ -1,0 +1,1 @@
+"""The mpt command client: standard library only."""

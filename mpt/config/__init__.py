@@ -1,0 +1,1 @@
+"""Configuration files to frozen values, and back."""

@@ -1,0 +1,1 @@
+"""The pure control plane: it decides about paths and never touches a packet."""

@@ -1,0 +1,1 @@
+"""The only importer of Twisted: services, readers and timers around the pure parts."""

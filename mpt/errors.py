@@ -1,0 +1,25 @@
+"""Whose fault it is, as a type. The text of an error is the message that the operator reads."""
+
+
+class MptError(Exception):
+    """Base of everything that mpt raises on purpose; its text is one screen at most and needs no traceback."""
+
+
+class ConfigError(MptError):
+    """The configuration is wrong: the text names file, line, section, key, the bad value and what to write instead."""
+
+
+class HostError(MptError):
+    """This machine refuses something: no /dev/net/tun, no privilege, a name or port in use, no such interface."""
+
+
+class PeerError(MptError):
+    """The other end of a connection answered wrongly, refused, or did not answer."""
+
+
+class DecodeError(MptError):
+    """Bytes from the network are not what they should be; ``reason`` is the name of the counter they go under."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason

@@ -1,0 +1,157 @@
+"""The frozen values that every part of mpt shares: what is configured, and the states of a path.
+
+Addresses are ``ipaddress`` objects, times are seconds (float) unless a name says otherwise, ports are ints.
+These are values for configuration, status and control; the packet path works on ints, tuples and bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from pathlib import Path
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+MAX_PATHS = 20  # guide 2.6.3.1, path_count
+MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
+MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
+MAX_WEIGHT = 10_000  # guide 2.6.3.2, weight_out
+UNSPECIFIED = IPv4Address("0.0.0.0")  # guide 2.6.3.2: "find it out yourself"
+
+
+class Status(enum.IntEnum):
+    """The state of a path as it stands in configuration files and on the wire (spec 3.9, "Status values")."""
+
+    OK = 0x00
+    DOWN = 0x80  # no keepalive for the dead time; the next keepalive revives it
+    INTERFACE_DOWN = 0x81
+    ADDRESS_DOWN = 0x82
+    MANUAL_DOWN = 0x83  # the operator said so; only the operator revives it
+    DISABLED = 0xFF
+
+
+class Permission(enum.IntFlag):
+    """Who may change a connection at run time (guide 2.6.3.1, table 2)."""
+
+    NONE = 0
+    SEND = 1  # this host may start a change at the peer
+    RECEIVE = 2  # the peer may start a change here
+
+
+class AuthType(enum.IntEnum):
+    """How control messages of a connection are authenticated (guide 2.6.3.1, table 3)."""
+
+    NONE = 0
+    RANDOM = 1
+    SHA256 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralConfig:
+    """Section [general] of interface.conf (guide 2.6.2)."""
+
+    tunnel_num: int = 1
+    accept_remote: bool = False
+    cmdport_local: int = 65050
+    cmd_timeout: float = 25.0
+    public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our own address
+    public_address_name: str = "myip.opendns.com"
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelConfig:
+    """One section [tun_n] of interface.conf (guide 2.6.2)."""
+
+    name: str
+    mtu: int = 1440
+    ipv4_addr: IPv4Interface | None = None
+    ipv6_addr: IPv6Interface | None = None
+    queue_length: int = 1500
+
+    def holds(self, address: Address) -> bool:
+        """Whether `address` is one of this tunnel's own addresses."""
+        return any(own is not None and own.ip == address for own in (self.ipv4_addr, self.ipv6_addr))
+
+
+@dataclass(frozen=True, slots=True)
+class PortMap:
+    """The flow-mapping keys of a path: TCP and UDP ports whose packets take this path (draft section 5.2)."""
+
+    tcp_dst: frozenset[int] = frozenset()
+    tcp_src: frozenset[int] = frozenset()
+    udp_dst: frozenset[int] = frozenset()
+    udp_src: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.tcp_dst or self.tcp_src or self.udp_dst or self.udp_src)
+
+
+@dataclass(frozen=True, slots=True)
+class PathConfig:
+    """One section [path_n] of a connection file (guide 2.6.3.2).
+
+    0.0.0.0 in `public_ipaddr`, `private_ipaddr` or `gateway_ipaddr` means "find it out"; `private_ipaddr` None means
+    that the public address is on the interface itself.
+    """
+
+    interface_name: str
+    ip_ver: int
+    public_ipaddr: Address
+    remote_ipaddr: Address
+    gateway_ipaddr: Address
+    private_ipaddr: Address | None = None
+    keepalive_time: float = 0.0  # seconds; 0: no keepalives
+    dead_time: float = 0.0  # seconds; 0: never declared dead
+    weight_out: int = 1
+    weight_in: int = 1
+    cmd_default: bool = False
+    status: Status = Status.OK
+    bind_to_device: bool = True
+    ports: PortMap = field(default_factory=PortMap)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """One section [net_n] of a connection file (guide 2.6.3.3): `source` is behind us, `destination` behind the peer."""
+
+    ip_ver: int
+    source: Network
+    destination: Network
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionConfig:
+    """One connection file (guide 2.6.3): the pair of tunnel addresses, its paths and its networks."""
+
+    name: str
+    ip_ver: int
+    ip_local: Address
+    local_port: int
+    ip_remote: Address
+    remote_port: int  # 0: not known yet, `mpt create` will learn it
+    remote_cmd_port: int
+    paths: tuple[PathConfig, ...]
+    networks: tuple[NetworkConfig, ...] = ()
+    permission: Permission = Permission.NONE
+    status: Status = Status.OK
+    reorder_window: int = 0  # packets; 0: no reordering here, no sequence numbers from here
+    max_buffdelay_msec: int = 100
+    auth_type: AuthType = AuthType.NONE
+    auth_key: str = ""
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration directory, checked as one."""
+
+    directory: Path
+    general: GeneralConfig
+    tunnels: tuple[TunnelConfig, ...]
+    connections: tuple[ConnectionConfig, ...]
+
+    def tunnel_of(self, connection: ConnectionConfig) -> TunnelConfig:
+        """The tunnel that `connection` runs on: the one that owns its `ip_local`. The loader has made sure there is one."""
+        return next(tunnel for tunnel in self.tunnels if tunnel.holds(connection.ip_local))
