@@ -1,0 +1,98 @@
+"""The seam between control and the packets: the DataPath interface, and the data path in plain Python.
+
+There is one data path a tunnel. The seam is per wake-up, not per packet: the reactor says that something is readable, and
+the data path does a bounded batch of work. `now` is monotonic seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from mpt.data.counters import Counters, PathCounters
+from mpt.data.egress import Egress
+from mpt.data.ingress import Ingress
+from mpt.data.pathtable import DataSocket, Table
+
+
+class DataPath(Protocol):
+    """What every data path does. It is handed file descriptors and never opens or closes one of them."""
+
+    def tun_readable(self, now: float) -> None:
+        """The TUN has packets: send them."""
+
+    def socket_readable(self, socket: DataSocket, now: float) -> None:
+        """`socket` has datagrams: deliver them."""
+
+    def deadline_reached(self, now: float) -> None:
+        """Deliver what has waited long enough; woken early, do nothing."""
+
+    def next_deadline(self) -> float | None:
+        """When `deadline_reached` is due, or None while nothing waits."""
+
+    def set_table(self, table: Table, now: float) -> None:
+        """From now on these connections and paths. What stays keeps its sequence numbers, held packets and counters."""
+
+    def counters(self) -> Counters:
+        """A snapshot of everything counted since the start."""
+
+    def last_received(self, path: Hashable) -> float:
+        """When the last packet came over `path`; 0.0 for never."""
+
+    def close(self) -> None:
+        """Deliver what is held and let go of everything."""
+
+
+class PythonDataPath:
+    """The reference: one packet at a time, read, decided and written in Python."""
+
+    def __init__(
+        self,
+        tun: int,
+        heard: Callable[[Hashable, float], None],
+        read: Callable[[int, int], bytes] = os.read,
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        self._egress = Egress(tun, read)
+        self._ingress = Ingress(tun, write, heard)
+        self._paths: dict[Hashable, PathCounters] = {}
+
+    def tun_readable(self, now: float) -> None:
+        self._egress.tun_readable()
+
+    def socket_readable(self, socket: DataSocket, now: float) -> None:
+        self._ingress.socket_readable(socket, now)
+
+    def deadline_reached(self, now: float) -> None:
+        self._ingress.deadline_reached(now)
+
+    def next_deadline(self) -> float | None:
+        return self._ingress.next_deadline()
+
+    def set_table(self, table: Table, now: float) -> None:
+        for row in table:
+            for path in row.paths:
+                self._paths.setdefault(path.key, PathCounters())
+        self._egress.set_table(table, self._paths)
+        self._ingress.set_table(table, self._paths, now)
+
+    def counters(self) -> Counters:
+        return Counters(
+            packets_read=self._egress.packets_read,
+            egress_dropped=dict(self._egress.dropped),
+            datagrams_received=self._ingress.datagrams_received,
+            keepalives_received=self._ingress.keepalives_received,
+            packets_delivered=self._ingress.packets_delivered,
+            packets_held=self._ingress.held(),
+            ingress_dropped=self._ingress.drops(),
+            paths=dict(self._paths),
+        )
+
+    def last_received(self, path: Hashable) -> float:
+        counters = self._paths.get(path)
+        return counters.last_received if counters is not None else 0.0
+
+    def close(self) -> None:
+        self._egress.set_table((), {})
+        self._ingress.set_table((), {}, 0.0)

@@ -1,0 +1,152 @@
+"""TUN to network: read a packet, find its connection, pick a path, put the GRE header before it, send.
+
+A packet meets the functions in the order in which they stand here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from errno import EAGAIN, EMSGSIZE, ENOBUFS, errorcode
+from ipaddress import ip_address
+from typing import Final
+
+from mpt.data.counters import PathCounters
+from mpt.data.flowmap import FlowMap
+from mpt.data.pathtable import ConnectionRow, Table
+from mpt.data.scheduler import WeightedCycle
+from mpt.wire import gre, ip
+from mpt.wire.serial import MASK
+
+BATCH: Final = 64  # packets a wake-up: bounds how long keepalives and commands wait, about 1 ms
+PACKET_SIZE: Final = 65535
+FLOWS_CACHED: Final = 4096  # address pairs; then the cache starts anew
+LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet cannot go; another path would not mend it
+
+
+class _Sender:
+    """The egress side of one connection; the sequence number outlives changes of the table."""
+
+    __slots__ = ("connection", "cycle", "flow_map", "paths", "prefixes", "sequence", "sequenced")
+
+    def __init__(self) -> None:
+        self.sequence = 0
+
+    def configure(self, row: ConnectionRow, counters: dict[Hashable, PathCounters]) -> None:
+        self.connection = row
+        self.sequenced = row.reorder_window > 0
+        self.prefixes = {4: gre.prefix(4, self.sequenced), 6: gre.prefix(6, self.sequenced)}
+        usable = [(index, path) for index, path in enumerate(row.paths) if path.usable and path.socket is not None]
+        self.paths = {index: (path.socket.sendto, path.remote, counters[path.key]) for index, path in usable if path.socket}
+        self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
+        self.flow_map = FlowMap([path.ports for path in row.paths])
+
+
+class Egress:
+    """Everything from the TUN to the path sockets. `read` reads one packet from a file descriptor, as ``os.read`` does."""
+
+    def __init__(self, tun: int, read: Callable[[int, int], bytes]) -> None:
+        self._tun = tun
+        self._read = read
+        self._senders: dict[Hashable, _Sender] = {}
+        self._flows: dict[bytes, _Sender | str] = {}  # inner addresses -> sender, or the reason to drop
+        self._own_peers: frozenset[object] = frozenset()
+        self.packets_read = 0
+        self.dropped: Counter[str] = Counter()
+
+    def set_table(self, table: Table, counters: dict[Hashable, PathCounters]) -> None:
+        """Use `table` from the next packet on; connections that stay keep their sequence numbers."""
+        senders = {row.key: self._senders.get(row.key) or _Sender() for row in table}
+        for row in table:
+            senders[row.key].configure(row, counters)
+        self._senders = senders
+        self._own_peers = frozenset(path.peer_address for row in table for path in row.paths)
+        self._flows.clear()
+
+    def tun_readable(self) -> None:
+        """Read and send up to BATCH packets."""
+        read, tun, flows = self._read, self._tun, self._flows
+        for _ in range(BATCH):
+            try:
+                packet = read(tun, PACKET_SIZE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.dropped["tun_" + errorcode.get(error.errno or 0, "error").lower()] += 1
+                self.packets_read += 1
+                return
+            self.packets_read += 1
+            version = packet[0] >> 4 if packet else 0
+            sender = flows.get(packet[12:20] if version == 4 else packet[8:40] if version == 6 else b"")
+            if sender is None:
+                sender = self._classify(packet)
+            if sender.__class__ is str:
+                self.dropped[sender] += 1
+            else:
+                self._send(sender, packet)
+
+    def _classify(self, packet: bytes) -> _Sender | str:
+        """The connection of `packet` by its inner addresses, or the reason why it has none."""
+        version = ip.version(packet)
+        if not version:
+            return "not_ip"
+        key = packet[12:20] if version == 4 else packet[8:40]
+        half = len(key) // 2
+        source, destination = ip_address(key[:half]), ip_address(key[half:])
+        found: _Sender | str = "no_connection"
+        if destination in self._own_peers:
+            found = "loop"
+        else:
+            for sender in self._senders.values():
+                if sender.connection.sends(source, destination):
+                    found = sender
+                    break
+        if len(self._flows) >= FLOWS_CACHED:
+            self._flows.clear()
+        self._flows[key] = found
+        return found
+
+    def _send(self, sender: _Sender, packet: bytes) -> None:
+        """Encapsulate and send over the mapped path, else over the next of the cycle, else over any that works."""
+        index = sender.flow_map.path(packet) if sender.flow_map else None
+        if index not in sender.paths:
+            index = next(sender.cycle, None)
+            if index is None:
+                self.dropped["no_path"] += 1
+                return
+        datagram = sender.prefixes[packet[0] >> 4]
+        if sender.sequenced:
+            datagram += sender.sequence.to_bytes(4, "big")
+        datagram += packet
+        reason = self._transmit(sender, index, datagram, len(packet))
+        if reason == "":
+            return
+        for other in sender.paths:
+            if reason in _LOCAL_REASONS:
+                break
+            if other != index:
+                reason = self._transmit(sender, other, datagram, len(packet))
+                if reason == "":
+                    return
+        self.dropped[reason] += 1
+
+    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int) -> str:
+        """Send `datagram` over one path: "" when it went, else the reason. Only what went uses up a sequence number."""
+        sendto, remote, counters = sender.paths[index]
+        try:
+            sendto(datagram, remote)
+        except OSError as error:
+            reason = _send_reason(error)
+            counters.send_errors[reason] += 1
+            return reason
+        sender.sequence = (sender.sequence + 1) & MASK
+        counters.packets_sent += 1
+        counters.bytes_sent += size
+        return ""
+
+
+def _send_reason(error: OSError) -> str:
+    return "send_" + errorcode.get(error.errno or 0, "error").lower()
+
+
+_LOCAL_REASONS: Final = frozenset(_send_reason(OSError(number, "")) for number in LOCAL_TROUBLE)

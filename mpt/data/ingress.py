@@ -1,0 +1,227 @@
+"""Network to TUN: check the sender, take off the GRE header, find the connection, put in order, write.
+
+A datagram meets the functions in the order in which they stand here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
+from errno import EAGAIN, ENOBUFS, errorcode
+from ipaddress import ip_address
+from typing import Final
+
+from mpt.data.counters import PathCounters
+from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
+from mpt.data.reorder import ReorderBuffer
+from mpt.errors import DecodeError
+from mpt.wire import command, gre, ip
+
+BATCH: Final = 64  # datagrams a wake-up, as in egress
+DATAGRAM_SIZE: Final = 65535
+FLOWS_CACHED: Final = 4096
+
+# The headers that nearly every datagram has: the first four octets -> (header length, IP version).
+USUAL_HEADERS: Final = {gre.prefix(version, sequenced): (8 if sequenced else 4, version)
+                        for version in (4, 6) for sequenced in (False, True)}
+
+
+class _Receiver:
+    """The ingress side of one connection; the reorder buffer outlives changes of the table that do not concern it."""
+
+    __slots__ = ("connection", "reorder")
+
+    def __init__(self, connection: ConnectionRow) -> None:
+        self.connection = connection
+        self.reorder: ReorderBuffer | None = None
+        if connection.reorder_window:
+            self.reorder = ReorderBuffer(connection.reorder_window, connection.max_delay)
+
+
+class _Source:
+    """One outer address that datagrams of a socket may come from, and what it may send."""
+
+    __slots__ = ("address", "flows", "keepalives", "paths")
+
+    def __init__(self, path: PathRow) -> None:
+        self.address = path.peer_address
+        self.paths: list[tuple[_Receiver, Hashable, PathCounters]] = []
+        self.keepalives: dict[bytes, Hashable] = {}  # the 40 octets of a keepalive -> path
+        self.flows: dict[bytes, tuple[_Receiver, Hashable, PathCounters] | str] = {}  # inner addresses -> path, or why not
+
+
+class Ingress:
+    """Everything from the path sockets to the TUN.
+
+    `write` writes one packet to a file descriptor, as ``os.write`` does. `heard` is told the key of a path and the time
+    when a keepalive came over it.
+    """
+
+    def __init__(self, tun: int, write: Callable[[int, bytes], int], heard: Callable[[Hashable, float], None]) -> None:
+        self._tun = tun
+        self._write = write
+        self._heard = heard
+        self._receivers: dict[Hashable, _Receiver] = {}
+        self._sources: dict[DataSocket, dict[str, _Source]] = {}
+        self.datagrams_received = 0
+        self.keepalives_received = 0
+        self.packets_delivered = 0
+        self.dropped: Counter[str] = Counter()
+
+    def set_table(self, table: Table, counters: dict[Hashable, PathCounters], now: float) -> None:
+        """Use `table` from the next datagram on. A connection that stays keeps what its reorder buffer holds; one that
+        goes, or whose window changed, has that delivered first."""
+        old, self._receivers, self._sources = self._receivers, {}, {}
+        for row in table:
+            receiver = old.get(row.key)
+            if receiver is None or _window(receiver.connection) != _window(row):
+                receiver = _Receiver(row)
+            else:
+                old.pop(row.key)
+            self._receivers[row.key] = receiver
+            receiver.connection = row
+            for path in row.paths:
+                self._add_path(receiver, path, counters[path.key], now)
+        for receiver in old.values():
+            if receiver.reorder is not None:
+                self._deliver(receiver.reorder.flush())
+                self.dropped.update(receiver.reorder.dropped)
+                self.dropped["stray"] += receiver.reorder.held
+
+    def _add_path(self, receiver: _Receiver, path: PathRow, counters: PathCounters, now: float) -> None:
+        connection = receiver.connection
+        if path.socket is not None:
+            source = self._sources.setdefault(path.socket, {}).setdefault(path.peer, _Source(path))
+            source.paths.append((receiver, path.key, counters))
+            for version in (4, 6):
+                keepalive = command.encode_keepalive(version, connection.remote, connection.local)
+                source.keepalives.setdefault(keepalive[4:], path.key)
+        if receiver.reorder is not None:
+            if path.usable:
+                receiver.reorder.path_up(path.key, now)
+            else:
+                self._deliver(receiver.reorder.path_down(path.key))
+
+    def socket_readable(self, socket: DataSocket, now: float) -> None:
+        """Take up to BATCH datagrams from `socket`."""
+        receive, sources = socket.recvfrom, self._sources.get(socket, {})
+        for _ in range(BATCH):
+            try:
+                datagram, address = receive(DATAGRAM_SIZE)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an ICMP error or a link event that the kernel reports here once; it names no datagram
+            self.datagrams_received += 1
+            source = sources.get(address[0])
+            if source is None:
+                self.dropped["unknown_source"] += 1
+            else:
+                self._decapsulate(datagram, source, now)
+
+    def _decapsulate(self, datagram: bytes, source: _Source, now: float) -> None:
+        """Take off the GRE header and find the path by the inner addresses."""
+        usual = USUAL_HEADERS.get(datagram[:4])
+        if usual is not None:
+            offset, version = usual
+            sequence = int.from_bytes(datagram[4:8], "big") if offset == 8 else None
+        else:
+            try:
+                offset, version, _, sequence = gre.decode(datagram)
+            except DecodeError as error:
+                self.dropped[error.reason] += 1
+                return
+        if len(datagram) <= offset or datagram[offset] >> 4 != version:
+            self._not_ip(datagram, offset, source, now)
+            return
+        addresses = datagram[offset + 12 : offset + 20] if version == 4 else datagram[offset + 8 : offset + 40]
+        path = source.flows.get(addresses) or self._identify(datagram[offset:], addresses, source)
+        if path.__class__ is str:
+            self.dropped[path] += 1
+            return
+        receiver, key, counters = path
+        counters.packets_received += 1
+        counters.bytes_received += len(datagram) - offset
+        counters.last_received = now
+        if sequence is None or receiver.reorder is None:
+            self._deliver((datagram[offset:],))
+        else:
+            self._deliver(receiver.reorder.arrive(sequence, datagram[offset:], key, now))
+
+    def _not_ip(self, datagram: bytes, offset: int, source: _Source, now: float) -> None:
+        """A keepalive is told to control; anything else that is no packet of the announced version is dropped."""
+        payload = datagram[offset:]
+        path = source.keepalives.get(payload)
+        if path is not None:
+            self.keepalives_received += 1
+            self._heard(path, now)
+        elif not payload:
+            self.dropped["inner_truncated"] += 1
+        elif payload[0] >= command.COMMAND:
+            self.dropped["keepalive_unknown" if payload[0] == command.KEEPALIVE else "command_on_data_port"] += 1
+        else:
+            self.dropped["inner_version"] += 1
+
+    def _identify(
+        self, packet: bytes, addresses: bytes, source: _Source
+    ) -> tuple[_Receiver, Hashable, PathCounters] | str:
+        """The path of a `packet` by its inner addresses, or the reason why it has none."""
+        if not ip.version(packet):
+            return "inner_truncated"
+        half = len(addresses) // 2
+        sender, destination = ip_address(addresses[:half]), ip_address(addresses[half:])
+        found: tuple[_Receiver, Hashable, PathCounters] | str = "inner_source"
+        if destination == source.address:
+            found = "loop"  # RFC 2784 section 2.4.1: the packet would come back to its encapsulator
+        else:
+            for path in source.paths:
+                if path[0].connection.reaches(sender):
+                    found = path
+                    break
+        if len(source.flows) >= FLOWS_CACHED:
+            source.flows.clear()
+        source.flows[addresses] = found
+        return found
+
+    def deadline_reached(self, now: float) -> None:
+        """Deliver what has waited for its time in the reorder buffers."""
+        for receiver in self._receivers.values():
+            if receiver.reorder is not None and receiver.reorder.held:
+                self._deliver(receiver.reorder.deadline_reached(now))
+
+    def next_deadline(self) -> float | None:
+        """The earliest deadline of the reorder buffers; None when nothing is held."""
+        deadlines = (receiver.reorder.next_deadline() for receiver in self._receivers.values() if receiver.reorder)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _deliver(self, packets: Iterable[bytes]) -> None:
+        """Write packets to the TUN; what it does not take is counted."""
+        for packet in packets:
+            try:
+                self._write(self._tun, packet)
+            except OSError as error:
+                self.dropped[_write_reason(error)] += 1
+            else:
+                self.packets_delivered += 1
+
+    def held(self) -> int:
+        """How many packets wait in the reorder buffers."""
+        return sum(receiver.reorder.held for receiver in self._receivers.values() if receiver.reorder)
+
+    def drops(self) -> dict[str, int]:
+        """Every drop by its reason, those of the reorder buffers included."""
+        total = Counter(self.dropped)
+        for receiver in self._receivers.values():
+            if receiver.reorder is not None:
+                total.update(receiver.reorder.dropped)
+        return {reason: count for reason, count in total.items() if count}
+
+
+def _window(connection: ConnectionRow) -> tuple[int, float]:
+    return connection.reorder_window, connection.max_delay
+
+
+def _write_reason(error: OSError) -> str:
+    if error.errno in (EAGAIN, ENOBUFS):
+        return "tun_full"
+    return "tun_" + errorcode.get(error.errno or 0, "error").lower()

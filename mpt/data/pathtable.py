@@ -1,0 +1,61 @@
+"""What control tells data: which connections there are, over which paths, and which of these may be used right now.
+
+The rows are frozen and made by control at every change; the data path keeps its own running state (sequence numbers,
+reorder buffers, counters) beside them, under the keys of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mpt.model import Address, NetworkConfig, PortMap
+
+
+class DataSocket(Protocol):
+    """What the data path needs of a UDP socket; ``socket.socket`` has it, and so have the fakes."""
+
+    def sendto(self, datagram: bytes, address: Any, /) -> int: ...
+    def recvfrom(self, size: int, /) -> tuple[bytes, Any]: ...
+    def fileno(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PathRow:
+    """One path: where to send (`socket`, `remote` as ``sendto`` takes it), from whom to take (`peer`, the host as
+    ``recvfrom`` names it), its `weight` in the cycle, and whether egress may use it."""
+
+    key: Hashable
+    socket: DataSocket | None  # None: the interface or the address is not there
+    remote: tuple[Any, ...]
+    peer: str
+    peer_address: Address
+    weight: int
+    usable: bool
+    ports: PortMap = field(default_factory=PortMap)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRow:
+    """One connection: its tunnel addresses, networks and paths; `max_delay` in seconds, `reorder_window` in packets."""
+
+    key: Hashable
+    local: Address
+    remote: Address
+    networks: tuple[NetworkConfig, ...]
+    reorder_window: int
+    max_delay: float
+    paths: tuple[PathRow, ...]
+
+    def sends(self, source: Address, destination: Address) -> bool:
+        """Whether a packet from `source` to `destination` enters the tunnel here (draft section 4)."""
+        from_here = source == self.local or any(source in network.source for network in self.networks)
+        return from_here and self.reaches(destination)
+
+    def reaches(self, address: Address) -> bool:
+        """Whether `address` is the peer's, or in a network behind it."""
+        return address == self.remote or any(address in network.destination for network in self.networks)
+
+
+Table = tuple[ConnectionRow, ...]

@@ -1,0 +1,65 @@
+"""A peek at the header of an inner IP packet: its version, its addresses, its ports. Nothing is copied that is not asked.
+
+IPv4 is RFC 791, IPv6 RFC 8200 with the extension headers that may stand before the transport header.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+TCP: Final = 6
+UDP: Final = 17
+
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION = 0, 43, 44, 51, 60
+_MAX_EXTENSION_HEADERS = 8  # more than any sane packet has; bounds the walk over a hostile one
+
+MIN_LENGTH: Final = {4: 20, 6: 40}
+
+
+def version(packet: bytes) -> int:
+    """The IP version of `packet`, 4 or 6; 0 for anything else, an empty or a truncated packet included."""
+    if not packet:
+        return 0
+    number = packet[0] >> 4
+    return number if len(packet) >= MIN_LENGTH.get(number, 1 << 30) else 0
+
+
+def ports(packet: bytes) -> tuple[int, int, int] | None:
+    """(protocol, source port, destination port) of a TCP or UDP packet, or None.
+
+    None also for a fragment other than the first, which has no ports, and for whatever is cut off before them.
+    """
+    found = _transport_v4(packet) if packet[0] >> 4 == 4 else _transport_v6(packet)
+    if found is None:
+        return None
+    protocol, offset = found
+    if protocol not in (TCP, UDP) or len(packet) < offset + 4:
+        return None
+    return protocol, packet[offset] << 8 | packet[offset + 1], packet[offset + 2] << 8 | packet[offset + 3]
+
+
+def _transport_v4(packet: bytes) -> tuple[int, int] | None:
+    header_length = (packet[0] & 0x0F) * 4
+    fragment_offset = (packet[6] & 0x1F) << 8 | packet[7]
+    if header_length < 20 or fragment_offset:
+        return None
+    return packet[9], header_length
+
+
+def _transport_v6(packet: bytes) -> tuple[int, int] | None:
+    protocol, offset = packet[6], 40
+    for _ in range(_MAX_EXTENSION_HEADERS):
+        if protocol not in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION):
+            return protocol, offset
+        if len(packet) < offset + 8:
+            return None
+        if protocol == _FRAGMENT:
+            if packet[offset + 2] << 8 | packet[offset + 3] & 0xF8:
+                return None
+            length = 8
+        elif protocol == _AUTHENTICATION:
+            length = (packet[offset + 1] + 2) * 4
+        else:
+            length = (packet[offset + 1] + 1) * 8
+        protocol, offset = packet[offset], offset + length
+    return None
