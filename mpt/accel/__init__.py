@@ -1,1 +1,1 @@
-"""The choice of the data path."""
+"""The native data path will live here; until then the Python one is the only choice."""

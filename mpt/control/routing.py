@@ -1,0 +1,71 @@
+"""Which addresses and routes a connection needs (guide 2.6.3.2 and 2.6.3.3); what is decided here, the host layer does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from typing import Final
+
+from mpt.host.netlink import Interface, Route
+from mpt.model import Address, ConnectionConfig, Network, PathConfig
+
+# Two paths may lead to one remote address over different interfaces. The kernel keeps both routes if their metrics differ,
+# and a socket that is bound to its interface finds its own. Metric = this + the interface's index.
+PEER_ROUTE_METRIC: Final = 4754
+
+HALVES: Final[dict[int, tuple[Network, ...]]] = {
+    4: (ip_network("0.0.0.0/1"), ip_network("128.0.0.0/1")),
+    6: (ip_network("::/1"), ip_network("8000::/1")),
+}
+
+
+def local_address(path: PathConfig, interfaces: Mapping[str, Interface]) -> Address | None:
+    """The address that the sockets of `path` are bound to, or None while it is not there.
+
+    That is private_ipaddr, else public_ipaddr; if unspecified (0.0.0.0), the first address of the interface. A path
+    that is not bound to its interface may use an address of another one.
+    """
+    interface = interfaces.get(path.interface_name)
+    if interface is None:
+        return None
+    wanted = path.private_ipaddr if path.private_ipaddr is not None else path.public_ipaddr
+    own = [address.ip for address in interface.addresses if address.version == path.ip_ver]
+    if wanted.is_unspecified:
+        routable = [address for address in own if not address.is_link_local]
+        return next(iter(routable or own), None)
+    if not path.bind_to_device:
+        own = [address.ip for each in interfaces.values() for address in each.addresses]
+    return next((address for address in own if address.packed == wanted.packed), None)
+
+
+def peer_route(
+    path: PathConfig, interface: Interface, gateway_of: Callable[[str, int], Address | None]
+) -> Route | None:
+    """The host route to the peer over this path's interface, or None where none is possible.
+
+    A gateway that is the host's own address or the peer's means "directly connected", as in the guide's samples.
+    """
+    remote = path.remote_ipaddr
+    if remote.is_unspecified or remote.is_link_local or remote.is_loopback:
+        return None
+    gateway: Address | None = path.gateway_ipaddr
+    own = [address for address in interface.addresses if address.version == path.ip_ver]
+    if path.gateway_ipaddr.is_unspecified:
+        on_link = any(remote in address.network for address in own)
+        gateway = None if on_link else gateway_of(interface.name, path.ip_ver)
+    elif gateway == remote or any(gateway == address.ip for address in own):
+        gateway = None
+    return Route(ip_network(remote), interface.name, gateway, PEER_ROUTE_METRIC + interface.index)
+
+
+def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
+    """The routes into the tunnel: to the peer's tunnel address and to the networks behind it.
+
+    "Everything" (0.0.0.0/0 or ::/0) becomes its two halves, which win over a default route without touching it; the
+    host routes of the paths are more specific still, so the paths themselves are not cut off.
+    """
+    destinations: list[Network] = [ip_network(connection.ip_remote)]
+    for network in connection.networks:
+        whole = network.destination.prefixlen == 0
+        destinations += HALVES[network.ip_ver] if whole else (network.destination,)
+    return [Route(destination, tunnel) for destination in dict.fromkeys(destinations)]

@@ -1,0 +1,131 @@
+"""One connection: the only place where data and control meet.
+
+Control decides which paths may be used; this service gives the data path a new table then. The data path hears keepalives
+and counts; this service passes them on. It also keeps the routes that the paths and networks need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+from mpt.control import routing
+from mpt.daemon.machine import Machine
+from mpt.daemon.path import Path
+from mpt.daemon.pathport import SocketPool
+from mpt.daemon.routes import RouteKeeper
+from mpt.daemon.timers import DeadlineLoop
+from mpt.data.pathtable import ConnectionRow
+from mpt.errors import HostError
+from mpt.host.netlink import Interface
+from mpt.model import ConnectionConfig, Status
+
+log = Logger()
+
+
+class Connection(Service):
+    """A connection on the tunnel `tunnel_name`.
+
+    `table_changed()` asks for a new table for the data path; `last_received(path key)` is when data last came over a path.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        config: ConnectionConfig,
+        tunnel_name: str,
+        pool: SocketPool,
+        routes: RouteKeeper,
+        table_changed: Callable[[], None],
+        last_received: Callable[[tuple[str, int]], float],
+    ) -> None:
+        self.config = config
+        self.setName(config.name)
+        self._machine = machine
+        self._tunnel_name = tunnel_name
+        self._routes = routes
+        self._table_changed = table_changed
+        self._last_received = last_received
+        self._had_path = True
+        self.paths = [Path(machine, pool, config, index, self._path_changed) for index in range(len(config.paths))]
+        self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
+
+    def open(self, interfaces: Mapping[str, Interface]) -> None:
+        """Open the sockets, install the routes, begin to send keepalives. Raises HostError if a socket is refused."""
+        for path in self.paths:
+            path.open(interfaces)
+            if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
+                log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
+        for route in routing.tunnel_routes(self.config, self._tunnel_name):
+            self._routes.want(route, self.config.name)
+        self._route_to_peers(interfaces)
+        self._path_changed()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._dead_check.stop()
+        for path in self.paths:
+            path.stop()
+        self._routes.forget(self.config.name)
+
+    def row(self) -> ConnectionRow:
+        """This connection as the data path knows it."""
+        config = self.config
+        return ConnectionRow(
+            key=config.name,
+            local=config.ip_local,
+            remote=config.ip_remote,
+            networks=config.networks,
+            reorder_window=config.reorder_window,
+            max_delay=config.max_buffdelay_msec / 1000,
+            paths=tuple(path.row() for path in self.paths),
+        )
+
+    def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
+        """Links or addresses changed: every path looks whether it is concerned."""
+        for path in self.paths:
+            path.interfaces_changed(interfaces)
+        self._route_to_peers(interfaces)
+
+    def heard(self, index: int, now: float) -> None:
+        """A keepalive came over path `index`."""
+        self.paths[index].heard(now)
+        self._dead_check.follow()
+
+    def _path_changed(self) -> None:
+        self._table_changed()
+        self._dead_check.follow()
+        has_path = any(path.status is Status.OK for path in self.paths)
+        if has_path and not self._had_path:
+            log.info("{name}: there is a working path again", name=self.config.name)
+        elif self._had_path and not has_path:
+            log.error(
+                "{name}: no path works; packets are dropped until one comes back by itself ({why})",
+                name=self.config.name,
+                why=", ".join(f"path_{path.key[1]} {path.status.name}" for path in self.paths),
+            )
+        self._had_path = has_path
+
+    def _next_dead_check(self) -> float | None:
+        deadlines = (path.monitor.next_deadline() for path in self.paths)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _check(self, now: float) -> None:
+        for path in self.paths:
+            path.check(now, self._last_received(path.key))
+
+    def _route_to_peers(self, interfaces: Mapping[str, Interface]) -> None:
+        """The kernel forgets routes when a link goes down or an address is removed, so they are wanted again each time."""
+        for path in self.paths:
+            interface = interfaces.get(path.config.interface_name)
+            if path.port is None or interface is None or not interface.up:
+                continue
+            try:
+                route = routing.peer_route(path.config, interface, self._machine.netlink.gateway_of)
+            except HostError as error:
+                log.warn("{path}: no route: {error}", path=path, error=error)
+                continue
+            if route is not None:
+                self._routes.want(route, self.config.name)

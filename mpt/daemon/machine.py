@@ -1,0 +1,25 @@
+"""What the services need of the outside world, in one value, so that tests can hand them another world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mpt.host.netlink import NetlinkApi
+from mpt.host.sockets import open_data_socket
+from mpt.host.system import System
+from mpt.host.tun import Tun, open_tun
+from mpt.model import Address, TunnelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """`reactor` schedules and watches descriptors; `now` is monotonic seconds, for everything that is compared."""
+
+    reactor: Any
+    now: Callable[[], float]
+    system: System
+    netlink: NetlinkApi
+    open_tun: Callable[[TunnelConfig, System, NetlinkApi], Tun] = open_tun
+    open_data_socket: Callable[[Address, int, str | None, System], Any] = open_data_socket

@@ -1,0 +1,69 @@
+"""The program ``mptsrv`` (guide 3): the daemon in the foreground, the same as ``twistd -n mpt``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpt import __version__
+from mpt.config.directory import find_directory, load_directory
+from mpt.errors import MptError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run with `arguments` (default: the command line); the exit status is 0, or 1 for a start that was refused."""
+    options = _parser().parse_args(arguments)
+    if options.check:
+        return check(options.config)
+    program = ["mptsrv", "--pidfile", os.path.abspath(options.pidfile) if options.pidfile else ""]
+    if options.daemon:
+        program += ["--logfile", options.logfile or "/var/log/mpt.log"]
+    else:
+        program += ["--nodaemon"] + (["--logfile", options.logfile] if options.logfile else [])
+    program += ["mpt"]
+    if options.config:
+        program += ["--config", os.path.abspath(options.config)]
+    if options.ready_fd is not None:
+        program += ["--ready-fd", str(options.ready_fd)]
+    sys.argv = program
+    from twisted.scripts.twistd import run
+
+    run()
+    return 0
+
+
+def check(config: str | None) -> int:
+    """Validate a configuration directory and say so: errors on standard error and 1, or one line and 0."""
+    try:
+        directory = find_directory(config, os.environ, Path.cwd())
+        loaded = load_directory(directory)
+    except MptError as error:
+        print(f"mptsrv: {error}", file=sys.stderr)
+        return 1
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{directory}: {len(loaded.config.tunnels)} tunnel(s), {len(loaded.config.connections)} connection(s), no error")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mptsrv",
+        description="A multipath tunnel: one TUN interface over many UDP paths (GRE-in-UDP, RFC 8086).",
+        epilog="Without --config: $MPT_CONFIG_DIR, else ./conf, else /etc/mpt. Same as: twistd -n mpt --config DIR",
+    )
+    parser.add_argument("-c", "--config", metavar="DIR", help="the configuration directory")
+    parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
+    parser.add_argument("-d", "--daemon", action="store_true", help="go to the background")
+    parser.add_argument("--logfile", metavar="FILE", help="log there [default: standard output; with -d /var/log/mpt.log]")
+    parser.add_argument("--pidfile", metavar="FILE", help="write the process id there")
+    parser.add_argument("--ready-fd", metavar="N", type=int, help="write a line to this descriptor when packets can flow")
+    parser.add_argument("--version", action="version", version=f"mpt {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""One path of a connection: its socket, its keepalives, its status."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from mpt.control import routing
+from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
+from mpt.daemon.machine import Machine
+from mpt.daemon.pathport import Endpoint, PathPort, SocketPool
+from mpt.data.pathtable import PathRow
+from mpt.errors import HostError
+from mpt.host.netlink import Interface
+from mpt.model import ConnectionConfig, PathConfig, Status
+from mpt.wire.command import encode_keepalive
+
+log = Logger()
+
+REASONS = {
+    Status.OK: "it works",
+    Status.DOWN: "no keepalive from the peer",
+    Status.INTERFACE_DOWN: "the interface is down or gone",
+    Status.ADDRESS_DOWN: "the local address is not there",
+    Status.MANUAL_DOWN: "taken down by hand",
+}
+
+
+class Path:
+    """Path `index` of `connection`. `changed` is called after its status or its socket has changed."""
+
+    def __init__(
+        self, machine: Machine, pool: SocketPool, connection: ConnectionConfig, index: int, changed: Callable[[], None]
+    ) -> None:
+        self.config: PathConfig = connection.paths[index]
+        self.key = (connection.name, index)
+        self.port: PathPort | None = None
+        self._machine = machine
+        self._pool = pool
+        self._connection = connection
+        self._changed = changed
+        self._remote = _socket_address(self.config, connection.remote_port, 0)
+        self._keepalive = encode_keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
+        self._loop = LoopingCall(self._send_keepalive)
+        self._loop.clock = machine.reactor
+        self.monitor = self._new_monitor()
+
+    def __str__(self) -> str:
+        return f"path_{self.key[1]} of {self.key[0]} ({self.config.interface_name} to {self.config.remote_ipaddr})"
+
+    @property
+    def status(self) -> Status:
+        return self.monitor.status
+
+    def row(self) -> PathRow:
+        """What the data path needs to know of this path now."""
+        config = self.config
+        family = socket.AF_INET if config.ip_ver == 4 else socket.AF_INET6
+        return PathRow(
+            key=self.key,
+            socket=self.port.socket if self.port is not None else None,
+            remote=self._remote,
+            peer=socket.inet_ntop(family, config.remote_ipaddr.packed),
+            peer_address=config.remote_ipaddr,
+            weight=config.weight_out,
+            usable=self.status is Status.OK and self._connection.remote_port > 0,
+            ports=config.ports,
+        )
+
+    def open(self, interfaces: Mapping[str, Interface]) -> None:
+        """Begin: the dead time counts from here. Raises HostError when the socket is refused."""
+        self.monitor = self._new_monitor()
+        self.interfaces_changed(interfaces, strict=True)
+
+    def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
+        """Look for the interface and the local address; open, close or renew the socket as they come and go.
+
+        A socket that cannot be opened counts as a missing address and is tried again at the next change; `strict`
+        raises HostError instead.
+        """
+        interface = interfaces.get(self.config.interface_name)
+        working = interface is not None and interface.up and interface.carrier
+        address = routing.local_address(self.config, interfaces)
+        before = self.port
+        if interface is None or address is None:
+            self._close_socket()
+        else:
+            bound = interface.name if self.config.bind_to_device else None
+            endpoint = Endpoint(address, self._connection.local_port, bound, interface.index)
+            try:
+                self._open_socket(endpoint, interface.index)
+            except HostError as error:
+                if strict:
+                    raise
+                log.error("{path}: {error}", path=self, error=error)
+        self._event(Event.ADDRESS_FOUND if self.port is not None or interface is None else Event.ADDRESS_LOST)
+        self._event(Event.INTERFACE_FOUND if working else Event.INTERFACE_LOST)
+        if self.port is not before:
+            self._changed()
+
+    def heard(self, now: float) -> None:
+        """A keepalive came over this path. One that revives it is answered at once: so both ends are up in a round trip."""
+        if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
+            self._send_keepalive()
+
+    def check(self, now: float, last_received: float) -> None:
+        """Look whether the dead time is over."""
+        if self.monitor.check(now, last_received):
+            self._status_changed()
+
+    def stop(self) -> None:
+        """No more keepalives, no socket."""
+        if self._loop.running:
+            self._loop.stop()
+        self._close_socket()
+
+    def _new_monitor(self) -> PathMonitor:
+        config = self.config
+        return PathMonitor(config.status, config.keepalive_time, config.dead_time, self._machine.now())
+
+    def _event(self, event: Event) -> bool:
+        changed = self.monitor.event(event, self._machine.now())
+        if changed:
+            self._status_changed()
+        self._keep_alive()
+        return changed
+
+    def _status_changed(self) -> None:
+        report = log.info if self.status is Status.OK else log.warn
+        report("{path} is {status}: {why}", path=self, status=self.status.name, why=REASONS[self.status])
+        self._changed()
+
+    def _keep_alive(self) -> None:
+        """Keepalives run while there is a socket and the status is OK or DOWN."""
+        wanted = self.config.keepalive_time > 0 and self.port is not None and self.status in SENDS_KEEPALIVES
+        if wanted and not self._loop.running:
+            self._loop.start(self.config.keepalive_time)
+        elif self._loop.running and not wanted:
+            self._loop.stop()
+
+    def _send_keepalive(self) -> None:
+        if self.port is not None and self._connection.remote_port:
+            self.port.protocol.send(self._keepalive, self._remote)
+
+    def _open_socket(self, endpoint: Endpoint, interface_index: int) -> None:
+        if self.port is not None and self.port.endpoint == endpoint:
+            return
+        self._close_socket()
+        self._remote = _socket_address(self.config, self._connection.remote_port, interface_index)
+        self.port = self._pool.acquire(endpoint, self.key)
+
+    def _close_socket(self) -> None:
+        if self.port is not None:
+            port, self.port = self.port, None
+            self._pool.release(port, self.key)
+
+
+def _socket_address(path: PathConfig, port: int, interface_index: int) -> tuple[Any, ...]:
+    """The peer as ``sendto`` takes it; a link-local address needs the number of the interface."""
+    address = str(path.remote_ipaddr).partition("%")[0]
+    if path.ip_ver == 4:
+        return address, port
+    return address, port, 0, interface_index if path.remote_ipaddr.is_link_local else 0

@@ -1,0 +1,68 @@
+"""Timers around pure code that says when it wants to be woken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from mpt.daemon.machine import Machine
+
+log = Logger()
+
+SHORTEST: Final = 0.001  # s; epoll counts in milliseconds
+
+
+class DeadlineLoop:
+    """A LoopingCall that runs only while there is a deadline, and whose interval follows it.
+
+    `reached` is called at or soon after the time that `next_deadline` gives; both know monotonic time, the reactor only
+    schedules. After anything that may have brought a new or an earlier deadline, call `follow`.
+    """
+
+    def __init__(
+        self, machine: Machine, next_deadline: Callable[[], float | None], reached: Callable[[float], None]
+    ) -> None:
+        self._now = machine.now
+        self._next_deadline = next_deadline
+        self._reached = reached
+        self._due = 0.0
+        self._loop = LoopingCall(self._wake)
+        self._loop.clock = machine.reactor
+
+    def follow(self) -> None:
+        """Start, if there is a deadline and nothing runs; go off sooner, if the deadline has come nearer."""
+        deadline = self._next_deadline()
+        if deadline is None or (self._loop.running and deadline >= self._due):
+            return
+        self._set(deadline)
+        if self._loop.running:
+            self._loop.reset()
+        else:
+            self._loop.start(self._loop.interval, now=False).addErrback(_report)
+
+    def stop(self) -> None:
+        """Never wake again, until `follow` is called."""
+        if self._loop.running:
+            self._loop.stop()
+
+    def _wake(self) -> None:
+        self._reached(self._now())
+        deadline = self._next_deadline()
+        if not self._loop.running:
+            return  # `reached` stopped us
+        if deadline is None:
+            self._loop.stop()
+        else:
+            self._set(deadline)
+            self._loop.starttime = self._loop.clock.seconds()
+
+    def _set(self, deadline: float) -> None:
+        self._due = deadline
+        self._loop.interval = max(SHORTEST, deadline - self._now())
+
+
+def _report(failure: object) -> None:
+    log.failure("a timer failed", failure)  # type: ignore[arg-type]

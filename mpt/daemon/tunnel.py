@@ -1,0 +1,131 @@
+"""One tunnel: its TUN device, its data path, and the connections on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.logger import Logger
+
+from mpt.daemon.connection import Connection
+from mpt.daemon.machine import Machine
+from mpt.daemon.pathport import SocketPool
+from mpt.daemon.routes import RouteKeeper
+from mpt.daemon.timers import DeadlineLoop
+from mpt.daemon.tunport import TunPort
+from mpt.data.datapath import DataPath
+from mpt.host.netlink import Interface
+from mpt.host.tun import Tun
+from mpt.model import ConnectionConfig, TunnelConfig
+
+log = Logger()
+
+MakeDataPath = Callable[[int, Callable[[Hashable, float], None]], DataPath]
+
+
+class Tunnel(MultiService):
+    """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        config: TunnelConfig,
+        connections: tuple[ConnectionConfig, ...],
+        make_datapath: MakeDataPath,
+        lost: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.tun: Tun | None = None
+        self.datapath: DataPath | None = None
+        self._machine = machine
+        self._make_datapath = make_datapath
+        self._lost = lost
+        self._port: TunPort | None = None
+        self._table_asked = False
+        self._pool = SocketPool(machine, self._socket_readable)
+        self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
+        routes = RouteKeeper(machine.netlink)
+        self.connections = {
+            each.name: Connection(
+                machine, each, config.name, self._pool, routes, self._table_changed, self._last_received
+            )
+            for each in connections
+        }
+        for connection in self.connections.values():
+            connection.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Create the interface, then its connections' sockets and routes, then let packets flow. Raises HostError."""
+        self.tun = self._machine.open_tun(self.config, self._machine.system, self._machine.netlink)
+        self.datapath = self._make_datapath(self.tun.fd, self._heard)
+        interfaces = self._machine.netlink.snapshot()
+        for connection in self.connections.values():
+            connection.open(interfaces)
+        super().startService()
+        self._set_table()
+        self._port = TunPort(self._machine, self.tun, self._tun_readable, self._tun_lost)
+        self._port.start()
+
+    def stopService(self) -> None:
+        """Deliver what is held, then take everything down again; safe after a start that failed half-way."""
+        super().stopService()
+        self._flush.stop()
+        if self._port is not None:
+            self._port.stop()
+            self._port = None
+        if self.datapath is not None:
+            self.datapath.close()
+            self.datapath = None
+        if self.tun is not None:
+            self.tun.close()
+            self.tun = None
+
+    def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
+        """Links or addresses changed."""
+        for connection in self.connections.values():
+            connection.interfaces_changed(interfaces)
+
+    # --- from the reactor to the data path -----------------------------------------------------------------------------
+
+    def _tun_readable(self) -> None:
+        if self.datapath is not None:
+            self.datapath.tun_readable(self._machine.now())
+
+    def _socket_readable(self, socket: Any) -> None:
+        if self.datapath is not None:
+            self.datapath.socket_readable(socket, self._machine.now())
+            self._flush.follow()
+
+    def _next_deadline(self) -> float | None:
+        return self.datapath.next_deadline() if self.datapath is not None else None
+
+    def _deadline_reached(self, now: float) -> None:
+        if self.datapath is not None:
+            self.datapath.deadline_reached(now)
+
+    def _tun_lost(self) -> None:
+        log.error("the tunnel interface {name} was removed", name=self.config.name)
+        self._lost(self.config.name)
+
+    # --- between control and the data path -------------------------------------------------------------------------------
+
+    def _table_changed(self) -> None:
+        """Several changes at once, as when a cable is pulled under a hundred connections, make one new table."""
+        if self.datapath is not None and not self._table_asked:
+            self._table_asked = True
+            self._machine.reactor.callLater(0, self._set_table)
+
+    def _set_table(self) -> None:
+        self._table_asked = False
+        if self.datapath is not None:
+            table = tuple(connection.row() for connection in self.connections.values())
+            self.datapath.set_table(table, self._machine.now())
+
+    def _heard(self, path: Any, now: float) -> None:
+        name, index = path
+        self.connections[name].heard(index, now)
+
+    def _last_received(self, path: Hashable) -> float:
+        return self.datapath.last_received(path) if self.datapath is not None else 0.0
