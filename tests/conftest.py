@@ -1,0 +1,80 @@
+"""What the whole suite shares: the Hypothesis profiles, and the count of namespace tests that a run closes with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# `gate` finds the same things on every machine; `hunt` looks for new ones: MPT_HYPOTHESIS=hunt scripts/test tests/wire
+settings.register_profile(
+    "gate", derandomize=True, deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("hunt", deadline=None, max_examples=20_000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("MPT_HYPOTHESIS", "gate"))
+
+NETNS_TESTS = Path(__file__).parent / "netns"
+NEEDS_ROOT = "needs root: sudo scripts/test"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--whole-suite", action="store_true", help="as root, fail unless every namespace test was run (scripts/test)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(NamespaceTally(strict=config.getoption("--whole-suite") and os.geteuid() == 0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(NETNS_TESTS):
+            item.add_marker(pytest.mark.netns)
+        if os.geteuid() != 0 and item.get_closest_marker("netns"):
+            item.add_marker(pytest.mark.skip(reason=NEEDS_ROOT))
+
+
+class NamespaceTally:
+    """Counts the namespace tests that ran, so that nobody takes a run that skipped them for a proof.
+
+    `strict` makes the run fail when one was skipped, or when there was none.
+    """
+
+    def __init__(self, strict: bool) -> None:
+        self.strict = strict
+        self.selected: set[str] = set()  # the node ids of namespace tests
+        self.run = 0
+        self.skipped = 0
+
+    @property
+    def failed(self) -> bool:
+        return self.strict and (self.skipped > 0 or self.run == 0)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.selected = {item.nodeid for item in session.items if item.get_closest_marker("netns")}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.nodeid not in self.selected:
+            return
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skipped += 1
+        elif report.when == "call":
+            self.run += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.failed and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if not (self.selected or self.strict):
+            return
+        line = f"namespace tests: {self.run} run"
+        if self.skipped:
+            line += f", {self.skipped} skipped" + ("" if os.geteuid() == 0 else f" ({NEEDS_ROOT})")
+        if self.failed:
+            line += "; FAILED: as root a whole run must run them all"
+        terminalreporter.write_line(line, red=self.failed)

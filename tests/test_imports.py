@@ -1,0 +1,115 @@
+"""The rules of who may import whom: they keep the pure parts pure and each foreign library in one room."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "mpt").rglob("*.py"))
+
+# Our own packages: whom each may import, besides itself. Downward only; data and control are siblings.
+_SHARED = {"errors", "model"}
+_LOW = _SHARED | {"wire", "config", "host"}
+_BOTH_PLANES = _LOW | {"data", "control"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "model": {"errors"},
+    "wire": _SHARED,
+    "config": _SHARED,
+    "host": _SHARED,
+    "data": _LOW,
+    "control": _LOW,
+    "accel": _BOTH_PLANES,
+    "daemon": _BOTH_PLANES | {"accel"},
+    "cli": _SHARED | {"wire", "config", "lab"},  # lab: `mpt demo`
+    "lab": _SHARED | {"config"},  # drives the installed programs from outside
+    "testing": _BOTH_PLANES | {"accel", "daemon"},
+}
+
+# Foreign libraries: the packages or modules that may import each. Everything else is the standard library.
+HOME_OF: dict[str, set[str]] = {
+    "twisted": {"daemon", "testing"},
+    "zope": {"daemon", "testing"},
+    "pyroute2": {"host.netlink"},
+    "cffi": {"accel"},
+    "hypothesis": {"testing"},
+}
+
+_SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+
+
+def name_of(module: Path) -> str:
+    """The dotted name of a module below ``mpt``: "wire.gre", or "" for ``mpt/__init__.py``."""
+    parts = module.relative_to(ROOT / "mpt").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(tree: ast.AST, package: list[str]) -> Iterator[str]:
+    """Every dotted name that a module imports, wherever in it; `package` resolves the relative ones."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, homes: set[str]) -> bool:
+    return any(name == home or name.startswith(home + ".") for home in homes)
+
+
+@pytest.fixture(params=MODULES, ids=lambda module: str(module.relative_to(ROOT)))
+def module(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_a_module_imports_only_what_is_below_it(module: Path) -> None:
+    """A module imports only its own package, those the design puts below it, and the libraries it is home to."""
+    name = name_of(module)
+    own = name.split(".")[0]
+    package = ["mpt", *name.split(".")] if module.name == "__init__.py" else ["mpt", *name.split(".")[:-1]]
+    wrong = []
+    for imported in imports_of(ast.parse(module.read_text()), [part for part in package if part]):
+        library, _, rest = imported.partition(".")
+        if library == "mpt":
+            target = rest.split(".")[0]
+            allowed = target in {"", "__version__", own} or target in MAY_IMPORT.get(own, set())
+        elif library in HOME_OF:
+            allowed = within(name, HOME_OF[library])
+        else:
+            allowed = library in sys.stdlib_module_names
+        if not allowed:
+            wrong.append(imported)
+    assert not wrong, f"{module.relative_to(ROOT)} may not import {', '.join(wrong)}"
+
+
+def test_no_module_imports_the_reactor_when_it_is_imported(module: Path) -> None:
+    """The reactor is passed in; importing a module never installs one."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    tree = ast.parse(module.read_text())
+    inside = {id(child) for node in ast.walk(tree) if isinstance(node, functions) for child in ast.walk(node)}
+    outside = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in inside
+    ]
+    names = {name for node in outside for name in imports_of(node, [])}
+    assert "twisted.internet.reactor" not in names
+
+
+def test_no_module_runs_a_shell(module: Path) -> None:
+    """Programs are run from a list of arguments, never through a shell."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in _SHELLS, f"line {node.lineno}"
+            assert not any(keyword.arg == "shell" for keyword in node.keywords), f"line {node.lineno}"
+
+
+def test_every_package_has_its_place_in_the_rules() -> None:
+    """A new package below mpt is not forgotten here."""
+    assert {name_of(module).split(".")[0] for module in MODULES} - {""} <= MAY_IMPORT.keys()
