@@ -139,7 +139,7 @@ class ConnectionConfig:
     reorder_window: int = 0  # packets; 0: no reordering here, no sequence numbers from here
     max_buffdelay_msec: int = 100
     auth_type: AuthType = AuthType.NONE
-    auth_key: str = ""
+    auth_key: str = field(default="", repr=False)  # a secret: it stays out of logs
     file: Path | None = None
 
 

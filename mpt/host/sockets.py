@@ -1,0 +1,96 @@
+"""The UDP sockets of the paths, bound to an address, a port and an interface."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from mpt.errors import HostError
+from mpt.host.system import System
+from mpt.model import Address
+
+BUFFER_SIZE = 4 << 20  # bytes each way; a path of 1 Gbit/s fills this in 34 ms, longer than the loop is ever away
+
+# <asm-generic/socket.h>, x86-64 and arm64: as SO_SNDBUF and SO_RCVBUF, but beyond sysctl net.core.[rw]mem_max
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+
+
+def open_data_socket(address: Address, port: int, interface: str | None, system: System | None = None) -> socket.socket:
+    """A non-blocking UDP socket at `address` and `port` which sends and receives over `interface` only.
+
+    `interface` None leaves the choice to the routing table; an IPv6 link-local address then names its interface itself
+    (fe80::1%eth0). `port` 0 takes any free port. Nobody else can open the same port at the same address. Raises
+    HostError, in the operator's words; but an address of another of our interfaces than `interface` is not refused.
+    """
+    system = system or System()
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    endpoint: tuple[str, int] | tuple[str, int, int, int] = (str(address), port)
+    if address.version == 6:
+        scope = interface or address.scope_id if address.is_link_local else None
+        endpoint = (str(address).partition("%")[0], port, 0, _index(scope, system) if scope else 0)
+    try:
+        data_socket = system.socket(family, socket.SOCK_DGRAM, 0)
+    except OSError as error:
+        raise HostError(f"cannot open a UDP socket for IPv{address.version}: {error.strerror}") from error
+    try:
+        data_socket.setblocking(False)
+        if address.version == 6:
+            data_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _enlarge(data_socket, SO_RCVBUFFORCE, socket.SO_RCVBUF)
+        _enlarge(data_socket, SO_SNDBUFFORCE, socket.SO_SNDBUF)
+        if interface is not None:
+            _bind_to_interface(data_socket, interface)
+        _bind(data_socket, endpoint, interface)
+    except BaseException:
+        data_socket.close()
+        raise
+    return data_socket
+
+
+def _index(interface: str, system: System) -> int:
+    """The scope of a link-local address: the number of its interface."""
+    try:
+        return system.if_nametoindex(interface)
+    except OSError as error:
+        raise HostError(f"there is no interface {interface}") from error
+
+
+def _enlarge(data_socket: socket.socket, forced: int, polite: int) -> None:
+    """Set a buffer to BUFFER_SIZE, or, without CAP_NET_ADMIN, to as much of it as the system allows."""
+    try:
+        data_socket.setsockopt(socket.SOL_SOCKET, forced, BUFFER_SIZE)
+    except PermissionError:
+        data_socket.setsockopt(socket.SOL_SOCKET, polite, BUFFER_SIZE)
+
+
+def _bind_to_interface(data_socket: socket.socket, interface: str) -> None:
+    try:
+        data_socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise HostError(f"there is no interface {interface}") from error
+        if error.errno in (errno.EPERM, errno.EACCES):
+            advice = "run as root or with CAP_NET_RAW, or set bind_to_device = 0"
+            raise HostError(f"no privilege to bind a socket to the interface {interface}: {advice}") from error
+        raise HostError(f"cannot bind a socket to the interface {interface}: {error.strerror}") from error
+
+
+def _bind(
+    data_socket: socket.socket, endpoint: tuple[str, int] | tuple[str, int, int, int], interface: str | None
+) -> None:
+    address, port = endpoint[:2]
+    try:
+        data_socket.bind(endpoint)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            text = f"UDP port {port} at {address} is in use by another program: stop it or change local_port"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            text = f"{address} is not an address of {interface or 'this machine'}"
+        elif error.errno in (errno.EPERM, errno.EACCES):
+            text = f"no privilege for UDP port {port}: run as root or with CAP_NET_BIND_SERVICE"
+        elif error.errno == errno.EINVAL and ":" in address:
+            text = f"{address} is a link-local address: it needs an interface, set bind_to_device = 1"
+        else:
+            text = f"cannot use UDP port {port} at {address}: {error.strerror}"
+        raise HostError(text) from error

@@ -1,0 +1,87 @@
+"""The tunnel interface: a TUN device with its MTU, addresses and queue (guide 2.6.2, Linux tuntap.rst)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from mpt.errors import HostError
+from mpt.host.netlink import NetlinkApi
+from mpt.host.system import System
+from mpt.model import TunnelConfig
+
+DEVICE = "/dev/net/tun"
+
+# <linux/if_tun.h>; the numbers are the same on x86-64 and arm64
+TUNSETIFF = 0x400454CA
+IFF_TUN = 0x0001
+IFF_NO_PI = 0x1000
+
+_IFREQ = struct.Struct("16sH22x")  # struct ifreq: the interface's name, then its flags
+
+
+class Tun:
+    """An open tunnel interface, which exists as long as `fd` is open; `fd` does not block."""
+
+    device = DEVICE
+
+    def __init__(self, fd: int, name: str, system: System) -> None:
+        self.fd = fd
+        self.name = name
+        self._system = system
+
+    def close(self) -> None:
+        """Remove the interface, and with it its addresses and routes. A second call does nothing."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            self._system.close(fd)
+
+
+def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: int = IFF_TUN | IFF_NO_PI) -> Tun:
+    """Make the interface that `config` describes and bring it up; what one reads and writes at its `fd` is IP packets.
+
+    `flags` are those of TUNSETIFF. Raises HostError and leaves nothing behind when the machine refuses any of it.
+    """
+    fd = _open_device(system)
+    try:
+        name = _create_interface(fd, config.name, flags, system, netlink)
+        netlink.configure_tunnel(name, config.mtu, config.queue_length)
+        for address in (config.ipv4_addr, config.ipv6_addr):
+            if address is not None:
+                netlink.add_address(name, address, check_duplicates=False)
+        netlink.set_link(name, up=True)
+    except BaseException:
+        system.close(fd)
+        raise
+    return Tun(fd, name, system)
+
+
+def _open_device(system: System) -> int:
+    try:
+        return system.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            advice = "load the driver with: modprobe tun (or give a container: --device /dev/net/tun)"
+            raise HostError(f"there is no {DEVICE}: {advice}") from error
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise HostError(f"no privilege to open {DEVICE}: run as root or with CAP_NET_ADMIN") from error
+        raise HostError(f"cannot open {DEVICE}: {error.strerror}") from error
+
+
+def _create_interface(fd: int, name: str, flags: int, system: System, netlink: NetlinkApi) -> str:
+    """Attach `fd` to a new interface and return its name; where `name` is a pattern (tun%d) the kernel chooses."""
+    try:
+        answer = system.ioctl(fd, TUNSETIFF, _IFREQ.pack(name.encode(), flags))
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EACCES):
+            text = f"no privilege to create the interface {name}: run as root or with CAP_NET_ADMIN"
+        elif error.errno == errno.EBUSY:
+            text = f"the interface {name} is in use by another program: stop it, or give this tunnel another name"
+        elif error.errno == errno.EINVAL and name in netlink.snapshot():
+            text = f"there is an interface {name} already, of another kind: give this tunnel another name"
+        else:
+            text = f"the kernel refuses to create the interface {name}: {error.strerror}"
+        raise HostError(text) from error
+    created: bytes = _IFREQ.unpack(answer)[0]
+    return created.rstrip(b"\0").decode()
