@@ -1,1 +1,1 @@
-"""Configuration files to frozen values, and back."""
+"""Configuration files to frozen values: the schema, the INI parser, one connection file, the whole directory."""

@@ -58,8 +58,7 @@ class Connection(Service):
             path.open(interfaces)
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
                 log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
-        for route in routing.tunnel_routes(self.config, self._tunnel_name):
-            self._routes.want(route, self.config.name)
+        self.route_into_tunnel()
         self._route_to_peers(interfaces)
         self._path_changed()
 
@@ -88,6 +87,11 @@ class Connection(Service):
         for path in self.paths:
             path.interfaces_changed(interfaces)
         self._route_to_peers(interfaces)
+
+    def route_into_tunnel(self) -> None:
+        """Install the routes to the peer's tunnel address and to the networks behind it."""
+        for route in routing.tunnel_routes(self.config, self._tunnel_name):
+            self._routes.want(route, self.config.name)
 
     def heard(self, index: int, now: float) -> None:
         """A keepalive came over path `index`."""

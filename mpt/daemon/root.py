@@ -69,6 +69,7 @@ class Root(MultiService):
             f"Tunnel ipv4 addr.: {tunnel.config.ipv4_addr or '-'}\n"
             f"Tunnel ipv6 addr.: {tunnel.config.ipv6_addr or '-'}\n"
             f"CMD server port number : {self.config.general.cmdport_local}\n"
+            f"CMD client port number : {self.config.general.cmdport_local}\n"
             f"Global server      : {int(self.config.general.accept_remote)}\n"
             for tunnel in self.tunnels
         )

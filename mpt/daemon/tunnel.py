@@ -15,8 +15,9 @@ from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.daemon.tunport import TunPort
 from mpt.data.datapath import DataPath
+from mpt.errors import HostError
 from mpt.host.netlink import Interface
-from mpt.host.tun import Tun
+from mpt.host.tun import Tun, give_addresses
 from mpt.model import ConnectionConfig, TunnelConfig
 
 log = Logger()
@@ -44,6 +45,7 @@ class Tunnel(MultiService):
         self._lost = lost
         self._port: TunPort | None = None
         self._table_asked = False
+        self._was_up = True
         self._pool = SocketPool(machine, self._socket_readable)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
         routes = RouteKeeper(machine.netlink)
@@ -83,9 +85,23 @@ class Tunnel(MultiService):
             self.tun = None
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Links or addresses changed."""
+        """Links or addresses changed. A tunnel interface that somebody switched off and on again has lost routes and IPv6
+        addresses: it gets them back."""
+        own = interfaces.get(self.config.name)
+        is_up = own is not None and own.up
+        if is_up and not self._was_up:
+            self._restore_interface()
+        self._was_up = is_up
         for connection in self.connections.values():
             connection.interfaces_changed(interfaces)
+
+    def _restore_interface(self) -> None:
+        try:
+            give_addresses(self.config, self._machine.netlink)
+        except HostError as error:
+            log.error("{error}", error=error)
+        for connection in self.connections.values():
+            connection.route_into_tunnel()
 
     # --- from the reactor to the data path -----------------------------------------------------------------------------
 

@@ -1,0 +1,192 @@
+"""One connection file to a ``ConnectionConfig`` (guide 2.6.3): its sections, and what must agree between them.
+
+A check runs as soon as the keys that it compares are good, so that one bad key hides no other error. A file whose
+name ends in .template (guide 4.7, ``conf.template``) may leave out what only the peer knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Any
+
+from mpt.config.parser import IniFile, Section
+from mpt.config.schema import PORT_KEYS, PRIVATE
+from mpt.model import (
+    UNSPECIFIED,
+    Address,
+    AuthType,
+    ConnectionConfig,
+    GeneralConfig,
+    NetworkConfig,
+    PathConfig,
+    PortMap,
+    TunnelConfig,
+)
+
+_PEER_KEYS = ("ip_remote", "remote_cmd_port")  # what a template does not know
+_NOT_KEPT = ("local_cmd_port", "path_count", "network_count")  # read, and of no use afterwards
+_SHA256_KEY = re.compile(r"[0-9a-fA-F]{64}")  # guide table 3
+
+
+def build_connection(
+    ini: IniFile, general: GeneralConfig | None, tunnels: Sequence[TunnelConfig] | None
+) -> ConnectionConfig | None:
+    """The connection in a file that was split into sections; None if it has errors, which are added to `ini`.
+
+    `general` and `tunnels` are what interface.conf says; None if that is not known for its own errors.
+    """
+    template = ini.path.suffix == ".template"
+    head = ini.read("connection", optional=_PEER_KEYS if template else ())
+    if "connection" in ini.sections:
+        _check_addresses(head, tunnels)
+        _check_ports(head, general)
+        _check_authentication(head)
+    peer_unknown = template or head.values.get("remote_port") == 0
+    optional = {"remote_ipaddr"} if peer_unknown else set()
+    path_sections = ini.numbered("path", head, "path_count")
+    for section in path_sections:
+        section.read("path_n", optional | {"weight_out"} if template else optional)
+        _check_path(section, peer_unknown, tunnels or ())
+    _check_paths_together(path_sections)
+    network_sections = ini.numbered("net", head, "network_count")
+    for section in network_sections:
+        section.read("net_n")
+        _check_network(section)
+    if ini.problems:
+        return None
+    if head.values["ip_remote"] is None:  # in a template
+        head.values["ip_remote"] = UNSPECIFIED
+    return ConnectionConfig(
+        paths=tuple(_path(section.values) for section in path_sections),
+        networks=tuple(_network(section.values) for section in network_sections),
+        file=ini.path,
+        **{key: value for key, value in head.values.items() if key not in _NOT_KEPT},
+    )
+
+
+def _check_addresses(head: Section, tunnels: Sequence[TunnelConfig] | None) -> None:
+    """ip_local is one of ours, ip_remote is not, and both are of version ip_ver."""
+    own, peer = head.values.get("ip_local"), head.values.get("ip_remote")
+    _check_versions(head, ("ip_local", "ip_remote"))
+    if own is not None and own == peer:
+        head.problem("ip_remote", "must be the peer's tunnel address, not our own ip_local")
+    elif peer is not None and any(tunnel.holds(peer) for tunnel in tunnels or ()):
+        head.problem("ip_remote", "must be the peer's tunnel address, not that of a tunnel of this host")
+    if own is not None and tunnels is not None and not any(tunnel.holds(own) for tunnel in tunnels):
+        there = [f"{address.ip} ({tunnel.name})" for tunnel in tunnels
+                 for address in (tunnel.ipv4_addr, tunnel.ipv6_addr) if address is not None]
+        head.problem("ip_local", f"must be an address of a tunnel of interface.conf: {', '.join(there)}")
+
+
+def _check_ports(head: Section, general: GeneralConfig | None) -> None:
+    """The data port is not the command port of this host."""
+    port = head.values.get("local_port")
+    if general is not None and port is not None and port == general.cmdport_local:
+        head.problem("local_port", "must differ from cmdport_local of interface.conf, which takes control commands")
+
+
+def _check_authentication(head: Section) -> None:
+    """SHA-256 needs its key; the key itself is never shown."""
+    if head.values.get("auth_type") is not AuthType.SHA256 or "auth_key" not in head.values:
+        return
+    key = head.values["auth_key"]
+    if key is None:
+        head.problem("auth_key", "is missing: auth_type = 2 needs 'auth_key = ' and 64 hexadecimal digits")
+    elif not _SHA256_KEY.fullmatch(key):
+        head.warn("auth_key", f"should be 64 hexadecimal digits for auth_type = 2, but is {len(key)} characters"
+                              + (" long" if len(key) != 64 else " that are not all hexadecimal digits"))
+
+
+def _check_path(section: Section, peer_unknown: bool, tunnels: Sequence[TunnelConfig]) -> None:
+    """The rules within one path; the values that only come from rules are filled in."""
+    values = section.values
+    if any(tunnel.name == values.get("interface_name") for tunnel in tunnels):
+        section.problem("interface_name", "must be a physical interface, not the tunnel itself")
+    _check_versions(section, ("public_ipaddr", PRIVATE, "remote_ipaddr", "gateway_ipaddr"))
+    if values.get("public_ipaddr") == PRIVATE and PRIVATE in values:
+        if values[PRIVATE] is None:
+            section.problem("public_ipaddr", f"names a key that is missing: write '{PRIVATE} = ' and its address")
+        values["public_ipaddr"] = values[PRIVATE]
+    if "remote_ipaddr" in values and values["remote_ipaddr"] in (None, UNSPECIFIED):
+        values["remote_ipaddr"] = UNSPECIFIED
+        if not peer_unknown:
+            section.problem("remote_ipaddr", "must be the peer's address; 0.0.0.0 is allowed while remote_port is 0")
+    elif values.get("remote_ipaddr") in _known(values.get("public_ipaddr"), values.get(PRIVATE)):
+        section.warn("remote_ipaddr", "is this host's own address on the path: the peer's is expected")
+    _settle_times(section)
+
+
+def _settle_times(section: Section) -> None:
+    """The dead time that holds: three keepalives unless written, none without keepalives (guide 2.6.3.2)."""
+    values = section.values
+    if "keepalive_time" not in values or "dead_time" not in values:
+        return
+    keepalive, dead = values["keepalive_time"], values["dead_time"]
+    if dead is None:
+        values["dead_time"] = 3 * keepalive
+    elif dead > 0 and keepalive == 0:
+        section.warn("dead_time", "is ignored: without keepalive_time the path is never declared dead")
+        values["dead_time"] = 0.0
+    elif 0 < dead <= keepalive:
+        section.warn("dead_time", f"should be longer than keepalive_time = {keepalive:g}, or the path will flap")
+
+
+def _check_paths_together(sections: Sequence[Section]) -> None:
+    """No two paths are the same, no port is mapped to two paths, and one path at most is the default of commands."""
+    ends: dict[tuple[Any, ...], Section] = {}
+    default: Section | None = None
+    for number, section in enumerate(sections):
+        values = section.values
+        local = values.get(PRIVATE) or values.get("public_ipaddr")
+        end = (values.get("interface_name"), local, values.get("remote_ipaddr"))
+        if None not in end and end[2] != UNSPECIFIED:
+            earlier = ends.setdefault(end, section)
+            if earlier is not section:
+                section.problem("remote_ipaddr", f"makes this the same path as [{earlier.name}]: interface, local and "
+                                                 "remote address are all equal")
+        for key in PORT_KEYS:
+            for other in sections[:number]:
+                twice = (values.get(key) or frozenset()) & (other.values.get(key) or frozenset())
+                if twice:
+                    section.problem(key, f"maps port {min(twice)}, as [{other.name}] does: write it in one path only")
+        if values.get("cmd_default"):
+            if default is not None:
+                section.warn("cmd_default", f"is ignored: [{default.name}] is the default path already")
+                values["cmd_default"] = False
+            default = default or section
+
+
+def _check_network(section: Section) -> None:
+    """Both networks are of version ip_ver and have no host bits."""
+    _check_versions(section, ("src_addr", "dst_addr"))
+    for key in ("src_addr", "dst_addr"):
+        written: IPv4Interface | IPv6Interface | None = section.values.get(key)
+        if written is not None and written.ip != written.network.network_address:
+            section.warn(key, f"has host bits: read as {written.network}")
+
+
+def _check_versions(section: Section, keys: Sequence[str]) -> None:
+    """The addresses of these keys are of version ip_ver; 0.0.0.0 stands for "find it out" in both."""
+    version = section.values.get("ip_ver")
+    for key in keys:
+        value = section.values.get(key)
+        if version is None or value in (None, PRIVATE, UNSPECIFIED):
+            continue
+        if value.version != version:
+            section.problem(key, f"must be an IPv{version} address, for ip_ver = {version}")
+
+
+def _known(*addresses: Address | None) -> list[Address]:
+    return [address for address in addresses if address is not None and address != UNSPECIFIED]
+
+
+def _path(values: dict[str, Any]) -> PathConfig:
+    """The path of good values: the keys are its fields, save for the port keys, which are one."""
+    fields = {key: value for key, value in values.items() if key not in PORT_KEYS}
+    return PathConfig(ports=PortMap(**{key: values[key] or frozenset() for key in PORT_KEYS}), **fields)
+
+
+def _network(values: dict[str, Any]) -> NetworkConfig:
+    return NetworkConfig(values["ip_ver"], values["src_addr"].network, values["dst_addr"].network)

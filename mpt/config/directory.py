@@ -1,0 +1,210 @@
+"""A configuration directory to a ``Config``: interface.conf, connections/*.conf, and what must agree between them.
+
+Everything is read before anything is said: one ``ConfigurationErrors`` lists the errors of all files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mpt.config import schema
+from mpt.config.connection import build_connection
+from mpt.config.parser import ConfigurationErrors, IniFile, Problem, read_file
+from mpt.errors import ConfigError
+from mpt.model import Address, Config, ConnectionConfig, GeneralConfig, TunnelConfig
+
+INTERFACE_FILE = "interface.conf"  # guide 2.6.2
+CONNECTIONS = "connections"  # guide 2.6.3
+SYSTEM_DIRECTORY = Path("/etc/mpt")
+
+IPV6_MINIMUM_MTU = 1280  # RFC 8200 section 5
+_LARGEST_MTU = {4: 1464, 6: 1444}  # 1500 less the path's IP header (20 or 40), UDP (8) and GRE with sequence number (8)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used, and what should be said about it."""
+
+    config: Config
+    warnings: tuple[str, ...]
+
+
+def find_directory(
+    explicit: str | None, environ: Mapping[str, str], cwd: Path, system: Path = SYSTEM_DIRECTORY
+) -> Path:
+    """The directory to use: `explicit`, else $MPT_CONFIG_DIR, else ./conf or /etc/mpt, whichever has an interface.conf.
+
+    A directory that somebody named is the one that is meant: if it has no interface.conf, no other is tried.
+    Raises ConfigError with the directories that were tried.
+    """
+    named = explicit or environ.get("MPT_CONFIG_DIR")
+    candidates = [cwd / named] if named else [cwd / "conf", system]
+    for candidate in candidates:
+        if os.path.isfile(candidate / INTERFACE_FILE):
+            return candidate
+    origin = "--config" if explicit else "$MPT_CONFIG_DIR" if named else ""
+    tried = f"{origin} {named}" if named else " and ".join(map(str, candidates))
+    raise ConfigError(f"there is no {INTERFACE_FILE} in {tried}: name the right directory with --config DIR or in "
+                      "$MPT_CONFIG_DIR")
+
+
+def load_directory(directory: Path) -> Loaded:
+    """Read and check a whole directory; raises ConfigurationErrors with everything that is wrong in it."""
+    interface = read_file(directory / INTERFACE_FILE)
+    general, tunnels = _read_interface(interface)
+    usable = not interface.problems
+    folder = IniFile(directory / CONNECTIONS)
+    files = [folder]
+    taken = _Taken(tunnels if usable else ())
+    connections: list[ConnectionConfig] = []
+    for path in _connection_files(folder):
+        ini = read_file(path)
+        files.append(ini)
+        connection = _read_connection(ini, general if usable else None, tunnels if usable else None, taken)
+        if connection is not None:
+            connections.append(connection)
+    if usable:
+        _check_mtu(interface, tunnels, connections)
+    if len(files) == 1 and not folder.problems:
+        peers = "until a peer creates one" if general.accept_remote else "and accept_remote = 0 lets no peer create one"
+        folder.warn(Problem(folder.path, 0, "", "", "", f"has no *.conf file: there is no connection, {peers}"))
+    problems = [problem for file in (interface, *files) for problem in file.sorted_problems()]
+    if problems:
+        raise ConfigurationErrors(problems)
+    warnings = tuple(text for file in (interface, *files) for text in file.warning_texts())
+    return Loaded(Config(directory, general, tunnels, tuple(connections)), warnings)
+
+
+def load_connection(
+    path: Path, general: GeneralConfig, tunnels: Sequence[TunnelConfig], others: Collection[ConnectionConfig] = ()
+) -> tuple[ConnectionConfig, tuple[str, ...]]:
+    """Read and check one connection file, also against the `others` that run already; the connection and the warnings.
+
+    Raises ConfigurationErrors with everything that is wrong in it.
+    """
+    ini = read_file(path)
+    taken = _Taken(tunnels)
+    for other in others:
+        taken.add(other)
+    connection = _read_connection(ini, general, tunnels, taken)
+    if connection is None or ini.problems:
+        raise ConfigurationErrors(ini.sorted_problems())
+    return connection, ini.warning_texts()
+
+
+def _connection_files(folder: IniFile) -> list[Path]:
+    """The *.conf files of the directory, by name; it may be missing. Hidden ones are an editor's own."""
+    try:
+        return sorted(path for path in folder.path.iterdir() if path.suffix == ".conf" and path.name[0] != ".")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        folder.problem(0, f"cannot be read: {error.strerror}")
+        return []
+
+
+# ---- interface.conf ---------------------------------------------------------------------------------------------
+
+
+def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ...]]:
+    """What interface.conf says; if it has errors, as much of it as is good."""
+    if ini.problems and not ini.sections:  # it could not be read at all
+        return GeneralConfig(), ()
+    head = ini.read("general")
+    sections = ini.numbered("tun", head, "tunnel_num")
+    if not sections:
+        ini.problem(0, "[tun_0] is missing: write '[tun_0]', and below it 'name = tun0' and 'ipv4_addr = 10.0.0.2/24'")
+    tunnels: list[TunnelConfig] = []
+    for section in sections:
+        values = section.read("tun_n").values
+        if "mtu" in values and values["mtu"] < IPV6_MINIMUM_MTU and values.get("ipv6_addr"):
+            section.problem("mtu", f"must be at least {IPV6_MINIMUM_MTU}, for ipv6_addr is set")
+        if section.clean and values["ipv4_addr"] is None and values["ipv6_addr"] is None:
+            section.problem("ipv4_addr", "is missing: write for example 'ipv4_addr = 10.0.0.2/24', or an ipv6_addr")
+        for other in tunnels:
+            if other.name == values.get("name"):
+                section.problem("name", "is the name of another tunnel too: each needs its own")
+            for key in ("ipv4_addr", "ipv6_addr"):
+                if values.get(key) and other.holds(values[key].ip):
+                    section.problem(key, f"is an address of {other.name} too: each tunnel needs its own")
+        if section.clean:
+            tunnels.append(TunnelConfig(**values))
+    ini.warn_of_unknown_sections(schema.INTERFACE_SECTIONS)
+    if not head.clean:
+        return GeneralConfig(), tuple(tunnels)
+    return GeneralConfig(**{**head.values, "tunnel_num": len(sections)}), tuple(tunnels)
+
+
+def _check_mtu(interface: IniFile, tunnels: Sequence[TunnelConfig], connections: Sequence[ConnectionConfig]) -> None:
+    """Warn of an MTU whose datagrams do not fit a 1500 octet link (guide 2.6.2 says 1420 to 1464)."""
+    for number, tunnel in enumerate(tunnels):
+        versions = {path.ip_ver for connection in connections if tunnel.holds(connection.ip_local)
+                    for path in connection.paths}
+        largest = _LARGEST_MTU[6 if 6 in versions else 4]
+        if tunnel.mtu > largest:
+            paths = "an IPv6 path" if 6 in versions else "IPv4 paths"
+            interface.sections[f"tun_{number}"].warn(
+                "mtu", f"should be at most {largest} with {paths} over Ethernet, or datagrams get fragmented")
+
+
+# ---- one connection among others --------------------------------------------------------------------------------
+
+
+def _read_connection(
+    ini: IniFile, general: GeneralConfig | None, tunnels: Sequence[TunnelConfig] | None, taken: _Taken
+) -> ConnectionConfig | None:
+    """The connection in `ini`, or None and its problems; it must not want what is `taken`, and takes its own."""
+    if ini.problems and not ini.sections:  # it could not be read at all
+        return None
+    connection = build_connection(ini, general, tunnels)
+    ini.warn_of_unknown_sections(schema.CONNECTION_SECTIONS)
+    if connection is None:
+        return None
+    taken.check(connection, ini)
+    taken.add(connection)
+    return connection
+
+
+@dataclass
+class _Taken:
+    """What the connections read so far have for themselves, and in which file that stands."""
+
+    tunnels: Sequence[TunnelConfig]
+    names: dict[str, Path | None] = field(default_factory=dict)
+    ends: dict[tuple[Address, Address], Path | None] = field(default_factory=dict)
+    sockets: dict[tuple[Address, int, str], tuple[str, Path | None]] = field(default_factory=dict)
+
+    def add(self, connection: ConnectionConfig) -> None:
+        """Note what is now taken."""
+        self.names.setdefault(connection.name, connection.file)
+        self.ends.setdefault((connection.ip_local, connection.ip_remote), connection.file)
+        for socket in _sockets(connection):
+            self.sockets.setdefault(socket, (self._tunnel(connection), connection.file))
+
+    def check(self, connection: ConnectionConfig, ini: IniFile) -> None:
+        """Report to `ini` what is taken already."""
+        head = ini.sections["connection"]
+        if connection.name in self.names:
+            head.problem("name", f"is used in {self.names[connection.name]} too: each connection needs its own")
+        ends = (connection.ip_local, connection.ip_remote)
+        if ends in self.ends:
+            head.problem("ip_remote", f"and ip_local stand in {self.ends[ends]} too: one connection per pair")
+        for number, socket in enumerate(_sockets(connection)):
+            tunnel, file = self.sockets.get(socket, (self._tunnel(connection), None))
+            if tunnel != self._tunnel(connection):
+                ini.sections[f"path_{number}"].problem(
+                    "interface_name", f"with its local address and local_port = {connection.local_port} serves "
+                    f"{tunnel} in {file}: a connection of another tunnel needs another local_port")
+
+    def _tunnel(self, connection: ConnectionConfig) -> str:
+        """The name of the tunnel of `connection`; "" while interface.conf has errors."""
+        return next((tunnel.name for tunnel in self.tunnels if tunnel.holds(connection.ip_local)), "")
+
+
+def _sockets(connection: ConnectionConfig) -> list[tuple[Address, int, str]]:
+    """What the data socket of each path is bound to."""
+    return [(path.private_ipaddr or path.public_ipaddr, connection.local_port, path.interface_name)
+            for path in connection.paths]

@@ -1,0 +1,322 @@
+"""The text of an INI file to sections with typed values, in the dialect of the C program (guide 2.6).
+
+- A line is `[section]` or `key = value`; case and indentation mean nothing.
+- A comment starts at # or ; and ends the line, unless it stands inside a value quoted by "..." or '...'.
+- A backslash at the very end of a line joins the next line to it; not in a line that is only a comment.
+- Of a section or key written twice the last one counts; each key keeps its line number, and so do all complaints.
+- UTF-8, with or without a byte order mark, lines ended in any way; no line has a length limit, the file has.
+
+configparser is not the base: it takes an indented line for a continuation and wants a space before a comment, it either
+stops at a duplicate or hides it, and it keeps no line numbers; what would be left of it is its dictionary.
+
+Nothing here raises because of what a file says: problems and warnings are collected, so that all come at once.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpt.config import schema
+from mpt.errors import ConfigError
+
+MAX_FILE_SIZE = 1 << 20  # octets; 20 paths with every key and a comment each are some 30 kB
+MAX_BAD_LINES = 10  # after so many lines that make no sense, what is read is no configuration file
+MAX_WARNINGS = 50  # of one file; more are not listed
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_KEY = re.compile(r"[^\s=#;\[\]\"']+")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong; `line` is 0, `section` and `key` "" if it belongs to none; a secret is masked."""
+
+    file: Path
+    line: int
+    section: str
+    key: str
+    value: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:" if self.line else f"{self.file}:"
+        section = f" [{self.section}]" if self.section else ""
+        shown = self.value if len(self.value) <= 60 else self.value[:57] + "..."
+        key = f" {self.key}" + (f" = {shown!r}:" if self.value else "") if self.key else ""
+        return f"{where}{section}{key} {self.message}"
+
+
+class ConfigurationErrors(ConfigError):
+    """Everything that is wrong in a configuration, one line each."""
+
+    def __init__(self, problems: Collection[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems]
+        super().__init__(lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} errors:", *lines]))
+
+
+class Entry(NamedTuple):
+    """A value as it is written, and where."""
+
+    value: str
+    line: int
+
+
+class Section:
+    """One section: its entries as written and, after `read`, the typed values of its good keys.
+
+    A key whose value is bad is missing from `values`; `clean` says that no key is.
+    """
+
+    __slots__ = ("clean", "entries", "file", "kind", "line", "name", "values")
+
+    def __init__(self, file: IniFile, name: str, line: int) -> None:
+        self.file = file
+        self.name = name
+        self.line = line
+        self.kind = ""
+        self.entries: dict[str, Entry] = {}  # by spelling; after `read` by the name of the key
+        self.values: dict[str, Any] = {}
+        self.clean = True
+
+    def read(self, kind: str, optional: Collection[str] = ()) -> Section:
+        """Type the values by the schema of this `kind` of section; mandatory keys in `optional` may be missing."""
+        self.kind = kind
+        self.entries = self._known_entries()
+        for key in schema.SECTIONS[kind]:
+            entry = self.entries.get(key.name)
+            if entry is not None and entry.value:
+                try:
+                    self.values[key.name] = key.read(entry.value)
+                except ValueError as error:
+                    self.problem(key.name, f"must be {error}")
+            elif key.mandatory and key.name not in optional:
+                self.problem(key.name, f"{'is empty' if entry else 'is missing'}: "
+                                       f"write for example '{key.name} = {key.example}'")
+            else:  # the C program reads an empty value as if the key were absent
+                self.values[key.name] = key.default_value
+        return self
+
+    def _known_entries(self) -> dict[str, Entry]:
+        keys = schema.SPELLINGS[self.kind]
+        found: dict[str, Entry] = {}
+        for spelling, entry in self.entries.items():
+            key = keys.get(spelling)
+            if key is None:
+                if not self.file.warned_enough:
+                    self._warn_of_spelling(spelling, entry.line, schema.advice(self.kind, spelling))
+                continue
+            earlier = found.get(key.name)
+            if earlier is not None:
+                message = f"is the key of line {earlier.line} in another spelling: the last one counts"
+                self._warn_of_spelling(spelling, entry.line, message)
+            if earlier is None or earlier.line < entry.line:
+                found[key.name] = entry
+        return found
+
+    def problem(self, key: str, message: str) -> None:
+        """Report an error about `key` of this section, or about the section if `key` is ""."""
+        self.clean = False
+        self.file.problems.append(self._complaint(key, message))
+
+    def warn(self, key: str, message: str) -> None:
+        """Report a warning about `key` of this section, or about the section if `key` is ""."""
+        self.file.warn(self._complaint(key, message))
+
+    def _warn_of_spelling(self, spelling: str, line: int, message: str) -> None:
+        self.file.warn(Problem(self.file.path, line, self.name, spelling[:60], "", message))
+
+    def _complaint(self, key: str, message: str) -> Problem:
+        entry = self.entries.get(key, Entry("", self.line))
+        known = schema.SPELLINGS.get(self.kind, {}).get(key)
+        value = "(hidden)" if known and known.secret and entry.value else entry.value
+        return Problem(self.file.path, entry.line, self.name, key, value, message)
+
+
+class IniFile:
+    """One configuration file: its sections, and what there is to say about it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sections: dict[str, Section] = {}
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def problem(self, line: int, message: str) -> None:
+        """Report an error about a whole line, or about the file if `line` is 0."""
+        self.problems.append(Problem(self.path, line, "", "", "", message))
+
+    def warn(self, warning: Problem) -> None:
+        """Report what does not stop the program."""
+        if len(self.warnings) < MAX_WARNINGS:
+            self.warnings.append(warning)
+        elif len(self.warnings) == MAX_WARNINGS:
+            self.warnings.append(Problem(self.path, warning.line, "", "", "", "has more warnings: they are not listed"))
+
+    @property
+    def warned_enough(self) -> bool:
+        """Whether a further warning would not be listed, so that finding its words can be spared."""
+        return len(self.warnings) > MAX_WARNINGS
+
+    def read(self, name: str, optional: Collection[str] = ()) -> Section:
+        """The section of this name, typed; a missing one is reported."""
+        section = self.sections.get(name)
+        if section is None:
+            self.problem(0, f"[{name}] is missing: write a line '[{name}]' and its keys below it")
+            section = Section(self, name, 0)
+            section.clean = False
+            return section
+        return section.read(name, optional)
+
+    def numbered(self, prefix: str, counter: Section, count_key: str) -> list[Section]:
+        """The sections `prefix`_0, `prefix`_1, ... in order; a good counting key must agree with them.
+
+        They are not read yet: what may be missing in them depends on other keys. A counting key that is not written
+        counts what is there.
+        """
+        numbered = re.compile(rf"{prefix}_(0|[1-9][0-9]{{0,5}})")
+        present = {int(match[1]): name for name in self.sections if (match := numbered.fullmatch(name))}
+        if count_key in counter.values:
+            count = counter.values[count_key]
+            if count is None:
+                count = min(len(present), schema.MAX_NUMBERED)
+            absent = [f"[{prefix}_{number}]" for number in range(count) if number not in present]
+            extra = [f"[{name}]" for number, name in sorted(present.items()) if number >= count]
+            if absent:
+                counter.problem(count_key, f"{_few(absent)} missing: write it, or count only what there is")
+            if extra:
+                counter.problem(count_key, f"{_few(extra)} not counted: number them from 0 up and count them all")
+        return [self.sections[name] for _number, name in sorted(present.items())[:schema.MAX_NUMBERED]]
+
+    def warn_of_unknown_sections(self, kinds: Collection[str]) -> None:
+        """Warn of every section that is none of these kinds, `_n` in a kind standing for a number."""
+        known = re.compile("|".join(kind.replace("_n", "_(0|[1-9][0-9]{0,5})") for kind in kinds))
+        for name, section in self.sections.items():
+            if not known.fullmatch(name) and not self.warned_enough:
+                near = schema.nearest(name, [kind.replace("_n", "_0") for kind in kinds])
+                hint = f": is [{near}] meant?" if near else ""
+                self.warn(Problem(self.path, section.line, name[:60], "", "", f"is unknown and ignored{hint}"))
+
+    def warning_texts(self) -> tuple[str, ...]:
+        """The warnings in the order of their lines."""
+        return tuple(str(warning) for warning in sorted(self.warnings, key=lambda warning: warning.line))
+
+    def sorted_problems(self) -> list[Problem]:
+        """The errors in the order of their lines."""
+        return sorted(self.problems, key=lambda problem: problem.line)
+
+
+def _few(names: list[str]) -> str:
+    """Some names as the start of a sentence: "[path_1] is", "[path_1], [path_2] and 9 more are"."""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{shown} {'is' if len(names) == 1 else 'are'}"
+
+
+def read_file(path: Path) -> IniFile:
+    """Read and split a file; whatever is wrong with it stands in its problems."""
+    ini = IniFile(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # asked before open(), which waits for ever at a FIFO
+            ini.problem(0, "cannot be read: it is not a regular file")
+            return ini
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE_SIZE + 1)
+    except (OSError, ValueError) as error:
+        ini.problem(0, f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        return ini
+    if len(data) > MAX_FILE_SIZE:
+        ini.problem(0, f"is larger than {MAX_FILE_SIZE} octets: that is no configuration file")
+        return ini
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        ini.problem(data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text: save the file as plain UTF-8")
+        return ini
+    if control := _CONTROL.search(text):
+        ini.problem(text.count("\n", 0, control.start()) + 1, "has control characters: that is no configuration file")
+        return ini
+    _split(text, ini)
+    return ini
+
+
+def _split(text: str, ini: IniFile) -> None:
+    """Sort the lines of `text` into the sections of `ini`."""
+    section: Section | None = None
+    bad_lines = 0
+    for number, line in _logical_lines(text):
+        if line[:1] in ("", "#", ";"):  # a backslash alone, joined to nothing or to a comment
+            continue
+        if name := _header(line):
+            section = ini.sections.get(name)
+            if section is None:
+                section = ini.sections[name] = Section(ini, name, number)
+            else:
+                message = f"stands in line {section.line} too: both are read as one section"
+                ini.warn(Problem(ini.path, number, name[:60], "", "", message))
+            continue
+        complaint = _add_entry(line, number, section)
+        if complaint:
+            ini.problem(number, complaint)
+            bad_lines += 1
+            if section:
+                section.clean = False
+            if bad_lines == MAX_BAD_LINES:
+                ini.problem(number, "after so many such lines the rest of the file is not read")
+                return
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Each line that says something, stripped and with its continuations, after the number of its first line."""
+    parts: list[str] = []
+    start = 0
+    for number, raw in enumerate(_LINE_END.split(text), 1):
+        line = raw.rstrip()
+        if not parts:
+            if line.lstrip()[:1] in ("", "#", ";"):
+                continue
+            start = number
+        if line.endswith("\\"):
+            parts.append(line[:-1])
+        else:
+            parts.append(line)
+            yield start, "".join(parts).strip()
+            parts.clear()
+    if parts:
+        yield start, "".join(parts).strip()
+
+
+def _header(line: str) -> str:
+    """The name in a `[section]` line, or ""."""
+    name, bracket, rest = line.removeprefix("[").partition("]")
+    if line[0] != "[" or not bracket or "[" in name or rest.strip()[:1] not in ("", "#", ";"):
+        return ""
+    return name.strip().lower()
+
+
+def _add_entry(line: str, number: int, section: Section | None) -> str:
+    """Put a `key = value` line into its section; the complaint if it is none, which never quotes what may be secret."""
+    name, equals, rest = line.partition("=")
+    key = name.strip().lower()
+    if not equals or not _KEY.fullmatch(key):
+        return "is neither '[section]' nor 'key = value'; a comment starts with # or ;"
+    if section is None:
+        return f"{key[:60]!r} stands before the first [section]"
+    value = rest.strip()
+    if value[:1] in ("'", '"'):
+        end = value.find(value[0], 1)
+        if end < 0 or value[end + 1 :].strip()[:1] not in ("", "#", ";"):
+            return f"the value of {key[:60]!r} has a quote that is not closed, or text after its end"
+        value = value[1:end]
+    else:
+        value = re.split("[#;]", value, maxsplit=1)[0].rstrip()
+    if key in section.entries:
+        message = f"stands in line {section.entries[key].line} too: the last one counts"
+        section.file.warn(Problem(section.file.path, number, section.name, key[:60], "", message))
+    section.entries[key] = Entry(value, number)
+    return ""

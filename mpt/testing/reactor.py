@@ -1,0 +1,41 @@
+"""A reactor without a world: time stands still until a test moves it, and descriptors are looked at when it says so."""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+from twisted.internet.task import Clock
+
+
+class FakeReactor(Clock):
+    """Twisted's Clock, with readers. `readers` are those that are watched now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        if reader not in self.readers:
+            self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        if reader in self.readers:
+            self.readers.remove(reader)
+
+    def read_all(self) -> None:
+        """Let every reader that has something read, until none has."""
+        while True:
+            ready = [each for each in self.readers if select.select([each], [], [], 0)[0]]
+            if not ready:
+                return
+            for reader in ready:
+                if reader in self.readers:
+                    reader.doRead()
+
+    def pass_time(self, seconds: float, step: float = 0.01) -> None:
+        """Let `seconds` go by in small steps, reading what arrives meanwhile."""
+        end = self.seconds() + seconds
+        while self.seconds() < end - step / 2:
+            self.advance(min(step, end - self.seconds()))
+            self.read_all()

@@ -1,0 +1,123 @@
+"""A whole daemon on fakes: memory for the machine, a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from pathlib import Path
+from typing import Any
+
+from mpt.daemon.machine import Machine
+from mpt.daemon.root import Root
+from mpt.data.datapath import PythonDataPath
+from mpt.errors import MptError
+from mpt.model import Config, ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
+from mpt.testing.netlink import FakeNetlink
+from mpt.testing.reactor import FakeReactor
+from mpt.testing.system import FakeSocket, FakeSystem
+from mpt.testing.tun import FakeTun
+from mpt.wire.command import encode_keepalive
+
+TUNNEL = TunnelConfig("tun0", 1440, IPv4Interface("10.0.0.2/24"), IPv6Interface("fec0::2/64"))
+LOCAL, REMOTE = ip_address("10.0.0.2"), ip_address("10.0.0.3")
+KEEPALIVE_OUT = encode_keepalive(4, LOCAL, REMOTE)
+KEEPALIVE_IN = encode_keepalive(4, REMOTE, LOCAL)
+PACKET = bytes.fromhex("4500001c0000000040010000") + LOCAL.packed + REMOTE.packed + bytes(8)  # to the peer
+REPLY = PACKET[:12] + REMOTE.packed + LOCAL.packed + bytes(8)
+
+
+def path(number: int, **changes: Any) -> PathConfig:
+    """Path `number` (1, 2, ...) of the guide's figure 3."""
+    config = PathConfig(
+        interface_name=f"eth{number}",
+        ip_ver=4,
+        public_ipaddr=ip_address(f"10.{number}.{number}.2"),
+        gateway_ipaddr=ip_address(f"10.{number}.{number}.2"),
+        remote_ipaddr=ip_address(f"10.{number}.{number}.3"),
+        keepalive_time=1.0,
+        dead_time=3.0,
+    )
+    return replace(config, **changes)
+
+
+def connection(*paths: PathConfig, **changes: Any) -> ConnectionConfig:
+    """The guide's connection with `paths` (default: two)."""
+    config = ConnectionConfig(
+        name="c",
+        ip_ver=4,
+        ip_local=LOCAL,
+        local_port=23456,
+        ip_remote=REMOTE,
+        remote_port=23456,
+        remote_cmd_port=60456,
+        paths=paths or (path(1), path(2)),
+    )
+    return replace(config, **changes)
+
+
+Run = Callable[..., "Stage"]
+
+
+class Stage:
+    """Host A of the guide, with interfaces eth1 and eth2, running `connections`."""
+
+    def __init__(self, *connections: ConnectionConfig, tunnels: tuple[TunnelConfig, ...] = (TUNNEL,)) -> None:
+        self.netlink = FakeNetlink()
+        self.netlink.add_interface("eth1", "10.1.1.2/24", "fd01::2/64")
+        self.netlink.add_interface("eth2", "10.2.2.2/24", "fd02::2/64")
+        self.system = FakeSystem(self.netlink)
+        self.reactor = FakeReactor()
+        self.refused: list[MptError] = []
+        self.lost: list[str] = []
+        self.ready = 0
+        machine = Machine(self.reactor, self.reactor.seconds, self.system, self.netlink)
+        config = Config(Path("conf"), GeneralConfig(), tunnels, connections or (connection(),))
+        self.root = Root(machine, config, PythonDataPath, self._started, self.refused.append, self.lost.append)
+
+    def _started(self, root: Root) -> None:
+        self.ready += 1
+
+    def start(self) -> Stage:
+        self.routes_before = list(self.netlink.routes)
+        self.root.startService()
+        self.network_changed()
+        return self
+
+    def stop(self) -> None:
+        self.root.stopService()
+        self.reactor.advance(0)
+
+    @property
+    def tun(self) -> FakeTun:
+        return self.system.tuns["tun0"]
+
+    def socket(self, interface: str) -> FakeSocket:
+        """The data socket that is bound to `interface`."""
+        return next(each for each in self.system.sockets if each.interface == interface)
+
+    def sent(self, interface: str) -> list[bytes]:
+        """What has left over `interface` since the last call."""
+        sent = [datagram for datagram, _ in self.socket(interface).sent]
+        self.socket(interface).sent.clear()
+        return sent
+
+    def clear(self) -> None:
+        """Forget what has left so far."""
+        for each in self.system.sockets:
+            each.sent.clear()
+
+    def receive(self, number: int, datagram: bytes) -> None:
+        """Let `datagram` come from the peer over path `number`."""
+        self.socket(f"eth{number}").deliver(datagram, (f"10.{number}.{number}.3", 23456))
+        self.reactor.read_all()
+        self.reactor.advance(0)
+
+    def statuses(self, name: str = "c") -> list[str]:
+        """The status of every path of a connection."""
+        return [each.status.name for each in self.root.tunnels[0].connections[name].paths]
+
+    def network_changed(self) -> None:
+        """Let the daemon notice what the test did to the interfaces."""
+        self.reactor.read_all()
+        self.reactor.pass_time(0.03)

@@ -1,0 +1,122 @@
+"""A connection: its routes, its working paths, and the table that it gives the data path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+from mpt.host.netlink import Route
+from mpt.model import NetworkConfig
+from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, REMOTE, Run, connection, path
+
+
+def routes(stage: object) -> set[tuple[str, str, str | None]]:
+    found: list[Route] = stage.netlink.routes  # type: ignore[attr-defined]
+    return {(str(each.destination), each.interface, str(each.gateway) if each.gateway else None) for each in found}
+
+
+def test_the_routes_of_the_guide_are_installed(run: Run) -> None:
+    """To the peer's addresses over its interfaces, to its tunnel address and to the networks through the tunnel."""
+    networks = (NetworkConfig(4, ip_network("11.1.1.0/24"), ip_network("21.1.1.0/24")),)
+    paths = (path(1, gateway_ipaddr=ip_address("10.1.1.1")), path(2))
+    stage = run(connection(*paths, networks=networks))
+    assert routes(stage) == {
+        ("10.1.1.3/32", "eth1", "10.1.1.1"),
+        ("10.2.2.3/32", "eth2", None),  # the guide's sample: the gateway is the host itself, so directly connected
+        ("10.0.0.3/32", "tun0", None),
+        ("21.1.1.0/24", "tun0", None),
+    }
+
+
+def test_everything_through_the_tunnel_leaves_the_default_route_alone(run: Run) -> None:
+    """0.0.0.0/0 becomes two halves; the paths keep their host routes."""
+    stage = run(connection(networks=(NetworkConfig(4, ip_network("10.0.0.2/32"), ip_network("0.0.0.0/0")),)))
+    assert {"0.0.0.0/1", "128.0.0.0/1", "10.1.1.3/32"} <= {destination for destination, _, _ in routes(stage)}
+
+
+def test_two_paths_to_one_address_have_a_route_each(run: Run) -> None:
+    """Two WANs, one server: the routes differ in their metric."""
+    server = ip_address("203.0.113.5")
+    stage = run(
+        connection(
+            path(1, remote_ipaddr=server, gateway_ipaddr=ip_address("10.1.1.1")),
+            path(2, remote_ipaddr=server, gateway_ipaddr=ip_address("10.2.2.1")),
+        )
+    )
+    assert {("203.0.113.5/32", "eth1", "10.1.1.1"), ("203.0.113.5/32", "eth2", "10.2.2.1")} <= routes(stage)
+
+
+def test_a_route_that_exists_is_no_error_and_stays(run: Run) -> None:
+    """The operator's own route to the peer is still there when mpt has stopped."""
+    stage = run()
+    mine = next(each for each in stage.netlink.routes if str(each.destination) == "10.1.1.3/32")
+    stage.stop()
+    assert stage.netlink.routes == []
+    stage.netlink.routes = [mine]
+    stage.start()
+    stage.stop()
+    assert stage.netlink.routes == [mine]
+
+
+def test_a_route_that_the_kernel_forgot_is_installed_again(run: Run) -> None:
+    """ip link set eth1 down; ip link set eth1 up."""
+    stage = run()
+    before = routes(stage)
+    stage.netlink.set_link("eth1", False)
+    stage.network_changed()
+    assert routes(stage) < before
+    stage.netlink.set_link("eth1", True)
+    stage.network_changed()
+    assert routes(stage) == before
+
+
+def test_a_gateway_that_is_refused_is_reported_and_the_path_lives(run: Run) -> None:
+    """The routing table may know a way all the same."""
+    stage = run(connection(path(1, gateway_ipaddr=ip_address("192.0.2.1")), path(2)))
+    assert stage.statuses() == ["OK", "OK"]
+    assert "10.1.1.3/32" not in {destination for destination, _, _ in routes(stage)}
+
+
+def test_connections_that_share_a_port_share_its_sockets(run: Run) -> None:
+    """A hundred connections on one port and two interfaces: two sockets, and keepalives find their connection."""
+    peers = [ip_address(f"10.0.0.{number}") for number in range(10, 110)]
+    stage = run(*(connection(name=f"c{peer}", ip_remote=peer) for peer in peers))
+    assert len(stage.system.sockets) == 2
+    stage.reactor.pass_time(3.5, step=0.1)
+    assert set(stage.statuses("c10.0.0.77")) == {"DOWN"}
+    stage.receive(1, KEEPALIVE_IN.replace(REMOTE.packed, peers[67].packed))
+    assert stage.statuses("c10.0.0.77") == ["OK", "DOWN"]
+    assert stage.statuses("c10.0.0.78") == ["DOWN", "DOWN"]
+
+
+def test_when_no_path_is_left_packets_are_counted_and_it_recovers_by_itself(run: Run) -> None:
+    """The drop has a reason, and the first keepalive ends it."""
+    stage = run()
+    stage.reactor.pass_time(3.5)
+    stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    counters = stage.root.tunnels[0].datapath.counters()
+    assert counters.egress_dropped == {"no_path": 1}
+    stage.receive(2, KEEPALIVE_IN)
+    stage.clear()
+    stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    assert len(stage.sent("eth2")) == 1
+
+
+def test_a_connection_whose_peer_port_is_not_known_sends_nothing(run: Run) -> None:
+    """It waits for mpt create (guide 4.7), with its socket open."""
+    stage = run(connection(remote_port=0))
+    stage.tun.inject(PACKET)
+    stage.reactor.pass_time(2.0)
+    assert stage.sent("eth1") == stage.sent("eth2") == []
+
+
+def test_a_path_whose_interface_is_missing_at_the_start_joins_later(run: Run) -> None:
+    """The daemon starts with what is there."""
+    stage = run(connection(path(1), replace(path(2), interface_name="wwan0")))
+    assert stage.statuses() == ["OK", "INTERFACE_DOWN"]
+    stage.netlink.add_interface("wwan0", "10.2.2.2/24")
+    stage.network_changed()
+    assert stage.statuses() == ["OK", "DOWN"]
+    assert stage.socket("wwan0").sent == [(KEEPALIVE_OUT, ("10.2.2.3", 23456))]

@@ -1,0 +1,179 @@
+"""A path: keepalives out, life signs in, and what becomes of it when its interface does."""
+
+from __future__ import annotations
+
+import errno
+from ipaddress import ip_address
+
+import pytest
+
+from mpt.model import Status
+from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, Run, connection, path
+
+
+def test_a_keepalive_is_sent_at_once_and_then_every_keepalive_time(run: Run) -> None:
+    """The first goes out at the start, one more each second."""
+    stage = run()
+    assert stage.sent("eth1") == [KEEPALIVE_OUT]
+    stage.reactor.pass_time(3.05)
+    assert stage.sent("eth1") == [KEEPALIVE_OUT] * 3
+    assert stage.sent("eth2") == [KEEPALIVE_OUT] * 4
+
+
+def test_keepalives_go_to_the_peers_address_and_port(run: Run) -> None:
+    """They leave by the data socket, to where data goes."""
+    stage = run()
+    assert stage.socket("eth1").sent == [(KEEPALIVE_OUT, ("10.1.1.3", 23456))]
+
+
+def test_a_silent_path_dies_after_the_dead_time_and_a_keepalive_revives_it(run: Run) -> None:
+    """At 3 s without a keepalive it is down, carries nothing, and one keepalive brings it back."""
+    stage = run()
+    for _ in range(4):
+        stage.receive(2, KEEPALIVE_IN)
+        stage.reactor.pass_time(0.74)
+    assert stage.statuses() == ["OK", "OK"]
+    stage.reactor.pass_time(0.06)
+    assert stage.statuses() == ["DOWN", "OK"]
+    stage.clear()
+    for _ in range(4):
+        stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    assert stage.sent("eth1") == []
+    assert len(stage.sent("eth2")) == 4
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.statuses() == ["OK", "OK"]
+
+
+def test_a_revived_path_answers_at_once(run: Run) -> None:
+    """So that the other end is up after a round trip, not after its keepalive time."""
+    stage = run()
+    stage.reactor.pass_time(3.5)
+    assert stage.statuses() == ["DOWN", "DOWN"]
+    stage.sent("eth1")
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.sent("eth1") == [KEEPALIVE_OUT]
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.sent("eth1") == []
+
+
+def test_a_path_that_starts_down_waits_for_a_keepalive_and_sends_its_own(run: Run) -> None:
+    """status = 128 in the file."""
+    stage = run(connection(path(1, status=Status.DOWN), path(2)))
+    assert stage.statuses() == ["DOWN", "OK"]
+    assert stage.sent("eth1") == [KEEPALIVE_OUT]
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.statuses() == ["OK", "OK"]
+
+
+def test_without_keepalive_time_nothing_is_sent_and_nothing_dies(run: Run) -> None:
+    """keepalive_time = 0 switches the mechanism off."""
+    stage = run(connection(path(1, keepalive_time=0.0), path(2, keepalive_time=0.0)))
+    stage.reactor.pass_time(20.0, step=1.0)
+    assert stage.statuses() == ["OK", "OK"]
+    assert stage.sent("eth1") == []
+
+
+def test_a_keepalive_that_cannot_be_sent_raises_nothing_and_the_next_one_is_tried(run: Run) -> None:
+    """ENETUNREACH, ENOBUFS and the like pass."""
+    stage = run()
+    stage.clear()
+    stage.system.fail("sendto", errno.ENETUNREACH, errno.ENOBUFS, errno.ECONNREFUSED, errno.EAGAIN)
+    stage.reactor.pass_time(3.5)
+    assert len(stage.sent("eth1") + stage.sent("eth2")) == 2
+
+
+def test_carrier_loss_takes_a_path_down_at_once_and_it_returns_with_the_peers_keepalive(run: Run) -> None:
+    """No waiting for dead_time; after the return the peer must be heard first."""
+    stage = run()
+    stage.netlink.set_carrier("eth1", False)
+    stage.network_changed()
+    assert stage.statuses() == ["INTERFACE_DOWN", "OK"]
+    stage.sent("eth1")
+    stage.reactor.pass_time(2.0)
+    assert stage.sent("eth1") == []
+    stage.netlink.set_carrier("eth1", True)
+    stage.network_changed()
+    assert stage.statuses()[0] == "DOWN"
+    assert stage.sent("eth1") == [KEEPALIVE_OUT]
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.statuses()[0] == "OK"
+
+
+def test_carrier_that_returns_without_keepalives_is_enough(run: Run) -> None:
+    """There is nothing to wait for."""
+    stage = run(connection(path(1, keepalive_time=0.0), path(2)))
+    stage.netlink.set_carrier("eth1", False)
+    stage.network_changed()
+    stage.netlink.set_carrier("eth1", True)
+    stage.network_changed()
+    assert stage.statuses() == ["OK", "OK"]
+
+
+def test_an_interface_that_is_made_anew_gets_a_new_socket(run: Run) -> None:
+    """A USB modem that comes back under its old name has another index; the old socket would be deaf."""
+    stage = run()
+    before = stage.socket("eth1")
+    stage.netlink.remove_interface("eth1")
+    stage.network_changed()
+    assert stage.statuses() == ["INTERFACE_DOWN", "OK"]
+    assert [each.interface for each in stage.system.sockets] == ["eth2"]
+    stage.netlink.add_interface("eth1", "10.1.1.2/24")
+    stage.network_changed()
+    assert stage.socket("eth1") is not before
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.statuses() == ["OK", "OK"]
+
+
+def test_a_removed_address_takes_the_path_down_until_it_is_back(run: Run) -> None:
+    """The socket goes and comes with the address that it is bound to."""
+    stage = run()
+    address = stage.netlink.snapshot()["eth1"].addresses[0]
+    stage.netlink.delete_address("eth1", address)
+    stage.network_changed()
+    assert stage.statuses() == ["ADDRESS_DOWN", "OK"]
+    stage.netlink.add_address("eth1", address)
+    stage.network_changed()
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.statuses() == ["OK", "OK"]
+
+
+def test_a_path_without_a_fixed_address_follows_that_of_its_interface(run: Run) -> None:
+    """private_ipaddr = 0.0.0.0: the socket is bound to whatever DHCP gives."""
+    stage = run(connection(path(1, private_ipaddr=ip_address("0.0.0.0")), path(2)))
+    assert stage.socket("eth1").bound == ("10.1.1.2", 23456)
+    stage.netlink.delete_address("eth1", stage.netlink.snapshot()["eth1"].addresses[0])
+    stage.netlink.add_interface("eth1", "192.0.2.7/24")
+    stage.network_changed()
+    assert stage.socket("eth1").bound == ("192.0.2.7", 23456)
+
+
+def test_a_socket_that_is_refused_later_is_tried_again_at_the_next_change(run: Run) -> None:
+    """At run time a refusal is a missing address, not the end of the daemon."""
+    stage = run()
+    stage.netlink.remove_interface("eth1")
+    stage.network_changed()
+    stage.system.fail("bind", errno.EADDRINUSE)
+    stage.netlink.add_interface("eth1", "10.1.1.2/24")
+    stage.network_changed()
+    assert stage.statuses() == ["ADDRESS_DOWN", "OK"]
+    stage.netlink.fire_event()
+    stage.network_changed()
+    assert stage.statuses() == ["DOWN", "OK"]
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_bind_to_device_decides_whether_the_socket_is_bound_to_its_interface(run: Run, bound: bool) -> None:
+    """bind_to_device = 0 leaves the way to the routing table."""
+    stage = run(connection(path(1, bind_to_device=bound)))
+    assert [each.interface for each in stage.system.sockets] == ["eth1" if bound else None]
+
+
+def test_data_keeps_a_path_alive_whose_keepalives_are_lost(run: Run) -> None:
+    """A full queue drops keepalives, too; what comes over the path shows that it works."""
+    stage = run()
+    reply = bytes.fromhex("00000800") + PACKET[:12] + PACKET[16:20] + PACKET[12:16] + PACKET[20:]
+    for _ in range(10):
+        stage.receive(1, reply)
+        stage.reactor.pass_time(1.0)
+    assert stage.statuses() == ["OK", "DOWN"]
