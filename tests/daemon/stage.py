@@ -20,6 +20,7 @@ from mpt.testing.tun import FakeTun
 from mpt.wire.command import encode_keepalive
 
 TUNNEL = TunnelConfig("tun0", 1440, IPv4Interface("10.0.0.2/24"), IPv6Interface("fec0::2/64"))
+GENERAL = GeneralConfig()
 LOCAL, REMOTE = ip_address("10.0.0.2"), ip_address("10.0.0.3")
 KEEPALIVE_OUT = encode_keepalive(4, LOCAL, REMOTE)
 KEEPALIVE_IN = encode_keepalive(4, REMOTE, LOCAL)
@@ -62,7 +63,12 @@ Run = Callable[..., "Stage"]
 class Stage:
     """Host A of the guide, with interfaces eth1 and eth2, running `connections`."""
 
-    def __init__(self, *connections: ConnectionConfig, tunnels: tuple[TunnelConfig, ...] = (TUNNEL,)) -> None:
+    def __init__(
+        self,
+        *connections: ConnectionConfig,
+        tunnels: tuple[TunnelConfig, ...] = (TUNNEL,),
+        general: GeneralConfig = GENERAL,
+    ) -> None:
         self.netlink = FakeNetlink()
         self.netlink.add_interface("eth1", "10.1.1.2/24", "fd01::2/64")
         self.netlink.add_interface("eth2", "10.2.2.2/24", "fd02::2/64")
@@ -72,7 +78,7 @@ class Stage:
         self.lost: list[str] = []
         self.ready = 0
         machine = Machine(self.reactor, self.reactor.seconds, self.system, self.netlink)
-        config = Config(Path("conf"), GeneralConfig(), tunnels, connections or (connection(),))
+        config = Config(Path("conf"), general, tunnels, connections or (connection(),))
         self.root = Root(machine, config, PythonDataPath, self._started, self.refused.append, self.lost.append)
 
     def _started(self, root: Root) -> None:

@@ -1,0 +1,72 @@
+"""The programs that start the daemon: what they refuse, and how they say so."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpt.daemon.main import main
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """The guide's configuration with two mistakes."""
+    directory = tmp_path / "conf"
+    shutil.copytree(CONF, directory)
+    file = directory / "interface.conf"
+    file.write_text(file.read_text().replace("1440", "fourteen"))
+    file = next((directory / "connections").glob("*.conf"))
+    file.write_text(file.read_text().replace("weight_out", "wait_out"))
+    return directory
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_check_accepts_the_samples(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on standard output, status 0."""
+    assert main(["--check", "--config", str(CONF)]) == 0
+    assert "1 tunnel(s), 1 connection(s), no error" in capsys.readouterr().out
+
+
+def test_check_lists_every_error_at_once(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both files' mistakes, on standard error, status 1."""
+    assert main(["--check", "--config", str(broken)]) == 1
+    errors = capsys.readouterr().err
+    assert "interface.conf" in errors and "fourteen" in errors
+    assert "weight_out" in errors
+
+
+
+
+def test_twistd_refuses_a_bad_configuration_without_a_traceback(broken: Path, tmp_path: Path) -> None:
+    """`twistd -n mpt` says the same as mptsrv."""
+    code = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
+    done = run("-c", code, "-n", "--pidfile", str(tmp_path / "pid"), "mpt", "--config", str(broken))
+    assert done.returncode == 1
+    assert "fourteen" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_the_asyncio_reactor_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Synchronous netlink calls do not go with it."""
+    code = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
+    done = run("-c", code, "-n", "--pidfile", "", "--reactor", "asyncio", "mpt", "--config", str(CONF))
+    assert done.returncode == 1
+    assert "asyncio reactor" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_mptsrv_refuses_a_bad_configuration_without_a_traceback(broken: Path) -> None:
+    """One screen of text, status 1."""
+    done = run("-m", "mpt.daemon.main", "--config", str(broken))
+    assert done.returncode == 1
+    assert "fourteen" in done.stderr and "weight_out" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout

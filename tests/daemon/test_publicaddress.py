@@ -1,0 +1,71 @@
+"""Public addresses that the configuration leaves open."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.names import client, dns
+
+from mpt.model import UNSPECIFIED, GeneralConfig
+from tests.daemon.stage import Run, Stage, connection, path
+
+OPEN = connection(path(1, public_ipaddr=UNSPECIFIED, private_ipaddr=UNSPECIFIED), path(2))
+
+
+class Resolver:
+    """Instead of twisted.names': the test answers."""
+
+    asked: list[tuple[Any, str, Deferred[Any]]]
+
+    def __init__(self, servers: list[tuple[str, int]], reactor: Any) -> None:
+        self.servers = servers
+
+    def lookupAddress(self, name: str, timeout: Any) -> Deferred[Any]:
+        answer: Deferred[Any] = Deferred()
+        Resolver.asked.append((self.servers, name, answer))
+        return answer
+
+
+@pytest.fixture
+def stage(run: Run, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A daemon that was told to ask 192.0.2.53."""
+    Resolver.asked = []
+    monkeypatch.setattr(client, "Resolver", Resolver)
+    general = GeneralConfig(public_address_resolver=ip_address("192.0.2.53"))
+    return run(OPEN, general=general)
+
+
+def test_nobody_is_asked_unless_a_resolver_is_configured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data path works all the same."""
+    Resolver.asked = []
+    monkeypatch.setattr(client, "Resolver", Resolver)
+    stage = run(OPEN)
+    assert Resolver.asked == []
+    assert stage.statuses() == ["OK", "OK"]
+
+
+def test_the_resolvers_answer_is_the_public_address_of_the_open_paths(stage: Stage) -> None:
+    """The configured name is asked for, at the configured server."""
+    servers, name, answer = Resolver.asked[0]
+    assert (servers, name) == ([("192.0.2.53", 53)], "myip.opendns.com")
+    answer.callback(([dns.RRHeader(name, dns.A, payload=dns.Record_A("198.51.100.9"))], [], []))
+    assert stage.root.public_addresses.found == {("c", 0): ip_address("198.51.100.9")}
+
+
+@pytest.mark.parametrize("how", ["empty", "error"])
+def test_a_resolver_that_does_not_answer_is_reported_and_no_more(stage: Stage, how: str) -> None:
+    """No address, no exception."""
+    answer = Resolver.asked[0][2]
+    answer.callback(([], [], [])) if how == "empty" else answer.errback(TimeoutError("no answer"))
+    assert stage.root.public_addresses.found == {}
+    assert stage.statuses() == ["OK", "OK"]
+
+
+def test_stopping_ends_the_question(stage: Stage) -> None:
+    """Nothing is left that could fire later."""
+    answer = Resolver.asked[0][2]
+    stage.stop()
+    assert answer.called
