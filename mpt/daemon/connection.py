@@ -28,7 +28,8 @@ log = Logger()
 class Connection(Service):
     """A connection on the tunnel `tunnel_name`.
 
-    `table_changed()` asks for a new table for the data path; `last_received(path key)` is when data last came over a path.
+    `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path;
+    `last_received(path key)` is when data last came over a path.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Connection(Service):
         tunnel_name: str,
         pool: SocketPool,
         routes: RouteKeeper,
+        interfaces: Callable[[], Mapping[str, Interface]],
         table_changed: Callable[[], None],
         last_received: Callable[[tuple[str, int]], float],
     ) -> None:
@@ -46,14 +48,17 @@ class Connection(Service):
         self._machine = machine
         self._tunnel_name = tunnel_name
         self._routes = routes
+        self._interfaces = interfaces
         self._table_changed = table_changed
         self._last_received = last_received
         self._had_path = True
         self.paths = [Path(machine, pool, config, index, self._path_changed) for index in range(len(config.paths))]
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
-    def open(self, interfaces: Mapping[str, Interface]) -> None:
+    def startService(self) -> None:
         """Open the sockets, install the routes, begin to send keepalives. Raises HostError if a socket is refused."""
+        super().startService()
+        interfaces = self._interfaces()
         for path in self.paths:
             path.open(interfaces)
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from mpt.daemon.machine import Machine
 from mpt.daemon.netwatch import NetWatch
 from mpt.daemon.publicaddress import PublicAddresses
+from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.tunnel import MakeDataPath, Tunnel
 from mpt.errors import MptError
 from mpt.host.netlink import Interface
@@ -41,10 +42,11 @@ class Root(MultiService):
         self._refuse = refuse
         self.watch = NetWatch(machine, self._interfaces_changed)
         self.watch.setServiceParent(self)
-        self.tunnels = []
+        self.tunnels: list[Tunnel] = []
+        routes = RouteKeeper(machine.netlink)
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
-            self.tunnels.append(Tunnel(machine, tunnel, connections, make_datapath, lost))
+            self.tunnels.append(Tunnel(machine, tunnel, connections, routes, make_datapath, lost))
             self.tunnels[-1].setServiceParent(self)
         self.public_addresses = PublicAddresses(machine, config)
         self.public_addresses.setServiceParent(self)

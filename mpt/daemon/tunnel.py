@@ -33,6 +33,7 @@ class Tunnel(MultiService):
         machine: Machine,
         config: TunnelConfig,
         connections: tuple[ConnectionConfig, ...],
+        routes: RouteKeeper,
         make_datapath: MakeDataPath,
         lost: Callable[[str], None],
     ) -> None:
@@ -48,23 +49,36 @@ class Tunnel(MultiService):
         self._was_up = True
         self._pool = SocketPool(machine, self._socket_readable)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
-        routes = RouteKeeper(machine.netlink)
-        self.connections = {
-            each.name: Connection(
-                machine, each, config.name, self._pool, routes, self._table_changed, self._last_received
-            )
-            for each in connections
-        }
-        for connection in self.connections.values():
+        self._routes = routes
+        self._interfaces: Mapping[str, Interface] = {}
+        self.connections: dict[str, Connection] = {}
+        for each in connections:
+            self.add(each)
+
+    def add(self, config: ConnectionConfig) -> Connection:
+        """Put a connection on this tunnel; on a running one it starts. Raises HostError, and then it is not there."""
+        connection = Connection(
+            self._machine, config, self.config.name, self._pool, self._routes, lambda: self._interfaces,
+            self._table_changed, self._last_received,
+        )
+        self.connections[config.name] = connection
+        try:
             connection.setServiceParent(self)
+        except HostError:
+            self.remove(config.name)
+            raise
+        return connection
+
+    def remove(self, name: str) -> None:
+        """Stop a connection and forget it; what it held is delivered."""
+        self.connections.pop(name).disownServiceParent()
+        self._table_changed()
 
     def startService(self) -> None:
         """Create the interface, then its connections' sockets and routes, then let packets flow. Raises HostError."""
         self.tun = self._machine.open_tun(self.config, self._machine.system, self._machine.netlink)
         self.datapath = self._make_datapath(self.tun.fd, self._heard)
-        interfaces = self._machine.netlink.snapshot()
-        for connection in self.connections.values():
-            connection.open(interfaces)
+        self._interfaces = self._machine.netlink.snapshot()
         super().startService()
         self._set_table()
         self._port = TunPort(self._machine, self.tun, self._tun_readable, self._tun_lost)
@@ -87,6 +101,7 @@ class Tunnel(MultiService):
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
         """Links or addresses changed. A tunnel interface that somebody switched off and on again has lost routes and IPv6
         addresses: it gets them back."""
+        self._interfaces = interfaces
         own = interfaces.get(self.config.name)
         is_up = own is not None and own.up
         if is_up and not self._was_up:
