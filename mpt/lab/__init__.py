@@ -25,4 +25,10 @@
         link.black_hole(); link.restore()                 # frames swallowed, no event; black_hole("ab"): one way
         link.change(rate_mbit=20)                         # while traffic runs
         link.remove_interface("a"); link.return_interface("a")
+
+        # two daemons (mpt.lab.tunnel) and a measured, checked TCP stream through them (mpt.lab.transfer)
+        tunnel = Tunnel(Description([link], reorder_window=500), lab.directory)
+        transfer = Transfer(a, b, "10.0.0.2", seconds=5)  # runs; transfer.poll() tells how far it is
+        result = transfer.finish()                        # mbit, longest_gap, verified; HostError if a byte was wrong
+        print(result.mbit, tunnel.daemons[0].process.cpu_seconds(), tunnel.stop())
 '''

@@ -1,0 +1,271 @@
+"""``mpt demo``: two hosts, several paths and two daemons on this machine, and what a TCP stream makes of them.
+
+It measures the stream through the tunnel over each path alone (the cables of the others are pulled), then over all of
+them together, then while one of them is pulled and plugged in again. So a single and the bonded rate pass through the
+same daemons with the same headers, and their ratio is what bonding itself costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mpt.errors import MptError
+from mpt.lab import privileges
+from mpt.lab.demo_options import parser, shapes_of, text_of
+from mpt.lab.hosts import Host
+from mpt.lab.lab import Lab, sweep
+from mpt.lab.links import Link, Shape
+from mpt.lab.ping import ping
+from mpt.lab.screen import Row, Screen, screen_for
+from mpt.lab.transfer import Progress, Result, Transfer, rate_between
+from mpt.lab.tunnel import Description, Tunnel, reorder_window_of, weights_of
+
+SCHEMA = "mpt.demo/1"
+KEEPALIVE, DEAD = 0.1, 0.3  # seconds
+WARMUP = 1.0  # seconds of a stream that are not measured, beside
+WARMUP_ROUND_TRIPS = 50  # where paths differ CUBIC takes its time: it leaves slow start at the first longer round trip
+SETTLE = 5.0  # seconds that the tunnel may take to answer
+BEFORE_PULL, AFTER_PLUG, TO_RECOVER = 1.0, 4.0, 2.0  # seconds of the failover, from the end of the warm-up
+REFRESH = 0.2  # seconds
+RECOVERED = 0.9  # share of the bonded rate
+SLACK_MS = 20.0  # by which two paths may differ beyond their delays, as their queues fill unevenly
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the demo found; rates in Mbit/s of TCP payload, times in seconds."""
+
+    singles: list[float]
+    bonded: float
+    failover_gap: float
+    recovered_mbit: float
+
+    @property
+    def ratio(self) -> float:
+        """The bonded rate as a share of the sum of the singles."""
+        return self.bonded / sum(self.singles) if sum(self.singles) else 0.0
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the stream was back at nine tenths of the bonded rate two seconds after the path was plugged in."""
+        return self.recovered_mbit >= RECOVERED * self.bonded
+
+    def as_json(self) -> dict[str, object]:
+        """The object that ``--json`` prints."""
+        return {
+            "schema": SCHEMA,
+            "single_mbit": [round(single, 2) for single in self.singles],
+            "bonded_mbit": round(self.bonded, 2),
+            "ratio": round(self.ratio, 4),
+            "failover_gap_s": round(self.failover_gap, 4),
+            "recovered": self.recovered,
+            "recovered_mbit": round(self.recovered_mbit, 2),
+        }
+
+    def as_text(self) -> str:
+        """The result for people."""
+        lines = [f"path_{index} alone".ljust(18) + f"{single:8.1f} Mbit/s" for index, single in enumerate(self.singles)]
+        lines += [
+            f"sum               {sum(self.singles):8.1f} Mbit/s",
+            f"all together      {self.bonded:8.1f} Mbit/s   {self.ratio:.1%} of the sum",
+            f"path_0 pulled     {self.failover_gap:8.3f} s        the longest gap in the stream",
+            f"after its return  {self.recovered_mbit:8.1f} Mbit/s   {'' if self.recovered else 'NOT '}recovered",
+        ]
+        return "\n".join(lines)
+
+
+class Demo:
+    """The lab, its tunnel, and the steps of the demo in order; each step reports to `screen`."""
+
+    def __init__(self, lab: Lab, shapes: Sequence[Shape], seconds: float, screen: Screen) -> None:
+        self.lab, self.screen = lab, screen
+        self._shapes, self._seconds = shapes, seconds
+        self._warmup = WARMUP + WARMUP_ROUND_TRIPS * 2 * max(shape.delay_ms for shape in shapes) / 1000
+        self._pulled: set[int] = set()
+
+    def run(self) -> Outcome:
+        """All the steps; HostError when something does not work at all."""
+        self.set_up()
+        singles = [self.measure_alone(index) for index in range(len(self._shapes))]
+        bonded = self.measure("all paths together").mbit
+        gap, recovered_mbit = self.fail_over(0)
+        return Outcome(singles, bonded, gap, recovered_mbit)
+
+    def set_up(self) -> None:
+        """Hosts, links, configuration and daemons, until the tunnel answers a ping."""
+        self.screen.phase("two hosts, two daemons")
+        started = time.monotonic()
+        self.a: Host = self.lab.host("a")
+        self.b: Host = self.lab.host("b")
+        self.links: list[Link] = [
+            self.lab.link(self.a, self.b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")], shape)
+            for n, shape in enumerate(self._shapes, start=1)
+        ]
+        self.description = describe(self.links, self._shapes)
+        self.address = self.description.address_of("b")
+        self.tunnel = Tunnel(self.description, self.lab.directory)
+        self.wait_for_an_answer()
+        self.screen.done(f"ready after {time.monotonic() - started:.1f} s")
+
+    def measure_alone(self, index: int) -> float:
+        """The rate over one path, in Mbit/s: the cables of all others are pulled meanwhile."""
+        others = [other for other in range(len(self.links)) if other != index]
+        for other in others:
+            self.pull(other)
+        time.sleep(2 * DEAD)
+        result = self.measure(f"path_{index} alone")
+        for other in others:
+            self.plug(other)
+        time.sleep(2 * DEAD)
+        return result.mbit
+
+    def measure(self, title: str) -> Result:
+        """One stream over whatever is plugged in."""
+        self.screen.phase(title)
+        result = self.watch(Transfer(self.a, self.b, self.address, seconds=self._seconds, warmup=self._warmup))
+        self.screen.done(f"{result.mbit:.1f} Mbit/s")
+        return result
+
+    def fail_over(self, index: int) -> tuple[float, float]:
+        """Pull a path and plug it back during a stream: the longest gap in seconds, and the rate afterwards."""
+        self.screen.phase(f"path_{index} pulled and back")
+        away = self._seconds / 2
+        length = BEFORE_PULL + away + AFTER_PLUG
+        transfer = Transfer(self.a, self.b, self.address, seconds=length, warmup=self._warmup)
+        pull_at = transfer.started + self._warmup + BEFORE_PULL
+        plug_at = pull_at + away
+        steps: list[tuple[float, Callable[[], None]]] = []
+        if len(self.links) > 1:
+            steps = [(pull_at, lambda: self.pull(index, aloud=True)), (plug_at, lambda: self.plug(index, aloud=True))]
+        result = self.watch(transfer, steps)
+        recovered_mbit = rate_between(transfer.progress, plug_at + TO_RECOVER, plug_at + AFTER_PLUG)
+        self.screen.done(f"longest gap {result.longest_gap:.3f} s, then {recovered_mbit:.1f} Mbit/s")
+        return result.longest_gap, recovered_mbit
+
+    def watch(self, transfer: Transfer, steps: Sequence[tuple[float, Callable[[], None]]] = ()) -> Result:
+        """Show a transfer until its end, and take each of `steps` at its time (monotonic clock)."""
+        waiting = list(steps)
+        before = self.counters([])
+        while transfer.running:
+            time.sleep(REFRESH)
+            while waiting and time.monotonic() >= waiting[0][0]:
+                waiting.pop(0)[1]()
+            now = self.counters(transfer.poll())
+            self.screen.rows(self.rows(before, now))
+            before = now
+        return transfer.finish()
+
+    def counters(self, progress: list[Progress]) -> list[Progress]:
+        """Bytes so far on each path towards b, and last in the stream."""
+        now = time.monotonic()
+        paths = [Progress(now, link.carried_bytes()[0]) for link in self.links]
+        return [*paths, progress[-1] if progress else Progress(now, 0)]
+
+    def rows(self, before: list[Progress], now: list[Progress]) -> list[Row]:
+        """The table between two readings of the counters."""
+        rates = [
+            max((last.bytes - first.bytes) * 8e-6 / (last.at - first.at), 0.0) if last.at > first.at else 0.0
+            for first, last in zip(before, now, strict=True)
+        ]
+        full = [shape.rate_mbit or 1000.0 for shape in self._shapes]
+        rows = [
+            Row(f"path_{index}", text_of(shape), rates[index], full[index], "pulled" if index in self._pulled else "")
+            for index, shape in enumerate(self._shapes)
+        ]
+        return [*rows, Row("stream", "through the tunnel", rates[-1], sum(full))]
+
+    def pull(self, index: int, aloud: bool = False) -> None:
+        """Pull the cable of a path."""
+        self.links[index].pull()
+        self._pulled.add(index)
+        if aloud:
+            self.screen.event(f"path_{index} pulled")
+
+    def plug(self, index: int, aloud: bool = False) -> None:
+        """Plug the cable of a path in again."""
+        self.links[index].plug()
+        self._pulled.discard(index)
+        if aloud:
+            self.screen.event(f"path_{index} plugged in again")
+
+    def wait_for_an_answer(self) -> None:
+        """Wait until b answers a ping through the tunnel; MptError after `SETTLE` seconds."""
+        end = time.monotonic() + SETTLE
+        while ping(self.a, self.address, count=1, timeout=0.5) == [None]:
+            if time.monotonic() > end:
+                said = self.tunnel.daemons[0].process.complaint()
+                raise MptError(f"nothing came through the tunnel within {SETTLE:g} s; the daemon on a said:\n{said}")
+            time.sleep(0.1)
+
+
+def describe(links: Sequence[Link], shapes: Sequence[Shape]) -> Description:
+    """The tunnel over `links`: weights in proportion to the rates, a reorder window that fits the delays."""
+    rates = [shape.rate_mbit or 1000.0 for shape in shapes]
+    slowest = max(shape.delay_ms + shape.jitter_ms for shape in shapes)
+    fastest = min(max(shape.delay_ms - shape.jitter_ms, 0.0) for shape in shapes)
+    difference = slowest - fastest + SLACK_MS
+    return Description(
+        links,
+        tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
+        weights=weights_of(rates),
+        keepalive=KEEPALIVE,
+        dead=DEAD,
+        reorder_window=reorder_window_of(rates, difference),
+        max_buffdelay_msec=round(difference),
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``mpt demo`` with `arguments`; the exit code is 0 only if everything worked and the stream recovered."""
+    options = parser().parse_args(arguments)
+    try:
+        shapes = shapes_of(options)
+        privileges.obtain("mpt.cli.main", ["demo", *arguments])
+        if options.clean:
+            removed = sweep(kept=True)
+            print(f"removed: {', '.join(removed)}" if removed else "there was nothing to remove")
+            return 0
+        if options.keep and privileges.in_user_namespace():
+            raise MptError("--keep needs root: what a user namespace holds ends with its program")
+        outcome = _run(options, shapes)
+    except MptError as error:
+        if options.json:
+            print(json.dumps({"schema": SCHEMA, "error": str(error)}))
+        print(f"mpt demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mpt demo: interrupted; everything is removed", file=sys.stderr)
+        return 130
+    return 0 if outcome.recovered else 1
+
+
+def _run(options: argparse.Namespace, shapes: Sequence[Shape]) -> Outcome:
+    """The demo in a lab of its own; prints the result while the lab is there, so that --keep can name it."""
+    reports = sys.stderr if options.json else sys.stdout
+    with Lab() as lab:
+        screen = screen_for(reports)
+        try:
+            demo = Demo(lab, shapes, options.seconds, screen)
+            outcome = demo.run()
+        finally:
+            screen.close()
+        print(json.dumps(outcome.as_json()) if options.json else f"\n{outcome.as_text()}", flush=True)
+        if options.keep:
+            lab.keep = True
+            print(_how_to_look_around(demo), file=reports, flush=True)
+    return outcome
+
+
+def _how_to_look_around(demo: Demo) -> str:
+    return (
+        "\nboth hosts and their daemons are left running\n"
+        f"  enter    ip netns exec {demo.a.namespace} bash      (the other: {demo.b.namespace})\n"
+        f"  try      ip netns exec {demo.a.namespace} ping {demo.address}\n"
+        f"  read     {demo.lab.directory}/host-a/connections/ipv4.conf\n"
+        "  remove   mpt demo --clean"
+    )

@@ -1,0 +1,224 @@
+"""The lab: hosts and links that exist while a ``with`` block runs, and never longer.
+
+A lab is a directory ``/run/mpt-lab/mpt-PID.N`` that its owner holds locked, and namespaces whose names begin with the
+directory's. Whoever finds such a directory unlocked knows that its owner died, and removes it all (`sweep`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from mpt.errors import HostError
+from mpt.lab import namespaces
+from mpt.lab.hosts import FORWARDING, SETTINGS, Host
+from mpt.lab.links import PLAIN, Link, Shape
+
+ROOT = Path("/run/mpt-lab")
+NO_ADDRESSES = {"net/ipv6/conf/all/disable_ipv6": "1", "net/ipv6/conf/default/disable_ipv6": "1"}
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+_numbers = itertools.count(1)
+
+
+class Lab:
+    """Namespaces and links for one purpose; a context manager that cannot be left without cleaning up.
+
+    `netem` None means: use the kernel's netem if it has it. With `keep` (also set later) the lab stays after the block,
+    for a look by hand.
+    """
+
+    def __init__(self, *, netem: bool | None = None, keep: bool = False) -> None:
+        self.name = f"mpt-{os.getpid()}.{next(_numbers)}"
+        self.directory = ROOT / self.name
+        self.keep = keep
+        self.hosts: list[Host] = []
+        self.links: list[Link] = []
+        self._netem = netem
+        self._wires: Host | None = None
+        self._lock: int | None = None
+        self._signals = _signals_end_the_program()
+
+    def __enter__(self) -> Lab:
+        sweep()
+        with _registry():
+            self.directory.mkdir(mode=0o755)
+            self._lock = _lock(self.directory)
+        self._signals.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _deaf():
+            if self.keep:
+                (self.directory / "kept").touch()
+            else:
+                self._stop_processes()
+                _remove(self.directory)
+            if self._lock is not None:
+                os.close(self._lock)
+        self._signals.__exit__(None, None, None)
+
+    def host(self, name: str, *, forwarding: bool = False) -> Host:
+        """A new host; with `forwarding` it is a router."""
+        settings = {**SETTINGS, **(FORWARDING if forwarding else {})}
+        host = Host(name, f"{self.name}-{name}", self.directory, settings)
+        self.hosts.append(host)
+        return host
+
+    def link(
+        self,
+        a: Host,
+        b: Host,
+        addresses: Iterable[tuple[str, str]] = (),
+        shape: Shape = PLAIN,
+        *,
+        back: Shape | None = None,
+        interfaces: Sequence[str | None] = (None, None),
+        mtu: int = 1500,
+    ) -> Link:
+        """A cable from `a` to `b`: one interface more in each, with the `addresses` (pairs of a's and b's).
+
+        `shape` holds in both directions, unless `back` gives another one from b to a. Interfaces are called eth1,
+        eth2, … in the order of their making, unless `interfaces` names them.
+        """
+        if self._wires is None:
+            self._wires = Host("wires", f"{self.name}-wires", self.directory, NO_ADDRESSES)
+        if self._netem is None:
+            self._netem = _has_netem(self._wires)
+        shapes = (shape, back or shape)
+        link = Link(self._wires, len(self.links), (a, b), addresses, shapes, interfaces, mtu, self._netem)
+        self.links.append(link)
+        return link
+
+    def namespaces(self) -> list[str]:
+        """The names of this lab's namespaces as ``ip netns`` shows them."""
+        return _namespaces_of(self.name)
+
+    def _stop_processes(self) -> None:
+        """End our own children by their handles first, so that they are reaped; all get SIGTERM at once."""
+        children = [process for host in self._all_hosts() for process in host.processes]
+        for process in children:
+            process.signal(signal.SIGTERM)
+        for process in children:
+            process.stop()
+
+    def _all_hosts(self) -> list[Host]:
+        return self.hosts + ([self._wires] if self._wires is not None else [])
+
+
+def sweep(kept: bool = False) -> list[str]:
+    """Remove what labs whose owner is dead left behind, with `kept` also those left on purpose; gives their names."""
+    removed = []
+    with _registry():
+        for directory in sorted(ROOT.iterdir()):
+            if (directory / "kept").exists() and not kept:
+                continue
+            descriptor = _lock(directory)
+            if descriptor is not None:
+                _remove(directory)
+                os.close(descriptor)
+                removed.append(directory.name)
+    return removed
+
+
+def kept() -> list[str]:
+    """The names of the labs that were left on purpose."""
+    return sorted(path.parent.name for path in ROOT.glob("*/kept"))
+
+
+def leftovers() -> list[str]:
+    """The labs and namespaces of ours that exist on this machine now, in use or not."""
+    found = {path.name for path in ROOT.glob("mpt-*")}
+    return sorted(found.union(path.name for path in namespaces.NETNS_DIRECTORY.glob("mpt-[0-9]*.[0-9]*-*")))
+
+
+def _remove(directory: Path) -> None:
+    """Remove a lab: its processes, its namespaces (devices go with them), and last the directory that names it."""
+    for name in _namespaces_of(directory.name):
+        namespaces.delete(name)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _namespaces_of(lab: str) -> list[str]:
+    return sorted(path.name for path in namespaces.NETNS_DIRECTORY.glob(f"{lab}-*"))
+
+
+@contextmanager
+def _registry() -> Iterator[None]:
+    """Nobody else makes or sweeps labs meanwhile."""
+    try:
+        ROOT.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"cannot make {ROOT}: {error.strerror}; a lab needs root or a user namespace") from error
+    descriptor = os.open(ROOT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(directory: Path) -> int | None:
+    """Lock a lab's directory for as long as the descriptor that this gives is open; None: somebody holds it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _has_netem(wires: Host) -> bool:
+    """Whether this kernel has netem: try it on a loopback."""
+    try:
+        namespaces.tc(wires.namespace, "qdisc add dev lo root netem delay 1ms", "qdisc delete dev lo root")
+    except HostError:
+        return False
+    return True
+
+
+@contextmanager
+def _signals_end_the_program() -> Iterator[None]:
+    """SIGTERM and SIGHUP leave the program by SystemExit, through every ``with``, unless it handles them itself."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    changed: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        changed = [number for number in ENDING_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A second ^C does not interrupt the cleaning up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[signal.Signals, Any] = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ENDING_SIGNALS)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

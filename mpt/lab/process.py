@@ -1,0 +1,146 @@
+"""A program that runs in a namespace: started, watched, ended by its pid, its output in files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import mpt
+from mpt.errors import HostError
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")  # per second, the unit of /proc/PID/stat
+STOP_TIME = 5.0  # seconds that a program has to obey SIGTERM
+
+
+def environment() -> dict[str, str]:
+    """The environment of our children: ours, and this very copy of mpt in front, installed or not."""
+    found_at = str(Path(mpt.__file__).resolve().parent.parent)
+    earlier = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{found_at}:{earlier}" if earlier else found_at}
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The argv that runs `module` of ours with the interpreter that runs us."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+class Process:
+    """A running program, in namespace `namespace` by ``ip netns exec`` (which becomes the program: same pid).
+
+    Its output goes to files beside `log` (``.out`` and ``.err``), so that nobody has to drain a pipe; with
+    `interactive` its input and output are the pipes `stdin` and `stdout` instead. It is a session of its own: the ^C
+    of a terminal reaches its owner alone, who then ends it in good order.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        interactive: bool = False,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self.argv = list(argv)
+        self._output, self._errors = log.with_name(f"{log.name}.out"), log.with_name(f"{log.name}.err")
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self._popen: subprocess.Popen[str] = subprocess.Popen(
+                ["ip", "netns", "exec", namespace, *argv],
+                stdin=subprocess.PIPE if interactive else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if interactive else output,
+                stderr=errors,
+                pass_fds=pass_fds,
+                env=environment(),
+                start_new_session=True,
+                text=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def stdin(self) -> IO[str]:
+        assert self._popen.stdin is not None
+        return self._popen.stdin
+
+    @property
+    def stdout(self) -> IO[str]:
+        assert self._popen.stdout is not None
+        return self._popen.stdout
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    def output(self) -> str:
+        """What it has written to its standard output so far."""
+        return self._output.read_text(errors="replace")
+
+    def errors(self) -> str:
+        """What it has written to its standard error so far."""
+        return self._errors.read_text(errors="replace")
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end; gives the exit code, HostError after `timeout` seconds."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise HostError(f"{self.argv[0]} did not end within {timeout:g} s:\n{self.complaint()}") from None
+
+    def signal(self, number: int) -> None:
+        """Send signal `number`; nothing happens when it has ended."""
+        self._popen.send_signal(number)
+
+    def stop(self) -> int:
+        """End it: SIGTERM, and SIGKILL if it does not obey within `STOP_TIME`; gives the exit code."""
+        self._popen.terminate()
+        try:
+            code = self._popen.wait(STOP_TIME)
+        except subprocess.TimeoutExpired:
+            code = self.kill()
+        self._close()
+        return code
+
+    def kill(self) -> int:
+        """SIGKILL: as a crash would end it."""
+        self._popen.kill()
+        code = self._popen.wait()
+        self._close()
+        return code
+
+    def cpu_seconds(self) -> float:
+        """CPU time used so far, user and system (proc(5), /proc/PID/stat fields 14 and 15)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+
+    def resident_bytes(self) -> int:
+        """Resident memory now (proc(5), /proc/PID/statm field 2)."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def complaint(self) -> str:
+        """The last lines of what it said, for an error message."""
+        return "\n".join((self.output() + self.errors()).strip().splitlines()[-15:])
+
+    def wait_for_output(self, text: str, timeout: float) -> None:
+        """Wait until `text` stands in its output; HostError when it ends first or after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while text not in self.output():
+            if not self.running or time.monotonic() > end:
+                raise HostError(f"{' '.join(self.argv)} did not say {text!r}:\n{self.complaint()}")
+            time.sleep(0.02)
+
+    def _close(self) -> None:
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                pipe.close()

@@ -1,0 +1,39 @@
+"""The stage of the namespace tests: a fresh lab for each, and the proof that nothing is left at the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mpt.lab.lab import Lab, leftovers, sweep
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """At the end of the session no namespace and no directory of this process's labs exists."""
+    if os.geteuid() != 0:  # every test of this directory is skipped then, with the reason
+        yield
+        return
+    sweep()
+    yield
+    mine = [name for name in leftovers() if name.startswith(f"mpt-{os.getpid()}.")]
+    assert mine == [], f"left behind: {mine}"
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A clean lab for one test."""
+    with Lab() as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def tun_device() -> Path:
+    """/dev/net/tun, for tests that need real TUN devices; skips where this machine has none."""
+    device = Path("/dev/net/tun")
+    if not device.exists():
+        pytest.skip("there is no /dev/net/tun: modprobe tun")
+    return device
