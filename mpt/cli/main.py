@@ -1,15 +1,34 @@
-"""The program ``mpt``: a table of commands. What a command needs is imported when it is called."""
+"""The program ``mpt`` (guide 4): one command to the daemon of this host, its answer, and an exit status.
+
+It starts often and must start fast, so it needs the standard library only, and what one command needs alone is imported
+when it is called.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mpt import __version__
+from mpt.cli.channel import ChannelError, ask_udp, ask_unix
+from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, SYSTEM_SOCKET, Settings, find_settings
+from mpt.wire.grammar import FORMS, GrammarError, form_named, parse
+from mpt.wire.local import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT, Reply
+
+INTERRUPTED = 130  # what a shell says of a program that ^C ended
+
+_PORT = re.compile(r"-[0-9]+")
+_HELP = ("-h", "--help", "help")
 
 
 @dataclass(frozen=True)
-class Command:
-    """A word after ``mpt``: `run` takes the words after it and gives the exit code."""
+class Program:
+    """A word after ``mpt`` that does not ask the daemon: `run` takes the words after it and gives the exit status."""
 
     name: str
     help: str
@@ -23,26 +42,173 @@ def demo(arguments: Sequence[str]) -> int:
     return run_demo(arguments)
 
 
-COMMANDS = (Command("demo", "two hosts and several paths on this machine: what the tunnel makes of them", demo),)
+PROGRAMS = (Program("demo", "two hosts and several paths on this machine: what the tunnel makes of them", demo),)
+
+
+@dataclass
+class Options:
+    """The command line: the words of the command, and what was said about how to bring them to the daemon."""
+
+    words: list[str] = field(default_factory=list)
+    ipv6: bool = False
+    port: int | None = None
+    socket: str | None = None
+    timeout: float | None = None
+    json: bool = False
 
 
 def usage() -> str:
-    """What ``mpt`` says without a command."""
-    lines = ["Usage: mpt COMMAND [ARGUMENTS]", "", *(f"    {command.name:<10} {command.help}" for command in COMMANDS)]
-    return "\n".join([*lines, "", "mpt COMMAND --help tells more. The daemon is mptsrv: mptsrv --help"])
+    """What ``mpt`` says without a command (guide 4)."""
+    commands = "\n".join(f"    mpt {form.syntax}\n        {form.summary}" for form in FORMS.values())
+    programs = "\n".join(f"    mpt {program.name}\n        {program.help}" for program in PROGRAMS)
+    return f"""\
+Usage: mpt [-6] [-port_number] mpt_command mpt_args
+    -6 : Use IPv6 to communicate with mptsrv
+    -port_number : The port number of the mptsrv (default: cmdport_local of interface.conf, or {DEFAULTS.cmdport_local})
+    --socket PATH : The unix socket of the mptsrv (default: ${SOCKET_VARIABLE}, or {SYSTEM_SOCKET})
+    --timeout SECONDS : How long mptsrv may be silent (default: cmd_timeout of interface.conf, or \
+{DEFAULTS.cmd_timeout:g})
+    --json : Print the answer as one JSON object
+    --version : Print the version
+
+Commands:
+{commands}
+{programs}
+
+mpt COMMAND --help tells more. The daemon is mptsrv: mptsrv --help
+Exit status: {DONE} done, {FAILED} the daemon says no, {BAD_USAGE} bad usage, {NO_DAEMON} no daemon, \
+{TIMED_OUT} no answer in time, {NOT_PERMITTED} not permitted"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; 0: done, 1: it did not work, 2: no such command."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
+    """Entry point; what the exit status says stands at the end of `usage`."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        for program in PROGRAMS:
+            if given[:1] == [program.name]:
+                return program.run(given[1:])
+            if given == ["help", program.name]:
+                return program.run(["--help"])
+        return _command(given)
+    except GrammarError as error:
+        help = error.form.usage() if error.form else "mpt --help tells what there is"
+        print(f"mpt: {error}\n{help}", file=sys.stderr)
+        return BAD_USAGE
+    except ChannelError as error:
+        print(f"mpt: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # who reads us has seen enough; nothing more is to be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _command(given: Sequence[str]) -> int:
+    """Help, or one command to the daemon. Raises GrammarError and ChannelError."""
+    if "--version" in given:
+        print(f"mpt {__version__}")
+        return DONE
+    named = [word for word in given if not word.startswith("-") and word != "help"]
+    if any(word in given for word in _HELP):
+        print(form_named(named[0]).usage() if named else usage())
+        return DONE
+    if not named:
         print(usage())
-        return 0
-    for command in COMMANDS:
-        if command.name == words[0]:
-            return command.run(words[1:])
-    print(f"mpt: there is no command {words[0]!r}\n{usage()}", file=sys.stderr)
-    return 2
+        return BAD_USAGE
+    options = parse_options(given)
+    form = form_named(options.words[0])
+    if len(options.words) == 1 and form.needs_words:
+        print(form.usage())
+        return BAD_USAGE
+    words = str(parse(options.words)).split()
+    settings = find_settings(options.socket, options.port, options.timeout, os.environ, Path())
+    return _tell(_ask(words, options, settings), options.json)
+
+
+def parse_options(given: Sequence[str]) -> Options:
+    """Options may stand before and after the words of the command; no word of a command begins with a dash."""
+    options = Options()
+    rest = iter(given)
+    for word in rest:
+        if not word.startswith("-"):
+            options.words.append(word)
+        elif word == "-6":
+            options.ipv6 = True
+        elif word == "--json":
+            options.json = True
+        elif word == "--socket":
+            options.socket = _value(word, next(rest, ""))
+        elif word == "--timeout":
+            options.timeout = _seconds(word, _value(word, next(rest, "")))
+        elif _PORT.fullmatch(word):
+            options.port = _port(word)
+        else:
+            raise GrammarError(f"there is no option {word!r}")
+    if options.socket and (options.ipv6 or options.port):
+        raise GrammarError("--socket is a way to the daemon, -6 and -port_number are another: choose one")
+    return options
+
+
+def _value(option: str, word: str) -> str:
+    if not word:
+        raise GrammarError(f"{option} needs a value after it")
+    return word
+
+
+def _seconds(option: str, word: str) -> float:
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86400:
+        raise GrammarError(f"{option} {word!r} must be seconds from 0.001 to 86400")
+    return seconds
+
+
+def _port(word: str) -> int:
+    port = int(word[1:6])
+    if len(word) > 6 or not 0 < port < 65536:
+        raise GrammarError(f"the port in {word!r} must be from 1 to 65535")
+    return port
+
+
+def _ask(words: Sequence[str], options: Options, settings: Settings) -> Reply:
+    """The daemon's reply, over the first way to it that there is."""
+    not_permitted: ChannelError | None = None
+    if not options.ipv6 and options.port is None:
+        for path in settings.sockets:
+            try:
+                return ask_unix(path, words, settings.timeout, _report)
+            except ChannelError as error:
+                if settings.named or error.code not in (NO_DAEMON, NOT_PERMITTED):
+                    raise
+                if error.code == NOT_PERMITTED:
+                    not_permitted = error
+    host = "::1" if options.ipv6 else "127.0.0.1"
+    try:
+        return ask_udp(host, settings.port, words, settings.timeout, _report)
+    except ChannelError as error:
+        if error.code != NO_DAEMON:
+            raise
+        tried = "" if options.ipv6 or options.port else f", nor at {' or '.join(settings.sockets)}"
+        raise not_permitted or ChannelError(NO_DAEMON, f"{error}{tried}: is mptsrv running?") from error
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _tell(reply: Reply, as_json: bool) -> int:
+    """Print the reply: a good one on standard output, a bad one as an error; JSON always on standard output."""
+    if as_json:
+        plain = {"ok": reply.ok, "code": reply.code, "text": reply.text}
+        print(json.dumps(reply.data if reply.data is not None else plain), flush=True)
+    elif reply.ok:
+        print(reply.text.rstrip("\n"), flush=True)
+    else:
+        print(f"mpt: {reply.text.rstrip()}", file=sys.stderr)
+    return reply.code if reply.code in range(256) else FAILED
 
 
 if __name__ == "__main__":

@@ -238,11 +238,22 @@ def read_file(path: Path) -> IniFile:
     except UnicodeDecodeError as error:
         ini.problem(data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text: save the file as plain UTF-8")
         return ini
+    _read_text(text, ini)
+    return ini
+
+
+def read_text(text: str, path: Path) -> IniFile:
+    """Split a text that did not come from a file; `path` is the name that it goes by in problems."""
+    ini = IniFile(path)
+    _read_text(text, ini)
+    return ini
+
+
+def _read_text(text: str, ini: IniFile) -> None:
     if control := _CONTROL.search(text):
         ini.problem(text.count("\n", 0, control.start()) + 1, "has control characters: that is no configuration file")
-        return ini
+        return
     _split(text, ini)
-    return ini
 
 
 def _split(text: str, ini: IniFile) -> None:

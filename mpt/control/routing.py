@@ -43,7 +43,8 @@ def peer_route(
 ) -> Route | None:
     """The host route to the peer over this path's interface, or None where none is possible.
 
-    A gateway that is the host's own address or the peer's means "directly connected", as in the guide's samples.
+    A gateway that is the host's own address (also one that it has lost) or the peer's means "directly connected", as in
+    the guide's samples.
     """
     remote = path.remote_ipaddr
     if remote.is_unspecified or remote.is_link_local or remote.is_loopback:
@@ -53,7 +54,7 @@ def peer_route(
     if path.gateway_ipaddr.is_unspecified:
         on_link = any(remote in address.network for address in own)
         gateway = None if on_link else gateway_of(interface.name, path.ip_ver)
-    elif gateway == remote or any(gateway == address.ip for address in own):
+    elif gateway in (remote, path.public_ipaddr, path.private_ipaddr) or any(gateway == address.ip for address in own):
         gateway = None
     return Route(ip_network(remote), interface.name, gateway, PEER_ROUTE_METRIC + interface.index)
 
@@ -62,10 +63,14 @@ def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
     """The routes into the tunnel: to the peer's tunnel address and to the networks behind it.
 
     "Everything" (0.0.0.0/0 or ::/0) becomes its two halves, which win over a default route without touching it; the
-    host routes of the paths are more specific still, so the paths themselves are not cut off.
+    host routes of the paths are more specific still, so the paths themselves are not cut off. What this host itself
+    sends to the networks it sends from its tunnel address: left alone, the kernel would rather take the global address
+    of another interface than the guide's site-local one (RFC 6724 section 5, rule 2), and such a packet is nobody's.
     """
-    destinations: list[Network] = [ip_network(connection.ip_remote)]
+    routes = [Route(ip_network(connection.ip_remote), tunnel)]
     for network in connection.networks:
         whole = network.destination.prefixlen == 0
-        destinations += HALVES[network.ip_ver] if whole else (network.destination,)
-    return [Route(destination, tunnel) for destination in dict.fromkeys(destinations)]
+        source = connection.ip_local if connection.ip_local.version == network.ip_ver else None
+        for destination in HALVES[network.ip_ver] if whole else (network.destination,):
+            routes.append(Route(destination, tunnel, source=source))
+    return list(dict.fromkeys(routes))

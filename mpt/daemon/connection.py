@@ -52,7 +52,10 @@ class Connection(Service):
         self._table_changed = table_changed
         self._last_received = last_received
         self._had_path = True
-        self.paths = [Path(machine, pool, config, index, self._path_changed) for index in range(len(config.paths))]
+        self.paths = [
+            Path(machine, pool, config, index, self._path_changed, self._keepalives_began)
+            for index in range(len(config.paths))
+        ]
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
     def startService(self) -> None:
@@ -116,6 +119,10 @@ class Connection(Service):
                 why=", ".join(f"path_{path.key[1]} {path.status.name}" for path in self.paths),
             )
         self._had_path = has_path
+
+    def _keepalives_began(self) -> None:
+        for path in self.paths:
+            path.keep_step()
 
     def _next_dead_check(self) -> float | None:
         deadlines = (path.monitor.next_deadline() for path in self.paths)

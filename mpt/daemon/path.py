@@ -21,6 +21,8 @@ from mpt.wire.command import encode_keepalive
 
 log = Logger()
 
+SAME_MOMENT = 0.001  # s
+
 REASONS = {
     Status.OK: "it works",
     Status.DOWN: "no keepalive from the peer",
@@ -31,10 +33,17 @@ REASONS = {
 
 
 class Path:
-    """Path `index` of `connection`. `changed` is called after its status or its socket has changed."""
+    """Path `index` of `connection`. `changed` is called after its status or its socket has changed, `began` when it begins to
+    send keepalives."""
 
     def __init__(
-        self, machine: Machine, pool: SocketPool, connection: ConnectionConfig, index: int, changed: Callable[[], None]
+        self,
+        machine: Machine,
+        pool: SocketPool,
+        connection: ConnectionConfig,
+        index: int,
+        changed: Callable[[], None],
+        began: Callable[[], None],
     ) -> None:
         self.config: PathConfig = connection.paths[index]
         self.key = (connection.name, index)
@@ -43,6 +52,8 @@ class Path:
         self._pool = pool
         self._connection = connection
         self._changed = changed
+        self._began = began
+        self._sent_at = 0.0
         self._remote = _socket_address(self.config, connection.remote_port, 0)
         self._keepalive = encode_keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
         self._loop = LoopingCall(self._send_keepalive)
@@ -139,10 +150,19 @@ class Path:
         wanted = self.config.keepalive_time > 0 and self.port is not None and self.status in SENDS_KEEPALIVES
         if wanted and not self._loop.running:
             self._loop.start(self.config.keepalive_time)
+            self._began()
         elif self._loop.running and not wanted:
             self._loop.stop()
 
+    def keep_step(self) -> None:
+        """Another path of the connection has begun to send keepalives: send them together with it from now on. By the
+        times at which they arrive, the peer sees how much the delays of the paths differ."""
+        if self._loop.running and self._machine.now() - self._sent_at > SAME_MOMENT:
+            self._loop.stop()
+            self._loop.start(self.config.keepalive_time)
+
     def _send_keepalive(self) -> None:
+        self._sent_at = self._machine.now()
         if self.port is not None and self._connection.remote_port:
             self.port.protocol.send(self._keepalive, self._remote)
 

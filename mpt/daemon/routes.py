@@ -6,6 +6,7 @@ from twisted.logger import Logger
 
 from mpt.errors import HostError
 from mpt.host.netlink import NetlinkApi, Route
+from mpt.model import Network
 
 log = Logger()
 
@@ -20,10 +21,15 @@ class RouteKeeper:
 
     def want(self, route: Route, user: str) -> None:
         """`user` needs `route`, perhaps again after the kernel has dropped it. A refusal is logged, not raised: the paths
-        may work without."""
+        may work without. An own route that differs only in its gateway, because that has changed, makes way."""
+        again = route in self._users
         self._users.setdefault(route, set()).add(user)
+        for old in [each for each in self._own if each != route and _place(each) == _place(route)]:
+            if self._users[old] == {user}:
+                del self._users[old]
+                self._delete(old)
         try:
-            if self._netlink.add_route(route):
+            if self._netlink.add_route(route, again):
                 self._own.add(route)
         except HostError as error:
             log.error("{user}: {error}", user=user, error=error)
@@ -36,8 +42,16 @@ class RouteKeeper:
                 continue
             del self._users[route]
             if route in self._own:
-                self._own.discard(route)
-                try:
-                    self._netlink.delete_route(route)
-                except HostError as error:
-                    log.warn("{error}", error=error)
+                self._delete(route)
+
+    def _delete(self, route: Route) -> None:
+        self._own.discard(route)
+        try:
+            self._netlink.delete_route(route)
+        except HostError as error:
+            log.warn("{error}", error=error)
+
+
+def _place(route: Route) -> tuple[Network, int | None, str]:
+    """The kernel keeps one route for each of these."""
+    return route.destination, route.metric, route.interface

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Protocol
 
 from mpt.data.counters import Counters, PathCounters
@@ -86,7 +87,7 @@ class PythonDataPath:
             packets_delivered=self._ingress.packets_delivered,
             packets_held=self._ingress.held(),
             ingress_dropped=self._ingress.drops(),
-            paths=dict(self._paths),
+            paths={key: replace(path, send_errors=path.send_errors.copy()) for key, path in self._paths.items()},
         )
 
     def last_received(self, path: Hashable) -> float:

@@ -13,7 +13,7 @@ from typing import Final
 
 from mpt.data.counters import PathCounters
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
-from mpt.data.reorder import ReorderBuffer
+from mpt.data.ordering import Ordering
 from mpt.errors import DecodeError
 from mpt.wire import command, gre, ip
 
@@ -29,13 +29,11 @@ USUAL_HEADERS: Final = {gre.prefix(version, sequenced): (8 if sequenced else 4, 
 class _Receiver:
     """The ingress side of one connection; the reorder buffer outlives changes of the table that do not concern it."""
 
-    __slots__ = ("connection", "reorder")
+    __slots__ = ("connection", "order")
 
     def __init__(self, connection: ConnectionRow) -> None:
         self.connection = connection
-        self.reorder: ReorderBuffer | None = None
-        if connection.reorder_window:
-            self.reorder = ReorderBuffer(connection.reorder_window, connection.max_delay)
+        self.order = Ordering(connection.reorder_window, connection.max_delay) if connection.reorder_window else None
 
 
 class _Source:
@@ -46,7 +44,7 @@ class _Source:
     def __init__(self, path: PathRow) -> None:
         self.address = path.peer_address
         self.paths: list[tuple[_Receiver, Hashable, PathCounters]] = []
-        self.keepalives: dict[bytes, Hashable] = {}  # the 40 octets of a keepalive -> path
+        self.keepalives: dict[bytes, tuple[_Receiver, Hashable]] = {}  # the 40 octets of a keepalive -> path
         self.flows: dict[bytes, tuple[_Receiver, Hashable, PathCounters] | str] = {}  # inner addresses -> path, or why not
 
 
@@ -83,10 +81,10 @@ class Ingress:
             for path in row.paths:
                 self._add_path(receiver, path, counters[path.key], now)
         for receiver in old.values():
-            if receiver.reorder is not None:
-                self._deliver(receiver.reorder.flush())
-                self.dropped.update(receiver.reorder.dropped)
-                self.dropped["stray"] += receiver.reorder.held
+            if receiver.order is not None:
+                self._deliver(receiver.order.flush())
+                self.dropped.update(receiver.order.dropped)
+                self.dropped["stray"] += receiver.order.held
 
     def _add_path(self, receiver: _Receiver, path: PathRow, counters: PathCounters, now: float) -> None:
         connection = receiver.connection
@@ -95,12 +93,12 @@ class Ingress:
             source.paths.append((receiver, path.key, counters))
             for version in (4, 6):
                 keepalive = command.encode_keepalive(version, connection.remote, connection.local)
-                source.keepalives.setdefault(keepalive[4:], path.key)
-        if receiver.reorder is not None:
+                source.keepalives.setdefault(keepalive[4:], (receiver, path.key))
+        if receiver.order is not None:
             if path.usable:
-                receiver.reorder.path_up(path.key, now)
+                receiver.order.path_up(path.key, now)
             else:
-                self._deliver(receiver.reorder.path_down(path.key))
+                self._deliver(receiver.order.path_down(path.key))
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
@@ -143,20 +141,23 @@ class Ingress:
         counters.packets_received += 1
         counters.bytes_received += len(datagram) - offset
         counters.last_received = now
-        if sequence is None or receiver.reorder is None:
+        if sequence is None or receiver.order is None:
             self._deliver((datagram[offset:],))
         else:
-            self._deliver(receiver.reorder.arrive(sequence, datagram[offset:], key, now))
+            self._deliver(receiver.order.arrive(sequence, datagram[offset:], key, now))
 
     def _not_ip(self, datagram: bytes, offset: int, source: _Source, now: float) -> None:
         """A keepalive is told to control; anything else that is no packet of the announced version is dropped."""
         payload = datagram[offset:]
         path = source.keepalives.get(payload)
         if path is not None:
+            receiver, key = path
             self.keepalives_received += 1
-            self._heard(path, now)
+            if receiver.order is not None:
+                receiver.order.keepalive(key, now)
+            self._heard(key, now)
         elif not payload:
-            self.dropped["inner_truncated"] += 1
+            self.dropped["inner_truncated" if len(datagram) >= offset else "gre_truncated"] += 1
         elif payload[0] >= command.COMMAND:
             self.dropped["keepalive_unknown" if payload[0] == command.KEEPALIVE else "command_on_data_port"] += 1
         else:
@@ -175,9 +176,11 @@ class Ingress:
             found = "loop"  # RFC 2784 section 2.4.1: the packet would come back to its encapsulator
         else:
             for path in source.paths:
-                if path[0].connection.reaches(sender):
+                if path[0].connection.sends(destination, sender):
                     found = path
                     break
+                if found == "inner_source" and path[0].connection.reaches(sender):
+                    found = path  # unless another connection of this peer has the inner destination, too
         if len(source.flows) >= FLOWS_CACHED:
             source.flows.clear()
         source.flows[addresses] = found
@@ -186,12 +189,12 @@ class Ingress:
     def deadline_reached(self, now: float) -> None:
         """Deliver what has waited for its time in the reorder buffers."""
         for receiver in self._receivers.values():
-            if receiver.reorder is not None and receiver.reorder.held:
-                self._deliver(receiver.reorder.deadline_reached(now))
+            if receiver.order is not None and receiver.order.held:
+                self._deliver(receiver.order.deadline_reached(now))
 
     def next_deadline(self) -> float | None:
         """The earliest deadline of the reorder buffers; None when nothing is held."""
-        deadlines = (receiver.reorder.next_deadline() for receiver in self._receivers.values() if receiver.reorder)
+        deadlines = (receiver.order.next_deadline() for receiver in self._receivers.values() if receiver.order)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _deliver(self, packets: Iterable[bytes]) -> None:
@@ -206,14 +209,14 @@ class Ingress:
 
     def held(self) -> int:
         """How many packets wait in the reorder buffers."""
-        return sum(receiver.reorder.held for receiver in self._receivers.values() if receiver.reorder)
+        return sum(receiver.order.held for receiver in self._receivers.values() if receiver.order)
 
     def drops(self) -> dict[str, int]:
         """Every drop by its reason, those of the reorder buffers included."""
         total = Counter(self.dropped)
         for receiver in self._receivers.values():
-            if receiver.reorder is not None:
-                total.update(receiver.reorder.dropped)
+            if receiver.order is not None:
+                total.update(receiver.order.dropped)
         return {reason: count for reason, count in total.items() if count}
 
 

@@ -9,23 +9,23 @@ What always holds:
 - A full buffer delivers its head (and what follows that without a gap), never everything.
 - A gap is not waited for when every path that carries the stream has brought a later packet: a path keeps its own order,
   so nothing can fill that gap any more. A path that turns out not to keep its order suspends this rule for a while.
-- A number far from all that (more than a window ahead of the newest; or behind, after RESTART_SILENCE without a good
-  packet) is a stray: it is kept aside and changes nothing. Only a second stray that agrees with it moves the stream. So a
-  restarted peer is followed, while one forged or corrupted number neither stalls the stream nor resets it.
+- A number far from all that (more than a window ahead of the newest; or behind, after a silence) is a stray: it is kept
+  aside and changes nothing. Only a second stray that agrees with it moves the stream. So a restarted peer is followed,
+  while one forged or corrupted number neither stalls the stream nor resets it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
-from mpt.wire.serial import MASK, ahead
+from mpt.wire.serial import ahead
 
-RESTART_SILENCE: Final = 0.25  # s; while good packets come a late one is late, a restarted peer was away for longer
+RESTART_SILENCE: Final = 0.25  # s beyond max_delay without a good packet; before that, what is behind is late
 STRAYS_KEPT: Final = 4  # so that a forger cannot keep a restarted peer from being recognised by alternating with it
-PATH_MEMORY: Final = 10.0  # s; a path that brought nothing for so long is not waited for
+PATH_MEMORY: Final = 10.0  # s; a path that brought nothing for so long, and for a window of packets, is not waited for
 DISTRUST: Final = 10.0  # s; how long a path's reordering suspends the rule of passed gaps
 GAPS_REMEMBERED: Final = 64  # to tell a late packet from a duplicate
 
@@ -42,21 +42,29 @@ class _Progress:
         self.time = time
 
 
+def _ignore(path: Hashable, waiting_path: Hashable, waited: float) -> None:
+    """Nobody wants to know how long gaps last."""
+
+
 class ReorderBuffer:
     """The reorder window of one connection: `window` in packets (>= 1), `max_delay` in seconds.
 
-    `dropped` counts what was not delivered, by reason: "late", "duplicate", "stray".
+    `dropped` counts what was not delivered, by reason: "late", "duplicate", "stray". `gap_filled` is told that a packet over
+    one path came so many seconds later than the one that follows it in order over another.
     """
 
     __slots__ = ("_arrivals", "_held", "_last_good", "_newest", "_order", "_paths", "_skipped", "_strays",
-                 "_suspended_until", "dropped", "expected", "max_delay", "window")
+                 "_suspended_until", "dropped", "expected", "gap_filled", "max_delay", "window")
 
-    def __init__(self, window: int, max_delay: float) -> None:
+    def __init__(
+        self, window: int, max_delay: float, gap_filled: Callable[[Hashable, Hashable, float], None] = _ignore
+    ) -> None:
+        self.gap_filled = gap_filled
         self.window = window
         self.max_delay = max_delay
         self.expected: int | None = None
         self.dropped = {"late": 0, "duplicate": 0, "stray": 0}
-        self._held: dict[int, bytes] = {}  # position -> packet
+        self._held: dict[int, tuple[bytes, Hashable, float]] = {}  # position -> packet, path, time of arrival
         self._order: list[int] = []  # heap of the positions held; delivered ones leave it late
         self._arrivals: deque[tuple[float, int]] = deque()  # (time, position), oldest first; delivered ones leave it late
         self._newest = -1  # the furthest position accepted
@@ -64,15 +72,17 @@ class ReorderBuffer:
         self._paths: dict[Hashable, _Progress] = {}
         self._suspended_until = 0.0  # the rule of passed gaps does not hold before this time
         self._skipped: deque[tuple[int, int]] = deque(maxlen=GAPS_REMEMBERED)  # [first, end) of gaps given up
-        self._strays: deque[tuple[int, bytes]] = deque(maxlen=STRAYS_KEPT)  # (sequence, packet)
+        self._strays: deque[tuple[int, bytes, Hashable]] = deque(maxlen=STRAYS_KEPT)  # (sequence, packet, path)
 
     @property
     def held(self) -> int:
         """How many packets wait here, the strays that are kept aside included."""
         return len(self._held) + len(self._strays)
 
-    def arrive(self, sequence: int, packet: bytes, path: Hashable, now: float) -> Delivery:
-        """Take one packet; give back those that are to be delivered now, in order."""
+    def arrive(
+        self, sequence: int, packet: bytes, path: Hashable, now: float, arrived: float | None = None
+    ) -> Delivery:
+        """Take one packet; give back those that are to be delivered now, in order. `arrived`: when it came, if before now."""
         expected = self.expected
         if expected is None:
             expected = self._start(sequence, now)
@@ -90,7 +100,7 @@ class ReorderBuffer:
         if position in self._held:
             self.dropped["duplicate"] += 1
             return ()
-        return self._ahead(packet, path, position, now)
+        return self._ahead(packet, path, position, now, now if arrived is None else arrived)
 
     def deadline_reached(self, now: float) -> Delivery:
         """Deliver in order everything up to the newest packet whose time is over; nothing when woken early."""
@@ -146,17 +156,20 @@ class ReorderBuffer:
             if position > progress.position:
                 progress.position = position
 
-    def _ahead(self, packet: bytes, path: Hashable, position: int, now: float) -> Delivery:
+    def _ahead(self, packet: bytes, path: Hashable, position: int, now: float, arrived: float) -> Delivery:
         """In the window, but out of order or while others wait."""
         delivery: list[bytes] = []
         self._last_good = now
         self._newest = max(self._newest, position)
         self._path_brought(path, position, now)
         if position == self.expected:
+            following = self._held.get(position + 1)
+            if following is not None and following[1] != path:
+                self.gap_filled(path, following[1], arrived - following[2])
             delivery.append(packet)
             self._advance(delivery, position)
         else:
-            self._held[position] = packet
+            self._held[position] = packet, path, arrived
             heappush(self._order, position)
             self._arrivals.append((now, position))
             if len(self._held) > self.window:
@@ -168,7 +181,7 @@ class ReorderBuffer:
         """`position` is being delivered: append what follows it without a gap, and expect the one after that."""
         position += 1
         while position in self._held:
-            delivery.append(self._held.pop(position))
+            delivery.append(self._held.pop(position)[0])
             position += 1
         self.expected = position
         if not self._held:
@@ -186,19 +199,24 @@ class ReorderBuffer:
         head = self._head()
         if self.expected is not None:
             self._skipped.append((self.expected, head))
-        delivery.append(self._held.pop(head))
+        delivery.append(self._held.pop(head)[0])
         self._advance(delivery, head)
 
     def _skip_passed_gaps(self, delivery: list[bytes], now: float) -> None:
         """Give up every gap that no path can fill any more."""
         if not self._held or now < self._suspended_until:
             return
-        passed = min((progress.position for progress in self._paths.values() if now - progress.time < PATH_MEMORY), default=-1)
+        waited_for = (
+            progress.position
+            for progress in self._paths.values()
+            if now - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window
+        )
+        passed = min(waited_for, default=-1)
         while self._held and self.expected is not None and self.expected <= passed:
             self._skip_gap(delivery)
 
     def _behind(self, sequence: int, packet: bytes, path: Hashable, position: int, now: float) -> Delivery:
-        if now - self._last_good > RESTART_SILENCE:
+        if now - self._last_good > self.max_delay + RESTART_SILENCE:
             return self._stray(sequence, packet, path, now)
         if not any(first <= position < end for first, end in self._skipped):
             self.dropped["duplicate"] += 1
@@ -218,20 +236,20 @@ class ReorderBuffer:
                 return ()
             if abs(ahead(sequence, stray[0])) <= self.window:
                 self._strays.remove(stray)
-                pair = sorted((stray, (sequence, packet)), key=lambda one: ahead(one[0], sequence))
-                return self._follow(pair, path, now)
+                pair = sorted((stray, (sequence, packet, path)), key=lambda one: ahead(one[0], sequence))
+                return self._follow(pair, now)
         if len(self._strays) == STRAYS_KEPT:
             self.dropped["stray"] += 1
-        self._strays.append((sequence, packet))
+        self._strays.append((sequence, packet, path))
         return ()
 
-    def _follow(self, pair: list[tuple[int, bytes]], path: Hashable, now: float) -> Delivery:
+    def _follow(self, pair: list[tuple[int, bytes, Hashable]], now: float) -> Delivery:
         """The stream goes on at the two strays that agree: deliver what is left of the old one, then start there."""
         delivery = list(self.flush())
         self.dropped["stray"] += len(self._strays)
         self._strays.clear()
         self._skipped.clear()
         self.expected = None
-        for sequence, packet in pair:
+        for sequence, packet, path in pair:
             delivery += self.arrive(sequence, packet, path, now)
         return delivery

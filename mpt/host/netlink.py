@@ -105,7 +105,7 @@ class NetlinkApi(Protocol):
 
     def snapshot(self) -> dict[str, Interface]: ...
     def open_event_socket(self) -> EventSocket: ...
-    def add_route(self, route: Route) -> bool: ...
+    def add_route(self, route: Route, again: bool = False) -> bool: ...
     def delete_route(self, route: Route) -> bool: ...
     def gateway_of(self, interface: str, version: int) -> Address | None: ...
     def add_address(self, interface: str, address: InterfaceAddress, check_duplicates: bool = True) -> bool: ...
@@ -191,8 +191,11 @@ class Netlink:
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
-    def add_route(self, route: Route) -> bool:
+    def add_route(self, route: Route, again: bool = False) -> bool:
         """Add `route` to the main table. False: it is there already.
+
+        `again` says that the caller has added it before and only wants it back if it is gone: what is there already is
+        not looked at, because for that the kernel has to list all its routes.
 
         The kernel keeps one route for each destination and metric: where another with both is in the way (other
         interface, other gateway), and whenever it refuses, HostError. On IPv6 a gateway may be named while the
@@ -202,7 +205,7 @@ class Netlink:
             index = self._index(route.interface)
             self._change(self._iproute.route, "add", **_route_arguments(route, index))
         except OSError as error:
-            if error.errno == errno.EEXIST and self._is_there(route, index):
+            if error.errno == errno.EEXIST and (again or self._is_there(route, index)):
                 return False
             raise route_refused(route, error) from error
         return True

@@ -103,10 +103,10 @@ class FakeNetlink:
         routes = [route for route in routes if route.destination.version == version]
         return min(routes, key=_metric).gateway if routes else None
 
-    def add_route(self, route: Route) -> bool:
+    def add_route(self, route: Route, again: bool = False) -> bool:
         for other in self.routes:
             if other.destination == route.destination and _metric(other) == _metric(route):
-                if (other.interface, other.gateway) == (route.interface, route.gateway):
+                if again or (other.interface, other.gateway) == (route.interface, route.gateway):
                     return False
                 raise route_refused(route, _error(errno.EEXIST))
         interface = self._find(route.interface)

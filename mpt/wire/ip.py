@@ -25,7 +25,7 @@ def version(packet: bytes) -> int:
 
 
 def ports(packet: bytes) -> tuple[int, int, int] | None:
-    """(protocol, source port, destination port) of a TCP or UDP packet, or None.
+    """(protocol, source port, destination port) of a TCP or UDP packet, or None; `packet` must have a `version`.
 
     None also for a fragment other than the first, which has no ports, and for whatever is cut off before them.
     """
@@ -48,7 +48,7 @@ def _transport_v4(packet: bytes) -> tuple[int, int] | None:
 
 def _transport_v6(packet: bytes) -> tuple[int, int] | None:
     protocol, offset = packet[6], 40
-    for _ in range(_MAX_EXTENSION_HEADERS):
+    for _ in range(_MAX_EXTENSION_HEADERS + 1):
         if protocol not in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION):
             return protocol, offset
         if len(packet) < offset + 8:

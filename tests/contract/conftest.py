@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from mpt.data.datapath import PythonDataPath
+from mpt.testing.datapath import Stage
+from tests.accel.loopback import loopback_stage
 from tests.host.machines import FakeMachine, Machine, real_machine
+
+try:
+    from mpt.accel.native import NativeDataPath
+except ImportError:
+    NativeDataPath = None  # type: ignore[assignment, misc]  # not built
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.netns)])
@@ -15,3 +24,33 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
     else:
         with real_machine() as real:
             yield real
+
+
+DATA_PATHS = {
+    "python in memory": Stage.in_memory,
+    "python on descriptors": lambda: Stage.on_descriptors(PythonDataPath),
+    "python on loopback": lambda: loopback_stage(PythonDataPath),
+}
+if NativeDataPath is not None:
+    DATA_PATHS["native on loopback"] = lambda: loopback_stage(NativeDataPath)
+
+
+@pytest.fixture(params=DATA_PATHS)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A data path; its counters must add up at the end of every test, and after it was closed."""
+    made = DATA_PATHS[request.param]()
+    sockets: list[Any] = []
+    new_socket = made.new_socket
+
+    def remembered_socket() -> Any:
+        sockets.append(new_socket())
+        return sockets[-1]
+
+    made.new_socket = remembered_socket
+    yield made
+    made.counters()
+    made.datapath.close()
+    assert made.counters().packets_held == 0
+    for each in sockets:
+        each.close()
+    made.tun.close()

@@ -163,6 +163,7 @@ def test_a_route_in_the_way_is_an_error(two_links: Machine, version: int) -> Non
     netlink.add_route(route(PEER[version], "eth1", GATEWAY[version]))
     with pytest.raises(HostError, match="is in the way of ours over eth2"):
         netlink.add_route(route(PEER[version], "eth2", GATEWAY_2[version]))
+    assert not netlink.add_route(route(PEER[version], "eth2", GATEWAY_2[version]), again=True)
 
 
 @both_versions

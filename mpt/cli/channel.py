@@ -1,0 +1,122 @@
+"""One question to the daemon and its answer, over the unix socket or the guide's UDP loopback."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from mpt.errors import DecodeError, MptError
+from mpt.wire.local import (
+    FAILED,
+    NO_DAEMON,
+    NOT_PERMITTED,
+    TIMED_OUT,
+    Progress,
+    Reply,
+    ReplyReader,
+    Request,
+    decode_text_reply,
+    encode_request,
+    encode_text_request,
+)
+
+LAST_WORDS = 0.5  # seconds after a UDP answer in which more of it, or the datagram that ends it, may come
+_ID = 1  # of the only request on our connection
+
+Report = Callable[[str], None]
+
+
+class ChannelError(MptError):
+    """The daemon was not reached, or did not answer; `code` is the exit status that says so."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _no_answer(timeout: float) -> ChannelError:
+    return ChannelError(TIMED_OUT, f"no answer for {timeout:g} seconds: the command may still be carried out. "
+                                   "Look with `mpt show status`; cmd_timeout or --timeout gives it more time")
+
+
+def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) -> Reply:
+    """Ask for the command `words` at the unix socket `path`; lines on its progress go to `report`.
+
+    `timeout` is how many seconds the daemon may be silent. Raises ChannelError.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(timeout)
+        try:
+            channel.connect(path)
+        except TimeoutError:
+            raise _no_answer(timeout) from None
+        except PermissionError as error:
+            raise ChannelError(NOT_PERMITTED, f"not permitted to use {path}: run as root, or join its group") from error
+        except OSError as error:
+            raise ChannelError(NO_DAEMON, f"no daemon at {path}: {error.strerror or error}") from error
+        reader = ReplyReader(_ID)
+        try:
+            channel.sendall(encode_request(Request(_ID, tuple(words))))
+            while octets := channel.recv(65536):
+                for answer in reader.feed(octets):
+                    if isinstance(answer, Reply):
+                        return answer
+                    report(answer.text)
+        except TimeoutError:
+            raise _no_answer(timeout) from None
+        except DecodeError as error:
+            raise ChannelError(NO_DAEMON, f"what answers at {path} is no mpt daemon: {error}") from error
+        except OSError as error:
+            raise ChannelError(FAILED, f"the daemon at {path} hung up: {error.strerror or error}") from error
+    raise ChannelError(FAILED, f"the daemon at {path} hung up before it answered")
+
+
+def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: Report) -> Reply:
+    """The same by the text protocol, ours or the C program's, at the loopback address `host`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.connect((host, port))  # takes nobody else's datagrams, and hears at once if nobody is there
+            channel.send(encode_text_request(words))
+            return _text_reply(channel, timeout, report)
+        except ConnectionRefusedError as error:
+            raise ChannelError(NO_DAEMON, f"no daemon at UDP port {port} of {host}") from error
+        except OSError as error:
+            raise ChannelError(NO_DAEMON, f"cannot reach UDP port {port} of {host}: {error.strerror}") from error
+
+
+def _text_reply(channel: socket.socket, timeout: float, report: Report) -> Reply:
+    """Collect answers until the end is said. The C server sends some of them twice."""
+    answers: list[Reply] = []
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            answer = _receive(channel, deadline)
+        except TimeoutError:
+            if not answers:
+                raise _no_answer(timeout) from None
+            break
+        if answer is None:
+            break
+        if isinstance(answer, Progress):
+            report(answer.text)
+            deadline = time.monotonic() + timeout
+        else:
+            if answer not in answers:
+                answers.append(answer)
+            deadline = time.monotonic() + LAST_WORDS
+    if not answers:
+        return Reply(FAILED, "the daemon ended the command without a word")
+    return Reply(max(answer.code for answer in answers), "\n".join(answer.text.rstrip("\n") for answer in answers))
+
+
+def _receive(channel: socket.socket, deadline: float) -> Reply | Progress | None:
+    """The next datagram that is one of the protocol; raises TimeoutError at `deadline`."""
+    while (left := deadline - time.monotonic()) > 0:
+        channel.settimeout(left)
+        try:
+            return decode_text_reply(channel.recv(65536))
+        except DecodeError:
+            continue
+    raise TimeoutError

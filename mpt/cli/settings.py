@@ -1,0 +1,62 @@
+"""Where the daemon of this host may be found, from options, environment and interface.conf."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mpt.config.directory import INTERFACE_FILE, find_directory
+from mpt.config.parser import read_file
+from mpt.errors import MptError
+from mpt.model import GeneralConfig
+
+SOCKET_VARIABLE: Final = "MPT_CONTROL_SOCKET"
+SYSTEM_SOCKET: Final = "/run/mpt/mpt.sock"
+DEFAULTS: Final = GeneralConfig()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The unix sockets to try in this order, whether it must be one of them, the UDP port, and the patience in seconds.
+    """
+
+    sockets: tuple[str, ...]
+    named: bool
+    port: int
+    timeout: float
+
+
+def find_settings(
+    socket: str | None, port: int | None, timeout: float | None, environ: Mapping[str, str], cwd: Path
+) -> Settings:
+    """What `socket`, `port` and `timeout` were given, else what interface.conf says, else its defaults.
+
+    A socket that somebody named, as an option or in the environment, is the one that is meant: no other is tried.
+    """
+    general = _general(environ, cwd)
+    named = socket or environ.get(SOCKET_VARIABLE)
+    usual = [general.get("control_socket"), SYSTEM_SOCKET, _user_socket(environ)]
+    return Settings(
+        (named,) if named else tuple(dict.fromkeys(str(each) for each in usual if each)),
+        bool(named),
+        port or general.get("cmdport_local") or DEFAULTS.cmdport_local,
+        timeout or general.get("cmd_timeout") or DEFAULTS.cmd_timeout,
+    )
+
+
+def _user_socket(environ: Mapping[str, str]) -> str | None:
+    directory = environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(directory, "mpt", "mpt.sock") if directory else None
+
+
+def _general(environ: Mapping[str, str], cwd: Path) -> Mapping[str, Any]:
+    """The good keys of [general] in the interface.conf that the daemon would take; none if we cannot read it."""
+    try:
+        file = read_file(find_directory(None, environ, cwd) / INTERFACE_FILE)
+    except MptError:
+        return {}
+    section = file.sections.get("general")
+    return section.read("general").values if section else {}

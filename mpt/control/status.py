@@ -1,0 +1,191 @@
+"""What `mpt show status` tells: the document "mpt.status/1" as frozen values, and the same as text for people.
+
+The JSON keys are the field names (docs/commands.md has them all). Within version 1 fields may be added, none is
+removed or changes its meaning. Addresses are text, times seconds, counts whole numbers since the daemon's start. Keys
+(secrets) are never in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Final
+
+from mpt.model import Status
+
+SCHEMA: Final = "mpt.status/1"
+
+WORDS: Final = {
+    Status.OK: "up",
+    Status.DOWN: "down",  # no keepalive
+    Status.INTERFACE_DOWN: "interface down",
+    Status.ADDRESS_DOWN: "address down",
+    Status.MANUAL_DOWN: "manual down",
+    Status.DISABLED: "disabled",
+}
+"""The word for each status, in the document and on the screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathStatus:
+    """One path. Packets and octets are those of the inner packets; `drops` counts what it could not send, by reason."""
+
+    name: str  # "path_0"
+    status: str  # one of WORDS
+    interface: str
+    local_address: str  # on the interface
+    public_address: str  # as the peer sees it
+    remote_address: str
+    weight_out: int
+    weight_in: int
+    keepalive_time: float  # 0: none
+    dead_time: float  # 0: never
+    keepalive_age: float | None  # since the last one came; None: none yet
+    packets_sent: int
+    bytes_sent: int
+    packets_received: int
+    bytes_received: int
+    peer_says_down: bool = False  # the peer told us that it does not want to use this path
+    drops: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """One connection and its paths."""
+
+    name: str
+    file: str | None  # without its directory; None: created by the peer and not saved
+    tunnel: str  # the interface
+    local_address: str  # inside the tunnel
+    remote_address: str
+    local_port: int
+    remote_port: int
+    remote_cmd_port: int
+    permission: int
+    auth_type: int
+    reorder_window: int
+    max_buffdelay_msec: int
+    paths: Sequence[PathStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelStatus:
+    """One tunnel interface and the packets that went through it; drops by reason."""
+
+    name: str
+    mtu: int
+    ipv4_addr: str | None
+    ipv6_addr: str | None
+    packets_read: int
+    packets_delivered: int
+    packets_held: int
+    datagrams_received: int
+    keepalives_received: int
+    egress_dropped: Mapping[str, int]
+    ingress_dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusDocument:
+    """The whole daemon. `control_dropped` counts the command datagrams that were refused, by reason."""
+
+    version: str  # of the program
+    pid: int
+    uptime: float
+    cmdport: int
+    accept_remote: bool
+    tunnels: Sequence[TunnelStatus]
+    connections: Sequence[ConnectionStatus]
+    control_dropped: Mapping[str, int] = field(default_factory=dict)
+    schema: str = SCHEMA
+
+    def as_json(self) -> dict[str, Any]:
+        """The document as plain values."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    """Not ``dataclasses.asdict``: that one miscounts a Counter."""
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+# ---- for people -----------------------------------------------------------------------------------------------------
+
+_COLUMNS = ("PATH", "STATUS", "INTERFACE", "LOCAL", "REMOTE", "OUT:IN", "HEARD", "SENT", "RECEIVED", "DROPPED")
+
+
+def status_text(document: StatusDocument) -> str:
+    """The document as an aligned table for each connection, one row a path, after a line or two for each tunnel."""
+    lines = [f"mpt {document.version}, pid {document.pid}, up for {_age(document.uptime)}, "
+             f"command port {document.cmdport}, remote creation {'on' if document.accept_remote else 'off'}"]
+    if document.control_dropped:
+        lines.append(f"  refused commands: {_reasons(document.control_dropped)}")
+    for tunnel in document.tunnels:
+        addresses = ", ".join(address for address in (tunnel.ipv4_addr, tunnel.ipv6_addr) if address)
+        lines += ["", f"{tunnel.name}: {addresses}, mtu {tunnel.mtu}; packets out {tunnel.packets_read}, "
+                      f"in {tunnel.packets_delivered}, held {tunnel.packets_held}"]
+        drops = (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped))
+        lines += [f"  dropped {way}: {_reasons(reasons)}" for way, reasons in drops if any(reasons.values())]
+    for connection in document.connections:
+        lines += ["", *_connection_lines(connection)]
+    if not document.connections:
+        lines += ["", "no connection"]
+    return "\n".join(lines) + "\n"
+
+
+def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
+    usable = sum(path.status == WORDS[Status.OK] and not path.peer_says_down for path in connection.paths)
+    yield (f"{connection.name} ({connection.file or 'not saved'}): {connection.local_address} to "
+           f"{connection.remote_address} on {connection.tunnel}, {usable} of {len(connection.paths)} paths work")
+    rows = [_COLUMNS, *map(_row, connection.paths)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _row(path: PathStatus) -> tuple[str, ...]:
+    return (
+        path.name,
+        f"{path.status} (peer: down)" if path.peer_says_down else path.status,
+        path.interface,
+        path.local_address,
+        path.remote_address,
+        f"{path.weight_out}:{path.weight_in}",
+        "-" if path.keepalive_age is None else f"{_age(path.keepalive_age)} ago",
+        f"{path.packets_sent} / {_octets(path.bytes_sent)}",
+        f"{path.packets_received} / {_octets(path.bytes_received)}",
+        _reasons(path.drops),
+    )
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()) if count) or "-"
+
+
+def _octets(count: int) -> str:
+    """Octets in the largest unit of which there is at least one: "17 B", "1.4 kB", "23.0 GB"."""
+    if count < 1000:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1000:.1f} TB"
+
+
+def _age(seconds: float) -> str:
+    """"0.4 s", "59 s", "12 min", "5 h", "3 d": as much as one wants to know."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

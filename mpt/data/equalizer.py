@@ -1,0 +1,142 @@
+"""Making the paths of one connection equally late, so that what runs inside the tunnel sees one steady delay.
+
+Packets that come over a fast path find nothing to wait for while traffic is sparse, and wait for the slow path while it is
+dense. A TCP connection whose first packets took the fast path believes in its short round trip, and congestion control then
+goes wrong (BBR keeps a twentieth of the rate for its ten seconds; CUBIC leaves slow start). So a packet of a faster path is
+held back by the difference before it enters the reorder buffer.
+
+`lag` is how much later a path is than the fastest. Nothing on the wire tells it; two observations do:
+
+- A packet fills a gap, and the one after it came over another path: by the times at which the two arrived, the first path is
+  that much later than the second. Dense traffic tells this hundreds of times a second, in both directions.
+- A host sends the keepalives of all its paths in one moment, so their arrivals differ by the paths' delays. This is what is
+  known before the first data.
+
+Differences beyond `limit` (seconds) are not levelled out; a wrong estimate costs no more than that in delay, and no packet.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Hashable
+from typing import Final
+
+GAP_GAIN: Final = 1 / 8  # of one observation; dense traffic makes hundreds a second
+KEEPALIVE_GAIN: Final = 1 / 2
+NEGLIGIBLE: Final = 0.003  # s; less than the scheduling noise of the hosts, and not worth a timer
+SHARE: Final = 0.75  # of max_buffdelay may go into levelling; the rest is left for waiting for gaps
+
+Delayed = tuple[int, bytes, Hashable, float]  # sequence, packet, path, time of arrival
+Line = deque[tuple[float, int, bytes, float]]  # due, sequence, packet, time of arrival
+
+
+class Equalizer:
+    """The delay line before a reorder buffer; at most `capacity` packets wait in it, then the first goes on early."""
+
+    __slots__ = ("_believes_keepalives", "_capacity", "_is_dense", "_keepalives", "_lag", "_limit", "_lines", "_waiting", "shifts")
+
+    def __init__(self, limit: float, capacity: int) -> None:
+        self._limit = limit
+        self._capacity = capacity
+        self._lag: dict[Hashable, float] = {}
+        self._keepalives: dict[Hashable, float] = {}  # when each path last brought one
+        self._lines: defaultdict[Hashable, Line] = defaultdict(deque)
+        self._waiting = 0
+        self._believes_keepalives = True
+        self._is_dense = False  # gaps were filled since the last keepalives: they tell more
+        self.shifts: dict[Hashable, float] = {}  # path -> s to hold its packets back; only those that are to wait
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    @property
+    def longest_shift(self) -> float:
+        """How long the fastest path's packets are held back now, seconds."""
+        return max(self.shifts.values(), default=0.0)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many packets wait as may."""
+        return self._waiting >= self._capacity
+
+    def delay(self, sequence: int, packet: bytes, path: Hashable, now: float) -> None:
+        """Let a packet of a path that is in `shifts` wait.
+
+        A path keeps its order: no packet overtakes an earlier one when the shift becomes smaller.
+        """
+        line = self._lines[path]
+        due = now + self.shifts[path]
+        line.append((max(due, line[-1][0]) if line else due, sequence, packet, now))
+        self._waiting += 1
+
+    def due(self, now: float) -> Delayed | None:
+        """The next packet whose time has come, or None."""
+        if not self._waiting:
+            return None
+        path, line = min(((path, line) for path, line in self._lines.items() if line), key=_first_due)
+        if line[0][0] > now:
+            return None
+        self._waiting -= 1
+        _, sequence, packet, arrived = line.popleft()
+        return sequence, packet, path, arrived
+
+    def next_deadline(self) -> float | None:
+        """When the next packet is due."""
+        return min((line[0][0] for line in self._lines.values() if line), default=None) if self._waiting else None
+
+    def path_up(self, path: Hashable) -> None:
+        """`path` may bring packets."""
+        self._lag.setdefault(path, 0.0)
+
+    def path_down(self, path: Hashable) -> None:
+        """`path` brings none any more: the others need not be as late as it was."""
+        if self._lag.pop(path, None) is not None:
+            self._keepalives.pop(path, None)
+            self._update()
+
+    def gap_filled(self, path: Hashable, waiting_path: Hashable, later: float) -> None:
+        """A packet over `path` had come `later` (seconds, perhaps negative) than the one after it over `waiting_path`."""
+        if path in self._lag and waiting_path in self._lag:
+            self._is_dense = True
+            self._lag[path] += GAP_GAIN * (self._lag[waiting_path] + later - self._lag[path])
+            self._update()
+
+    def came_late(self, path: Hashable) -> None:
+        """A packet over `path` came too late for its place. If it was held back here, the estimate is badly wrong: forget it,
+        and do not believe keepalives again, the peer does not send them together."""
+        if path in self.shifts:
+            self._believes_keepalives = False
+            self._lag = dict.fromkeys(self._lag, 0.0)
+            self._update()
+
+    def keepalive(self, path: Hashable, now: float) -> None:
+        """A keepalive came over `path`. Those of all paths that arrive within half of their interval were sent together."""
+        if path not in self._lag or not self._believes_keepalives:
+            return
+        interval = now - self._keepalives.get(path, now)
+        self._keepalives[path] = now
+        earliest = now - min(self._limit, interval / 2)
+        arrivals = [self._keepalives.get(each, 0.0) for each in self._lag]
+        if len(arrivals) < 2 or min(arrivals) <= earliest:
+            return
+        if not self._is_dense:
+            for each, arrival in zip(self._lag, arrivals, strict=True):
+                sample = arrival - min(arrivals)
+                gain = KEEPALIVE_GAIN if self._lag[each] else 1.0
+                self._lag[each] += (sample - self._lag[each]) * gain
+            self._update()
+        self._is_dense = False
+
+    def _update(self) -> None:
+        """Count from the fastest path again, and see who has to wait for how long."""
+        fastest = min(self._lag.values(), default=0.0)
+        for path, lag in self._lag.items():
+            self._lag[path] = min(lag - fastest, self._limit)
+        slowest = max(self._lag.values(), default=0.0)
+        self.shifts = {
+            path: slowest - lag for path, lag in self._lag.items() if slowest - lag > NEGLIGIBLE or self._lines[path]
+        }
+
+
+def _first_due(item: tuple[Hashable, Line]) -> float:
+    return item[1][0][0]

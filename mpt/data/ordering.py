@@ -1,0 +1,80 @@
+"""In order and steadily: the equalizer and the reorder buffer of one connection, one behind the other.
+
+A packet of a path that is faster than the slowest is held back first (`mpt.data.equalizer`), then it takes its place in the
+order (`mpt.data.reorder`). Both together hold it no longer than `max_delay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from mpt.data.equalizer import SHARE, Equalizer
+from mpt.data.reorder import Delivery, ReorderBuffer
+
+
+class Ordering:
+    """What every sequenced packet of a connection passes; `window` in packets (>= 1), `max_delay` in seconds."""
+
+    __slots__ = ("_equalizer", "_max_delay", "_reorder")
+
+    def __init__(self, window: int, max_delay: float) -> None:
+        self._max_delay = max_delay
+        self._equalizer = Equalizer(SHARE * max_delay, window)
+        self._reorder = ReorderBuffer(window, max_delay, self._equalizer.gap_filled)
+
+    @property
+    def held(self) -> int:
+        """How many packets wait here."""
+        return len(self._equalizer) + self._reorder.held
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """What was not delivered, by reason."""
+        return self._reorder.dropped
+
+    def arrive(self, sequence: int, packet: bytes, path: Hashable, now: float) -> Delivery:
+        """Take one packet; give back those that are to be delivered now, in order."""
+        if path not in self._equalizer.shifts:
+            return self._reorder.arrive(sequence, packet, path, now)
+        delivery: Delivery = ()
+        if self._equalizer.is_full and (first := self._equalizer.due(float("inf"))) is not None:
+            delivery = self._reorder.arrive(*first[:3], now, first[3])  # not the one just come: it would overtake its path
+        self._equalizer.delay(sequence, packet, path, now)
+        return delivery
+
+    def deadline_reached(self, now: float) -> Delivery:
+        """What has waited long enough; nothing when woken early."""
+        delivery: list[bytes] = []
+        self._reorder.max_delay = self._max_delay - self._equalizer.longest_shift
+        while (delayed := self._equalizer.due(now)) is not None:
+            sequence, packet, path, arrived = delayed
+            delivery += self._reorder.arrive(sequence, packet, path, now, arrived)
+        delivery += self._reorder.deadline_reached(now)
+        return delivery
+
+    def next_deadline(self) -> float | None:
+        """When `deadline_reached` must be called next; None when nothing waits."""
+        line, gap = self._equalizer.next_deadline(), self._reorder.next_deadline()
+        return gap if line is None else line if gap is None else min(line, gap)
+
+    def keepalive(self, path: Hashable, now: float) -> None:
+        """A keepalive came over `path`."""
+        self._equalizer.keepalive(path, now)
+
+    def path_up(self, path: Hashable, now: float) -> None:
+        """`path` may bring packets from now on."""
+        self._equalizer.path_up(path)
+        self._reorder.path_up(path, now)
+
+    def path_down(self, path: Hashable) -> Delivery:
+        """`path` brings none any more. Gives back what need not wait for it."""
+        self._equalizer.path_down(path)
+        return self._reorder.path_down(path)
+
+    def flush(self) -> Delivery:
+        """Everything that waits, in order, gaps ignored."""
+        delivery: list[bytes] = []
+        while (delayed := self._equalizer.due(float("inf"))) is not None:
+            delivery += self._reorder.arrive(*delayed)
+        delivery += self._reorder.flush()
+        return delivery

@@ -1,0 +1,258 @@
+"""How programs of this host talk to the daemon: JSON lines on the unix socket, and the UDP text of the C program.
+
+Unix socket, version 1 (docs/commands.md): every line is one JSON object, UTF-8, ended by a newline.
+
+    request   {"mpt": 1, "id": 7, "command": ["path", "down", "10.1.1.2", "10.1.1.3"]}
+    progress  {"id": 7, "progress": "telling the peer"}                             none, or several
+    reply     {"id": 7, "ok": true, "code": 0, "text": "...", "data": {...}}        "data" only where there is some
+
+UDP loopback, the C program's (guide 4): the first octet of a datagram says what it is, three zeros follow.
+
+    request   A4 00 00 00 "path down 10.1.1.2 10.1.1.3" 00
+    reply     A4 00 00 00 "CMD_OK:" text   or   A4 00 00 00 "CMD-ERROR:" text
+    end       A5 00 00 00
+
+Whatever comes in, nothing here raises anything but DecodeError, and what is kept is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mpt.errors import DecodeError
+
+VERSION: Final = 1
+MAX_REQUEST_LINE: Final = 64 << 10  # octets, newline included
+MAX_REPLY_LINE: Final = 16 << 20  # octets; the status of ten thousand paths fits
+MAX_WORDS: Final = 16
+MAX_ID: Final = 2**53  # beyond it not every program's JSON numbers are exact
+
+# Codes of a reply: the exit status of `mpt`
+DONE: Final = 0
+FAILED: Final = 1
+BAD_USAGE: Final = 2
+NO_DAEMON: Final = 3
+TIMED_OUT: Final = 4
+NOT_PERMITTED: Final = 5
+
+LOCAL_COMMAND: Final = 0xA4
+LOCAL_END: Final = 0xA5
+MAX_UDP_TEXT: Final = 60_000  # octets of a reply; what UDP can carry is 65,507
+END: Final = bytes([LOCAL_END, 0, 0, 0])
+
+NOT_PERMITTED_TEXT: Final = "not permitted"
+"""How the text of a refusal begins: the UDP text has no other place for that code."""
+
+_HEAD = bytes([LOCAL_COMMAND, 0, 0, 0])
+_GOOD, _BAD = "CMD_OK:", "CMD-ERROR:"
+# What the C program may say after CMD_OK: although it failed
+_FAILURE = re.compile(r"\s*(\w+ unsuccessful\b|ERROR\b|Connection creation failed\b)")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command, as words, that a program of this host asks for; `id` comes back with every answer."""
+
+    id: int
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRequest:
+    """A line that is no request: `text` says why; `id` is 0 where it could not be read."""
+
+    id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a long command is doing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a command ended: `code` is one of the codes above, `data` what a program would rather read than `text`."""
+
+    code: int
+    text: str
+    data: Mapping[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.code == DONE
+
+
+# ---- JSON lines -----------------------------------------------------------------------------------------------------
+
+
+class LineReader:
+    """Cuts a stream into lines; of a line longer than `limit` nothing is kept."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._line = bytearray()
+        self._too_long = False
+
+    def feed(self, data: bytes) -> list[bytes | None]:
+        """The lines that are complete now, without their ends; None stands for one that was too long."""
+        lines: list[bytes | None] = []
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self._keep(end)
+            lines.append(None if self._too_long else bytes(self._line))
+            self._line.clear()
+            self._too_long = False
+        self._keep(rest)
+        return lines
+
+    def _keep(self, piece: bytes) -> None:
+        self._too_long = self._too_long or len(self._line) + len(piece) >= self._limit
+        if self._too_long:
+            self._line.clear()
+        else:
+            self._line += piece
+
+
+class RequestReader:
+    """The daemon's side: octets of one client to requests."""
+
+    def __init__(self) -> None:
+        self._lines = LineReader(MAX_REQUEST_LINE)
+
+    def feed(self, data: bytes) -> list[Request | BadRequest]:
+        """The requests that are complete now; empty lines are none."""
+        return [_request(line) for line in self._lines.feed(data) if line is None or line.strip()]
+
+
+class ReplyReader:
+    """The client's side: octets of the daemon to the answers to request `id`."""
+
+    def __init__(self, id: int) -> None:
+        self._id = id
+        self._lines = LineReader(MAX_REPLY_LINE)
+
+    def feed(self, data: bytes) -> list[Progress | Reply]:
+        """The answers that are complete now; raises DecodeError for what no daemon says."""
+        answers: list[Progress | Reply] = []
+        for line in self._lines.feed(data):
+            found = _object(line)
+            if isinstance(found, str):
+                raise DecodeError("local_reply", found)
+            # 0: the daemon could not read the request, not even its id
+            if found.get("id") in (self._id, 0):
+                answers.append(_answer(found))
+        return answers
+
+
+def encode_request(request: Request) -> bytes:
+    """The line of a request."""
+    return _line({"mpt": VERSION, "id": request.id, "command": list(request.command)})
+
+
+def encode_progress(id: int, progress: Progress) -> bytes:
+    """The line of a progress report on request `id`."""
+    return _line({"id": id, "progress": progress.text})
+
+
+def encode_reply(id: int, reply: Reply) -> bytes:
+    """The line that ends request `id`."""
+    found: dict[str, Any] = {"id": id, "ok": reply.ok, "code": reply.code, "text": reply.text}
+    if reply.data is not None:
+        found["data"] = reply.data
+    return _line(found)
+
+
+def _line(found: Mapping[str, Any]) -> bytes:
+    return json.dumps(found, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _object(line: bytes | None) -> dict[str, Any] | str:
+    """The JSON object of a line, or what is wrong with the line."""
+    if line is None:
+        return "the line is too long"
+    try:
+        found = json.loads(line.decode())
+    except (ValueError, RecursionError):  # ValueError: also bad UTF-8, and a number of thousands of digits
+        return "the line is not JSON in UTF-8"
+    return found if isinstance(found, dict) else "the line is no JSON object"
+
+
+def _request(line: bytes | None) -> Request | BadRequest:
+    found = _object(line)
+    if isinstance(found, str):
+        return BadRequest(0, f"{found}; a request is a JSON object of at most {MAX_REQUEST_LINE} octets")
+    id, words = found.get("id"), found.get("command")
+    if type(id) is not int or not 0 < id <= MAX_ID:  # not isinstance: true is an int, too
+        return BadRequest(0, f'"id" must be a whole number from 1 to {MAX_ID}')
+    if type(found.get("mpt")) is not int or found["mpt"] != VERSION:
+        return BadRequest(id, f'"mpt" must be {VERSION}, the version of this protocol')
+    if not isinstance(words, list) or not 0 < len(words) <= MAX_WORDS or {*map(type, words)} != {str}:
+        return BadRequest(id, f'"command" must be a list of 1 to {MAX_WORDS} words')
+    return Request(id, tuple(words))
+
+
+def _answer(found: Mapping[str, Any]) -> Progress | Reply:
+    if isinstance(found.get("progress"), str):
+        return Progress(found["progress"])
+    code, text, data = found.get("code"), found.get("text"), found.get("data")
+    if type(code) is not int or not isinstance(text, str) or not isinstance(data, dict | None):
+        raise DecodeError("local_reply", "an answer without code and text")
+    return Reply(code, text, data)
+
+
+# ---- UDP text -------------------------------------------------------------------------------------------------------
+
+
+def is_local_command(datagram: bytes) -> bool:
+    """Whether a datagram at the command port is meant to be from a program of this host."""
+    return datagram[:1] == _HEAD[:1]
+
+
+def encode_text_request(words: Sequence[str]) -> bytes:
+    """The datagram that asks for a command."""
+    return _HEAD + " ".join(words).encode() + b"\0"
+
+
+def decode_text_request(datagram: bytes) -> tuple[str, ...]:
+    """The words of a request; like the C program's server we do not care for octets 1 to 3. Raises DecodeError."""
+    if not is_local_command(datagram):
+        raise DecodeError("local_request", "not a local command")
+    try:
+        words = datagram[4:].partition(b"\0")[0].decode().split()
+    except UnicodeDecodeError:
+        raise DecodeError("local_request", "not UTF-8") from None
+    if not 0 < len(words) <= MAX_WORDS:
+        raise DecodeError("local_request", f"1 to {MAX_WORDS} words expected")
+    return tuple(words)
+
+
+def encode_text_reply(reply: Reply) -> tuple[bytes, bytes]:
+    """The two datagrams of a reply; a text that UDP cannot carry is cut at the end of a line."""
+    octets = ((_GOOD if reply.ok else _BAD) + reply.text).encode(errors="replace")
+    if len(octets) > MAX_UDP_TEXT:
+        start = octets[:MAX_UDP_TEXT]
+        octets = (start[: start.rfind(b"\n") + 1] or start) + b"... cut here: the unix socket gives it all\n"
+    return _HEAD + octets, END
+
+
+def decode_text_reply(datagram: bytes) -> Reply | Progress | None:
+    """One datagram from the server: an answer, some other text, or None for the end. Raises DecodeError."""
+    if datagram[:1] == END[:1]:
+        return None
+    if not is_local_command(datagram):
+        raise DecodeError("local_reply", "not the answer to a local command")
+    text = datagram[4:].partition(b"\0")[0].decode(errors="replace")
+    if text.startswith(_GOOD):
+        text = text.removeprefix(_GOOD)
+        return Reply(FAILED if _FAILURE.match(text) else DONE, text)
+    if text.startswith(_BAD):
+        text = text.removeprefix(_BAD)
+        return Reply(NOT_PERMITTED if text.startswith(NOT_PERMITTED_TEXT) else FAILED, text)
+    return Progress(text)

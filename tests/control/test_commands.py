@@ -1,0 +1,165 @@
+"""From words to operations, and from outcomes to replies."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Any
+
+import pytest
+
+from mpt.control.commands import Operations, PeerRefusedError, ProgressReport, UnknownFileError, answer
+from mpt.control.status import StatusDocument
+from mpt.errors import HostError, MptError, PeerError
+from mpt.model import Address
+from mpt.wire.local import Reply
+
+DOCUMENT = StatusDocument(
+    version="1", pid=42, uptime=1.0, cmdport=65050, accept_remote=False, tunnels=(), connections=()
+)
+
+
+class FakeOperations:
+    """Notes what it is asked, reports one line of progress, and says `text`, or raises `error`."""
+
+    def __init__(self, text: str = "", error: MptError | None = None) -> None:
+        self.text = text
+        self.error = error
+        self.calls: list[tuple[object, ...]] = []
+
+    async def _do(self, progress: ProgressReport, *call: object) -> str:
+        self.calls.append(call)
+        progress("working")
+        if self.error is not None:
+            raise self.error
+        return self.text
+
+    async def address(
+        self, add: bool, address: IPv4Interface | IPv6Interface, interface: str, progress: ProgressReport
+    ) -> str:
+        return await self._do(progress, "address", add, address, interface)
+
+    async def interface(self, interface: str, up: bool, progress: ProgressReport) -> str:
+        return await self._do(progress, "interface", interface, up)
+
+    async def reload(self, file: str | None, progress: ProgressReport) -> str:
+        return await self._do(progress, "reload", file)
+
+    async def restart(self, file: str | None, progress: ProgressReport) -> str:
+        return await self._do(progress, "restart", file)
+
+    async def delete(self, file: str, progress: ProgressReport) -> str:
+        return await self._do(progress, "delete", file)
+
+    async def save(self, file: str | None, progress: ProgressReport) -> str:
+        return await self._do(progress, "save", file)
+
+    async def create(self, file: str, progress: ProgressReport) -> str:
+        return await self._do(progress, "create", file)
+
+    async def path(self, up: bool, source: Address, destination: Address, progress: ProgressReport) -> str:
+        return await self._do(progress, "path", up, source, destination)
+
+    def status(self) -> StatusDocument:
+        return DOCUMENT
+
+
+def run(coroutine: Coroutine[Any, Any, Reply]) -> Reply:
+    """Drive a coroutine that never has to wait."""
+    with pytest.raises(StopIteration) as stopped:
+        coroutine.send(None)
+    reply: Reply = stopped.value.value
+    return reply
+
+
+def ask(line: str, operations: Operations, may_change: bool = True) -> tuple[Reply, list[str]]:
+    progress: list[str] = []
+    return run(answer(line.split(), operations, may_change, progress.append)), progress
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("addr add 10.0.0.5 dev eth1", ("address", True, ip_interface("10.0.0.5/24"), "eth1")),
+        ("int eth1 down", ("interface", "eth1", False)),
+        ("path up 10.1.1.2 10.1.1.3", ("path", True, ip_address("10.1.1.2"), ip_address("10.1.1.3"))),
+        ("reload", ("reload", None)),
+        ("reload a.conf", ("reload", "a.conf")),
+        ("restart", ("restart", None)),
+        ("delete a.conf", ("delete", "a.conf")),
+        ("save a.conf", ("save", "a.conf")),
+        ("create a.conf", ("create", "a.conf")),
+    ],
+)
+def test_a_command_is_carried_out(line: str, call: tuple[object, ...]) -> None:
+    """Each command is its operation; what has happened is the text, else the command in full."""
+    operations = FakeOperations("the peer knows it")
+    assert ask(line, operations) == (Reply(0, "the peer knows it"), ["working"])
+    assert operations.calls == [call]
+    silent, _ = ask(line, FakeOperations())
+    assert silent.ok and silent.text.split()[0] == call[0]
+
+
+@pytest.mark.parametrize("line", ["addr add 10.0.0.5 dev eth1", "int eth1 up", "path up 10.1.1.2 10.1.1.3", "reload",
+                                  "restart", "delete a.conf", "save", "create a.conf"])
+def test_who_may_only_look_changes_nothing(line: str) -> None:
+    """Refused with code 5 before anything is done, and told who may."""
+    operations = FakeOperations()
+    reply, progress = ask(line, operations, may_change=False)
+    assert reply.code == 5
+    assert reply.text.startswith("not permitted: ")
+    assert "root" in reply.text
+    assert operations.calls == [] and progress == []
+
+
+def test_everybody_may_look() -> None:
+    """The status is a text for people and a document for programs."""
+    reply, _ = ask("show status", FakeOperations(), may_change=False)
+    assert reply.code == 0
+    assert "pid 42" in reply.text
+    assert reply.data is not None and reply.data["schema"] == "mpt.status/1"
+
+
+def test_words_that_are_no_command_are_told() -> None:
+    """The daemon parses what the client has parsed: it trusts nobody."""
+    operations = FakeOperations()
+    reply, _ = ask("int eth1;reboot up", operations)
+    assert reply.ok  # a strange name, but one that Linux would take; no shell ever sees it
+    reply, _ = ask("delete ../../etc/passwd", operations)
+    assert (reply.code, len(operations.calls)) == (2, 1)
+    assert ask("", operations)[0].code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "text"),
+    [
+        ("reload F.conf", UnknownFileError(), "Reload unsuccessful. Config file not found in the connection: F.conf"),
+        ("restart F.conf", UnknownFileError(), "Restart unsuccessful. Config file not found in the connection: F.conf"),
+        ("delete F.conf", UnknownFileError(), "Delete unsuccessful. Config file not found: F.conf"),
+        ("save F.conf", UnknownFileError(), "Save unsuccessful. Config file not found in connection: F.conf"),
+        ("create F.conf", UnknownFileError("why"), "Create unsuccessful. Config file not found: F.conf: why"),
+        ("create F.conf", PeerRefusedError(5, ""), "ERROR: Connection already exists (error code:5)"),
+        (
+            "create F.conf",
+            PeerRefusedError(1, "no answer from 10.1.1.3"),
+            "Connection creation failed (code: 1; Remote server problem?): no answer from 10.1.1.3",
+        ),
+        ("create F.conf", HostError("no path"), "Create unsuccessful. no path"),
+        ("path up 10.1.1.2 10.1.1.3", PeerError("no such path"), "Path unsuccessful. no such path"),
+        ("int eth9 up", HostError("there is no interface eth9"), "Interface unsuccessful. there is no interface eth9"),
+    ],
+)
+def test_a_failure_has_the_c_programs_words_and_our_reason(line: str, error: MptError, text: str) -> None:
+    """Code 1 and a text that the C client's users know, with the reason after it."""
+    assert ask(line, FakeOperations(error=error))[0] == Reply(1, text)
+
+
+def test_a_bug_is_not_hidden() -> None:
+    """What is no MptError is raised, for the daemon to log."""
+
+    class Broken(FakeOperations):
+        async def save(self, file: str | None, progress: ProgressReport) -> str:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        answer(["save"], Broken(), True, lambda text: None).send(None)

@@ -1,0 +1,103 @@
+"""The status as a document and as a table."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from mpt.control.status import (
+    WORDS,
+    ConnectionStatus,
+    PathStatus,
+    StatusDocument,
+    TunnelStatus,
+    _age,
+    _octets,
+    status_text,
+)
+from mpt.model import Status
+
+PATH = PathStatus(
+    name="path_0", status="up", interface="eth1", local_address="10.1.1.2", public_address="10.1.1.2",
+    remote_address="10.1.1.3", weight_out=1, weight_in=1, keepalive_time=5, dead_time=11, keepalive_age=0.42,
+    packets_sent=1234, bytes_sent=1_234_567, packets_received=0, bytes_received=0,
+)
+OTHER = replace(
+    PATH, name="path_1", status="interface down", interface="wwan0-long-name", local_address="2001:db8::2",
+    remote_address="2001:db8::3", weight_out=10, keepalive_age=None, peer_says_down=True, drops=Counter(enetdown=3),
+)
+DOCUMENT = StatusDocument(
+    version="0.1.0", pid=42, uptime=7300, cmdport=60456, accept_remote=True, control_dropped={"digest": 2},
+    tunnels=(
+        TunnelStatus(
+            name="tun0", mtu=1440, ipv4_addr="10.0.0.2/24", ipv6_addr="fec0::2/64", packets_read=1300,
+            packets_delivered=900, packets_held=0, datagrams_received=1000, keepalives_received=90,
+            egress_dropped={"no_connection": 66}, ingress_dropped={"late": 0},
+        ),
+    ),
+    connections=(
+        ConnectionStatus(
+            name="MPT_connection_10.0.0.2", file="mpt_b.conf", tunnel="tun0", local_address="10.0.0.2",
+            remote_address="10.0.0.3", local_port=23456, remote_port=23456, remote_cmd_port=60456, permission=3,
+            auth_type=0, reorder_window=0, max_buffdelay_msec=200, paths=[PATH, OTHER],
+        ),
+    ),
+)
+
+TEXT = """\
+mpt 0.1.0, pid 42, up for 2 h, command port 60456, remote creation on
+  refused commands: digest 2
+
+tun0: 10.0.0.2/24, fec0::2/64, mtu 1440; packets out 1300, in 900, held 0
+  dropped out: no_connection 66
+
+MPT_connection_10.0.0.2 (mpt_b.conf): 10.0.0.2 to 10.0.0.3 on tun0, 1 of 2 paths work
+  PATH    STATUS                       INTERFACE        LOCAL        REMOTE       OUT:IN  HEARD      SENT           RECEIVED  DROPPED
+  path_0  up                           eth1             10.1.1.2     10.1.1.3     1:1     0.4 s ago  1234 / 1.2 MB  0 / 0 B   -
+  path_1  interface down (peer: down)  wwan0-long-name  2001:db8::2  2001:db8::3  10:1    -          1234 / 1.2 MB  0 / 0 B   enetdown 3
+"""  # noqa: E501
+
+
+def test_the_table_is_aligned() -> None:
+    """One row a path, drops only where there are some."""
+    assert status_text(DOCUMENT) == TEXT
+
+
+def test_a_daemon_without_connections_says_so() -> None:
+    """An empty table would leave one wondering."""
+    assert status_text(replace(DOCUMENT, connections=())).endswith("\nno connection\n")
+
+
+def test_the_document_is_plain_json() -> None:
+    """Every number survives, those of a Counter too; its schema is in it."""
+    plain = json.loads(json.dumps(DOCUMENT.as_json()))
+    assert plain["schema"] == "mpt.status/1"
+    assert plain["connections"][0]["paths"][1]["drops"] == {"enetdown": 3}
+    assert plain["connections"][0]["paths"][0]["keepalive_age"] == 0.42
+    assert plain["tunnels"][0]["egress_dropped"] == {"no_connection": 66}
+
+
+def test_every_status_has_a_word() -> None:
+    """No two have the same."""
+    assert WORDS.keys() == set(Status)
+    assert len(set(WORDS.values())) == len(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("octets", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (23 * 10**9, "23.0 GB"), (10**15, "1000.0 TB")],
+)
+def test_octets_are_readable(octets: int, text: str) -> None:
+    """Three digits or so, and a unit."""
+    assert _octets(octets) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (59, "59 s"), (119, "119 s"), (120, "2 min"), (1e6, "12 d")]
+)
+def test_ages_are_readable(seconds: float, text: str) -> None:
+    """As much as one wants to know."""
+    assert _age(seconds) == text

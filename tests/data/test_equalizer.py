@@ -1,0 +1,195 @@
+"""Levelling out the delays of the paths: what is learned, what is held back, and what a wrong belief can cost."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mpt.data.equalizer import SHARE
+from mpt.data.ordering import Ordering
+
+MAX_DELAY = 0.1
+WINDOW = 1000
+
+
+class Wire:
+    """Two paths with fixed delays into an Ordering; time moves from event to event."""
+
+    def __init__(self, *delays: float, window: int = WINDOW) -> None:
+        self.ordering = Ordering(window, MAX_DELAY)
+        self.delays = delays
+        self.delivered: list[tuple[float, int]] = []  # (time, number)
+        self.events: list[tuple[float, int, str, int, int]] = []
+        self.newest = [0.0] * len(delays)
+        for path in range(len(delays)):
+            self.ordering.path_up(path, 0.0)
+
+    def keepalives(self, start: float, interval: float, rounds: int, *offsets: float) -> None:
+        """Each path brings `rounds` of them; a peer that does not send them together has `offsets`."""
+        for number in range(rounds):
+            for path, delay in enumerate(self.delays):
+                offset = offsets[path] if offsets else 0.0
+                self._event(start + offset + number * interval + delay, "keepalive", path, number)
+
+    def packets(self, start: float, count: int, interval: float, first: int = 0) -> None:
+        """Packets that take the paths in turn, each path keeping its order."""
+        for number in range(first, first + count):
+            path = number % len(self.delays)
+            self.newest[path] = max(self.newest[path] + 1e-6, start + (number - first) * interval + self.delays[path])
+            self._event(self.newest[path], "packet", path, number)
+
+    def _event(self, when: float, kind: str, path: int, number: int) -> None:
+        self.events.append((when, len(self.events), kind, path, number))
+
+    def run(self) -> Wire:
+        """Play what was planned, and then wait until nothing waits."""
+        for when, _, kind, path, number in sorted(self.events):
+            self._until(when)
+            if kind == "keepalive":
+                self.ordering.keepalive(path, when)
+            else:
+                self._deliver(when, self.ordering.arrive(number, number, path, when))  # type: ignore[arg-type]
+        self.events.clear()
+        self._until(float("inf"))
+        return self
+
+    def _until(self, when: float) -> None:
+        while (deadline := self.ordering.next_deadline()) is not None and deadline <= when:
+            self._deliver(deadline, self.ordering.deadline_reached(deadline))
+
+    def _deliver(self, when: float, packets: object) -> None:
+        self.delivered += [(when, number) for number in packets]  # type: ignore[attr-defined]
+
+    def latencies(self, start: float, interval: float, first: int = 0) -> list[float]:
+        """From sending to delivery, packet by packet, for what packets() sent."""
+        return [round(when - start - (number - first) * interval, 4) for when, number in self.delivered if number >= first]
+
+
+def test_paths_that_are_equally_late_are_not_touched() -> None:
+    """No packet waits, no timer is wanted."""
+    wire = Wire(0.010, 0.010)
+    wire.keepalives(0.0, 0.1, 3)
+    wire.packets(1.0, 100, 0.001)
+    wire.run()
+    assert wire.latencies(1.0, 0.001) == [0.01] * 100
+
+
+def test_keepalives_that_arrive_apart_tell_the_difference_before_any_data() -> None:
+    """So the very first packets, a TCP handshake, see the same delay on both paths."""
+    wire = Wire(0.005, 0.045)
+    wire.keepalives(0.0, 0.1, 3)
+    wire.packets(1.0, 10, 0.2)
+    wire.run()
+    assert wire.latencies(1.0, 0.2) == [0.045] * 10
+
+
+def test_a_difference_is_told_from_the_interval() -> None:
+    """With keepalives every 0.1 s, 60 ms earlier and 40 ms later look the same; the nearer one is believed."""
+    wire = Wire(0.045, 0.005)
+    wire.keepalives(0.0, 0.1, 4)
+    wire.packets(1.0, 10, 0.2)
+    wire.run()
+    assert wire.latencies(1.0, 0.2) == [0.045] * 10
+
+
+def test_dense_traffic_teaches_it_without_keepalives() -> None:
+    """What waits in the reorder buffer shows which path is later, and by how much."""
+    wire = Wire(0.005, 0.045)
+    wire.packets(0.0, 500, 0.0005)
+    wire.packets(1.0, 10, 0.2, first=500)
+    wire.run()
+    assert all(latency == pytest.approx(0.045, abs=0.003) for latency in wire.latencies(1.0, 0.2, first=500))
+    assert [number for _, number in wire.delivered] == list(range(510))
+
+
+def test_a_path_that_becomes_faster_is_followed() -> None:
+    """The estimate moves in both directions."""
+    wire = Wire(0.005, 0.045)
+    wire.packets(0.0, 500, 0.0005)
+    wire.run()
+    wire.delays = (0.005, 0.015)
+    wire.packets(1.0, 500, 0.0005, first=500)
+    wire.packets(2.0, 10, 0.2, first=1000)
+    wire.run()
+    assert all(latency == pytest.approx(0.015, abs=0.003) for latency in wire.latencies(2.0, 0.2, first=1000))
+
+
+def test_a_path_that_goes_takes_its_lateness_with_it() -> None:
+    """The fast path alone is as fast as it is."""
+    wire = Wire(0.005, 0.045)
+    wire.keepalives(0.0, 0.1, 3)
+    wire.run()
+    wire.ordering.path_down(1)
+    assert wire.ordering.arrive(0, b"packet", 0, 1.0) == (b"packet",)
+
+
+def test_a_peer_that_sends_its_keepalives_apart_costs_no_packet_and_is_seen_through() -> None:
+    """Its 70 ms look like a delay; the first packets that come late because of it end the belief."""
+    wire = Wire(0.005, 0.045)
+    wire.keepalives(0.0, 0.2, 5, 0.080, 0.0)
+    wire.packets(2.0, 2000, 0.0005)
+    wire.packets(4.0, 10, 0.2, first=2000)
+    wire.run()
+    numbers = [number for _, number in wire.delivered]
+    assert numbers == sorted(numbers)
+    assert len(numbers) > 1900
+    assert max(wire.latencies(4.0, 0.2, first=2000)) < 0.05
+
+
+def test_nothing_waits_longer_than_max_delay_in_all() -> None:
+    """Levelling and waiting for a gap share max_buffdelay."""
+    wire = Wire(0.005, 0.045)
+    wire.keepalives(0.0, 0.1, 3)
+    wire.packets(1.0, 400, 0.0005)
+    wire.events = [event for event in wire.events if event[2] == "keepalive" or event[4] % 50 or not event[4]]
+    arrivals = {event[4]: event[0] for event in wire.events if event[2] == "packet"}
+    wire.run()
+    assert len(wire.delivered) == len(arrivals)
+    assert max(when - arrivals[number] for when, number in wire.delivered) <= MAX_DELAY + 1e-9
+
+
+def test_no_more_than_a_window_of_packets_waits_in_the_line() -> None:
+    """Memory is bounded; what does not fit goes on at once."""
+    wire = Wire(0.005, 0.045, window=10)
+    wire.keepalives(0.0, 0.1, 3)
+    wire.run()
+    for number in range(0, 100, 2):
+        wire.ordering.arrive(number, b"packet", 0, 1.0)
+    assert wire.ordering.held <= 2 * 10 + 4
+
+
+def test_differences_beyond_the_limit_are_not_levelled_out() -> None:
+    """A satellite beside a DSL line: only a share of max_buffdelay is spent."""
+    wire = Wire(0.005, 0.305)
+    wire.packets(0.0, 40, 0.0001)
+    wire.run()
+    assert wire.ordering._equalizer.longest_shift <= SHARE * MAX_DELAY
+
+
+def test_flush_gives_back_everything_in_order() -> None:
+    """The line and the buffer."""
+    wire = Wire(0.005, 0.045)
+    wire.keepalives(0.0, 0.1, 3)
+    wire.run()
+    for number in (0, 2, 4):
+        wire.ordering.arrive(number, bytes([number]), 0, 1.0)
+    wire.ordering.arrive(3, bytes([3]), 1, 1.0)
+    assert wire.ordering.flush() == [bytes([number]) for number in (0, 2, 3, 4)] or wire.ordering.held == 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_delays_and_bursts_lose_nothing(seed: int) -> None:
+    """Paths whose delays wander, traffic in bursts: all is delivered, in order."""
+    random.seed(seed)
+    wire = Wire(0.005, 0.03)
+    wire.keepalives(0.0, 0.1, 40)
+    wire.packets(0.4, 1, 0.0)
+    start, first = 0.5, 1
+    for _ in range(60):
+        count = random.randint(1, 40)
+        wire.delays = (0.005 + random.random() * 0.01, 0.03 + random.random() * 0.015)
+        wire.packets(start, count, random.choice((0.0, 0.0003, 0.003)), first)
+        start, first = start + random.random() * 0.1, first + count
+    wire.run()
+    assert [number for _, number in wire.delivered] == list(range(first))
