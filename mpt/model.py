@@ -58,6 +58,8 @@ class GeneralConfig:
     cmd_timeout: float = 25.0
     public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our own address
     public_address_name: str = "myip.opendns.com"
+    control_socket: str | None = None  # path of the unix socket for commands; None: the default of this network namespace
+    allow_default_key: bool = False  # whether the key that is built into every MPT program authenticates anybody
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from mpt import __version__
 from mpt.cli.channel import ChannelError, ask_udp, ask_unix
-from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, SYSTEM_SOCKET, Settings, find_settings
+from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, Settings, find_settings
+from mpt.config.directory import RUNTIME_DIRECTORY
 from mpt.wire.grammar import FORMS, GrammarError, form_named, parse
 from mpt.wire.local import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT, Reply
 
@@ -65,7 +66,7 @@ def usage() -> str:
 Usage: mpt [-6] [-port_number] mpt_command mpt_args
     -6 : Use IPv6 to communicate with mptsrv
     -port_number : The port number of the mptsrv (default: cmdport_local of interface.conf, or {DEFAULTS.cmdport_local})
-    --socket PATH : The unix socket of the mptsrv (default: ${SOCKET_VARIABLE}, or {SYSTEM_SOCKET})
+    --socket PATH : The unix socket of the mptsrv (default: ${SOCKET_VARIABLE}, or one below {RUNTIME_DIRECTORY})
     --timeout SECONDS : How long mptsrv may be silent (default: cmd_timeout of interface.conf, or \
 {DEFAULTS.cmd_timeout:g})
     --json : Print the answer as one JSON object

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mpt.config.directory import INTERFACE_FILE, find_directory
+from mpt.config.directory import INTERFACE_FILE, control_sockets, find_directory
 from mpt.config.parser import read_file
 from mpt.errors import MptError
 from mpt.model import GeneralConfig
 
 SOCKET_VARIABLE: Final = "MPT_CONTROL_SOCKET"
-SYSTEM_SOCKET: Final = "/run/mpt/mpt.sock"
 DEFAULTS: Final = GeneralConfig()
 
 
@@ -38,18 +36,13 @@ def find_settings(
     """
     general = _general(environ, cwd)
     named = socket or environ.get(SOCKET_VARIABLE)
-    usual = [general.get("control_socket"), SYSTEM_SOCKET, _user_socket(environ)]
+    usual = [general.get("control_socket"), *control_sockets(environ)]
     return Settings(
         (named,) if named else tuple(dict.fromkeys(str(each) for each in usual if each)),
         bool(named),
         port or general.get("cmdport_local") or DEFAULTS.cmdport_local,
         timeout or general.get("cmd_timeout") or DEFAULTS.cmd_timeout,
     )
-
-
-def _user_socket(environ: Mapping[str, str]) -> str | None:
-    directory = environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(directory, "mpt", "mpt.sock") if directory else None
 
 
 def _general(environ: Mapping[str, str], cwd: Path) -> Mapping[str, Any]:

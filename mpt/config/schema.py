@@ -148,6 +148,13 @@ def host_name(text: str) -> str:
     return text
 
 
+def socket_path(text: str) -> str:
+    """The path of a unix socket; the kernel takes no more than 107 octets."""
+    if not text.startswith("/") or len(text.encode()) > 107:
+        raise ValueError("an absolute path of at most 107 octets such as /run/mpt/mpt.sock")
+    return text
+
+
 def secret(text: str) -> str:
     """Key material; whether it fits the authentication type is checked where both are known."""
     if not text.isascii() or not text.isprintable():
@@ -292,6 +299,8 @@ GENERAL = (  # guide 2.6.2
     Key("cmdport_local", _port, "65050", "UDP port that takes control commands."),
     Key("cmd_timeout", seconds(0.1, 3600), "25", "How long the `mpt` command waits for an answer."),
     Key("public_address_resolver", address, "", "DNS server that we ask for our public address; absent: none."),
+    Key("control_socket", socket_path, "", "Unix socket that takes local commands; absent: one below /run/mpt."),
+    Key("allow_default_key", flag, "0", "Whether the key that every MPT program has built in opens this host to all."),
     Key("public_address_name", host_name, "myip.opendns.com", "The name to which that DNS server answers our address."),
 )
 

@@ -38,10 +38,10 @@ SENDS_KEEPALIVES: Final = frozenset({Status.OK, Status.DOWN})  # the C program s
 class PathMonitor:
     """The state of one path. `keepalive_time` and `dead_time` in seconds, 0: off; `now` is monotonic seconds."""
 
-    __slots__ = ("_address", "_alive", "_dead_time", "_interface", "_last_heard", "_manual", "_monitored")
+    __slots__ = ("_address", "_alive", "_dead_time", "_interface", "_last_heard", "_manual", "is_monitored")
 
     def __init__(self, initial: Status, keepalive_time: float, dead_time: float, now: float) -> None:
-        self._monitored = keepalive_time > 0 and dead_time > 0
+        self.is_monitored = keepalive_time > 0 and dead_time > 0
         self._dead_time = dead_time
         self._last_heard = now
         self._manual = initial in (Status.MANUAL_DOWN, Status.DISABLED)
@@ -94,7 +94,7 @@ class PathMonitor:
 
     def next_deadline(self) -> float | None:
         """When `check` must be called next; None when nothing can change by waiting."""
-        if not self._monitored or self.status is not Status.OK:
+        if not self.is_monitored or self.status is not Status.OK:
             return None
         return self._last_heard + self._dead_time
 
@@ -103,4 +103,4 @@ class PathMonitor:
         for; else the path is simply good again."""
         if after and not before:
             self._last_heard = now
-            self._alive = not self._monitored
+            self._alive = not self.is_monitored

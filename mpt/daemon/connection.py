@@ -7,27 +7,42 @@ and counts; this service passes them on. It also keeps the routes that the paths
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mpt.control import routing
+from mpt.control.agreement import effective_status
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
+from mpt.daemon.reporting import Ask, Reporter
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.host.netlink import Interface
-from mpt.model import ConnectionConfig, Status
+from mpt.model import UNSPECIFIED, Address, ConnectionConfig, Status
 
 log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerControl:
+    """What a connection needs to talk to the command port of its peer."""
+
+    ask: Ask
+    allow_default_key: Callable[[], bool]
+    public_address: Callable[[tuple[str, int]], Address | None]  # of a path, by (connection, index), behind a NAT
 
 
 class Connection(Service):
     """A connection on the tunnel `tunnel_name`.
 
+    `control` is how it talks to the peer's command port.
     `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path;
     `last_received(path key)` is when data last came over a path.
     """
@@ -42,6 +57,7 @@ class Connection(Service):
         interfaces: Callable[[], Mapping[str, Interface]],
         table_changed: Callable[[], None],
         last_received: Callable[[tuple[str, int]], float],
+        control: PeerControl,
     ) -> None:
         self.config = config
         self.setName(config.name)
@@ -52,10 +68,14 @@ class Connection(Service):
         self._table_changed = table_changed
         self._last_received = last_received
         self._had_path = True
+        self._control = control
         self.paths = [
             Path(machine, pool, config, index, self._path_changed, self._keepalives_began)
             for index in range(len(config.paths))
         ]
+        self.reporter = Reporter(
+            machine, config, self.paths, self.public_address, control.ask, control.allow_default_key, table_changed
+        )
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
     def startService(self) -> None:
@@ -66,6 +86,7 @@ class Connection(Service):
             path.open(interfaces)
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
                 log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
+        self.reporter.start()
         self.route_into_tunnel()
         self._route_to_peers(interfaces)
         self._path_changed()
@@ -73,6 +94,7 @@ class Connection(Service):
     def stopService(self) -> None:
         super().stopService()
         self._dead_check.stop()
+        self.reporter.stop()
         for path in self.paths:
             path.stop()
         self._routes.forget(self.config.name)
@@ -87,7 +109,7 @@ class Connection(Service):
             networks=config.networks,
             reorder_window=config.reorder_window,
             max_delay=config.max_buffdelay_msec / 1000,
-            paths=tuple(path.row() for path in self.paths),
+            paths=tuple(path.row(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)),
         )
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
@@ -106,8 +128,31 @@ class Connection(Service):
         self.paths[index].heard(now)
         self._dead_check.follow()
 
+    def public_address(self, path: Path) -> Address:
+        """The address by which the peer knows this end of `path`; unspecified while nobody knows."""
+        if not path.config.public_ipaddr.is_unspecified:
+            return path.config.public_ipaddr
+        found = self._control.public_address(path.key)
+        return found or (path.port.endpoint.address if path.port is not None else UNSPECIFIED)
+
+    def statuses(self) -> list[Status]:
+        """The status of every path as the peer and we see it."""
+        return [effective_status(path.status, self.reporter.peer_down(i)) for i, path in enumerate(self.paths)]
+
+    def peer_says(self, index: int, up: bool) -> None:
+        """The peer reports path `index`. Where no keepalive can revive a path, its word does."""
+        if up:
+            self.paths[index].believe_peer()
+        self.reporter.peer_says(index, up)
+
+    def switch(self, index: int, up: bool) -> Deferred[Any] | None:
+        """The operator takes path `index` up or down; the outcome of telling the peer, None if it need not be told."""
+        self.paths[index].switch(up)
+        return self.reporter.told(index)
+
     def _path_changed(self) -> None:
         self._table_changed()
+        self.reporter.paths_changed()
         self._dead_check.follow()
         has_path = any(path.status is Status.OK for path in self.paths)
         if has_path and not self._had_path:

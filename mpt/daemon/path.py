@@ -54,6 +54,7 @@ class Path:
         self._changed = changed
         self._began = began
         self._sent_at = 0.0
+        self.heard_at: float | None = None
         self._remote = _socket_address(self.config, connection.remote_port, 0)
         self._keepalive = encode_keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
         self._loop = LoopingCall(self._send_keepalive)
@@ -67,8 +68,8 @@ class Path:
     def status(self) -> Status:
         return self.monitor.status
 
-    def row(self) -> PathRow:
-        """What the data path needs to know of this path now."""
+    def row(self, peer_down: bool) -> PathRow:
+        """What the data path needs to know of this path now; `peer_down`: the peer says that it does not work."""
         config = self.config
         family = socket.AF_INET if config.ip_ver == 4 else socket.AF_INET6
         return PathRow(
@@ -78,7 +79,7 @@ class Path:
             peer=socket.inet_ntop(family, config.remote_ipaddr.packed),
             peer_address=config.remote_ipaddr,
             weight=config.weight_out,
-            usable=self.status is Status.OK and self._connection.remote_port > 0,
+            usable=self.status is Status.OK and not peer_down and self._connection.remote_port > 0,
             ports=config.ports,
         )
 
@@ -115,6 +116,7 @@ class Path:
 
     def heard(self, now: float) -> None:
         """A keepalive came over this path. One that revives it is answered at once: so both ends are up in a round trip."""
+        self.heard_at = now
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
             self._send_keepalive()
 
@@ -122,6 +124,15 @@ class Path:
         """Look whether the dead time is over."""
         if self.monitor.check(now, last_received):
             self._status_changed()
+
+    def switch(self, up: bool) -> None:
+        """The operator takes this path up or down. Down by hand it stays until the operator says otherwise."""
+        self._event(Event.OPERATOR_UP if up else Event.OPERATOR_DOWN)
+
+    def believe_peer(self) -> None:
+        """The peer says that this path is up; without keepalives of our own there is nothing else to go by."""
+        if self.status is Status.DOWN and not self.monitor.is_monitored:
+            self._event(Event.OPERATOR_UP)
 
     def stop(self) -> None:
         """No more keepalives, no socket."""

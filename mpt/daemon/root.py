@@ -1,20 +1,26 @@
-"""The whole daemon as one service: the tunnels, and the watch over links and addresses."""
+"""The whole daemon as one service: the tunnels, the watch over links and addresses, and what takes commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
+from mpt.daemon.commands import CommandService
+from mpt.daemon.connection import Connection, PeerControl
+from mpt.daemon.control import ControlSocket
 from mpt.daemon.machine import Machine
 from mpt.daemon.netwatch import NetWatch
+from mpt.daemon.operations import DaemonOperations
+from mpt.daemon.policy import DaemonPolicy
 from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.tunnel import MakeDataPath, Tunnel
 from mpt.errors import MptError
 from mpt.host.netlink import Interface
-from mpt.model import Config
+from mpt.model import Config, ConnectionConfig
 
 log = Logger()
 
@@ -37,19 +43,26 @@ class Root(MultiService):
     ) -> None:
         super().__init__()
         self.config = config
-        self._machine = machine
+        self.machine = machine
         self._started = started
         self._refuse = refuse
-        self.watch = NetWatch(machine, self._interfaces_changed)
-        self.watch.setServiceParent(self)
-        self.tunnels: list[Tunnel] = []
+        self.operations = DaemonOperations(self)
+        self.watch = NetWatch(machine, self.interfaces_changed)
+        self.public_addresses = PublicAddresses(machine, config)
+        self.control = ControlSocket(machine, config.general.control_socket, self.operations)
+        self.commands = CommandService(
+            machine, config.general.cmdport_local, DaemonPolicy(self), self.control.answer_for_user
+        )
+        control = PeerControl(
+            self.commands.begin, lambda: self.config.general.allow_default_key, self.public_addresses.found.get
+        )
         routes = RouteKeeper(machine.netlink)
+        self.tunnels: list[Tunnel] = []
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
-            self.tunnels.append(Tunnel(machine, tunnel, connections, routes, make_datapath, lost))
-            self.tunnels[-1].setServiceParent(self)
-        self.public_addresses = PublicAddresses(machine, config)
-        self.public_addresses.setServiceParent(self)
+            self.tunnels.append(Tunnel(machine, tunnel, connections, routes, control, make_datapath, lost))
+        for service in (self.watch, self.commands, *self.tunnels, self.public_addresses, self.control):
+            service.setServiceParent(self)
 
     def startService(self) -> None:
         """Start everything, or nothing: what was begun is taken down again before `refuse` is called."""
@@ -59,7 +72,31 @@ class Root(MultiService):
             self.stopService()
             self._refuse(error)
             return
+        self.operations.started()
         self._started(self)
+
+    def connections(self) -> list[Connection]:
+        """All connections, those of all tunnels."""
+        return [connection for tunnel in self.tunnels for connection in tunnel.connections.values()]
+
+    def add_connection(self, config: ConnectionConfig) -> Connection:
+        """Start a connection on the tunnel that has its ip_local. Raises HostError, and then nothing has changed."""
+        self.config = replace(self.config, connections=(*self.config.connections, config))
+        wanted = self.config.tunnel_of(config)
+        tunnel = next(each for each in self.tunnels if each.config == wanted)
+        try:
+            return tunnel.add(config)
+        except MptError:
+            self._forget(config)
+            raise
+
+    def remove_connection(self, connection: Connection) -> None:
+        """Stop a connection and forget it."""
+        for tunnel in self.tunnels:
+            if tunnel.connections.get(connection.config.name) is connection:
+                tunnel.remove(connection.config.name)
+        self._forget(connection.config)
+        self.commands.handshakes.forget(connection.config.ip_local, connection.config.ip_remote)
 
     def information(self) -> str:
         """The guide's "Tunnel information" blocks (guide 3), one a tunnel."""
@@ -76,6 +113,12 @@ class Root(MultiService):
             for tunnel in self.tunnels
         )
 
-    def _interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
+    def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
+        """Links or addresses are now like this."""
         for tunnel in self.tunnels:
             tunnel.interfaces_changed(interfaces)
+
+    def _forget(self, config: ConnectionConfig) -> None:
+        self.config = replace(
+            self.config, connections=tuple(each for each in self.config.connections if each is not config)
+        )

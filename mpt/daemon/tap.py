@@ -86,11 +86,13 @@ def _announcer(ready_fd: int | None, foreground: bool) -> Callable[[Root], None]
 
 def _refuser(foreground: bool) -> Callable[[MptError], None]:
     """How a failed start ends: in the foreground with its text alone, else as the error that twistd's parent process
-    reports."""
+    reports. By now sys.stderr leads into the log, so the text goes to the real one."""
 
     def refuse(error: MptError) -> None:
-        if foreground:
-            sys.exit(f"mpt: {error}")
-        raise error
+        if not foreground:
+            raise error
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(f"mpt: {error}\n")
+        sys.exit(1)
 
     return refuse

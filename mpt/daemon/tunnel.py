@@ -8,12 +8,13 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
-from mpt.daemon.connection import Connection
+from mpt.daemon.connection import Connection, PeerControl
 from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import SocketPool
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.daemon.tunport import TunPort
+from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
 from mpt.errors import HostError
 from mpt.host.netlink import Interface
@@ -34,6 +35,7 @@ class Tunnel(MultiService):
         config: TunnelConfig,
         connections: tuple[ConnectionConfig, ...],
         routes: RouteKeeper,
+        control: PeerControl,
         make_datapath: MakeDataPath,
         lost: Callable[[str], None],
     ) -> None:
@@ -50,6 +52,7 @@ class Tunnel(MultiService):
         self._pool = SocketPool(machine, self._socket_readable)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
         self._routes = routes
+        self._control = control
         self._interfaces: Mapping[str, Interface] = {}
         self.connections: dict[str, Connection] = {}
         for each in connections:
@@ -59,7 +62,7 @@ class Tunnel(MultiService):
         """Put a connection on this tunnel; on a running one it starts. Raises HostError, and then it is not there."""
         connection = Connection(
             self._machine, config, self.config.name, self._pool, self._routes, lambda: self._interfaces,
-            self._table_changed, self._last_received,
+            self._table_changed, self._last_received, self._control,
         )
         self.connections[config.name] = connection
         try:
@@ -73,6 +76,10 @@ class Tunnel(MultiService):
         """Stop a connection and forget it; what it held is delivered."""
         self.connections.pop(name).disownServiceParent()
         self._table_changed()
+
+    def counters(self) -> Counters:
+        """What the data path has counted so far."""
+        return self.datapath.counters() if self.datapath is not None else Counters()
 
     def startService(self) -> None:
         """Create the interface, then its connections' sockets and routes, then let packets flow. Raises HostError."""

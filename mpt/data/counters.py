@@ -27,11 +27,11 @@ class Counters:
     `datagrams_received` = `keepalives_received` + `packets_delivered` + `packets_held` + the sum of `ingress_dropped`.
     """
 
-    packets_read: int
-    egress_dropped: dict[str, int]
-    datagrams_received: int
-    keepalives_received: int
-    packets_delivered: int
-    packets_held: int
-    ingress_dropped: dict[str, int]
-    paths: dict[Hashable, PathCounters]
+    packets_read: int = 0
+    egress_dropped: dict[str, int] = field(default_factory=dict)
+    datagrams_received: int = 0
+    keepalives_received: int = 0
+    packets_delivered: int = 0
+    packets_held: int = 0
+    ingress_dropped: dict[str, int] = field(default_factory=dict)
+    paths: dict[Hashable, PathCounters] = field(default_factory=dict)

@@ -8,12 +8,30 @@ from typing import Any
 from twisted.internet.task import Clock
 
 
+class FakeUnixPort:
+    """A unix socket at which only a test can connect: ``factory.buildProtocol(None)``."""
+
+    def __init__(self, reactor: FakeReactor, path: str, factory: Any) -> None:
+        self.factory = factory
+        self._reactor = reactor
+        self._path = path
+
+    def stopListening(self) -> None:
+        del self._reactor.unix_ports[self._path]
+
+
 class FakeReactor(Clock):
-    """Twisted's Clock, with readers. `readers` are those that are watched now."""
+    """Twisted's Clock, with readers. `readers` are those that are watched now, `unix_ports` the open ones by path."""
 
     def __init__(self) -> None:
         super().__init__()
         self.readers: list[Any] = []
+        self.unix_ports: dict[str, FakeUnixPort] = {}
+
+    def listenUNIX(self, path: str, factory: Any, mode: int = 0o666) -> FakeUnixPort:
+        """Listen at `path`, of which the file system knows nothing."""
+        self.unix_ports[path] = FakeUnixPort(self, path, factory)
+        return self.unix_ports[path]
 
     def addReader(self, reader: Any) -> None:
         if reader not in self.readers:

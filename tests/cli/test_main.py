@@ -14,6 +14,7 @@ import pytest
 
 from mpt.cli import channel
 from mpt.cli.main import main, parse_options, usage
+from mpt.config.directory import control_sockets
 from mpt.wire.grammar import FORMS
 from mpt.wire.local import END, Progress, Reply, encode_progress, encode_reply
 from tests.cli.daemons import udp_daemon, unix_daemon
@@ -32,7 +33,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPT_CONFIG_DIR", str(tmp_path / "conf"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.delenv("MPT_CONTROL_SOCKET", raising=False)
-    monkeypatch.setattr("mpt.cli.settings.SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    monkeypatch.setattr("mpt.config.directory.RUNTIME_DIRECTORY", str(tmp_path / "system"))
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_no_daemon_is_status_3(tmp_path: Path, capsys: pytest.CaptureFixture[str
     interface_conf(tmp_path, f"cmdport_local = {free_port()}")
     assert main(["show", "status"]) == 3
     error = capsys.readouterr().err
-    assert "system.sock" in error and "UDP port" in error and "is mptsrv running?" in error
+    assert "system/net-" in error and "UDP port" in error and "is mptsrv running?" in error
     assert main(["--socket", str(tmp_path / "none"), "save"]) == 3
     assert "no daemon at" in capsys.readouterr().err
     assert main([f"-{free_port()}", "save"]) == 3
@@ -183,17 +184,12 @@ def test_something_else_at_the_socket_is_no_daemon(path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("place", ["environment", "configured", "system", "user"])
 def test_the_socket_is_found(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$MPT_CONTROL_SOCKET, interface.conf, /run/mpt, or the user's runtime directory."""
-    (tmp_path / "run" / "mpt").mkdir(parents=True)
-    path = {"system": tmp_path / "system.sock", "user": tmp_path / "run" / "mpt" / "mpt.sock"}.get(place)
-    if path is None:
-        path = tmp_path / "elsewhere.sock"
+    system, user = map(Path, control_sockets(os.environ))
+    path = {"system": system, "user": user}.get(place, tmp_path / "elsewhere.sock")
+    path.parent.mkdir(parents=True, exist_ok=True)
     if place == "environment":
         monkeypatch.setenv("MPT_CONTROL_SOCKET", str(path))
     if place == "configured":
-        from mpt.config import schema
-
-        if "control_socket" not in schema.SPELLINGS["general"]:
-            pytest.skip("no key control_socket yet")
         interface_conf(tmp_path, f"control_socket = {path}")
     with unix_daemon(path, encode_reply(1, Reply(0, "here"))):
         assert main(["save"]) == 0
@@ -204,7 +200,8 @@ def test_a_named_socket_is_the_one_that_is_meant(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("MPT_CONTROL_SOCKET", str(tmp_path / "none"))
     interface_conf(tmp_path, f"cmdport_local = {free_port()}")
     with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(tmp_path / "system.sock"))
+        (tmp_path / "system").mkdir()
+        other.bind(control_sockets(os.environ)[0])
         other.listen()
         assert main(["save"]) == 3
         other.setblocking(False)

@@ -20,7 +20,7 @@ from mpt.testing.tun import FakeTun
 from mpt.wire.command import encode_keepalive
 
 TUNNEL = TunnelConfig("tun0", 1440, IPv4Interface("10.0.0.2/24"), IPv6Interface("fec0::2/64"))
-GENERAL = GeneralConfig()
+GENERAL = GeneralConfig(control_socket="/nowhere/mpt.sock")
 LOCAL, REMOTE = ip_address("10.0.0.2"), ip_address("10.0.0.3")
 KEEPALIVE_OUT = encode_keepalive(4, LOCAL, REMOTE)
 KEEPALIVE_IN = encode_keepalive(4, REMOTE, LOCAL)
@@ -97,6 +97,11 @@ class Stage:
     @property
     def tun(self) -> FakeTun:
         return self.system.tuns["tun0"]
+
+    @property
+    def data_sockets(self) -> list[FakeSocket]:
+        """All sockets but the command port."""
+        return [each for each in self.system.sockets if each.bound[1] != GENERAL.cmdport_local]
 
     def socket(self, interface: str) -> FakeSocket:
         """The data socket that is bound to `interface`."""

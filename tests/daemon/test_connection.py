@@ -81,7 +81,7 @@ def test_connections_that_share_a_port_share_its_sockets(run: Run) -> None:
     """A hundred connections on one port and two interfaces: two sockets, and keepalives find their connection."""
     peers = [ip_address(f"10.0.0.{number}") for number in range(10, 110)]
     stage = run(*(connection(name=f"c{peer}", ip_remote=peer) for peer in peers))
-    assert len(stage.system.sockets) == 2
+    assert len(stage.data_sockets) == 2
     stage.reactor.pass_time(3.5, step=0.1)
     assert set(stage.statuses("c10.0.0.77")) == {"DOWN"}
     stage.receive(1, KEEPALIVE_IN.replace(REMOTE.packed, peers[67].packed))

@@ -117,7 +117,7 @@ def test_an_interface_that_is_made_anew_gets_a_new_socket(run: Run) -> None:
     stage.netlink.remove_interface("eth1")
     stage.network_changed()
     assert stage.statuses() == ["INTERFACE_DOWN", "OK"]
-    assert [each.interface for each in stage.system.sockets] == ["eth2"]
+    assert [each.interface for each in stage.data_sockets] == ["eth2"]
     stage.netlink.add_interface("eth1", "10.1.1.2/24")
     stage.network_changed()
     assert stage.socket("eth1") is not before
@@ -166,7 +166,7 @@ def test_a_socket_that_is_refused_later_is_tried_again_at_the_next_change(run: R
 def test_bind_to_device_decides_whether_the_socket_is_bound_to_its_interface(run: Run, bound: bool) -> None:
     """bind_to_device = 0 leaves the way to the routing table."""
     stage = run(connection(path(1, bind_to_device=bound)))
-    assert [each.interface for each in stage.system.sockets] == ["eth1" if bound else None]
+    assert [each.interface for each in stage.data_sockets] == ["eth1" if bound else None]
 
 
 def test_data_keeps_a_path_alive_whose_keepalives_are_lost(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.names import client, dns
 
-from mpt.model import UNSPECIFIED, GeneralConfig
-from tests.daemon.stage import Run, Stage, connection, path
+from mpt.model import UNSPECIFIED
+from tests.daemon.stage import GENERAL, Run, Stage, connection, path
 
 OPEN = connection(path(1, public_ipaddr=UNSPECIFIED, private_ipaddr=UNSPECIFIED), path(2))
 
@@ -34,7 +35,7 @@ def stage(run: Run, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A daemon that was told to ask 192.0.2.53."""
     Resolver.asked = []
     monkeypatch.setattr(client, "Resolver", Resolver)
-    general = GeneralConfig(public_address_resolver=ip_address("192.0.2.53"))
+    general = replace(GENERAL, public_address_resolver=ip_address("192.0.2.53"))
     return run(OPEN, general=general)
 
 

@@ -1,0 +1,76 @@
+"""The state of the running services as the document that `mpt show status` gives (`mpt.control.status`)."""
+
+from __future__ import annotations
+
+from mpt.control.status import WORDS, ConnectionStatus, PathStatus, TunnelStatus
+from mpt.daemon.connection import Connection
+from mpt.daemon.tunnel import Tunnel
+from mpt.data.counters import PathCounters
+
+
+def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
+    """One tunnel interface and what went through it."""
+    config = tunnel.config
+    counters = tunnel.counters()
+    return TunnelStatus(
+        name=config.name,
+        mtu=config.mtu,
+        ipv4_addr=str(config.ipv4_addr) if config.ipv4_addr else None,
+        ipv6_addr=str(config.ipv6_addr) if config.ipv6_addr else None,
+        packets_read=counters.packets_read,
+        packets_delivered=counters.packets_delivered,
+        packets_held=counters.packets_held,
+        datagrams_received=counters.datagrams_received,
+        keepalives_received=counters.keepalives_received,
+        egress_dropped=counters.egress_dropped,
+        ingress_dropped=counters.ingress_dropped,
+    )
+
+
+def connection_status(tunnel: Tunnel, connection: Connection, now: float) -> ConnectionStatus:
+    """One connection and its paths, `now` in monotonic seconds."""
+    config = connection.config
+    counters = tunnel.counters().paths
+    paths = [
+        _path_status(connection, index, counters.get(path.key) or PathCounters(), now)
+        for index, path in enumerate(connection.paths)
+    ]
+    return ConnectionStatus(
+        name=config.name,
+        file=config.file.name if config.file is not None else None,
+        tunnel=tunnel.config.name,
+        local_address=str(config.ip_local),
+        remote_address=str(config.ip_remote),
+        local_port=config.local_port,
+        remote_port=config.remote_port,
+        remote_cmd_port=config.remote_cmd_port,
+        permission=int(config.permission),
+        auth_type=int(config.auth_type),
+        reorder_window=config.reorder_window,
+        max_buffdelay_msec=config.max_buffdelay_msec,
+        paths=paths,
+    )
+
+
+def _path_status(connection: Connection, index: int, counters: PathCounters, now: float) -> PathStatus:
+    path = connection.paths[index]
+    config = path.config
+    return PathStatus(
+        name=f"path_{index}",
+        status=WORDS[connection.statuses()[index]],
+        interface=config.interface_name,
+        local_address=str(path.port.endpoint.address) if path.port is not None else "-",
+        public_address=str(connection.public_address(path)),
+        remote_address=str(config.remote_ipaddr),
+        weight_out=config.weight_out,
+        weight_in=config.weight_in,
+        keepalive_time=config.keepalive_time,
+        dead_time=config.dead_time,
+        keepalive_age=now - path.heard_at if path.heard_at is not None else None,
+        packets_sent=counters.packets_sent,
+        bytes_sent=counters.bytes_sent,
+        packets_received=counters.packets_received,
+        bytes_received=counters.bytes_received,
+        peer_says_down=connection.reporter.peer_down(index),
+        drops=dict(counters.send_errors),
+    )

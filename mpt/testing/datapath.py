@@ -1,0 +1,267 @@
+"""What a data path works between, without a kernel: packets, a TUN, data sockets, rows of the table.
+
+TUN and sockets come in two makes with one face: in memory, where a test can plan errors, and on AF_UNIX socketpairs,
+which have file descriptors for a data path that works on those.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from struct import pack
+from typing import Any
+
+from mpt.data.counters import Counters
+from mpt.data.datapath import DataPath, PythonDataPath
+from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow
+from mpt.model import NetworkConfig, PortMap
+from mpt.testing.tun import FakeTun
+from mpt.wire import gre
+
+EXPERIMENT = 253  # an IP protocol number without a meaning (RFC 3692)
+PORT = 23456
+LOCAL, REMOTE = "10.0.0.2", "10.0.0.3"  # tunnel addresses, as in the guide
+LOCAL_V6, REMOTE_V6 = "fec0::2", "fec0::3"
+PEER, OTHER_PEER = "10.1.1.3", "10.2.2.3"  # outer addresses
+
+
+def packet(source: str = LOCAL, destination: str = REMOTE, body: bytes = b"", protocol: int = EXPERIMENT) -> bytes:
+    """An IP packet, with a right header checksum; its version is that of the addresses."""
+    addresses = ip_address(source).packed + ip_address(destination).packed
+    if len(addresses) == 32:
+        return pack("!IHBB", 6 << 28, len(body), protocol, 64) + addresses + body
+    header = pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, protocol, 0)
+    return header[:10] + gre.checksum(header + addresses).to_bytes(2, "big") + addresses + body
+
+
+def numbered(count: int, start: int = 0, source: str = LOCAL, destination: str = REMOTE) -> list[bytes]:
+    """`count` packets that can be told apart."""
+    return [packet(source, destination, number.to_bytes(8, "big")) for number in range(start, start + count)]
+
+
+def path_row(key: Hashable, data_socket: DataSocket | None, peer: str = PEER, **changes: Any) -> PathRow:
+    """A usable path of weight 1 to `peer`."""
+    address = ip_address(peer)
+    remote = (peer, PORT) if address.version == 4 else (peer, PORT, 0, 0)
+    row: dict[str, Any] = {"remote": remote, "weight": 1, "usable": True, "ports": PortMap()}
+    return PathRow(key=key, socket=data_socket, peer=peer, peer_address=address, **(row | changes))
+
+
+def connection_row(
+    *paths: PathRow,
+    key: Hashable = "c",
+    local: str = LOCAL,
+    remote: str = REMOTE,
+    networks: Sequence[tuple[str, str]] = (),
+    window: int = 0,
+    max_delay: float = 0.1,
+) -> ConnectionRow:
+    """A connection over `paths`; `networks` are (source, destination)."""
+    pairs = [(ip_network(source), ip_network(destination)) for source, destination in networks]
+    return ConnectionRow(
+        key=key,
+        local=ip_address(local),
+        remote=ip_address(remote),
+        networks=tuple(NetworkConfig(source.version, source, destination) for source, destination in pairs),
+        reorder_window=window,
+        max_delay=max_delay,
+        paths=paths,
+    )
+
+
+class MemorySocket:
+    """A data socket in memory. `on_send`, if set, takes what is sent instead of sent()."""
+
+    def __init__(self) -> None:
+        self.on_send: Callable[[bytes, Any], None] | None = None
+        self._sent: list[tuple[bytes, Any]] = []
+        self._waiting: deque[tuple[bytes, Any] | OSError] = deque()
+        self._plan: deque[int | None] = deque()
+
+    def fail(self, *errors: int | None) -> None:
+        """Let the next sends fail with these errnos; None: succeed."""
+        self._plan.extend(errors)
+
+    def fail_to_receive(self, error: int) -> None:
+        """Let a receive fail with this errno after what waits already."""
+        self._waiting.append(OSError(error, os.strerror(error)))
+
+    def deliver(self, datagram: bytes, host: str = PEER) -> None:
+        """Let `datagram` arrive from `host`."""
+        self._waiting.append((datagram, (host, PORT)))
+
+    def sent(self) -> list[tuple[bytes, Any]]:
+        """What was sent since the last call, as (datagram, address)."""
+        taken, self._sent = self._sent, []
+        return taken
+
+    def sendto(self, datagram: bytes, address: Any, /) -> int:
+        _follow(self._plan)
+        if self.on_send is not None:
+            self.on_send(datagram, address)
+        else:
+            self._sent.append((datagram, address))
+        return len(datagram)
+
+    def recvfrom(self, size: int, /) -> tuple[bytes, Any]:
+        if not self._waiting:
+            raise BlockingIOError
+        first = self._waiting.popleft()
+        if isinstance(first, OSError):
+            raise first
+        return first[0][:size], first[1]
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        pass
+
+
+class DescriptorSocket:
+    """A data socket that is one end of a socketpair; addresses, which a socketpair has not, are kept beside it."""
+
+    def __init__(self) -> None:
+        self._program, self._network = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._program.setblocking(False)
+        self._network.setblocking(False)
+        self._sources: deque[Any] = deque()
+        self._destinations: deque[Any] = deque()
+
+    def deliver(self, datagram: bytes, host: str = PEER) -> None:
+        self._network.send(datagram)
+        self._sources.append((host, PORT))
+
+    def sent(self) -> list[tuple[bytes, Any]]:
+        return [(self._network.recv(65536), self._destinations.popleft()) for _ in range(len(self._destinations))]
+
+    def sendto(self, datagram: bytes, address: Any, /) -> int:
+        octets = self._program.send(datagram)
+        self._destinations.append(address)
+        return octets
+
+    def recvfrom(self, size: int, /) -> tuple[bytes, Any]:
+        return self._program.recv(size), self._sources.popleft()
+
+    def fileno(self) -> int:
+        return self._program.fileno()
+
+    def close(self) -> None:
+        self._program.close()
+        self._network.close()
+
+
+class MemoryTun:
+    """A TUN in memory, with the face of FakeTun; read() and write() stand for those of ``os``."""
+
+    fd = -1
+
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._written: list[bytes] = []
+        self._read_plan: deque[int | None] = deque()
+        self._write_plan: deque[int | None] = deque()
+
+    def fail_to_read(self, *errors: int | None) -> None:
+        """Let the next reads fail with these errnos; None: succeed."""
+        self._read_plan.extend(errors)
+
+    def fail_to_write(self, *errors: int | None) -> None:
+        """Let the next writes fail with these errnos; None: succeed."""
+        self._write_plan.extend(errors)
+
+    def inject(self, inner: bytes) -> None:
+        self._waiting.append(inner)
+
+    def delivered(self) -> list[bytes]:
+        taken, self._written = self._written, []
+        return taken
+
+    def read(self, fd: int, size: int) -> bytes:
+        _follow(self._read_plan)
+        if not self._waiting:
+            raise BlockingIOError
+        return self._waiting.popleft()[:size]
+
+    def write(self, fd: int, inner: bytes) -> int:
+        _follow(self._write_plan)
+        self._written.append(inner)
+        return len(inner)
+
+    def close(self) -> None:
+        pass
+
+
+def _follow(plan: deque[int | None]) -> None:
+    if plan and (number := plan.popleft()) is not None:
+        raise OSError(number, os.strerror(number))
+
+
+@dataclass
+class Stage:
+    """A data path between a TUN and sockets that a test holds. `heard`: the keepalives, as (path, time)."""
+
+    datapath: DataPath
+    tun: FakeTun | MemoryTun
+    new_socket: Callable[[], Any]
+    heard: list[tuple[Hashable, float]]
+    now: float = 1000.0
+
+    @classmethod
+    def in_memory(cls) -> Stage:
+        """The Python data path on memory alone; its TUN and sockets can fail."""
+        tun, heard = MemoryTun(), list[tuple[Hashable, float]]()
+        return cls(
+            PythonDataPath(tun.fd, lambda *call: heard.append(call), tun.read, tun.write), tun, MemorySocket, heard
+        )
+
+    @classmethod
+    def on_descriptors(cls, make: Callable[[int, Callable[[Hashable, float], None]], DataPath]) -> Stage:
+        """The data path that `make` gives, on file descriptors."""
+        tun, heard = FakeTun(), list[tuple[Hashable, float]]()
+        return cls(make(tun.fd, lambda *call: heard.append(call)), tun, DescriptorSocket, heard)
+
+    def set_table(self, *rows: ConnectionRow) -> None:
+        self.datapath.set_table(rows, self.now)
+
+    def send(self, *packets: bytes) -> None:
+        """Let the host send `packets` into the tunnel."""
+        for each in packets:
+            self.tun.inject(each)
+            self.datapath.tun_readable(self.now)
+
+    def receive(self, data_socket: Any, *datagrams: bytes, host: str = PEER) -> list[bytes]:
+        """Let `datagrams` come from `host`: what the host is given then."""
+        for each in datagrams:
+            data_socket.deliver(each, host)
+            self.datapath.socket_readable(data_socket, self.now)
+        return self.tun.delivered()
+
+    def wait(self, seconds: float) -> list[bytes]:
+        """Let time go by, with a wake-up at each deadline: what the host is given by that."""
+        end = self.now + seconds
+        while (deadline := self.datapath.next_deadline()) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.datapath.deadline_reached(self.now)
+        self.now = end
+        return self.tun.delivered()
+
+    def counters(self) -> Counters:
+        """The counters, which must add up."""
+        counters = self.datapath.counters()
+        add_up(counters)
+        return counters
+
+
+def add_up(counters: Counters) -> None:
+    """Raise AssertionError unless the sums hold that Counters promises."""
+    sent = sum(path.packets_sent for path in counters.paths.values())
+    if counters.packets_read != sent + sum(counters.egress_dropped.values()):
+        raise AssertionError(f"egress does not add up: {counters}")
+    accounted = counters.keepalives_received + counters.packets_delivered + counters.packets_held
+    if counters.datagrams_received != accounted + sum(counters.ingress_dropped.values()):
+        raise AssertionError(f"ingress does not add up: {counters}")

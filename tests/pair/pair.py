@@ -1,0 +1,109 @@
+"""Two whole data paths, host A and host B of the guide, joined by a network in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mpt.testing.datapath import (
+    LOCAL,
+    LOCAL_V6,
+    REMOTE,
+    REMOTE_V6,
+    MemorySocket,
+    Stage,
+    connection_row,
+    numbered,
+    path_row,
+)
+from mpt.testing.network import Link, Network
+
+
+class Pair:
+    """Hosts `a` and `b` with one path per pair of `links` (there, back).
+
+    `sent`: what each host sent, `got`: what came out at it, oldest first.
+    """
+
+    def __init__(
+        self, *links: tuple[Link, Link], seed: int = 1, window: int = 1000, max_delay: float = 0.3, version: int = 4
+    ) -> None:
+        self.network = Network(seed)
+        self.links = links
+        self.a, self.b = Stage.in_memory(), Stage.in_memory()
+        self._sockets: dict[str, list[MemorySocket]] = {host: [MemorySocket() for _ in links] for host in "ab"}
+        self._addresses = (LOCAL, REMOTE) if version == 4 else (LOCAL_V6, REMOTE_V6)
+        self._window, self._max_delay = window, max_delay
+        self.got: dict[str, list[bytes]] = {"a": [], "b": []}
+        self.sent: dict[str, list[bytes]] = {"a": [], "b": []}
+        self._lay()
+        self.set_paths(*range(len(links)))
+        self.network.join(self.a.datapath)
+        self.network.join(self.b.datapath)
+
+    def set_paths(self, *usable: int, weights: tuple[int, ...] = ()) -> None:
+        """Let both hosts use these paths only."""
+        for stage, host, letter in ((self.a, 2, "a"), (self.b, 3, "b")):
+            local, remote = self._addresses if letter == "a" else self._addresses[::-1]
+            rows = [
+                path_row(number, each, f"10.{number}.1.{5 - host}", usable=number in usable)
+                for number, each in enumerate(self._sockets[letter])
+            ]
+            rows = [replace(row, weight=weight) for row, weight in zip(rows, weights or [1] * len(rows), strict=True)]
+            row = connection_row(*rows, local=local, remote=remote, window=self._window, max_delay=self._max_delay)
+            stage.now = self.network.now
+            stage.set_table(row)
+
+    def talk(self, seconds: float, rate: float, *hosts: str) -> None:
+        """Let `hosts` (default: both) send `rate` numbered packets a second to each other for `seconds`."""
+        start = self.network.now
+        for turn in range(int(seconds * rate)):
+            for host in hosts or ("a", "b"):
+                self.network.at(start + turn / rate, lambda host=host: self._send(host))  # type: ignore[misc]
+        self.network.run(seconds)
+        self._collect()
+
+    def settle(self) -> None:
+        """Let everything that is on its way arrive, or be given up."""
+        self.network.run(2.0)
+        self._collect()
+
+    def restart(self, host: str) -> None:
+        """One host's daemon starts anew: it numbers from 0 again and knows nothing of before."""
+        self._collect()
+        fresh = Stage.in_memory()
+        old = self.a if host == "a" else self.b
+        self.network.leave(old.datapath)
+        if host == "a":
+            self.a = fresh
+        else:
+            self.b = fresh
+        self._lay()
+        self.set_paths(*range(len(self.links)))
+        self.network.join(fresh.datapath)
+
+    def missing(self, receiver: str) -> list[int]:
+        """Which packets (by number) did not come out at `receiver`; those that did came once and in order."""
+        sender = "b" if receiver == "a" else "a"
+        numbers = [int.from_bytes(each[-8:], "big") for each in self.got[receiver]]
+        assert numbers == sorted(set(numbers))
+        assert all(self.sent[sender][number] == each for number, each in zip(numbers, self.got[receiver], strict=True))
+        return sorted(set(range(len(self.sent[sender]))) - set(numbers))
+
+    def _lay(self) -> None:
+        for number, (there, back) in enumerate(self.links):
+            a, b = self._sockets["a"][number], self._sockets["b"][number]
+            self.network.lay(there, a, f"10.{number}.1.2", b, lambda: self.b.datapath)
+            self.network.lay(back, b, f"10.{number}.1.3", a, lambda: self.a.datapath)
+
+    def _send(self, host: str) -> None:
+        stage = self.a if host == "a" else self.b
+        source, destination = self._addresses if host == "a" else self._addresses[::-1]
+        packet = numbered(1, len(self.sent[host]), source, destination)[0]
+        self.sent[host].append(packet)
+        stage.tun.inject(packet)
+        stage.datapath.tun_readable(self.network.now)
+
+    def _collect(self) -> None:
+        for host, stage in (("a", self.a), ("b", self.b)):
+            self.got[host] += stage.tun.delivered()
+            stage.counters()
