@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,27 +14,51 @@ from mpt import __version__
 from mpt.config.directory import find_directory, load_directory
 from mpt.errors import MptError
 
+LOGFILE = "/var/log/mpt.log"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run with `arguments` (default: the command line); the exit status is 0, or 1 for a start that was refused."""
     options = _parser().parse_args(arguments)
     if options.check:
         return check(options.config)
-    program = ["mptsrv", "--pidfile", os.path.abspath(options.pidfile) if options.pidfile else ""]
     if options.daemon:
-        program += ["--logfile", options.logfile or "/var/log/mpt.log"]
-    else:
-        program += ["--nodaemon"] + (["--logfile", options.logfile] if options.logfile else [])
-    program += ["mpt"]
-    if options.config:
-        program += ["--config", os.path.abspath(options.config)]
-    if options.ready_fd is not None:
-        program += ["--ready-fd", str(options.ready_fd)]
-    sys.argv = program
+        return _in_background(options)
+    sys.argv = ["mptsrv", "--nodaemon", "--pidfile", _absolute(options.pidfile)]
+    sys.argv += ["--logfile", options.logfile] if options.logfile else []
+    sys.argv += ["mpt"]
+    sys.argv += ["--config", options.config] if options.config else []
+    sys.argv += ["--ready-fd", str(options.ready_fd)] if options.ready_fd is not None else []
     from twisted.scripts.twistd import run
 
     run()
     return 0
+
+
+def _in_background(options: argparse.Namespace) -> int:
+    """Start the foreground daemon in a session of its own, and wait until packets flow or it has said why not."""
+    logfile = options.logfile or LOGFILE
+    ready, tell_ready = os.pipe()
+    command = [sys.executable, "-m", "mpt.daemon.main", "--ready-fd", str(tell_ready), "--logfile", logfile]
+    command += ["--config", options.config] if options.config else []
+    command += ["--pidfile", _absolute(options.pidfile)] if options.pidfile else []
+    with tempfile.TemporaryFile("w+") as said:
+        daemon = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, pass_fds=[tell_ready],
+            start_new_session=True,
+        )
+        os.close(tell_ready)
+        if os.read(ready, 16):
+            print(f"mptsrv runs in the background, pid {daemon.pid}; it logs to {logfile}")
+            return 0
+        status = daemon.wait()
+        said.seek(0)
+        sys.stderr.write(said.read())
+    return status or 1
+
+
+def _absolute(path: str | None) -> str:
+    return os.path.abspath(path) if path else ""
 
 
 def check(config: str | None) -> int:
@@ -58,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", metavar="DIR", help="the configuration directory")
     parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
     parser.add_argument("-d", "--daemon", action="store_true", help="go to the background")
-    parser.add_argument("--logfile", metavar="FILE", help="log there [default: standard output; with -d /var/log/mpt.log]")
+    parser.add_argument("--logfile", metavar="FILE", help="log there [default: standard output; with -d " + LOGFILE + "]")
     parser.add_argument("--pidfile", metavar="FILE", help="write the process id there")
     parser.add_argument("--ready-fd", metavar="N", type=int, help="write a line to this descriptor when packets can flow")
     parser.add_argument("--version", action="version", version=f"mpt {__version__}")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 from twisted.python import usage
 
 from mpt import __version__
 from mpt.config.directory import find_directory, load_directory
+from mpt.control.commands import answer
+from mpt.control.status import status_text
+from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.data.datapath import PythonDataPath
@@ -60,39 +64,45 @@ def makeService(options: Options) -> IService:
     machine = Machine(reactor, time.monotonic, System(), Netlink())
     parent: dict[str, Any] | None = options.parent
     foreground = parent is None or bool(parent["nodaemon"])
-    return Root(
+    root = Root(
         machine,
         loaded.config,
         PythonDataPath,
-        started=_announcer(options["ready-fd"], foreground),
-        refuse=_refuser(foreground),
+        started=lambda root: _announce(root, options["ready-fd"], foreground),
+        refuse=_refuse,
         lost=lambda name: reactor.stop(),  # type: ignore[attr-defined]
+    )
+    reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, root))  # type: ignore[attr-defined]
+    if foreground and has_terminal():
+        keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}  # type: ignore[attr-defined]
+        Console(reactor, keys).setServiceParent(root)
+    return root
+
+
+def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
+    """Packets flow: print the guide's block, and tell whoever waits at `ready_fd`."""
+    if foreground:
+        show(root.information() + (f"{KEYS}\n" if has_terminal() else ""))
+    if ready_fd is not None:
+        os.write(ready_fd, b"ready\n")
+        os.close(ready_fd)
+
+
+def _refuse(error: MptError) -> None:
+    """A start that failed ends with its text alone, on the real standard error, which twistd takes away for the log."""
+    log.critical("{error}", error=error)
+    print(f"mpt: {error}", file=sys.__stderr__)
+    sys.exit(1)
+
+
+def _reload(root: Root) -> None:
+    """SIGHUP, or the key r: as ``mpt reload``."""
+    reloading = ensureDeferred(answer(["reload"], root.operations, True, lambda text: None))
+    reloading.addCallbacks(
+        lambda reply: log.info("reload: {text}", text=reply.text) if reply.ok else log.error("{text}", text=reply.text),
+        lambda failure: log.failure("reload failed", failure),
     )
 
 
-def _announcer(ready_fd: int | None, foreground: bool) -> Callable[[Root], None]:
-    """What to do once packets flow: print the guide's block, and tell whoever waits at `ready_fd`."""
-
-    def started(root: Root) -> None:
-        if foreground and sys.__stdout__ is not None:
-            sys.__stdout__.write(root.information())
-            sys.__stdout__.flush()
-        if ready_fd is not None:
-            os.write(ready_fd, b"ready\n")
-            os.close(ready_fd)
-
-    return started
-
-
-def _refuser(foreground: bool) -> Callable[[MptError], None]:
-    """How a failed start ends: in the foreground with its text alone, else as the error that twistd's parent process
-    reports. By now sys.stderr leads into the log, so the text goes to the real one."""
-
-    def refuse(error: MptError) -> None:
-        if not foreground:
-            raise error
-        if sys.__stderr__ is not None:
-            sys.__stderr__.write(f"mpt: {error}\n")
-        sys.exit(1)
-
-    return refuse
+def _status(root: Root) -> str:
+    return status_text(root.operations.status()) + "\n"

@@ -1,0 +1,78 @@
+"""The keys of the foreground daemon (guide program's): q quits, p prints the status, r reloads the configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+import tty
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+KEYS = "Keys: q quit, p print the status, r reload the configuration"
+
+
+@implementer(IReadDescriptor)
+class Console(Service):
+    """Reads single keys from the terminal `fd` and calls what `actions` has for them."""
+
+    def __init__(self, reactor: Any, actions: dict[str, Callable[[], None]], fd: int = 0) -> None:
+        self._reactor = reactor
+        self._actions = actions
+        self._fd = fd
+        self._before: list[Any] | None = None
+
+    def startService(self) -> None:
+        """Take the keys as they are typed; ^C still interrupts."""
+        super().startService()
+        self._before = termios.tcgetattr(self._fd)
+        tty.setcbreak(self._fd)
+        self._reactor.addReader(self)
+
+    def stopService(self) -> None:
+        """Leave the terminal as it was."""
+        super().stopService()
+        self._reactor.removeReader(self)
+        if self._before is not None:
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+            self._before = None
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def doRead(self) -> None:
+        try:
+            keys = os.read(self._fd, 64)
+        except OSError:
+            keys = b""
+        if not keys:
+            self._reactor.removeReader(self)  # the terminal is gone; the daemon is not
+        for key in keys.decode("ascii", "replace"):
+            action = self._actions.get(key)
+            if action is not None:
+                action()
+
+    def connectionLost(self, reason: object) -> None:
+        """The terminal is gone; the daemon is not."""
+
+    def logPrefix(self) -> str:
+        return "mpt console"
+
+
+def has_terminal(fd: int = 0) -> bool:
+    """Whether somebody sits at `fd`, and it is for us: a job in the background must not touch the terminal."""
+    try:
+        return os.isatty(fd) and os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def show(text: str) -> None:
+    """Print to the real standard output, which twistd takes away for the log."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.write(text)
+        sys.__stdout__.flush()
