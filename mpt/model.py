@@ -59,6 +59,9 @@ class GeneralConfig:
     public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our own address
     public_address_name: str = "myip.opendns.com"
     control_socket: str | None = None  # path of the unix socket for commands; None: the default of this network namespace
+    data_plane: str = "auto"  # which data path: "auto", "python" or "native"
+    gso: bool = True  # whether the native data path may let the kernel cut and join datagrams
+    tun_offload: bool = True  # the same for packets of the TUN
     allow_default_key: bool = False  # whether the key that is built into every MPT program authenticates anybody
 
 

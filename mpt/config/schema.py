@@ -148,6 +148,20 @@ def host_name(text: str) -> str:
     return text
 
 
+def data_plane(text: str) -> str:
+    """The name of a data path."""
+    if text.lower() not in ("auto", "python", "native"):
+        raise ValueError("auto, python or native")
+    return text.lower()
+
+
+def auto_or_off(text: str) -> bool:
+    """Whether to use something where it can be used."""
+    if text.lower() not in ("auto", "off"):
+        raise ValueError("auto or off")
+    return text.lower() == "auto"
+
+
 def socket_path(text: str) -> str:
     """The path of a unix socket; the kernel takes no more than 107 octets."""
     if not text.startswith("/") or len(text.encode()) > 107:
@@ -300,6 +314,9 @@ GENERAL = (  # guide 2.6.2
     Key("cmd_timeout", seconds(0.1, 3600), "25", "How long the `mpt` command waits for an answer."),
     Key("public_address_resolver", address, "", "DNS server that we ask for our public address; absent: none."),
     Key("control_socket", socket_path, "", "Unix socket that takes local commands; absent: one below /run/mpt."),
+    Key("data_plane", data_plane, "auto", "Which data path carries the packets; auto: native where it is built."),
+    Key("gso", auto_or_off, "auto", "Whether the native data path lets the kernel cut and join datagrams, where it can."),
+    Key("tun_offload", auto_or_off, "auto", "The same for the packets of the tunnel interface."),
     Key("allow_default_key", flag, "0", "Whether the key that every MPT program has built in opens this host to all."),
     Key("public_address_name", host_name, "myip.opendns.com", "The name to which that DNS server answers our address."),
 )

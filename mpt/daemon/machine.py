@@ -21,5 +21,5 @@ class Machine:
     now: Callable[[], float]
     system: System
     netlink: NetlinkApi
-    open_tun: Callable[[TunnelConfig, System, NetlinkApi], Tun] = open_tun
+    open_tun: Callable[[TunnelConfig, System, NetlinkApi, int], Tun] = open_tun
     open_data_socket: Callable[[Address, int, str | None, System], Any] = open_data_socket

@@ -8,6 +8,7 @@ from dataclasses import replace
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
+from mpt.accel import DataPlane
 from mpt.daemon.commands import CommandService
 from mpt.daemon.connection import Connection, PeerControl
 from mpt.daemon.control import ControlSocket
@@ -17,7 +18,7 @@ from mpt.daemon.operations import DaemonOperations
 from mpt.daemon.policy import DaemonPolicy
 from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
-from mpt.daemon.tunnel import MakeDataPath, Tunnel
+from mpt.daemon.tunnel import Tunnel
 from mpt.errors import MptError
 from mpt.host.netlink import Interface
 from mpt.model import Config, ConnectionConfig
@@ -36,7 +37,7 @@ class Root(MultiService):
         self,
         machine: Machine,
         config: Config,
-        make_datapath: MakeDataPath,
+        plane: DataPlane,
         started: Callable[[Root], None],
         refuse: Callable[[MptError], None],
         lost: Callable[[str], None],
@@ -60,7 +61,7 @@ class Root(MultiService):
         self.tunnels: list[Tunnel] = []
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
-            self.tunnels.append(Tunnel(machine, tunnel, connections, routes, control, make_datapath, lost))
+            self.tunnels.append(Tunnel(machine, tunnel, connections, routes, control, plane, lost))
         for service in (self.watch, self.commands, *self.tunnels, self.public_addresses, self.control):
             service.setServiceParent(self)
 

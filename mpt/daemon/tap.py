@@ -15,13 +15,13 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from mpt import __version__
+from mpt.accel import choose_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.control.commands import answer
 from mpt.control.status import status_text
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
-from mpt.data.datapath import PythonDataPath
 from mpt.errors import MptError
 from mpt.host.netlink import Netlink
 from mpt.host.system import System
@@ -57,8 +57,12 @@ def makeService(options: Options) -> IService:
     try:
         directory = find_directory(options["config"], os.environ, Path.cwd())
         loaded = load_directory(directory)
+        general = loaded.config.general
+        choice = os.environ.get("MPT_DATA_PLANE") or general.data_plane
+        plane = choose_datapath(choice, general.gso, general.tun_offload)
     except MptError as error:
         sys.exit(f"mpt: {error}")
+    log.info("the data path is {name}: {why}", name=plane.name, why=plane.why)
     for warning in loaded.warnings:
         log.warn("{warning}", warning=warning)
     machine = Machine(reactor, time.monotonic, System(), Netlink())
@@ -67,7 +71,7 @@ def makeService(options: Options) -> IService:
     root = Root(
         machine,
         loaded.config,
-        PythonDataPath,
+        plane,
         started=lambda root: _announce(root, options["ready-fd"], foreground),
         refuse=_refuse,
         lost=lambda name: reactor.stop(),  # type: ignore[attr-defined]

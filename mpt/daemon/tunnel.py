@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
+from mpt.accel import DataPlane
 from mpt.daemon.connection import Connection, PeerControl
 from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import SocketPool
@@ -23,9 +24,6 @@ from mpt.model import ConnectionConfig, TunnelConfig
 
 log = Logger()
 
-MakeDataPath = Callable[[int, Callable[[Hashable, float], None]], DataPath]
-
-
 class Tunnel(MultiService):
     """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside."""
 
@@ -36,7 +34,7 @@ class Tunnel(MultiService):
         connections: tuple[ConnectionConfig, ...],
         routes: RouteKeeper,
         control: PeerControl,
-        make_datapath: MakeDataPath,
+        plane: DataPlane,
         lost: Callable[[str], None],
     ) -> None:
         super().__init__()
@@ -44,7 +42,7 @@ class Tunnel(MultiService):
         self.tun: Tun | None = None
         self.datapath: DataPath | None = None
         self._machine = machine
-        self._make_datapath = make_datapath
+        self._plane = plane
         self._lost = lost
         self._port: TunPort | None = None
         self._table_asked = False
@@ -83,8 +81,10 @@ class Tunnel(MultiService):
 
     def startService(self) -> None:
         """Create the interface, then its connections' sockets and routes, then let packets flow. Raises HostError."""
-        self.tun = self._machine.open_tun(self.config, self._machine.system, self._machine.netlink)
-        self.datapath = self._make_datapath(self.tun.fd, self._heard)
+        self.tun = self._machine.open_tun(
+            self.config, self._machine.system, self._machine.netlink, self._plane.tun_flags
+        )
+        self.datapath = self._plane.make(self.tun.fd, self._heard)
         self._interfaces = self._machine.netlink.snapshot()
         super().startService()
         self._set_table()

@@ -8,9 +8,9 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 from typing import Any
 
+from mpt.accel import choose_datapath
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
-from mpt.data.datapath import PythonDataPath
 from mpt.errors import MptError
 from mpt.model import Config, ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
 from mpt.testing.netlink import FakeNetlink
@@ -79,7 +79,7 @@ class Stage:
         self.ready = 0
         machine = Machine(self.reactor, self.reactor.seconds, self.system, self.netlink)
         config = Config(Path("conf"), general, tunnels, connections or (connection(),))
-        self.root = Root(machine, config, PythonDataPath, self._started, self.refused.append, self.lost.append)
+        self.root = Root(machine, config, choose_datapath("python"), self._started, self.refused.append, self.lost.append)
 
     def _started(self, root: Root) -> None:
         self.ready += 1
