@@ -63,7 +63,9 @@ class Wire:
 
     def latencies(self, start: float, interval: float, first: int = 0) -> list[float]:
         """From sending to delivery, packet by packet, for what packets() sent."""
-        return [round(when - start - (number - first) * interval, 4) for when, number in self.delivered if number >= first]
+        return [
+            round(when - start - (number - first) * interval, 4) for when, number in self.delivered if number >= first
+        ]
 
 
 def test_paths_that_are_equally_late_are_not_touched() -> None:

@@ -1,0 +1,144 @@
+"""What holds of the reorder buffer for any traffic, against a model that could not be dumber: a sorted list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpt.testing.strategies import sequences
+from mpt.wire.serial import MODULUS
+from tests.data.line import ROUNDING, Line
+
+MAX_DELAY = 0.1
+WINDOW = 1000
+starts = sequences | st.integers(MODULUS - 60, MODULUS - 1)
+
+
+@dataclass
+class Sent:
+    """One packet on its way."""
+
+    path: int
+    pause: float  # s before it is sent
+    lost: bool
+    copies: int
+    queued: float  # s that it waits in the queue of its path, and everything behind it
+
+
+def packets(paths: int, loss: bool) -> st.SearchStrategy[Sent]:
+    return st.builds(
+        Sent,
+        path=st.integers(0, paths - 1),
+        pause=st.sampled_from((0.0, 0.0, 0.0001, 0.001, 0.01, 0.2, 30.0)),
+        lost=st.booleans() if loss else st.just(False),
+        copies=st.sampled_from((1, 1, 1, 2, 3)),
+        queued=st.sampled_from((0.0, 0.0, 0.0, 0.01)),
+    )
+
+
+@st.composite
+def traffic(draw: st.DrawFn, loss: bool) -> tuple[int, list[tuple[float, int, int]]]:
+    """A stream over 1 to 4 paths that keep their order: the first position, and (time, path, position) by arrival.
+
+    No packet is on its way for longer than 80 % of the longest delay; the first of all arrives before all others.
+    """
+    paths = draw(st.integers(1, 4))
+    delays = draw(st.lists(st.sampled_from((0.0, 0.001, 0.01, 0.04)), min_size=paths, max_size=paths))
+    start = draw(starts)
+    time, free_at = 1000.0, [0.0] * paths
+    arrivals = [(time, 0, start)]
+    time += 1
+    for number, sent in enumerate(draw(st.lists(packets(paths, loss), max_size=60)), start + 1):
+        time += sent.pause
+        arrival = max(time + delays[sent.path] + sent.queued, free_at[sent.path])
+        if arrival - time > 0.8 * MAX_DELAY:
+            arrival = max(time, free_at[sent.path])
+        free_at[sent.path] = arrival
+        if not sent.lost:
+            arrivals += [(arrival, sent.path, number)] * sent.copies
+    return start, sorted(arrivals, key=lambda one: one[0])
+
+
+def run(arrivals: list[tuple[float, int, int]]) -> Line:
+    """What becomes of `arrivals` at a line that knows every path from the start."""
+    line = Line(WINDOW, MAX_DELAY, range(4))
+    for time, path, position in arrivals:
+        line.arrive(position, path, at=time)
+    line.wait(MAX_DELAY)
+    assert line.buffer.held == 0
+    assert line.waited <= MAX_DELAY + ROUNDING
+    return line
+
+
+@given(traffic(loss=False))
+def test_without_loss_all_is_delivered_in_order_once(sent: tuple[int, list[tuple[float, int, int]]]) -> None:
+    """If all packets arrive in time, the output is all of them, sorted; copies are counted."""
+    _, arrivals = sent
+    line = run(arrivals)
+    model = sorted({position for _, _, position in arrivals})
+    assert line.delivered == model
+    assert sum(line.dropped.values()) == line.dropped.get("duplicate", 0) == len(arrivals) - len(model)
+
+
+@given(traffic(loss=True))
+def test_with_loss_all_that_arrives_is_delivered_in_order_once(sent: tuple[int, list[tuple[float, int, int]]]) -> None:
+    """If some packets are lost, the output is all the others, sorted: no gap makes a packet late that came in time."""
+    _, arrivals = sent
+    line = run(arrivals)
+    assert line.delivered == sorted({position for _, _, position in arrivals})
+    assert line.dropped.keys() <= {"duplicate"}
+
+
+@given(starts, st.lists(st.tuples(st.integers(-40, 16), st.sampled_from((0.0, 0.001, 0.003)), st.sampled_from("ab"))))
+def test_any_arrivals_are_delivered_in_order_once(start: int, arrivals: list[tuple[int, float, str]]) -> None:
+    """However packets of a stream are shuffled, late, doubled or missing, what is delivered only ever goes up.
+
+    (All within a window of the newest, and without a silence.)
+    """
+    line = Line(16, MAX_DELAY, "ab")
+    newest = start + 100
+    came = {newest}
+    line.arrive(newest)
+    for offset, pause, path in arrivals:
+        line.wait(pause)
+        line.arrive(newest + offset, path)
+        came.add(newest + offset)
+        newest = max(newest, newest + offset)
+    line.wait(MAX_DELAY)
+    assert line.buffer.held == 0
+    assert line.delivered == sorted(set(line.delivered), key=int)
+    assert set(line.delivered) <= came
+    assert line.waited <= MAX_DELAY + ROUNDING
+
+
+calls = st.one_of(
+    st.tuples(st.just("arrive"), sequences, st.sampled_from("abc")),
+    st.tuples(st.just("arrive"), st.integers(0, 30), st.sampled_from("abc")),
+    st.tuples(st.just("wait"), st.sampled_from((0.001, 0.05, 0.11, 0.3, 11.0)), st.just("")),
+    st.tuples(st.sampled_from(("path_up", "path_down")), st.just(0), st.sampled_from("abc")),
+    st.tuples(st.just("flush"), st.just(0), st.just("")),
+)
+
+
+@given(st.integers(1, 8), st.lists(calls, max_size=80))
+def test_anything_may_happen(window: int, script: list[tuple[str, float, str]]) -> None:
+    """For any numbers at any time, with paths that come and go, every packet is delivered, held or counted, once.
+
+    (The line checks this after each call, and that no deadline has passed and no more is held than may be.)
+    """
+    line = Line(window, MAX_DELAY)
+    for call, value, path in script:
+        match call:
+            case "arrive":
+                line.arrive(int(value), path)
+            case "wait":
+                line.wait(value)
+            case "flush":
+                line.flush()
+                assert line.buffer.next_deadline() is None
+            case _:
+                getattr(line, call)(path)
+    line.wait(MAX_DELAY)
+    assert line.buffer.next_deadline() is None
