@@ -351,8 +351,8 @@ def route_refused(route: Route, error: OSError) -> HostError:
         )
     if error.errno == errno.EEXIST:
         return HostError(
-            f"another route to {route.destination} is in the way of ours {where}: remove it (see: ip route show "
-            f"{route.destination}) or give ours another metric"
+            f"another route to {route.destination} is in the way of ours {where}: remove it, or give it "
+            f"another metric (see: ip route show {route.destination})"
         )
     return _refused(f"the route to {route.destination} {where}", route.interface, error)
 
