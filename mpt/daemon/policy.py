@@ -53,6 +53,8 @@ class DaemonPolicy:
             return Result.NO_CONNECTION
         for index in concerned_paths(change):
             connection.peer_says(index, change.up)
+            if connection.paths[index].config.public_ipaddr.is_unspecified:
+                self._root.public_addresses.learn(connection.paths[index].key, change.own)
         return Result.DONE
 
     def create(self, request: ConnectionCreate) -> tuple[int, str]:

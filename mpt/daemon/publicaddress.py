@@ -43,8 +43,8 @@ class PublicAddresses(Service):
         resolver = self._general.public_address_resolver
         if resolver is None:
             log.warn(
-                "public_ipaddr of {paths} is not known: data flows all the same; for control commands behind a NAT set it, or "
-                "set public_address_resolver in [general], e.g. to 208.67.222.222 for myip.opendns.com",
+                "public_ipaddr of {paths} is not known until the peer names it: data flows all the same; for control commands "
+                "behind a NAT set it, or public_address_resolver in [general], e.g. to 208.67.222.222 for myip.opendns.com",
                 paths=", ".join(f"path_{index} of {name}" for name, index in self._open),
             )
             return
@@ -60,13 +60,20 @@ class PublicAddresses(Service):
             self._asked.cancel()
             self._asked = None
 
+    def learn(self, path: tuple[str, int], address: Address) -> None:
+        """The peer has named our end of `path` by this address."""
+        if self.found.get(path) != address:
+            self.found[path] = address
+            log.info("the peer knows path_{index} of {name} by the address {address}",
+                     index=path[1], name=path[0], address=address)
+
     def _answered(self, answer: tuple[list[Any], list[Any], list[Any]]) -> None:
         self._asked = None
         addresses = [ip_address(record.payload.dottedQuad()) for record in answer[0] if record.type == 1]
         if not addresses:
             self._failed("its answer has no address")
             return
-        self.found = dict.fromkeys(self._open, addresses[0])
+        self.found.update(dict.fromkeys(self._open, addresses[0]))
         log.info("the public address is {address}", address=addresses[0])
 
     def _failed(self, reason: Any) -> None:

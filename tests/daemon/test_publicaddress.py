@@ -10,7 +10,10 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.names import client, dns
 
-from mpt.model import UNSPECIFIED
+from mpt.control.responder import PathStatusChange
+from mpt.daemon.policy import DaemonPolicy
+from mpt.model import UNSPECIFIED, Permission
+from mpt.wire.command import Result
 from tests.daemon.stage import GENERAL, Run, Stage, connection, path
 
 OPEN = connection(path(1, public_ipaddr=UNSPECIFIED, private_ipaddr=UNSPECIFIED), path(2))
@@ -70,3 +73,14 @@ def test_stopping_ends_the_question(stage: Stage) -> None:
     answer = Resolver.asked[0][2]
     stage.stop()
     assert answer.called
+
+
+def test_what_the_peer_calls_us_is_learned(run: Run) -> None:
+    """A peer that reports a path names both of its ends."""
+    stage = run(replace(OPEN, permission=Permission.RECEIVE))
+    (running,) = stage.root.connections()
+    policy = DaemonPolicy(stage.root)
+    change = PathStatusChange(running.config, ip_address("198.51.100.9"), ip_address("10.1.1.3"), True)
+    assert policy.path_status(change) == Result.DONE
+    assert str(running.public_address(running.paths[0])) == "198.51.100.9"
+    assert str(running.public_address(running.paths[1])) == "10.2.2.2"
