@@ -315,7 +315,7 @@ GENERAL = (  # guide 2.6.2
     Key("public_address_resolver", address, "", "DNS server that we ask for our public address; absent: none."),
     Key("control_socket", socket_path, "", "Unix socket that takes local commands; absent: one below /run/mpt."),
     Key("data_plane", data_plane, "auto", "Which data path carries the packets; auto: native where it is built."),
-    Key("gso", auto_or_off, "auto", "Whether the native data path lets the kernel cut and join datagrams, where it can."),
+    Key("gso", auto_or_off, "auto", "Whether the native data path lets the kernel cut and join datagrams."),
     Key("tun_offload", auto_or_off, "auto", "The same for the packets of the tunnel interface."),
     Key("allow_default_key", flag, "0", "Whether the key that every MPT program has built in opens this host to all."),
     Key("public_address_name", host_name, "myip.opendns.com", "The name to which that DNS server answers our address."),

@@ -109,6 +109,12 @@ class Agreement:
         else:
             path.report_at = math.inf if path.own_up else now + REFRESH_TIME
 
+    def is_open(self, index: int) -> bool:
+        """Whether a report on path `index` is under way, or one that the peer does not know is still to come."""
+        path = self._paths[index]
+        under_way = self._under_way is not None and self._under_way.path == index
+        return under_way or (path.peer_knows is not path.own_up and path.report_at < math.inf)
+
     def peer_says(self, index: int, up: bool, now: float) -> None:
         """The peer has reported a path."""
         path = self._paths[index]

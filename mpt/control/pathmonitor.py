@@ -1,14 +1,14 @@
 """Whether a path may be used (guide 2.6.3.2: keepalive_time, dead_time, status).
 
-Four facts decide, and each has one owner: the operator (manual), the interface (is it there, with carrier), its address,
-and life signs from the peer. The status is derived from them, the first that is wrong in this order:
+Four facts decide, and each has one owner: the operator (manual), the interface (is it there, with carrier), its
+address, and life signs from the peer. The status is derived from them, the first that is wrong in this order:
 
     operator says down -> MANUAL_DOWN    interface lost -> INTERFACE_DOWN    address lost -> ADDRESS_DOWN
     no life sign       -> DOWN           else           -> OK
 
 A facts table rather than a state per combination: a path that the operator took down while its cable was out is still
-down by hand when the cable comes back. Only a keepalive revives a path that was silent for the dead time; data that comes
-over a living path keeps it alive, so that a full queue that drops keepalives does not kill it.
+down by hand when the cable comes back. Only a keepalive revives a path that was silent for the dead time; data that
+comes over a living path keeps it alive, so that a full queue that drops keepalives does not kill it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class PathMonitor:
         return self.status is not before
 
     def check(self, now: float, last_received: float) -> bool:
-        """Look at the clock; `last_received` is when the last data came over this path. Whether the status has changed."""
+        """Look at the clock; `last_received` is when the last data came over this path. Whether the status has
+        changed."""
         if self._alive and last_received > self._last_heard:
             self._last_heard = last_received
         deadline = self.next_deadline()
@@ -99,8 +100,8 @@ class PathMonitor:
         return self._last_heard + self._dead_time
 
     def _interface_again(self, before: bool, after: bool, now: float) -> None:
-        """When the interface or its address is back, risk no data before the peer is heard, if there are keepalives to wait
-        for; else the path is simply good again."""
+        """When the interface or its address is back, risk no data before the peer is heard, if there are keepalives
+        to wait for; else the path is simply good again."""
         if after and not before:
             self._last_heard = now
             self._alive = not self.is_monitored

@@ -1,4 +1,5 @@
-"""Which addresses and routes a connection needs (guide 2.6.3.2 and 2.6.3.3); what is decided here, the host layer does."""
+"""Which addresses and routes a connection needs (guide 2.6.3.2 and 2.6.3.3); what is decided here, the host layer
+does."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from typing import Final
 from mpt.host.netlink import Interface, Route
 from mpt.model import Address, ConnectionConfig, Network, PathConfig
 
-# Two paths may lead to one remote address over different interfaces. The kernel keeps both routes if their metrics differ,
-# and a socket that is bound to its interface finds its own. Metric = this + the interface's index.
+# Two paths may lead to one remote address over different interfaces. The kernel keeps both routes if their metrics
+# differ, and a socket that is bound to its interface finds its own. Metric = this + the interface's index.
 PEER_ROUTE_METRIC: Final = 4754
 
 HALVES: Final[dict[int, tuple[Network, ...]]] = {

@@ -1,7 +1,7 @@
 """The seam between control and the packets: the DataPath interface, and the data path in plain Python.
 
-There is one data path a tunnel. The seam is per wake-up, not per packet: the reactor says that something is readable, and
-the data path does a bounded batch of work. `now` is monotonic seconds.
+There is one data path a tunnel. The seam is per wake-up, not per packet: the reactor says that something is readable,
+and the data path does a bounded batch of work. `now` is monotonic seconds.
 """
 
 from __future__ import annotations

@@ -37,13 +37,16 @@ class _Sender:
         self.sequenced = row.reorder_window > 0
         self.prefixes = {4: gre.prefix(4, self.sequenced), 6: gre.prefix(6, self.sequenced)}
         usable = [(index, path) for index, path in enumerate(row.paths) if path.usable and path.socket is not None]
-        self.paths = {index: (path.socket.sendto, path.remote, counters[path.key]) for index, path in usable if path.socket}
+        self.paths = {
+            index: (path.socket.sendto, path.remote, counters[path.key]) for index, path in usable if path.socket
+        }
         self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
         self.flow_map = FlowMap([path.ports for path in row.paths])
 
 
 class Egress:
-    """Everything from the TUN to the path sockets. `read` reads one packet from a file descriptor, as ``os.read`` does."""
+    """Everything from the TUN to the path sockets. `read` reads one packet from a file descriptor, as ``os.read``
+    does."""
 
     def __init__(self, tun: int, read: Callable[[int, int], bytes]) -> None:
         self._tun = tun
@@ -80,7 +83,7 @@ class Egress:
             sender = flows.get(packet[12:20] if version == 4 else packet[8:40] if version == 6 else b"")
             if sender is None:
                 sender = self._classify(packet)
-            if sender.__class__ is str:
+            if isinstance(sender, str):
                 self.dropped[sender] += 1
             else:
                 self._send(sender, packet)

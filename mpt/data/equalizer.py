@@ -1,18 +1,19 @@
 """Making the paths of one connection equally late, so that what runs inside the tunnel sees one steady delay.
 
-Packets that come over a fast path find nothing to wait for while traffic is sparse, and wait for the slow path while it is
-dense. A TCP connection whose first packets took the fast path believes in its short round trip, and congestion control then
-goes wrong (BBR keeps a twentieth of the rate for its ten seconds; CUBIC leaves slow start). So a packet of a faster path is
-held back by the difference before it enters the reorder buffer.
+Packets that come over a fast path find nothing to wait for while traffic is sparse, and wait for the slow path while
+it is dense. A TCP connection whose first packets took the fast path believes in its short round trip, and congestion
+control then goes wrong (BBR keeps a twentieth of the rate for its ten seconds; CUBIC leaves slow start). So a packet
+of a faster path is held back by the difference before it enters the reorder buffer.
 
 `lag` is how much later a path is than the fastest. Nothing on the wire tells it; two observations do:
 
-- A packet fills a gap, and the one after it came over another path: by the times at which the two arrived, the first path is
-  that much later than the second. Dense traffic tells this hundreds of times a second, in both directions.
-- A host sends the keepalives of all its paths in one moment, so their arrivals differ by the paths' delays. This is what is
-  known before the first data.
+- A packet fills a gap, and the one after it came over another path: by the times at which the two arrived, the first
+  path is that much later than the second. Dense traffic tells this hundreds of times a second, in both directions.
+- A host sends the keepalives of all its paths in one moment, so their arrivals differ by the paths' delays. This is
+  what is known before the first data.
 
-Differences beyond `limit` (seconds) are not levelled out; a wrong estimate costs no more than that in delay, and no packet.
+Differences beyond `limit` (seconds) are not levelled out; a wrong estimate costs no more than that in delay, and no
+packet.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ Line = deque[tuple[float, int, bytes, float]]  # due, sequence, packet, time of 
 class Equalizer:
     """The delay line before a reorder buffer; at most `capacity` packets wait in it, then the first goes on early."""
 
-    __slots__ = ("_believes_keepalives", "_capacity", "_is_dense", "_keepalives", "_lag", "_limit", "_lines", "_waiting", "shifts")
+    __slots__ = ("_believes_keepalives", "_capacity", "_is_dense", "_keepalives", "_lag", "_limit", "_lines",
+                 "_waiting", "shifts")
 
     def __init__(self, limit: float, capacity: int) -> None:
         self._limit = limit
@@ -95,22 +97,24 @@ class Equalizer:
             self._update()
 
     def gap_filled(self, path: Hashable, waiting_path: Hashable, later: float) -> None:
-        """A packet over `path` had come `later` (seconds, perhaps negative) than the one after it over `waiting_path`."""
+        """A packet over `path` had come `later` (seconds, perhaps negative) than the one after it over
+        `waiting_path`."""
         if path in self._lag and waiting_path in self._lag:
             self._is_dense = True
             self._lag[path] += GAP_GAIN * (self._lag[waiting_path] + later - self._lag[path])
             self._update()
 
     def came_late(self, path: Hashable) -> None:
-        """A packet over `path` came too late for its place. If it was held back here, the estimate is badly wrong: forget it,
-        and do not believe keepalives again, the peer does not send them together."""
+        """A packet over `path` came too late for its place. If it was held back here, the estimate is badly wrong:
+        forget it, and do not believe keepalives again, the peer does not send them together."""
         if path in self.shifts:
             self._believes_keepalives = False
             self._lag = dict.fromkeys(self._lag, 0.0)
             self._update()
 
     def keepalive(self, path: Hashable, now: float) -> None:
-        """A keepalive came over `path`. Those of all paths that arrive within half of their interval were sent together."""
+        """A keepalive came over `path`. Those of all paths that arrive within half of their interval were sent
+        together."""
         if path not in self._lag or not self._believes_keepalives:
             return
         interval = now - self._keepalives.get(path, now)

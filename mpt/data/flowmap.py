@@ -1,7 +1,7 @@
 """Flow mapping: TCP and UDP packets of certain ports always take a certain path (draft section 5.2).
 
-The keys are looked up in the order tcp_src, tcp_dst and udp_src, udp_dst; a packet of no listed port, a fragment without
-ports, and a mapped path that cannot be used fall back to the cycle.
+The keys are looked up in the order tcp_src, tcp_dst and udp_src, udp_dst; a packet of no listed port, a fragment
+without ports, and a mapped path that cannot be used fall back to the cycle.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from typing import Final
 
 from mpt.data.counters import PathCounters
-from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.data.ordering import Ordering
+from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.errors import DecodeError
 from mpt.wire import command, gre, ip
 
@@ -45,7 +45,8 @@ class _Source:
         self.address = path.peer_address
         self.paths: list[tuple[_Receiver, Hashable, PathCounters]] = []
         self.keepalives: dict[bytes, tuple[_Receiver, Hashable]] = {}  # the 40 octets of a keepalive -> path
-        self.flows: dict[bytes, tuple[_Receiver, Hashable, PathCounters] | str] = {}  # inner addresses -> path, or why not
+        # inner addresses -> path, or the reason to drop
+        self.flows: dict[bytes, tuple[_Receiver, Hashable, PathCounters] | str] = {}
 
 
 class Ingress:
@@ -134,7 +135,7 @@ class Ingress:
             return
         addresses = datagram[offset + 12 : offset + 20] if version == 4 else datagram[offset + 8 : offset + 40]
         path = source.flows.get(addresses) or self._identify(datagram[offset:], addresses, source)
-        if path.__class__ is str:
+        if isinstance(path, str):
             self.dropped[path] += 1
             return
         receiver, key, counters = path

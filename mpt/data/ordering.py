@@ -1,7 +1,7 @@
 """In order and steadily: the equalizer and the reorder buffer of one connection, one behind the other.
 
-A packet of a path that is faster than the slowest is held back first (`mpt.data.equalizer`), then it takes its place in the
-order (`mpt.data.reorder`). Both together hold it no longer than `max_delay`.
+A packet of a path that is faster than the slowest is held back first (`mpt.data.equalizer`), then it takes its place
+in the order (`mpt.data.reorder`). Both together hold it no longer than `max_delay`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Ordering:
             return self._reorder.arrive(sequence, packet, path, now)
         delivery: Delivery = ()
         if self._equalizer.is_full and (first := self._equalizer.due(float("inf"))) is not None:
-            delivery = self._reorder.arrive(*first[:3], now, first[3])  # not the one just come: it would overtake its path
+            # not the one that has just come, which would overtake its path
+            delivery = self._reorder.arrive(*first[:3], now, first[3])
         self._equalizer.delay(sequence, packet, path, now)
         return delivery
 

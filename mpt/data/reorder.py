@@ -7,8 +7,9 @@ What always holds:
 - Every held packet lies ahead of `expected`, and at most `window` are held.
 - No packet is held longer than `max_delay` after its own arrival; then the gaps before it count as lost.
 - A full buffer delivers its head (and what follows that without a gap), never everything.
-- A gap is not waited for when every path that carries the stream has brought a later packet: a path keeps its own order,
-  so nothing can fill that gap any more. A path that turns out not to keep its order suspends this rule for a while.
+- A gap is not waited for when every path that carries the stream has brought a later packet: a path keeps its own
+  order, so nothing can fill that gap any more. A path that turns out not to keep its order suspends this rule for a
+  while.
 - A number far from all that (more than a window ahead of the newest; or behind, after a silence) is a stray: it is kept
   aside and changes nothing. Only a second stray that agrees with it moves the stream. So a restarted peer is followed,
   while one forged or corrupted number neither stalls the stream nor resets it.
@@ -49,8 +50,8 @@ def _ignore(path: Hashable, waiting_path: Hashable, waited: float) -> None:
 class ReorderBuffer:
     """The reorder window of one connection: `window` in packets (>= 1), `max_delay` in seconds.
 
-    `dropped` counts what was not delivered, by reason: "late", "duplicate", "stray". `gap_filled` is told that a packet over
-    one path came so many seconds later than the one that follows it in order over another.
+    `dropped` counts what was not delivered, by reason: "late", "duplicate", "stray". `gap_filled` is told that a
+    packet over one path came so many seconds later than the one that follows it in order over another.
     """
 
     __slots__ = ("_arrivals", "_held", "_last_good", "_newest", "_order", "_paths", "_skipped", "_strays",
@@ -66,7 +67,7 @@ class ReorderBuffer:
         self.dropped = {"late": 0, "duplicate": 0, "stray": 0}
         self._held: dict[int, tuple[bytes, Hashable, float]] = {}  # position -> packet, path, time of arrival
         self._order: list[int] = []  # heap of the positions held; delivered ones leave it late
-        self._arrivals: deque[tuple[float, int]] = deque()  # (time, position), oldest first; delivered ones leave it late
+        self._arrivals: deque[tuple[float, int]] = deque()  # (time, position), oldest first; gone ones leave it late
         self._newest = -1  # the furthest position accepted
         self._last_good = 0.0
         self._paths: dict[Hashable, _Progress] = {}
@@ -82,7 +83,8 @@ class ReorderBuffer:
     def arrive(
         self, sequence: int, packet: bytes, path: Hashable, now: float, arrived: float | None = None
     ) -> Delivery:
-        """Take one packet; give back those that are to be delivered now, in order. `arrived`: when it came, if before now."""
+        """Take one packet; give back those that are to be delivered now, in order. `arrived`: when it came, if before
+        now."""
         expected = self.expected
         if expected is None:
             expected = self._start(sequence, now)

@@ -1,9 +1,9 @@
 """Which path carries the next packet: the weighted cycle of the draft (section 5.1).
 
-The draft keeps a sum s[i] for every path i, all zero at first. With L the least common multiple of the weights, the next
-packet goes to the path where s[i] + L / weight[i] is smallest, the lowest index first, and s[i] becomes that value. A cycle
-has sum(weights) / gcd(weights) packets; at its end all s[i] equal L, which is the same as a fresh start. So a heap of the
-next values, one entry a path, gives cycles of any length without a table of them.
+The draft keeps a sum s[i] for every path i, all zero at first. With L the least common multiple of the weights, the
+next packet goes to the path where s[i] + L / weight[i] is smallest, the lowest index first, and s[i] becomes that
+value. A cycle has sum(weights) / gcd(weights) packets; at its end all s[i] equal L, which is the same as a fresh
+start. So a heap of the next values, one entry a path, gives cycles of any length without a table of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from math import lcm
 class WeightedCycle:
     """An endless sequence of path indices, shared out by weight at every moment of the cycle.
 
-    `weights` holds (index, weight) of the paths that may be used, weight >= 1; a path that must not be used is left out,
-    and its share goes to the others in proportion.
+    `weights` holds (index, weight) of the paths that may be used, weight >= 1; a path that must not be used is left
+    out, and its share goes to the others in proportion.
     """
 
     __slots__ = ("_heap", "_steps")

@@ -27,7 +27,8 @@ _WORD = Struct("!I")
 
 
 class Header(NamedTuple):
-    """A decoded header: its length in octets, the IP version its protocol type names, key and sequence number or None."""
+    """A decoded header: its length in octets, the IP version its protocol type names, key and sequence number or
+    None."""
 
     length: int
     ip_version: int
@@ -48,7 +49,8 @@ def encode(ip_version: int, sequence: int | None = None) -> bytes:
 
 
 def decode(datagram: bytes) -> Header:
-    """The header of `datagram`; raises DecodeError with a reason for each rule of RFC 2784 and 2890 that says "discard"."""
+    """The header of `datagram`; raises DecodeError with a reason for each rule of RFC 2784 and 2890 that says
+    "discard"."""
     if len(datagram) < 4:
         raise DecodeError("gre_truncated")
     flags, protocol = _BASE.unpack_from(datagram)

@@ -1,4 +1,5 @@
-"""A peek at the header of an inner IP packet: its version, its addresses, its ports. Nothing is copied that is not asked.
+"""A peek at the header of an inner IP packet: its version, its addresses, its ports. Nothing is copied that is not
+asked.
 
 IPv4 is RFC 791, IPv6 RFC 8200 with the extension headers that may stand before the transport header.
 """
