@@ -20,7 +20,9 @@ class Ordering:
     def __init__(self, window: int, max_delay: float) -> None:
         self._max_delay = max_delay
         self._equalizer = Equalizer(SHARE * max_delay, window)
-        self._reorder = ReorderBuffer(window, max_delay, self._equalizer.gap_filled)
+        self._reorder = ReorderBuffer(
+            window, max_delay, self._equalizer.gap_filled, self._equalizer.came_late
+        )
 
     @property
     def held(self) -> int:

@@ -43,24 +43,30 @@ class _Progress:
         self.time = time
 
 
-def _ignore(path: Hashable, waiting_path: Hashable, waited: float) -> None:
-    """Nobody wants to know how long gaps last."""
+def _ignore(*_: object) -> None:
+    """Nobody wants to know."""
 
 
 class ReorderBuffer:
     """The reorder window of one connection: `window` in packets (>= 1), `max_delay` in seconds.
 
     `dropped` counts what was not delivered, by reason: "late", "duplicate", "stray". `gap_filled` is told that a
-    packet over one path came so many seconds later than the one that follows it in order over another.
+    packet over one path came so many seconds later than the one that follows it in order over another, `came_late` that
+    one over a path came after its turn.
     """
 
     __slots__ = ("_arrivals", "_held", "_last_good", "_newest", "_order", "_paths", "_skipped", "_strays",
-                 "_suspended_until", "dropped", "expected", "gap_filled", "max_delay", "window")
+                 "_suspended_until", "came_late", "dropped", "expected", "gap_filled", "max_delay", "window")
 
     def __init__(
-        self, window: int, max_delay: float, gap_filled: Callable[[Hashable, Hashable, float], None] = _ignore
+        self,
+        window: int,
+        max_delay: float,
+        gap_filled: Callable[[Hashable, Hashable, float], None] = _ignore,
+        came_late: Callable[[Hashable], None] = _ignore,
     ) -> None:
         self.gap_filled = gap_filled
+        self.came_late = came_late
         self.window = window
         self.max_delay = max_delay
         self.expected: int | None = None
@@ -220,6 +226,7 @@ class ReorderBuffer:
     def _behind(self, sequence: int, packet: bytes, path: Hashable, position: int, now: float) -> Delivery:
         if now - self._last_good > self.max_delay + RESTART_SILENCE:
             return self._stray(sequence, packet, path, now)
+        self.came_late(path)
         if not any(first <= position < end for first, end in self._skipped):
             self.dropped["duplicate"] += 1
             return ()

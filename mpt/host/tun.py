@@ -47,7 +47,7 @@ def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: i
     try:
         name = _create_interface(fd, config.name, flags, system, netlink)
         netlink.configure_tunnel(name, config.mtu, config.queue_length)
-        give_addresses(config, netlink)
+        give_addresses(name, config, netlink)
         netlink.set_link(name, up=True)
     except BaseException:
         system.close(fd)
@@ -55,11 +55,11 @@ def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: i
     return Tun(fd, name, system)
 
 
-def give_addresses(config: TunnelConfig, netlink: NetlinkApi) -> None:
-    """Give the interface its configured addresses, those that it does not have."""
+def give_addresses(name: str, config: TunnelConfig, netlink: NetlinkApi) -> None:
+    """Give the interface `name` the addresses of `config`, those that it does not have."""
     for address in (config.ipv4_addr, config.ipv6_addr):
         if address is not None:
-            netlink.add_address(config.name, address, check_duplicates=False)
+            netlink.add_address(name, address, check_duplicates=False)
 
 
 def _open_device(system: System) -> int:

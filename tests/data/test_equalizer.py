@@ -136,6 +136,7 @@ def test_a_peer_that_sends_its_keepalives_apart_costs_no_packet_and_is_seen_thro
     numbers = [number for _, number in wire.delivered]
     assert numbers == sorted(numbers)
     assert len(numbers) > 1900
+    assert not wire.ordering._equalizer._believes_keepalives
     assert max(wire.latencies(4.0, 0.2, first=2000)) < 0.05
 
 
