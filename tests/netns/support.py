@@ -1,0 +1,138 @@
+"""What the whole-system tests share: the guide's figure 3 as a lab, daemons on it, and what a daemon may never say."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from mpt.lab.hosts import Host
+from mpt.lab.lab import Lab
+from mpt.lab.links import Link, Shape
+from mpt.lab.ping import ping
+from mpt.lab.tunnel import Daemon
+
+CONF = Path(__file__).parents[2] / "conf"
+SAMPLES = {"a": CONF, "b": CONF / "samples" / "host_b"}  # host A and host B of the guide's figure 3
+COMPLAINTS = re.compile(r"Traceback|Unhandled|RuntimeWarning|never awaited")
+
+
+@pytest.fixture(autouse=True)
+def no_traceback(lab: Lab) -> Iterator[None]:
+    """At the end of every test no program of the lab has shown a traceback."""
+    yield
+    for process in (process for host in lab.hosts for process in host.processes):
+        said = process.output() + process.errors()
+        assert not COMPLAINTS.search(said), f"{process.argv}:\n{said[-4000:]}"
+
+
+def figure_3(lab: Lab, *shapes: Shape, forwarding: bool = False) -> tuple[Host, Host, list[Link]]:
+    """Hosts a and b, their eth1 and eth2 connected with each other (guide 2.6.1), with IPv4 and IPv6 addresses.
+
+    More or fewer `shapes` than two make more or fewer interfaces; without any, two plain cables.
+    """
+    a, b = lab.host("a", forwarding=forwarding), lab.host("b", forwarding=forwarding)
+    links = [
+        lab.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24"), (f"fd0{n}::2/64", f"fd0{n}::3/64")], shape)
+        for n, shape in enumerate(shapes or (Shape(), Shape()), start=1)
+    ]
+    return a, b, links
+
+
+def samples(lab: Lab, side: str, *changes: tuple[str, str]) -> Path:
+    """A copy of the guide's sample files of host `side`, with every (pattern, replacement) of `changes` made in them.
+
+    Patterns are regular expressions in which ^ and $ stand at every line; one that matches nowhere is an error.
+    """
+    directory = lab.directory / f"conf-{side}"
+    shutil.copytree(SAMPLES[side], directory, ignore=shutil.ignore_patterns("samples", "*.service"))
+    edit(directory, *changes)
+    return directory
+
+
+def edit(directory: Path, *changes: tuple[str, str]) -> None:
+    """Make `changes`, as `samples` takes them, in the files of a configuration directory."""
+    files = [directory / "interface.conf", *(directory / "connections").glob("*.conf")]
+    for pattern, replacement in changes:
+        count = 0
+        for file in files:
+            text, found = re.subn(pattern, replacement, file.read_text(), flags=re.MULTILINE)
+            file.write_text(text)
+            count += found
+        assert count, f"{pattern} is not in {directory}"
+
+
+def keys(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Changes that give every occurrence of some keys a new value."""
+    return [(rf"^{key}\s*=.*$", f"{key} = {value}") for key, value in values.items()]
+
+
+LIVELY = keys({"keepalive_time": 0.1, "dead_time": 0.3, "reorder_window": 1000})  # for links of 100 Mbit/s
+
+
+def start(*daemons: tuple[Host, Path]) -> list[Daemon]:
+    """Start a daemon for every (host, configuration directory), at the same time, and wait until all are ready."""
+    started = [Daemon(host, directory) for host, directory in daemons]
+    for daemon in started:
+        daemon.wait_until_ready()
+    return started
+
+
+def start_samples(lab: Lab, a: Host, b: Host, *changes: tuple[str, str]) -> list[Daemon]:
+    """Both daemons with the guide's samples after `changes`."""
+    return start(*((host, samples(lab, side, *changes)) for host, side in ((a, "a"), (b, "b"))))
+
+
+def answers(host: Host, address: str, timeout: float = 0.5) -> bool:
+    """Whether `address` answers one ping from `host`."""
+    try:
+        return ping(host, address, count=1, timeout=timeout) != [None]
+    except OSError:  # there is not even a route
+        return False
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 5.0) -> float:
+    """Wait for `condition`; how many seconds it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < timeout, f"not within {timeout:g} s: {what}"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def iperf3(client: Host, server: Host, address: str, *options: str, seconds: float = 3) -> float:
+    """What an iperf3 server received from `client`, in Mbit/s, after 1 second of warm-up."""
+    listener = server.start(["iperf3", "--server", "--one-off", "--bind", address, "--forceflush"])
+    listener.wait_for_output("Server listening", 10)
+    argv = ["iperf3", "--json", "--client", address, "--time", str(seconds), "--omit", "1", *options]
+    end = json.loads(client.run(argv))["end"]
+    listener.wait(10)
+    received = end["sum_received"] if "sum_received" in end else end["sum"]
+    return float(received["bits_per_second"]) / 1e6
+
+
+def ip_json(host: Host, *arguments: str) -> list[dict[str, object]]:
+    """The output of ``ip -json``, for example ``ip_json(host, "route", "show")``."""
+    found: list[dict[str, object]] = json.loads(host.run(["ip", "-json", "-details", *arguments]) or "[]")
+    return found
+
+
+def interface_state(host: Host) -> str:
+    """Addresses, link settings and routes of everything on `host`, without what just counts time."""
+    lines = [host.run(["ip", *arguments]) for arguments in (["address"], ["route"], ["-6", "route"])]
+    return re.sub(r"(valid_lft|preferred_lft|expires) \S+", "", "".join(lines))
+
+
+def udp_sockets(host: Host) -> list[str]:
+    """The local ends of the UDP sockets on `host`."""
+    return [line.split()[3] for line in host.run(["ss", "-Hnua"]).splitlines()]
+
+
+def status_count(daemon: Daemon, path: int, status: str) -> int:
+    """How often `daemon` has said that path_`path` is `status` now."""
+    return len(re.findall(rf"path_{path} of .* is {status}\b", daemon.process.output()))
