@@ -41,7 +41,7 @@ class _Sender:
             index: (path.socket.sendto, path.remote, counters[path.key]) for index, path in usable if path.socket
         }
         self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
-        self.flow_map = FlowMap([path.ports for path in row.paths])
+        self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no question for every packet
 
 
 class Egress:
@@ -111,7 +111,7 @@ class Egress:
 
     def _send(self, sender: _Sender, packet: bytes) -> None:
         """Encapsulate and send over the mapped path, else over the next of the cycle, else over any that works."""
-        index = sender.flow_map.path(packet) if sender.flow_map else None
+        index = sender.flow_map.path(packet) if sender.flow_map is not None else None
         if index not in sender.paths:
             index = next(sender.cycle, None)
             if index is None:

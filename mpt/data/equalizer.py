@@ -102,7 +102,8 @@ class Equalizer:
         if path in self._lag and waiting_path in self._lag:
             self._is_dense = True
             self._lag[path] += GAP_GAIN * (self._lag[waiting_path] + later - self._lag[path])
-            self._update()
+            if self.shifts or abs(self._lag[path]) > NEGLIGIBLE / 2:  # else nobody has to wait, whatever the others are
+                self._update()
 
     def came_late(self, path: Hashable) -> None:
         """A packet over `path` came too late for its place. If it was held back here, the estimate is badly wrong:

@@ -62,6 +62,7 @@ class Ingress:
         self._heard = heard
         self._receivers: dict[Hashable, _Receiver] = {}
         self._sources: dict[DataSocket, dict[str, _Source]] = {}
+        self._backlog: set[DataSocket] = set()  # sockets that have more than we have taken
         self.datagrams_received = 0
         self.keepalives_received = 0
         self.packets_delivered = 0
@@ -81,6 +82,8 @@ class Ingress:
             receiver.connection = row
             for path in row.paths:
                 self._add_path(receiver, path, counters[path.key], now)
+        self._backlog &= self._sources.keys()
+        self._tell_whether_behind()
         for receiver in old.values():
             if receiver.order is not None:
                 self._deliver(receiver.order.flush())
@@ -103,12 +106,28 @@ class Ingress:
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
+        was_behind = bool(self._backlog)
+        if self._receive(socket, now):
+            self._backlog.discard(socket)
+        else:
+            self._backlog.add(socket)
+        if bool(self._backlog) != was_behind:
+            self._tell_whether_behind()
+
+    def _tell_whether_behind(self) -> None:
+        """While datagrams wait in a socket, the times of those that we read are not the times when they came."""
+        for receiver in self._receivers.values():
+            if receiver.order is not None:
+                receiver.order.is_behind = bool(self._backlog)
+
+    def _receive(self, socket: DataSocket, now: float) -> bool:
+        """Whether that was all there was."""
         receive, sources = socket.recvfrom, self._sources.get(socket, {})
         for _ in range(BATCH):
             try:
                 datagram, address = receive(DATAGRAM_SIZE)
             except BlockingIOError:
-                return
+                return True
             except OSError:
                 continue  # an ICMP error or a link event that the kernel reports here once; it names no datagram
             self.datagrams_received += 1
@@ -117,6 +136,7 @@ class Ingress:
                 self.dropped["unknown_source"] += 1
             else:
                 self._decapsulate(datagram, source, now)
+        return False
 
     def _decapsulate(self, datagram: bytes, source: _Source, now: float) -> None:
         """Take off the GRE header and find the path by the inner addresses."""

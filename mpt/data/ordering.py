@@ -15,14 +15,15 @@ from mpt.data.reorder import Delivery, ReorderBuffer
 class Ordering:
     """What every sequenced packet of a connection passes; `window` in packets (>= 1), `max_delay` in seconds."""
 
-    __slots__ = ("_equalizer", "_max_delay", "_reorder")
+    __slots__ = ("_equalizer", "_max_delay", "_reorder", "is_behind")
 
     def __init__(self, window: int, max_delay: float) -> None:
         self._max_delay = max_delay
         self._equalizer = Equalizer(SHARE * max_delay, window)
         self._reorder = ReorderBuffer(
-            window, max_delay, self._equalizer.gap_filled, self._equalizer.came_late
+            window, max_delay, self._gap_filled, self._equalizer.came_late
         )
+        self.is_behind = False  # packets are read later than they came: their times tell nothing about the paths
 
     @property
     def held(self) -> int:
@@ -60,9 +61,14 @@ class Ordering:
         line, gap = self._equalizer.next_deadline(), self._reorder.next_deadline()
         return gap if line is None else line if gap is None else min(line, gap)
 
+    def _gap_filled(self, path: Hashable, waiting_path: Hashable, later: float) -> None:
+        if not self.is_behind:
+            self._equalizer.gap_filled(path, waiting_path, later)
+
     def keepalive(self, path: Hashable, now: float) -> None:
         """A keepalive came over `path`."""
-        self._equalizer.keepalive(path, now)
+        if not self.is_behind:
+            self._equalizer.keepalive(path, now)
 
     def path_up(self, path: Hashable, now: float) -> None:
         """`path` may bring packets from now on."""

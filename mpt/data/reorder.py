@@ -168,7 +168,8 @@ class ReorderBuffer:
         """In the window, but out of order or while others wait."""
         delivery: list[bytes] = []
         self._last_good = now
-        self._newest = max(self._newest, position)
+        if position > self._newest:
+            self._newest = position
         self._path_brought(path, position, now)
         if position == self.expected:
             following = self._held.get(position + 1)
@@ -212,16 +213,23 @@ class ReorderBuffer:
 
     def _skip_passed_gaps(self, delivery: list[bytes], now: float) -> None:
         """Give up every gap that no path can fill any more."""
-        if not self._held or now < self._suspended_until:
+        if now < self._suspended_until:
             return
-        waited_for = (
-            progress.position
-            for progress in self._paths.values()
-            if now - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window
-        )
-        passed = min(waited_for, default=-1)
-        while self._held and self.expected is not None and self.expected <= passed:
+        while self._held and self.expected is not None and self._is_passed(self.expected, now):
             self._skip_gap(delivery)
+
+    def _is_passed(self, position: int, now: float) -> bool:
+        """Whether every path that is waited for has brought `position` or something from behind it.
+
+        This is asked for every packet that is held, and ends at the first path that has not.
+        """
+        passed = False
+        for progress in self._paths.values():
+            if now - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window:
+                if progress.position < position:
+                    return False
+                passed = True
+        return passed
 
     def _behind(self, sequence: int, packet: bytes, path: Hashable, position: int, now: float) -> Delivery:
         if now - self._last_good > self.max_delay + RESTART_SILENCE:
