@@ -58,7 +58,7 @@ def attack(host: Host, source: str, seed: int) -> None:
                 time.sleep(PAUSE)
 
 
-@pytest.mark.parametrize(("source", "window"), [("10.1.1.2", 1000), ("10.1.1.2", 0), ("10.1.1.99", 1000)])
+@pytest.mark.parametrize(("source", "window"), [("10.1.1.2", 1000), ("10.1.1.99", 0)])
 def test_a_stream_under_hostile_datagrams(lab: Lab, source: str, window: int) -> None:
     """While 20,000 random and mutated datagrams come from the peer's own address, or from a stranger's, a TCP stream
     does not break and every byte is right; afterwards the paths work, and the daemon has not grown beyond 60 MB."""
