@@ -147,6 +147,11 @@ class ConnectionConfig:
     auth_key: str = field(default="", repr=False)  # a secret: it stays out of logs
     file: Path | None = None
 
+    @property
+    def ends(self) -> tuple[Address, Address]:
+        """The pair of tunnel addresses, ours first, that makes a connection what it is."""
+        return self.ip_local, self.ip_remote
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

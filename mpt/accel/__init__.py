@@ -18,8 +18,8 @@ CHOICES: Final = ("auto", "python", "native")
 
 @dataclass(frozen=True, slots=True)
 class DataPlane:
-    """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of the TUN that it works on, and what makes
-    one from the TUN's file descriptor and the function that is told of keepalives."""
+    """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of the TUN that it works on, and what
+    makes one from the TUN's file descriptor and the function that is told of keepalives."""
 
     name: str
     why: str
@@ -30,7 +30,7 @@ class DataPlane:
 def choose_datapath(choice: str = "auto", gso: bool = True, tun_offload: bool = True) -> DataPlane:
     """The data path that `choice` names; "auto" takes the native one if it was built. Raises ConfigError.
 
-    `gso` False sends and receives every datagram by itself; `tun_offload` False reads and writes every packet by itself.
+    `gso` False sends and receives every datagram by itself, `tun_offload` False reads and writes every packet so.
     """
     if choice not in CHOICES:
         raise ConfigError(f"data_plane = {choice}: write auto, python or native")
@@ -42,8 +42,8 @@ def choose_datapath(choice: str = "auto", gso: bool = True, tun_offload: bool = 
         if choice == "auto":
             return _python(f"the native one is not there: {error}")
         raise ConfigError(
-            f"data_plane = native: the native data path was not built ({error}). Install a C compiler and the headers of "
-            "Python, then install mpt again with MPT_BUILD_NATIVE=yes; or write data_plane = auto"
+            f"data_plane = native: the native data path is not there ({error}). Install cffi, a C compiler and the "
+            "headers of Python, then install mpt again with MPT_BUILD_NATIVE=yes; or write data_plane = auto"
         ) from error
 
     def make(tun: int, heard: Callable[[Hashable, float], None]) -> DataPath:

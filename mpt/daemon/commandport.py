@@ -1,7 +1,7 @@
 """The command socket of the daemon (guide 2.6.2, cmdport_local): one UDP port for both IP versions and all interfaces.
 
-Twisted's own UDP port does not tell at which local address a datagram came in. With several ways to one peer the answer must
-go back the way the question came, so this port reads and writes with IPV6_PKTINFO (RFC 3542 section 6).
+Twisted's own UDP port does not tell at which local address a datagram came in. With several ways to one peer the
+answer must go back the way the question came, so this port reads and writes with IPV6_PKTINFO (RFC 3542 section 6).
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class Way(NamedTuple):
     interface_index: int = 0
 
 
+ANY_WAY: Final = Way()
+
+
 class CommandListener(Protocol):
     """What a command port needs of its protocol."""
 
@@ -59,7 +62,7 @@ class CommandPort:
     def start(self, protocol: DatagramProtocol) -> None:
         """Begin to read, for `protocol`."""
         self._protocol = protocol
-        protocol.makeConnection(self)
+        protocol.makeConnection(self)  # type: ignore[arg-type]  # no IUDPTransport: it sends over `send`
         self._reactor.addReader(self)
 
     def stop(self) -> None:
@@ -69,7 +72,7 @@ class CommandPort:
             self._protocol.doStop()
         self._socket.close()
 
-    def send(self, datagram: bytes, peer: Peer, way: Way = Way()) -> bool:
+    def send(self, datagram: bytes, peer: Peer, way: Way = ANY_WAY) -> bool:
         """Send one datagram; whether it went."""
         source = address_octets(way.address) if way.address is not None else bytes(16)
         if way.address is None and peer.address.version == 4:
@@ -131,7 +134,7 @@ def _way(ancillary: list[tuple[int, int, bytes]]) -> Way:
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(data) >= PACKET_INFO.size:
             octets, index = PACKET_INFO.unpack_from(data)
             return Way(_plain(IPv6Address(octets)), index)
-    return Way()
+    return ANY_WAY
 
 
 def _mapped(address: Address) -> IPv6Address:

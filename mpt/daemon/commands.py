@@ -1,4 +1,4 @@
-"""Control traffic over UDP (guide 2.6.2): what the peers say to the command port, what we ask of them, and local commands.
+"""Control traffic over UDP (guide 2.6.2): what peers say to the command port, what we ask of them, local commands.
 
 The rounds of a handshake are in `mpt.control.handshake`; here they meet the socket and the clock.
 """
@@ -10,18 +10,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from mpt.control.handshake import Handshakes, Outgoing
-from mpt.control.initiator import Outcome, Request
+from mpt.control.initiator import Endpoint, Outcome, Request
 from mpt.control.responder import Policy
 from mpt.daemon.commandport import CommandPort, Peer, Way
 from mpt.daemon.machine import Machine
 from mpt.daemon.timers import DeadlineLoop
 from mpt.errors import DecodeError
-from mpt.host.credentials import udp_sender_uid
-from mpt.model import Address
 from mpt.wire import local
 from mpt.wire.local import Reply
 
@@ -45,8 +44,8 @@ class CommandProtocol(DatagramProtocol):
 class CommandService(Service):
     """The command port of the daemon.
 
-    `policy` answers for the daemon in handshakes that peers begin. `answer_local(words, uid)` carries out a local command
-    for the user `uid`, None if nobody knows whose it is.
+    `policy` answers for the daemon in handshakes that peers begin. `answer_local(words, uid)` carries out a local
+    command for the user `uid`, None if nobody knows whose it is.
     """
 
     def __init__(self, machine: Machine, port: int, policy: Policy, answer_local: AnswerLocal) -> None:
@@ -54,7 +53,7 @@ class CommandService(Service):
         self._port_number = port
         self._answer_local = answer_local
         self._port: CommandPort | None = None
-        self._ways: dict[tuple[Address, int], Way] = {}  # of the requests that are under way
+        self._ways: dict[Endpoint, list[Way]] = {}  # of the requests that are under way, the latest last
         self._answering: set[Deferred[None]] = set()
         self.handshakes = Handshakes(policy)
         self._retry = DeadlineLoop(machine, self.handshakes.next_deadline, self._deadline_reached)
@@ -84,18 +83,20 @@ class CommandService(Service):
         being asked already."""
 
         def forget_way(outcome: Outcome) -> None:
-            self._ways.pop(tuple(peer), None)
+            self._ways[peer].remove(way)
+            if not self._ways[peer]:
+                del self._ways[peer]
             ended(outcome)
 
-        sent = self.handshakes.begin(request, tuple(peer), forget_way, self._machine.now())
-        self._ways[tuple(peer)] = way
+        sent = self.handshakes.begin(request, peer, forget_way, self._machine.now())
+        self._ways.setdefault(peer, []).append(way)
         self._send(sent, way)
 
     def _received(self, datagram: bytes, peer: Peer, way: Way) -> None:
         if peer.address.is_loopback and local.is_local_command(datagram):
             self._local_command(datagram, peer, way)
         else:
-            self._send(self.handshakes.receive(datagram, tuple(peer), self._machine.now()), way)
+            self._send(self.handshakes.receive(datagram, peer, self._machine.now()), way)
 
     def _deadline_reached(self, now: float) -> None:
         self._send(self.handshakes.deadline_reached(now), Way())
@@ -103,7 +104,8 @@ class CommandService(Service):
     def _send(self, outgoing: list[Outgoing], reply_way: Way) -> None:
         """Replies go back the way the request came, requests the way that was chosen for them."""
         for datagram, destination, is_reply in outgoing:
-            way = reply_way if is_reply else self._ways.get(destination, reply_way)
+            ways = [] if is_reply else self._ways.get(destination, [])
+            way = ways[-1] if ways else reply_way
             if self._port is not None:
                 self._port.send(datagram, Peer(*destination), way)
         self._retry.follow()
@@ -124,10 +126,11 @@ class CommandService(Service):
         answering.addBoth(lambda _: self._answering.discard(answering))
 
     async def _answer(self, words: Sequence[str], peer: Peer, way: Way) -> None:
-        reply = await self._answer_local(words, udp_sender_uid(peer.address, peer.port))
+        reply = await self._answer_local(words, self._machine.udp_sender_uid(peer.address, peer.port))
         text, end = local.encode_text_reply(reply)
         self._reply(text, peer, way)
-        self._machine.reactor.callLater(END_AFTER, self._reply, end, peer, way)
+        await deferLater(self._machine.reactor, END_AFTER)
+        self._reply(end, peer, way)
 
     def _reply(self, datagram: bytes, peer: Peer, way: Way) -> None:
         if self._port is not None:

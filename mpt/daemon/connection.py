@@ -1,7 +1,7 @@
 """One connection: the only place where data and control meet.
 
-Control decides which paths may be used; this service gives the data path a new table then. The data path hears keepalives
-and counts; this service passes them on. It also keeps the routes that the paths and networks need.
+Control decides which paths may be used; this service gives the data path a new table then. The data path hears
+keepalives and counts; this service passes them on. It also keeps the routes that the paths and networks need.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Connection(Service):
             path.check(now, self._last_received(path.key))
 
     def _route_to_peers(self, interfaces: Mapping[str, Interface]) -> None:
-        """The kernel forgets routes when a link goes down or an address is removed, so they are wanted again each time."""
+        """The kernel forgets routes when a link goes down or an address is removed: they are wanted again each time."""
         for path in self.paths:
             interface = interfaces.get(path.config.interface_name)
             if path.port is None or interface is None or not interface.up:

@@ -11,21 +11,36 @@ import grp
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from mpt.config.directory import RUNTIME_DIRECTORY, control_sockets
 from mpt.control.commands import Operations, answer
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
 from mpt.host.credentials import peer_may_change, peer_of, user_may_change
-from mpt.wire.local import BAD_USAGE, BadRequest, Progress, Reply, RequestReader, encode_progress, encode_reply
+from mpt.wire.local import (
+    BAD_USAGE,
+    FAILED,
+    BadRequest,
+    Progress,
+    Reply,
+    Request,
+    RequestReader,
+    encode_progress,
+    encode_reply,
+)
 
 log = Logger()
 
@@ -34,60 +49,113 @@ MODE = 0o666
 CLIENTS_AT_ONCE = 64
 
 
+@implementer(IHalfCloseableProtocol, IPushProducer)
 class ControlProtocol(Protocol):
-    """One client: its requests are carried out one after the other."""
+    """One client: its requests are carried out one after the other.
+
+    While one is carried out, and while the client does not take its replies, nothing more is read: what is kept for a
+    client is bounded by the kernel's buffers, by what the reactor reads at once and by one reply.
+    """
 
     def __init__(self, service: ControlSocket) -> None:
         self._service = service
         self._reader = RequestReader()
         self._may_change = False
-        self._running: Deferred[None] | None = None
-        self._queue: list[Any] = []
+        self._queue: deque[Request | BadRequest] = deque()
+        self._working: Deferred[None] | None = None
+        self._writable: Deferred[None] | None = None  # fires when the client has taken what it was sent
 
     def connectionMade(self) -> None:
-        assert self.transport is not None
+        transport: Any = self.transport
         try:
-            self._may_change = peer_may_change(peer_of(self.transport.socket), self._service.group)  # type: ignore[attr-defined]
+            self._may_change = peer_may_change(peer_of(transport.socket), self._service.group)
         except OSError:
-            self.transport.loseConnection()
+            transport.loseConnection()
             return
-        if len(self._service.clients) >= CLIENTS_AT_ONCE:
-            self.transport.loseConnection()
+        if len(self._service.clients) >= CLIENTS_AT_ONCE and not self._may_change:  # a crowd does not lock root out
+            transport.write(encode_reply(0, Reply(FAILED, f"the daemon has {CLIENTS_AT_ONCE} clients already")))
+            transport.loseConnection()
             return
         self._service.clients.add(self)
+        transport.registerProducer(self, True)
 
     def connectionLost(self, reason: object = None) -> None:
         """What was begun for the client goes on; nobody is told of it."""
         self._service.clients.discard(self)
         self._queue.clear()
+        self.resumeProducing()
+
+    def readConnectionLost(self) -> None:
+        """The client asks no more, and has had its replies: nothing is read while one is owed."""
+        self.close()
+
+    def writeConnectionLost(self) -> None:
+        """Only we could cause that, and do not."""
 
     def dataReceived(self, data: bytes) -> None:
-        self._queue += self._reader.feed(data)
-        self._next()
-
-    def _next(self) -> None:
-        if self._running is not None or not self._queue or self.transport is None:
+        if self not in self._service.clients:
             return
-        request = self._queue.pop(0)
-        self.transport.pauseProducing() if self._queue else self.transport.resumeProducing()  # type: ignore[attr-defined]
+        self._queue.extend(self._reader.feed(data))
+        if self._queue and self._working is None:
+            self._working = ensureDeferred(self._work())
+            self._working.addBoth(self._worked)
+
+    def close(self) -> None:
+        """End what is being done for the client, and let it go when it has what it was sent."""
+        self._queue.clear()
+        if self._working is not None:
+            self._working.cancel()
+        self._service.clients.discard(self)
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    def pauseProducing(self) -> None:
+        """The client does not take what it is sent."""
+        self._writable = self._writable or Deferred()
+
+    def resumeProducing(self) -> None:
+        """It does again, or is gone."""
+        writable, self._writable = self._writable, None
+        if writable is not None:
+            writable.callback(None)
+
+    def stopProducing(self) -> None:
+        self.resumeProducing()
+
+    async def _work(self) -> None:
+        """Carry out what is queued."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+        while self._queue:
+            request = self._queue.popleft()
+            reply = await self._answer(request)
+            self._write(encode_reply(request.id, reply))
+            if self._writable is not None:
+                await self._writable
+
+    def _worked(self, outcome: object) -> None:
+        self._working = None
+        if isinstance(outcome, Failure) and not outcome.check(CancelledError):
+            log.failure("a client of the control socket cannot be served", outcome)
+        if self in self._service.clients:
+            transport: Any = self.transport
+            transport.resumeProducing()
+
+    async def _answer(self, request: Request | BadRequest) -> Reply:
         if isinstance(request, BadRequest):
-            self._write(encode_reply(request.id, Reply(BAD_USAGE, request.text)))
-            self._next()
-            return
-        self._running = ensureDeferred(self._carry_out(request.id, request.command))
-        self._running.addErrback(_report)
-        self._running.addCallback(self._ended)
+            return Reply(BAD_USAGE, request.text)
 
-    def _ended(self, _: object) -> None:
-        self._running = None
-        self._next()
-
-    async def _carry_out(self, number: int, words: Sequence[str]) -> None:
         def progress(text: str) -> None:
-            self._write(encode_progress(number, Progress(text)))
+            self._write(encode_progress(request.id, Progress(text)))
 
-        reply = await answer(words, self._service.operations, self._may_change, progress)
-        self._write(encode_reply(number, reply))
+        try:
+            return await answer(request.command, self._service.operations, self._may_change, progress)
+        except CancelledError:
+            return Reply(FAILED, "the daemon is stopping")
+        except Exception:
+            log.failure("the command {command} failed", command=" ".join(request.command))
+            return Reply(FAILED, "the daemon has a bug here: its log has the details")
 
     def _write(self, line: bytes) -> None:
         if self in self._service.clients and self.transport is not None:
@@ -95,11 +163,19 @@ class ControlProtocol(Protocol):
 
 
 class ControlSocket(Service):
-    """The socket at `path`, or at a default place if that is None. There, one that is not to be had is only a warning."""
+    """The socket at `path`, or, if that is None, at the first of the `default_paths()` that can be had; that none can
+    be is only a warning."""
 
-    def __init__(self, machine: Machine, path: str | None, operations: Operations) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        path: str | None,
+        operations: Operations,
+        default_paths: Callable[[], Sequence[str]] = lambda: control_sockets(os.environ),
+    ) -> None:
         self._machine = machine
         self._configured = path
+        self._default_paths = default_paths
         self._port: Any = None
         self.operations = operations
         self.group = 0
@@ -109,7 +185,7 @@ class ControlSocket(Service):
     def startService(self) -> None:
         super().startService()
         self.group = _group()
-        for path in (self._configured,) if self._configured else control_sockets(os.environ):
+        for path in (self._configured,) if self._configured else self._default_paths():
             try:
                 self._listen(path)
                 return
@@ -119,15 +195,13 @@ class ControlSocket(Service):
                     raise HostError(f"{reason}: name another control_socket in [general] of interface.conf") from error
                 log.warn("{reason}; they are taken over UDP", reason=reason)
 
-    def stopService(self) -> None:
+    def stopService(self) -> Any:
+        """Hang up and stop listening. The file is removed by the reactor, which has to wait for that: a Deferred."""
         super().stopService()
         for client in list(self.clients):
-            if client.transport is not None:
-                client.transport.loseConnection()
-        if self._port is not None:
-            self._port.stopListening()
-            self._port = None
-        self.path = None
+            client.close()
+        port, self._port, self.path = self._port, None, None
+        return port.stopListening() if port is not None else None
 
     async def answer_for_user(self, words: Sequence[str], uid: int | None) -> Reply:
         """A command that came over UDP from the socket of user `uid`."""
@@ -138,14 +212,16 @@ class ControlSocket(Service):
         if directory.startswith(RUNTIME_DIRECTORY) or not self._configured:
             os.makedirs(directory, mode=0o755, exist_ok=True)
         _remove_dead(path)
-        factory = Factory.forProtocol(lambda: ControlProtocol(self))  # type: ignore[arg-type]
+        factory = Factory.forProtocol(lambda: ControlProtocol(self))
         factory.noisy = False
         try:
             self._port = self._machine.reactor.listenUNIX(path, factory, mode=MODE)
-        except Exception as error:  # Twisted's CannotListenError wraps the OSError
-            raise OSError(errno.EADDRINUSE, str(getattr(error, "socketError", error))) from error
+        except CannotListenError as error:
+            reason = error.socketError
+            raise OSError(errno.EADDRINUSE, getattr(reason, "strerror", None) or str(reason)) from error
         if self.group != os.getgid():
-            os.chown(path, -1, self.group)
+            with suppress(OSError):  # it only shows who may change things; SO_PEERCRED decides
+                os.chown(path, -1, self.group)
         self.path = path
 
 
@@ -171,8 +247,3 @@ def _group() -> int:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
         return os.getgid()
-
-
-def _report(failure: Failure) -> None:
-    if not failure.check(CancelledError):
-        log.failure("a local command failed", failure)

@@ -71,7 +71,8 @@ def check(config: str | None) -> int:
         return 1
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"{directory}: {len(loaded.config.tunnels)} tunnel(s), {len(loaded.config.connections)} connection(s), no error")
+    tunnels, connections = len(loaded.config.tunnels), len(loaded.config.connections)
+    print(f"{directory}: {tunnels} tunnel(s), {connections} connection(s), no error")
     return 0
 
 
@@ -84,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", metavar="DIR", help="the configuration directory")
     parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
     parser.add_argument("-d", "--daemon", action="store_true", help="go to the background")
-    parser.add_argument("--logfile", metavar="FILE", help="log there [default: standard output; with -d " + LOGFILE + "]")
+    parser.add_argument("--logfile", metavar="FILE", help=f"log there [default: standard output; with -d {LOGFILE}]")
     parser.add_argument("--pidfile", metavar="FILE", help="write the process id there")
-    parser.add_argument("--ready-fd", metavar="N", type=int, help="write a line to this descriptor when packets can flow")
+    parser.add_argument("--ready-fd", metavar="N", type=int, help="write a line to this descriptor when packets flow")
     parser.add_argument("--version", action="version", version=f"mpt {__version__}")
     return parser
 

@@ -1,6 +1,7 @@
 """What the commands of guide chapter 4 do to the running daemon (`mpt.control.commands.Operations`).
 
-A file is named without its directory. What a command says it has done, it has done; failures are raised and change nothing.
+A file is named without its directory. What a command says it has done, it has done; failures are raised and change
+nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from mpt.daemon.commandport import Peer, Way
 from mpt.daemon.connection import Connection
 from mpt.daemon.path import Path
 from mpt.daemon.policy import describe
-from mpt.daemon.statusreport import connection_status, tunnel_status
+from mpt.daemon.statusreport import connection_statuses, tunnel_status
 from mpt.errors import ConfigError, HostError, MptError
+from mpt.host.netlink import InterfaceAddress
 from mpt.model import Address, ConnectionConfig, Status
 from mpt.wire.command import TEXT_FOR_C
 
@@ -43,13 +45,14 @@ class DaemonOperations:
         self._root = root
         self._started_at = 0.0
         self._on_disk: dict[FilePath, ConnectionConfig] = {}  # as last read or written, to see what has changed there
+        self._taken: dict[str, set[InterfaceAddress]] = {}  # what paths had of interfaces that we have taken down
 
     def started(self) -> None:
         """The daemon runs; what it runs is what its files say."""
         self._started_at = self._root.machine.now()
         self._on_disk = {each.file: each for each in self._root.config.connections if each.file is not None}
 
-    # --- the machine ---------------------------------------------------------------------------------------------------
+    # --- the machine -------------------------------------------------------------------------------------------------
 
     async def address(
         self, add: bool, address: IPv4Interface | IPv6Interface, interface: str, progress: ProgressReport
@@ -63,12 +66,23 @@ class DaemonOperations:
         return f"{address} {'deleted from' if done else 'was not on'} {interface}"
 
     async def interface(self, interface: str, up: bool, progress: ProgressReport) -> str:
-        """Guide 4.2: the link, and with it its paths and routes. The peers are told."""
+        """Guide 4.2: the link, and with it its paths and routes. The peers are told.
+
+        Linux takes the IPv6 addresses from a link that goes down. Those that are configured for paths return with it.
+        """
         netlink = self._root.machine.netlink
-        netlink.set_link(interface, up)
-        self._root.interfaces_changed(netlink.snapshot())
         concerned = [path for each in self._root.connections() for path in each.paths
                      if path.config.interface_name == interface]
+        before = netlink.snapshot().get(interface)
+        if before is not None and not up:
+            wanted = {path.config.private_ipaddr or path.config.public_ipaddr for path in concerned}
+            self._taken.setdefault(interface, set()).update(
+                each for each in before.addresses if each.version == 6 and each.ip in wanted
+            )
+        netlink.set_link(interface, up)
+        for address in self._taken.pop(interface, ()) if up else ():
+            netlink.add_address(interface, address)
+        self._root.interfaces_changed(netlink.snapshot())
         paths = ", ".join(f"path_{path.key[1]} of {path.key[0]} is {path.status.name}" for path in concerned)
         return f"{interface} is {'up' if up else 'down'}" + (f"; {paths}" if paths else "; no path uses it")
 
@@ -96,7 +110,7 @@ class DaemonOperations:
             said.append(text)
         return "\n".join(said)
 
-    # --- the files -----------------------------------------------------------------------------------------------------
+    # --- the files ---------------------------------------------------------------------------------------------------
 
     async def reload(self, file: str | None, progress: ProgressReport) -> str:
         """Guide 4.3: new and changed connections are started anew, what did not change is not touched."""
@@ -131,10 +145,11 @@ class DaemonOperations:
     async def delete(self, file: str, progress: ProgressReport) -> str:
         """Guide 4.5: stop the connections of a file, and rename it so that it is not loaded again."""
         path = self._directory / file
-        concerned = self._of_file(file, missing_is_error=not path.exists())
+        had_file = path.exists()
+        concerned = self._of_file(file, missing_is_error=not had_file)
         disabled = path.with_name(path.name + ".disabled")
         try:
-            if path.exists():
+            if had_file:
                 os.replace(path, disabled)
         except OSError as error:
             raise ConfigError(f"{path} cannot be renamed: {error.strerror}") from error
@@ -142,7 +157,7 @@ class DaemonOperations:
             self._root.remove_connection(connection)
         self._on_disk.pop(path, None)
         names = ", ".join(each.config.name for each in concerned) or "no running connection"
-        return f"deleted: {names}; the file is now {disabled.name}"
+        return f"deleted: {names}" + (f"; the file is now {disabled.name}" if had_file else "; it was in no file")
 
     async def save(self, file: str | None, progress: ProgressReport) -> str:
         """Guide 4.6: write what was changed at run time, the states of the paths too."""
@@ -157,7 +172,7 @@ class DaemonOperations:
             self._on_disk[path], _ = load_connection(path, general, tunnels)
         return f"saved: {', '.join(written)}" if written else "nothing has changed since the files were written"
 
-    # --- the peer ------------------------------------------------------------------------------------------------------
+    # --- the peer ----------------------------------------------------------------------------------------------------
 
     async def create(self, file: str, progress: ProgressReport) -> str:
         """Guide 4.7: let the peer create its side of the connection in `file`, and join the two."""
@@ -179,6 +194,11 @@ class DaemonOperations:
         outcome: Outcome = await ended
         if not outcome.ok:
             raise PeerRefusedError(outcome.result, outcome.explanation())
+        if connection not in self._root.connections():
+            raise HostError(
+                f"{peer.address} has created its side, but here {connection.config.name} was deleted or started anew "
+                "meanwhile: delete it there and create it again"
+            )
         joined = merge.joined_connection(connection.config, merge.read_peer_side(outcome.text))
         self._replace(connection, joined)
         return f"{joined.name} is created at {peer.address}; mpt save on both sides keeps it"
@@ -193,22 +213,18 @@ class DaemonOperations:
             cmdport=root.config.general.cmdport_local,
             accept_remote=root.config.general.accept_remote,
             tunnels=[tunnel_status(tunnel) for tunnel in root.tunnels],
-            connections=[
-                connection_status(tunnel, connection, root.machine.now())
-                for tunnel in root.tunnels
-                for connection in tunnel.connections.values()
-            ],
+            connections=[each for tunnel in root.tunnels for each in connection_statuses(tunnel, root.machine.now())],
             control_dropped=root.commands.counters,
         )
 
-    # --- details -------------------------------------------------------------------------------------------------------
+    # --- details -----------------------------------------------------------------------------------------------------
 
     @property
     def _directory(self) -> FilePath:
         return self._root.config.directory / "connections"
 
     def _read_all(self) -> tuple[ConnectionConfig, ...]:
-        """All files; one that is bad keeps everything as it is. Of interface.conf what can change at run time is taken."""
+        """All files; one that is bad keeps everything as it is. Of interface.conf, what can change at run time."""
         config = load_directory(self._root.config.directory).config
         running = self._root.config
         if config.tunnels != running.tunnels or _fixed(config) != _fixed(running):
@@ -230,11 +246,10 @@ class DaemonOperations:
 
     def _running(self, config: ConnectionConfig) -> Connection | None:
         """The connection that runs from the same file, or between the same addresses."""
-        pair = (config.ip_local, config.ip_remote)
-        for each in self._root.connections():
-            if each.config.file == config.file or (each.config.ip_local, each.config.ip_remote) == pair:
-                return each
-        return None
+        running = self._root.connections()
+        same = [each for each in running if each.config.file == config.file]
+        same += [each for each in running if each.config.ends == config.ends]
+        return next(iter(same), None)
 
     def _of_file(self, file: str, missing_is_error: bool = True) -> list[Connection]:
         found = [each for each in self._root.connections() if _file_name(each) == file]

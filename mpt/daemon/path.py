@@ -33,8 +33,8 @@ REASONS = {
 
 
 class Path:
-    """Path `index` of `connection`. `changed` is called after its status or its socket has changed, `began` when it begins to
-    send keepalives."""
+    """Path `index` of `connection`. `changed` is called after its status or its socket has changed, `began` when it
+    begins to send keepalives."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Path:
             self._changed()
 
     def heard(self, now: float) -> None:
-        """A keepalive came over this path. One that revives it is answered at once: so both ends are up in a round trip."""
+        """A keepalive came over this path. One that revives it is answered at once: both are up in a round trip."""
         self.heard_at = now
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
             self._send_keepalive()

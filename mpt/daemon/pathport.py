@@ -1,8 +1,8 @@
 """The data sockets of the paths under the reactor.
 
-A socket is known by its local address, port and interface and shared by every path that names the same, so one server port
-serves a thousand clients. Bulk data goes from the reactor straight to the data path in batches; PathProtocol is the
-DatagramProtocol in front of the rest.
+A socket is known by its local address, port and interface and shared by every path that names the same, so one server
+port serves a thousand clients. Bulk data goes from the reactor straight to the data path in batches; PathProtocol is
+the DatagramProtocol in front of the rest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PathProtocol(DatagramProtocol):
     def send(self, datagram: bytes, remote: tuple[Any, ...]) -> bool:
         """Send at once or not at all; whether it went."""
         try:
-            self.transport.write(datagram, remote)
+            self.transport.write(datagram, remote)  # type: ignore[union-attr]
         except OSError:
             return False  # a full socket, no route, a link that has just gone: the next keepalive will tell
         return True
@@ -59,7 +59,7 @@ class PathPort:
 
     def start(self) -> None:
         """Begin to read."""
-        self.protocol.makeConnection(self)
+        self.protocol.makeConnection(self)  # type: ignore[arg-type]  # of IUDPTransport, what PathProtocol needs
         self._reactor.addReader(self)
 
     def stop(self) -> None:
@@ -76,7 +76,8 @@ class PathPort:
         return self.endpoint
 
     def fileno(self) -> int:
-        return self.socket.fileno()
+        number: int = self.socket.fileno()
+        return number
 
     def doRead(self) -> None:
         self._readable(self.socket)

@@ -1,4 +1,4 @@
-"""What this daemon answers to peers that want to change something here (guide 2.6.2 accept_remote, 2.6.3.1 permission)."""
+"""What this daemon answers to peers that want to change something (guide 2.6.2 accept_remote, 2.6.3.1 permission)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class DaemonPolicy:
 
     def _find(self, own: Address, peer: Address) -> Connection | None:
         for each in self._root.connections():
-            if (each.config.ip_local, each.config.ip_remote) == (own, peer):
+            if each.config.ends == (own, peer):
                 return each
         return None
 

@@ -43,15 +43,17 @@ class PublicAddresses(Service):
         resolver = self._general.public_address_resolver
         if resolver is None:
             log.warn(
-                "public_ipaddr of {paths} is not known until the peer names it: data flows all the same; for control commands "
-                "behind a NAT set it, or public_address_resolver in [general], e.g. to 208.67.222.222 for myip.opendns.com",
+                "public_ipaddr of {paths} is not known until the peer names it: data flows all the same; for control "
+                "commands behind a NAT set it, or public_address_resolver in [general], e.g. to 208.67.222.222 for "
+                "myip.opendns.com",
                 paths=", ".join(f"path_{index} of {name}" for name, index in self._open),
             )
             return
         from twisted.names.client import Resolver  # here: most daemons never need it
 
         name = self._general.public_address_name
-        self._asked = Resolver(servers=[(str(resolver), 53)], reactor=self._machine.reactor).lookupAddress(name, TIMEOUTS)
+        servers = [(str(resolver), 53)]
+        self._asked = Resolver(servers=servers, reactor=self._machine.reactor).lookupAddress(name, TIMEOUTS)
         self._asked.addCallbacks(self._answered, self._failed)
 
     def stopService(self) -> None:

@@ -1,4 +1,4 @@
-"""Telling the peer of one connection which paths are good here, and keeping what it tells us (`mpt.control.agreement`)."""
+"""Telling the peer of one connection which paths are good here, and keeping what it says (`mpt.control.agreement`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mpt.daemon.path import Path
 from mpt.daemon.timers import DeadlineLoop
 from mpt.errors import PeerError
 from mpt.model import Address, ConnectionConfig, Permission, Status
+from mpt.wire.command import Result
 
 log = Logger()
 
@@ -45,19 +46,22 @@ class Reporter:
         self._ask = ask
         self._allow_default_key = allow_default_key
         self._peer_changed = peer_changed
-        self._may_tell = Permission.SEND in connection.permission and connection.remote_cmd_port > 0
+        self._may_tell = False  # while it runs and is permitted to
         self._waiting: list[tuple[int, Deferred[Any]]] = []
         self._agreement = self._new_agreement()
         self._loop = DeadlineLoop(machine, self._next_deadline, self._due)
 
     def start(self) -> None:
-        """The peer is not told how the paths are at the start."""
+        """Report what changes from now on; the peer is not told how the paths are at the start."""
         self._agreement = self._new_agreement()
+        self._may_tell = Permission.SEND in self._connection.permission and self._connection.remote_cmd_port > 0
 
     def stop(self) -> None:
         """Report nothing any more; who waits for a report is told that it failed."""
+        self._may_tell = False
+        self._agreement = self._new_agreement()
         self._loop.stop()
-        self._answer_waiting(None, Outcome(1))
+        self._answer_waiting(None, Outcome(Result.NO_ANSWER))
 
     def peer_down(self, index: int) -> bool:
         """Whether the peer says that path `index` is down."""
@@ -80,9 +84,8 @@ class Reporter:
             self._report()
 
     def told(self, index: int) -> Deferred[Any] | None:
-        """The outcome of the report on path `index` that is due or under way; None when the peer need not be told."""
-        deadline = self._agreement.next_deadline(self._machine.now())
-        if not self._may_tell or (self._agreement.under_way is None and (deadline or 1e99) > self._machine.now()):
+        """The outcome of telling the peer how path `index` is; None when it knows already or is not to be told."""
+        if not self._may_tell or not self._agreement.is_open(index):
             return None
         waiting: Deferred[Any] = Deferred()
         self._waiting.append((index, waiting))
@@ -94,13 +97,13 @@ class Reporter:
             if self._send(report):
                 break
             self._agreement.report_ended(False, now)
-            self._answer_waiting(report.path, Outcome(1))
         self._loop.follow()
 
     def _send(self, report: Report) -> bool:
-        """Begin a handshake about a path, over one that works; whether there was a way to."""
+        """Begin a handshake about a path, over one that works; False if it must be tried again later."""
         carrier = self._carrier(report.path)
         if carrier is None or carrier.port is None:
+            self._answer_waiting(report.path, Outcome(Result.NO_ANSWER))
             return False
         path = self._paths[report.path]
         endpoint = carrier.port.endpoint
@@ -112,18 +115,18 @@ class Reporter:
         except PeerError as error:
             log.warn("the peer of {name} is not told of its paths: {error}", name=self._connection.name, error=error)
             self._may_tell = False
-            return False
+            self._answer_waiting(None, Outcome(Result.AUTH_FAILED))
+            return True  # it never ends, so that no other follows
         peer = Peer(carrier.config.remote_ipaddr, self._connection.remote_cmd_port)
+        way = Way(endpoint.address, endpoint.interface_index)
         try:
-            self._ask(
-                request, peer, Way(endpoint.address, endpoint.interface_index), lambda outcome: self._ended(report, outcome)
-            )
+            self._ask(request, peer, way, lambda outcome: self._ended(report, outcome))
         except PeerError:
             return False  # an earlier report of the same kind is still being asked; this one comes later
         return True
 
     def _carrier(self, concerned: int) -> Path | None:
-        """The first path that works, the concerned one last; it may still carry a report that it was taken down by hand."""
+        """The first path that works, the concerned one last; it may still carry the report that it is down by hand."""
         working = [path for index, path in enumerate(self._paths) if path.status is Status.OK and index != concerned]
         own = self._paths[concerned]
         if own.status in (Status.OK, Status.MANUAL_DOWN):
@@ -137,7 +140,8 @@ class Reporter:
                 path=self._paths[report.path], state="up" if report.up else "down", why=outcome.explanation(),
             )
         self._agreement.report_ended(outcome.ok, self._machine.now())
-        self._answer_waiting(report.path, outcome)
+        if (self._paths[report.path].status is Status.OK) is report.up:  # else the next report says what holds now
+            self._answer_waiting(report.path, outcome)
         self._report()
 
     def _answer_waiting(self, index: int | None, outcome: Outcome) -> None:

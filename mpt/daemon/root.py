@@ -19,7 +19,7 @@ from mpt.daemon.policy import DaemonPolicy
 from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.tunnel import Tunnel
-from mpt.errors import MptError
+from mpt.errors import HostError, MptError
 from mpt.host.netlink import Interface
 from mpt.model import Config, ConnectionConfig
 
@@ -29,8 +29,8 @@ log = Logger()
 class Root(MultiService):
     """A daemon that runs `config`.
 
-    `started` is called with this service once packets flow. `refuse` ends a start that failed: it is given the reason and
-    does not return. `lost` is called with the name of a tunnel interface that somebody removed.
+    `started` is called with this service once packets flow. `refuse` ends a start that failed: it is given the reason
+    and does not return. `lost` is called with the name of a tunnel interface that somebody removed.
     """
 
     def __init__(
@@ -82,6 +82,12 @@ class Root(MultiService):
 
     def add_connection(self, config: ConnectionConfig) -> Connection:
         """Start a connection on the tunnel that has its ip_local. Raises HostError, and then nothing has changed."""
+        for running in self.connections():
+            if running.config.name == config.name or running.config.ends == config.ends:
+                raise HostError(
+                    f"the connection {running.config.name} runs already and has the name or the tunnel addresses of "
+                    f"{config.name}: delete one of them, or give it others"
+                )
         self.config = replace(self.config, connections=(*self.config.connections, config))
         wanted = self.config.tunnel_of(config)
         tunnel = next(each for each in self.tunnels if each.config == wanted)

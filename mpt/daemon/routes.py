@@ -20,14 +20,18 @@ class RouteKeeper:
         self._own: set[Route] = set()
 
     def want(self, route: Route, user: str) -> None:
-        """`user` needs `route`, perhaps again after the kernel has dropped it. A refusal is logged, not raised: the paths
-        may work without. An own route that differs only in its gateway, because that has changed, makes way."""
+        """`user` needs `route`, perhaps again after the kernel has dropped it. A refusal is logged, not raised: the
+        paths may work without. An own route that differs only in its gateway, because that has changed, makes way."""
         again = route in self._users
         self._users.setdefault(route, set()).add(user)
         for old in [each for each in self._own if each != route and _place(each) == _place(route)]:
-            if self._users[old] == {user}:
-                del self._users[old]
-                self._delete(old)
+            if user not in self._users[old]:
+                continue
+            self._users[old].discard(user)
+            if self._users[old]:
+                return  # what has changed for this user has changed for the others, too: the last one moves the route
+            del self._users[old]
+            self._delete(old)
         try:
             if self._netlink.add_route(route, again):
                 self._own.add(route)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+
 from mpt.control.status import WORDS, ConnectionStatus, PathStatus, TunnelStatus
 from mpt.daemon.connection import Connection
 from mpt.daemon.tunnel import Tunnel
@@ -27,10 +29,16 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
     )
 
 
-def connection_status(tunnel: Tunnel, connection: Connection, now: float) -> ConnectionStatus:
-    """One connection and its paths, `now` in monotonic seconds."""
+def connection_statuses(tunnel: Tunnel, now: float) -> list[ConnectionStatus]:
+    """The connections of a tunnel and their paths, `now` in monotonic seconds."""
+    counters = tunnel.counters().paths  # once: it is a copy of them all
+    return [_connection_status(tunnel, connection, counters, now) for connection in tunnel.connections.values()]
+
+
+def _connection_status(
+    tunnel: Tunnel, connection: Connection, counters: Mapping[Hashable, PathCounters], now: float
+) -> ConnectionStatus:
     config = connection.config
-    counters = tunnel.counters().paths
     paths = [
         _path_status(connection, index, counters.get(path.key) or PathCounters(), now)
         for index, path in enumerate(connection.paths)

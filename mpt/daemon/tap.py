@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.internet.defer import ensureDeferred
@@ -34,10 +34,10 @@ class Options(usage.Options):
 
     synopsis = "[--config DIR]"
     longdesc = (
-        "A multipath tunnel: one TUN interface over many UDP paths (GRE-in-UDP, RFC 8086), as configured in DIR/interface.conf "
-        "and DIR/connections/*.conf."
+        "A multipath tunnel: one TUN interface over many UDP paths (GRE-in-UDP, RFC 8086), as configured in "
+        "DIR/interface.conf and DIR/connections/*.conf."
     )
-    optParameters = [
+    optParameters: ClassVar[list[list[Any]]] = [
         ["config", "c", None, "Configuration directory [default: $MPT_CONFIG_DIR, else ./conf, else /etc/mpt]"],
         ["ready-fd", None, None, "Write a line to this file descriptor when packets can flow, then close it", int],
     ]
@@ -74,11 +74,11 @@ def makeService(options: Options) -> IService:
         plane,
         started=lambda root: _announce(root, options["ready-fd"], foreground),
         refuse=_refuse,
-        lost=lambda name: reactor.stop(),  # type: ignore[attr-defined]
+        lost=lambda name: reactor.stop(),
     )
     reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, root))  # type: ignore[attr-defined]
     if foreground and has_terminal():
-        keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}  # type: ignore[attr-defined]
+        keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}
         Console(reactor, keys).setServiceParent(root)
     return root
 

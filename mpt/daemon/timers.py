@@ -37,11 +37,11 @@ class DeadlineLoop:
         deadline = self._next_deadline()
         if deadline is None or (self._loop.running and deadline >= self._due):
             return
-        self._set(deadline)
+        interval = self._set(deadline)
         if self._loop.running:
             self._loop.reset()
         else:
-            self._loop.start(self._loop.interval, now=False).addErrback(_report)
+            self._loop.start(interval, now=False).addErrback(_report)
 
     def stop(self) -> None:
         """Never wake again, until `follow` is called."""
@@ -59,9 +59,10 @@ class DeadlineLoop:
             self._set(deadline)
             self._loop.starttime = self._loop.clock.seconds()
 
-    def _set(self, deadline: float) -> None:
+    def _set(self, deadline: float) -> float:
         self._due = deadline
-        self._loop.interval = max(SHORTEST, deadline - self._now())
+        interval = self._loop.interval = max(SHORTEST, deadline - self._now())
+        return interval
 
 
 def _report(failure: object) -> None:

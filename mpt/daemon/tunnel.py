@@ -18,7 +18,7 @@ from mpt.daemon.tunport import TunPort
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
 from mpt.errors import HostError
-from mpt.host.netlink import Interface
+from mpt.host.netlink import Interface, InterfaceAddress
 from mpt.host.tun import Tun, give_addresses
 from mpt.model import ConnectionConfig, TunnelConfig
 
@@ -47,6 +47,7 @@ class Tunnel(MultiService):
         self._port: TunPort | None = None
         self._table_asked = False
         self._was_up = True
+        self._addresses: frozenset[InterfaceAddress] = frozenset()
         self._pool = SocketPool(machine, self._socket_readable)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
         self._routes = routes
@@ -106,26 +107,32 @@ class Tunnel(MultiService):
             self.tun = None
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Links or addresses changed. A tunnel interface that somebody switched off and on again has lost routes and IPv6
-        addresses: it gets them back."""
+        """Links or addresses changed. A tunnel interface that somebody switched off and on again has lost routes and
+        IPv6 addresses: it gets them back; and the routes, when an address that was taken away has returned."""
         self._interfaces = interfaces
         own = interfaces.get(self.config.name)
         is_up = own is not None and own.up
+        addresses = frozenset(own.addresses if own is not None else ())
         if is_up and not self._was_up:
             self._restore_interface()
-        self._was_up = is_up
+        elif addresses - self._addresses:
+            self._restore_routes()
+        self._was_up, self._addresses = is_up, addresses
         for connection in self.connections.values():
             connection.interfaces_changed(interfaces)
 
     def _restore_interface(self) -> None:
         try:
-            give_addresses(self.config, self._machine.netlink)
+            give_addresses(self.config.name, self.config, self._machine.netlink)
         except HostError as error:
             log.error("{error}", error=error)
+        self._restore_routes()
+
+    def _restore_routes(self) -> None:
         for connection in self.connections.values():
             connection.route_into_tunnel()
 
-    # --- from the reactor to the data path -----------------------------------------------------------------------------
+    # --- from the reactor to the data path ---------------------------------------------------------------------------
 
     def _tun_readable(self) -> None:
         if self.datapath is not None:
@@ -147,7 +154,7 @@ class Tunnel(MultiService):
         log.error("the tunnel interface {name} was removed", name=self.config.name)
         self._lost(self.config.name)
 
-    # --- between control and the data path -------------------------------------------------------------------------------
+    # --- between control and the data path ---------------------------------------------------------------------------
 
     def _table_changed(self) -> None:
         """Several changes at once, as when a cable is pulled under a hundred connections, make one new table."""
@@ -163,7 +170,9 @@ class Tunnel(MultiService):
 
     def _heard(self, path: Any, now: float) -> None:
         name, index = path
-        self.connections[name].heard(index, now)
+        connection = self.connections.get(name)
+        if connection is not None and index < len(connection.paths):  # else the data path has not got its new table yet
+            connection.heard(index, now)
 
     def _last_received(self, path: Hashable) -> float:
         return self.datapath.last_received(path) if self.datapath is not None else 0.0

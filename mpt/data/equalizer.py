@@ -67,7 +67,7 @@ class Equalizer:
         A path keeps its order: no packet overtakes an earlier one when the shift becomes smaller.
         """
         line = self._lines[path]
-        due = now + self.shifts[path]
+        due = now + self.shifts.get(path, 0.0)
         line.append((max(due, line[-1][0]) if line else due, sequence, packet, now))
         self._waiting += 1
 

@@ -180,6 +180,8 @@ class ReorderBuffer:
         else:
             self._held[position] = packet, path, arrived
             heappush(self._order, position)
+            if len(self._order) > 2 * self.window + GAPS_REMEMBERED:  # most of them have been delivered
+                self._order = sorted(self._held)
             self._arrivals.append((now, position))
             if len(self._held) > self.window:
                 self._skip_gap(delivery)

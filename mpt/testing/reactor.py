@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from typing import Any
 
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import Clock
 
 
@@ -21,15 +22,21 @@ class FakeUnixPort:
 
 
 class FakeReactor(Clock):
-    """Twisted's Clock, with readers. `readers` are those that are watched now, `unix_ports` the open ones by path."""
+    """Twisted's Clock, with readers. `readers` are those that are watched now, `unix_ports` the open ones by path.
+
+    `unix_refusal` is what listenUNIX() meets from now on, if it is not None.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.readers: list[Any] = []
         self.unix_ports: dict[str, FakeUnixPort] = {}
+        self.unix_refusal: OSError | None = None
 
     def listenUNIX(self, path: str, factory: Any, mode: int = 0o666) -> FakeUnixPort:
         """Listen at `path`, of which the file system knows nothing."""
+        if self.unix_refusal is not None:
+            raise CannotListenError(None, path, self.unix_refusal)
         self.unix_ports[path] = FakeUnixPort(self, path, factory)
         return self.unix_ports[path]
 

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections import defaultdict, deque
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -110,18 +111,20 @@ class FakeSystem(System):
 class FakeSocket(socket.socket):
     """A UDP socket. `sent`: what the program sent, as (datagram, address); deliver() is the way in.
 
-    `options` are those that were set, by (level, option); `bound` is the address as bind() took it.
+    `ancillary`: the ancillary data that each datagram of `sent` left with. `options` are those that were set, by
+    (level, option); `bound` is the address as bind() took it.
     """
 
     def __init__(self, system: FakeSystem, family: socket.AddressFamily) -> None:
         program, self._network = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         super().__init__(fileno=program.detach())
         self.sent: list[tuple[bytes, Any]] = []
+        self.ancillary: list[list[Any]] = []
         self.options: dict[tuple[int, int], Any] = {}
         self.bound: Any = None
         self._system = system
         self._family = family
-        self._sources: deque[Any] = deque()
+        self._sources: deque[tuple[Any, list[Any]]] = deque()
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -133,10 +136,17 @@ class FakeSocket(socket.socket):
         name: bytes | None = self.options.get((socket.SOL_SOCKET, socket.SO_BINDTODEVICE))
         return name.rstrip(b"\0").decode() if name else None
 
-    def deliver(self, datagram: bytes, source: Any) -> None:
-        """Let `datagram` arrive from `source`, an address as recvfrom() gives it."""
+    def deliver(self, datagram: bytes, source: Any, ancillary: Sequence[Any] = ()) -> None:
+        """Let `datagram` arrive from `source`, an address as recvfrom() gives it, with what recvmsg() gives besides."""
         self._network.send(datagram)
-        self._sources.append(source)
+        self._sources.append((source, list(ancillary)))
+
+    def take_sent(self) -> list[tuple[bytes, Any, list[Any]]]:
+        """What has been sent since the last call: datagram, address, ancillary data."""
+        taken = [(*sent, ancillary) for sent, ancillary in zip(self.sent, self.ancillary, strict=True)]
+        self.sent.clear()
+        self.ancillary.clear()
+        return taken
 
     def setsockopt(self, level: int, option: int, value: Any, length: int = 0) -> None:
         self._system.follow_script("setsockopt")
@@ -164,12 +174,26 @@ class FakeSocket(socket.socket):
     def sendto(self, datagram: Any, address: Any) -> int:  # type: ignore[override]
         self._system.follow_script("sendto")
         self.sent.append((bytes(datagram), address))
+        self.ancillary.append([])
+        return len(datagram)
+
+    def sendmsg(self, buffers: Any, ancillary: Any = (), flags: int = 0, address: Any = None) -> int:
+        self._system.follow_script("sendmsg")
+        datagram = b"".join(buffers)
+        self.sent.append((datagram, address))
+        self.ancillary.append(list(ancillary))
         return len(datagram)
 
     def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Any]:
         self._system.follow_script("recvfrom")
         datagram = self.recv(size, flags)
-        return datagram, self._sources.popleft()
+        return datagram, self._sources.popleft()[0]
+
+    def recvmsg(self, size: int, ancillary_size: int = 0, flags: int = 0) -> tuple[bytes, list[Any], int, Any]:
+        self._system.follow_script("recvmsg")
+        datagram = self.recv(size, flags)
+        source, ancillary = self._sources.popleft()
+        return datagram, ancillary, 0, source
 
     def close(self) -> None:
         if self in self._system.sockets:

@@ -26,6 +26,7 @@ def run() -> Iterator[Run]:
         stage.stop()
         for device in devices:
             device.close()
+    for stage in stages:
         assert stage.system.sockets == [], "data sockets are left open"
         assert stage.system.open_devices == 0, "the TUN is left open"
         assert stage.netlink.routes == stage.routes_before, "routes are left, or are gone that were not ours"

@@ -8,9 +8,13 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import ensureDeferred
+
 from mpt.accel import choose_datapath
+from mpt.control.commands import Operations, answer
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
+from mpt.data.datapath import DataPath
 from mpt.errors import MptError
 from mpt.model import Config, ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
 from mpt.testing.netlink import FakeNetlink
@@ -18,6 +22,7 @@ from mpt.testing.reactor import FakeReactor
 from mpt.testing.system import FakeSocket, FakeSystem
 from mpt.testing.tun import FakeTun
 from mpt.wire.command import encode_keepalive
+from mpt.wire.local import Reply
 
 TUNNEL = TunnelConfig("tun0", 1440, IPv4Interface("10.0.0.2/24"), IPv6Interface("fec0::2/64"))
 GENERAL = GeneralConfig(control_socket="/nowhere/mpt.sock")
@@ -60,26 +65,56 @@ def connection(*paths: PathConfig, **changes: Any) -> ConnectionConfig:
 Run = Callable[..., "Stage"]
 
 
+class Asked:
+    """A command that was given: `progress` so far, and the `reply` as soon as there is one."""
+
+    def __init__(self, operations: Operations, command: str) -> None:
+        self.progress: list[str] = []
+        self.reply: Reply | None = None
+        ensureDeferred(answer(command.split(), operations, True, self.progress.append)).addCallback(self._ended)
+
+    def _ended(self, reply: Reply) -> None:
+        self.reply = reply
+
+    @property
+    def text(self) -> str:
+        """What was replied, "" while nothing was; it begins with the code if that is not 0."""
+        if self.reply is None:
+            return ""
+        return self.reply.text if self.reply.ok else f"{self.reply.code}: {self.reply.text}"
+
+
 class Stage:
-    """Host A of the guide, with interfaces eth1 and eth2, running `connections`."""
+    """Host A of the guide (or host B, with `host` 3) with interfaces eth1 and eth2, running `connections`.
+
+    `config` stands for all of them at once. `uids` are the owners of the local UDP ports.
+    """
 
     def __init__(
         self,
         *connections: ConnectionConfig,
         tunnels: tuple[TunnelConfig, ...] = (TUNNEL,),
         general: GeneralConfig = GENERAL,
+        config: Config | None = None,
+        host: int = 2,
+        reactor: FakeReactor | None = None,
     ) -> None:
         self.netlink = FakeNetlink()
-        self.netlink.add_interface("eth1", "10.1.1.2/24", "fd01::2/64")
-        self.netlink.add_interface("eth2", "10.2.2.2/24", "fd02::2/64")
+        self.netlink.add_interface("eth1", f"10.1.1.{host}/24", f"fd01::{host}/64")
+        self.netlink.add_interface("eth2", f"10.2.2.{host}/24", f"fd02::{host}/64")
         self.system = FakeSystem(self.netlink)
-        self.reactor = FakeReactor()
+        self.reactor = reactor or FakeReactor()
         self.refused: list[MptError] = []
         self.lost: list[str] = []
         self.ready = 0
-        machine = Machine(self.reactor, self.reactor.seconds, self.system, self.netlink)
-        config = Config(Path("conf"), general, tunnels, connections or (connection(),))
-        self.root = Root(machine, config, choose_datapath("python"), self._started, self.refused.append, self.lost.append)
+        self.uids: dict[int, int] = {}
+        machine = Machine(
+            self.reactor, self.reactor.seconds, self.system, self.netlink,
+            udp_sender_uid=lambda address, port: self.uids.get(port),
+        )
+        config = config or Config(Path("conf"), general, tunnels, connections or (connection(),))
+        plane = choose_datapath("python")
+        self.root = Root(machine, config, plane, self._started, self.refused.append, self.lost.append)
 
     def _started(self, root: Root) -> None:
         self.ready += 1
@@ -95,13 +130,25 @@ class Stage:
         self.reactor.advance(0)
 
     @property
+    def datapath(self) -> DataPath:
+        """The data path of the first tunnel."""
+        found = self.root.tunnels[0].datapath
+        assert found is not None, "the daemon does not run"
+        return found
+
+    @property
     def tun(self) -> FakeTun:
         return self.system.tuns["tun0"]
 
     @property
     def data_sockets(self) -> list[FakeSocket]:
         """All sockets but the command port."""
-        return [each for each in self.system.sockets if each.bound[1] != GENERAL.cmdport_local]
+        return [each for each in self.system.sockets if each is not self.command_socket]
+
+    @property
+    def command_socket(self) -> FakeSocket:
+        """The command port, which is the only socket without an address of its own."""
+        return next(each for each in self.system.sockets if each.bound[0] == "::")
 
     def socket(self, interface: str) -> FakeSocket:
         """The data socket that is bound to `interface`."""
@@ -109,14 +156,16 @@ class Stage:
 
     def sent(self, interface: str) -> list[bytes]:
         """What has left over `interface` since the last call."""
-        sent = [datagram for datagram, _ in self.socket(interface).sent]
-        self.socket(interface).sent.clear()
-        return sent
+        return [datagram for datagram, _, _ in self.socket(interface).take_sent()]
 
     def clear(self) -> None:
         """Forget what has left so far."""
         for each in self.system.sockets:
-            each.sent.clear()
+            each.take_sent()
+
+    def ask(self, command: str) -> Asked:
+        """Give a command as root does; it may still be under way then."""
+        return Asked(self.root.operations, command)
 
     def receive(self, number: int, datagram: bytes) -> None:
         """Let `datagram` come from the peer over path `number`."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
+
+from mpt.errors import HostError
 from mpt.host.netlink import Route
 from mpt.model import NetworkConfig
 from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, REMOTE, Run, connection, path
@@ -95,7 +99,7 @@ def test_when_no_path_is_left_packets_are_counted_and_it_recovers_by_itself(run:
     stage.reactor.pass_time(3.5)
     stage.tun.inject(PACKET)
     stage.reactor.read_all()
-    counters = stage.root.tunnels[0].datapath.counters()
+    counters = stage.datapath.counters()
     assert counters.egress_dropped == {"no_path": 1}
     stage.receive(2, KEEPALIVE_IN)
     stage.clear()
@@ -120,3 +124,50 @@ def test_a_path_whose_interface_is_missing_at_the_start_joins_later(run: Run) ->
     stage.network_changed()
     assert stage.statuses() == ["OK", "DOWN"]
     assert stage.socket("wwan0").sent == [(KEEPALIVE_OUT, ("10.2.2.3", 23456))]
+
+
+def test_a_gateway_that_changes_moves_the_route_of_all_connections_that_share_it(run: Run) -> None:
+    """DHCP has given the interface another one; the old route goes with its last user."""
+    open_gateway = ip_address("0.0.0.0")
+    server = ip_address("203.0.113.5")
+    paths = path(1, gateway_ipaddr=open_gateway, remote_ipaddr=server)
+    stage = run(connection(paths, ip_remote=ip_address("10.0.0.8")), connection(paths, name="d"))
+    default = Route(ip_network("0.0.0.0/0"), "eth1", ip_address("10.1.1.1"))
+    for gateway in ("10.1.1.1", "10.1.1.254"):
+        stage.netlink.routes = [each for each in stage.netlink.routes if each.destination.prefixlen]
+        stage.netlink.add_route(replace(default, gateway=ip_address(gateway)))
+        stage.netlink.fire_event()
+        stage.network_changed()
+        assert [each for each in routes(stage) if each[0] == "203.0.113.5/32"] == [("203.0.113.5/32", "eth1", gateway)]
+    stage.routes_before = [each for each in stage.netlink.routes if not each.destination.prefixlen]
+
+
+def test_a_keepalive_for_a_connection_that_has_just_gone_is_nobodys(run: Run) -> None:
+    """The data path gets its new table in the next turn of the reactor."""
+    other = connection(path(1), name="d", ip_remote=ip_address("10.0.0.9"))
+    stage = run(connection(), other)
+    stage.root.remove_connection(stage.root.connections()[0])
+    stage.socket("eth1").deliver(KEEPALIVE_IN, ("10.1.1.3", 23456))
+    stage.reactor.read_all()
+    assert [each.config.name for each in stage.root.connections()] == ["d"]
+
+
+def test_a_second_connection_of_the_same_name_or_addresses_is_refused(run: Run) -> None:
+    """The first goes on."""
+    stage = run()
+    for twin in (connection(ip_remote=ip_address("10.0.0.9")), connection(name="d")):
+        with pytest.raises(HostError, match="runs already"):
+            stage.root.add_connection(twin)
+    assert [each.config.name for each in stage.root.connections()] == ["c"]
+    assert len(stage.root.config.connections) == 1
+
+
+def test_a_connection_that_is_refused_half_way_leaves_nothing(run: Run) -> None:
+    """Its first socket was open already."""
+    stage = run()
+    before = stage.data_sockets, sorted(map(str, stage.netlink.routes))
+    stage.system.fail("bind", None, errno.EADDRINUSE)
+    with pytest.raises(HostError, match="in use"):
+        stage.root.add_connection(connection(name="d", ip_remote=ip_address("10.0.0.9"), local_port=5000))
+    assert (stage.data_sockets, sorted(map(str, stage.netlink.routes))) == before
+    assert [each.config.name for each in stage.root.connections()] == ["c"]

@@ -177,3 +177,31 @@ def test_data_keeps_a_path_alive_whose_keepalives_are_lost(run: Run) -> None:
         stage.receive(1, reply)
         stage.reactor.pass_time(1.0)
     assert stage.statuses() == ["OK", "DOWN"]
+
+
+def test_the_keepalives_of_all_paths_leave_together(run: Run) -> None:
+    """From the times at which they arrive the peer sees how the delays differ, also after a path has joined late."""
+    stage = run()
+    stage.netlink.set_carrier("eth2", False)
+    stage.network_changed()
+    stage.reactor.pass_time(0.37)
+    stage.netlink.set_carrier("eth2", True)
+    stage.network_changed()
+    stage.clear()
+    sent: dict[str, list[int]] = {"eth1": [], "eth2": []}
+    for step in range(300):
+        stage.reactor.advance(0.01)
+        for name, steps in sent.items():
+            steps += [step] * len(stage.sent(name))
+    assert sent["eth1"] == sent["eth2"] and len(sent["eth1"]) == 3
+
+
+def test_an_answer_to_a_reviving_keepalive_does_not_put_the_paths_out_of_step(run: Run) -> None:
+    """It is sent besides."""
+    stage = run()
+    stage.reactor.pass_time(3.4)
+    stage.receive(1, KEEPALIVE_IN)
+    stage.clear()
+    stage.reactor.pass_time(0.5, step=0.5)
+    stage.reactor.pass_time(0.2, step=0.2)
+    assert stage.sent("eth1") == stage.sent("eth2") == [KEEPALIVE_OUT]

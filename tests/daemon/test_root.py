@@ -21,12 +21,13 @@ def test_the_start_is_announced_once_with_the_guides_block(run: Run) -> None:
     """Guide 3."""
     stage = run()
     assert stage.ready == 1
-    fd = stage.root.tunnels[0].tun.fd
+    tun = stage.root.tunnels[0].tun
+    assert tun is not None
     assert stage.root.information() == (
         "Tunnel information:\n"
         "Tunnel interface : tun0\n"
         "Tunnel device    : /dev/net/tun\n"
-        f"Tunnel file desc.: {fd}\n"
+        f"Tunnel file desc.: {tun.fd}\n"
         "Tunnel ipv4 addr.: 10.0.0.2/24\n"
         "Tunnel ipv6 addr.: fec0::2/64\n"
         "CMD server port number : 65050\n"
@@ -43,7 +44,9 @@ def test_the_tunnel_has_its_addresses_mtu_and_queue(run: Run) -> None:
     assert [str(address) for address in interface.addresses] == ["10.0.0.2/24", "fec0::2/64"]
 
 
-@pytest.mark.parametrize(("call", "number"), [("open", errno.ENOENT), ("ioctl", errno.EPERM), ("bind", errno.EADDRINUSE)])
+@pytest.mark.parametrize(
+    ("call", "number"), [("open", errno.ENOENT), ("ioctl", errno.EPERM), ("bind", errno.EADDRINUSE)]
+)
 def test_a_start_that_fails_leaves_nothing_behind_and_says_why(run: Run, call: str, number: int) -> None:
     """No TUN, no socket, no route, no timer: the fixture looks."""
     stage = run()
@@ -74,7 +77,8 @@ def test_packets_flow_through_two_tunnels(run: Run) -> None:
     stage.tun.inject(PACKET)
     stage.reactor.read_all()
     sent = {each.bound[1]: each.sent for each in stage.system.sockets if each.sent}
-    assert {port: [datagram[4:] for datagram, _ in out] for port, out in sent.items()} == {23456: [PACKET], 5000: [packet]}
+    inner = {port: [datagram[4:] for datagram, _ in out] for port, out in sent.items()}
+    assert inner == {23456: [PACKET], 5000: [packet]}
 
 
 def test_the_flush_loop_runs_only_while_something_is_held(run: Run) -> None:
@@ -97,7 +101,7 @@ def test_stopping_delivers_what_is_held(run: Run) -> None:
     stage = run(connection(reorder_window=100))
     stage.receive(1, sequenced(0))
     stage.receive(1, sequenced(2))
-    datapath = stage.root.tunnels[0].datapath
+    datapath = stage.datapath
     assert datapath.counters().packets_held == 1
     stage.stop()
     assert datapath.counters().packets_delivered == 2
@@ -119,7 +123,9 @@ def test_a_tunnel_that_was_switched_off_and_on_gets_back_what_the_kernel_took(ru
 def test_a_tunnel_interface_that_is_removed_is_told(run: Run) -> None:
     """ip link delete tun0: the daemon cannot go on."""
     stage = run()
-    stage.root.tunnels[0]._port.connectionLost(None)
+    port = stage.root.tunnels[0]._port
+    assert port is not None
+    port.connectionLost(None)
     assert stage.lost == ["tun0"]
 
 

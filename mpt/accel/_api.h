@@ -1,0 +1,137 @@
+/* What Python sees of the native data path. cffi reads this file as it stands, so it has no preprocessor but #define. */
+
+#define MPT_ERRNOS 134 /* counted by number; a greater one is counted under 0 */
+
+enum mpt_reason { /* why something was dropped; the names without the prefix are those of the Python data path */
+    MPT_NONE,
+    MPT_NOT_IP,
+    MPT_NO_CONNECTION,
+    MPT_LOOP,
+    MPT_NO_PATH,
+    MPT_OFFLOAD_MALFORMED,
+    MPT_UNKNOWN_SOURCE,
+    MPT_GRE_TRUNCATED,
+    MPT_GRE_VERSION,
+    MPT_GRE_RESERVED_BITS,
+    MPT_GRE_PROTOCOL,
+    MPT_GRE_CHECKSUM,
+    MPT_INNER_TRUNCATED,
+    MPT_INNER_VERSION,
+    MPT_INNER_SOURCE,
+    MPT_KEEPALIVE_UNKNOWN,
+    MPT_COMMAND_ON_DATA_PORT,
+    MPT_LATE,
+    MPT_DUPLICATE,
+    MPT_STRAY,
+    MPT_TUN_FULL,
+    MPT_REASONS
+};
+
+enum mpt_offload { /* what is in use; each is given up on its own when the kernel or the link refuses it */
+    MPT_VNET_HDR = 1,     /* the TUN has IFF_VNET_HDR: every packet has a struct virtio_net_hdr of 10 octets before it */
+    MPT_JOIN_TCP = 2,     /* join TCP segments for the TUN */
+    MPT_JOIN_UDP = 4,     /* join UDP datagrams for the TUN */
+    MPT_UDP_SEGMENT = 8   /* let the kernel cut runs of datagrams for the paths */
+};
+
+struct mpt_address {
+    uint8_t version; /* 4, 6; 0: none */
+    uint8_t octets[16]; /* IPv4 in the first four */
+    uint32_t scope; /* the interface of a link-local peer */
+};
+
+struct mpt_network {
+    struct mpt_address base;
+    uint32_t length; /* of the prefix, in bits */
+    int here; /* behind us, else behind the peer */
+};
+
+struct mpt_port_rule { /* TCP and UDP packets of a port that are mapped to a path; sorted by key */
+    uint32_t key; /* (0: source, 1: destination) << 24 | protocol << 16 | port */
+    uint32_t path; /* its index */
+};
+
+struct mpt_path_counters { /* owned by Python; outlives every table */
+    uint64_t packets_sent;
+    uint64_t bytes_sent;
+    uint64_t packets_received;
+    uint64_t bytes_received;
+    double last_received; /* monotonic seconds */
+    uint64_t send_errors[MPT_ERRNOS];
+};
+
+struct mpt_path_row {
+    uint32_t id;
+    int fd; /* -1: none */
+    int usable;
+    uint32_t weight; /* 1 .. 10000 */
+    uint8_t remote[28]; /* struct sockaddr_in or sockaddr_in6 */
+    uint32_t remote_length; /* 0: the socket is connected */
+    struct mpt_address peer; /* whom it takes datagrams from */
+    struct mpt_address loop; /* the inner destination that would come back */
+    struct mpt_path_counters *counters;
+};
+
+struct mpt_connection_row {
+    uint32_t id;
+    struct mpt_address local;
+    struct mpt_address remote;
+    uint32_t reorder_window; /* packets, 0: none */
+    double max_delay; /* seconds */
+    uint8_t keepalives[80]; /* the 40 octets of the peer's keepalive, twice: IP version 4 and 6 */
+    struct mpt_network *networks;
+    uint32_t network_count;
+    struct mpt_port_rule *rules;
+    uint32_t rule_count;
+    struct mpt_path_row *paths;
+    uint32_t path_count;
+};
+
+struct mpt_counters {
+    uint64_t packets_read;
+    uint64_t datagrams_received;
+    uint64_t keepalives_received;
+    uint64_t packets_delivered;
+    uint64_t packets_held;
+    uint64_t egress_dropped[MPT_REASONS];
+    uint64_t ingress_dropped[MPT_REASONS];
+    uint64_t tun_read_errors[MPT_ERRNOS];
+    uint64_t tun_write_errors[MPT_ERRNOS];
+    uint64_t send_drops[MPT_ERRNOS];
+    uint64_t tun_reads; /* system calls that carried something, to see the batching at work */
+    uint64_t tun_writes;
+    uint64_t sends;
+    uint64_t receives;
+};
+
+/* --- the data path (datapath.c, egress.c, ingress.c) --- */
+
+struct mpt_datapath *mpt_new(int tun, int offloads);
+void mpt_free(struct mpt_datapath *datapath);
+/* Returns 0, or -1 without memory, and then the old table stands. */
+int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
+void mpt_tun_readable(struct mpt_datapath *datapath);
+/* Returns how many keepalives came: mpt_heard() has the ids of their paths until the next call. */
+uint32_t mpt_socket_readable(struct mpt_datapath *datapath, int fd, double now);
+const uint32_t *mpt_heard(const struct mpt_datapath *datapath);
+void mpt_deadline_reached(struct mpt_datapath *datapath, double now);
+double mpt_next_deadline(const struct mpt_datapath *datapath); /* -1: nothing is held */
+void mpt_counters(const struct mpt_datapath *datapath, struct mpt_counters *counters);
+int mpt_offloads(const struct mpt_datapath *datapath);
+
+/* --- the pure parts, for tests and fuzzers --- */
+
+/* The Internet checksum of RFC 1071, as a number. */
+uint16_t mpt_checksum(const uint8_t *octets, uint32_t length);
+/* The length of the GRE header, or minus the reason to drop the datagram. */
+int mpt_gre_decode(const uint8_t *datagram, uint32_t length, uint32_t *ip_version, int *sequenced, uint32_t *sequence);
+/* Protocol << 32 | source << 16 | destination, or -1. */
+int64_t mpt_ports(const uint8_t *packet, uint32_t length);
+/* The first `count` picks of the cycle. */
+void mpt_cycle(const uint32_t *weights, uint32_t paths, uint32_t *picks, uint32_t count);
+/* Complete and cut what a TUN gave: `frame` is a virtio_net_hdr and a packet, `out` gets the packets one after the other,
+   `sizes` their lengths. Returns how many, or -1 when the frame is malformed or there is no room. */
+int mpt_split(uint8_t *frame, uint32_t length, uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max);
+/* Join what may be joined of `count` packets that lie one after the other: the frames for the TUN, as above. */
+int mpt_join(const uint8_t *packets, const uint32_t *lengths, uint32_t count, int offloads,
+             uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max);

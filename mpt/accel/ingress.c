@@ -1,0 +1,366 @@
+/* Network to TUN: receive, check the sender, take off the GRE header, find the connection, put in order, join, write.
+ *
+ * The twin is mpt/data/ingress.py, and a datagram meets the functions in the same order. One system call receives many
+ * datagrams, with UDP_GRO many of them in one buffer; they stay where they are, whoever keeps one holds a reference to its
+ * buffer, and what was delivered in one wake-up is joined and written at its end.
+ */
+
+#include "_native.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#ifndef UDP_GRO
+#define UDP_GRO 104 /* <linux/udp.h> */
+#endif
+#ifndef SOL_UDP
+#define SOL_UDP 17
+#endif
+
+enum { MESSAGES = 32, TURN_BYTES = 1 << 16, TURNS = 8 }; /* a turn is one system call, a wake-up some of them */
+enum { BUFFERS = 128 }; /* 8 MB; when held packets keep them all, these are copied out */
+enum { WRITES = 1024 }; /* delivered packets that wait for the end of the wake-up */
+
+struct ingress {
+    struct buffer *pool;
+    uint32_t buffers, out_count;
+    struct packet out[WRITES];
+    uint32_t *heard;
+    uint32_t heard_count, heard_room;
+    uint32_t message_length; /* of the last one received: tells how many to ask for */
+    struct connection *waiting; /* of the last packet, if it or others have to wait for a gap to be filled */
+    struct mmsghdr messages[MESSAGES];
+    struct iovec pieces[MESSAGES];
+    struct sockaddr_in6 names[MESSAGES];
+    union { struct cmsghdr aligned; uint8_t octets[CMSG_SPACE(sizeof(int))]; } controls[MESSAGES];
+    struct join join;
+};
+
+struct ingress *ingress_new(void) { return calloc(1, sizeof(struct ingress)); }
+
+void ingress_free(struct ingress *in) {
+    if (in == NULL)
+        return;
+    for (struct buffer *buffer; (buffer = in->pool) != NULL;) {
+        in->pool = buffer->next;
+        free(buffer);
+    }
+    free(in->heard);
+    free(in);
+}
+
+/* --- buffers --- */
+
+static void unreference(struct ingress *in, struct buffer *buffer) {
+    if (--buffer->references == 0) {
+        buffer->next = in->pool;
+        in->pool = buffer;
+    }
+}
+
+static void release(void *context, struct packet packet) {
+    struct mpt_datapath *dp = context;
+    if (packet.buffer != NULL)
+        unreference(dp->ingress, packet.buffer);
+    else
+        free(packet.data);
+}
+
+static struct buffer *take_buffer(struct mpt_datapath *dp) {
+    struct ingress *in = dp->ingress;
+    if (in->pool == NULL && in->buffers == BUFFERS)
+        for (struct connection *c = dp->connections; c < dp->connections + dp->connection_count; c++)
+            if (c->order != NULL)
+                ordering_own(c->order);
+    struct buffer *buffer = in->pool;
+    if (buffer != NULL)
+        in->pool = buffer->next;
+    else if (in->buffers < BUFFERS && (buffer = malloc(sizeof *buffer)) != NULL)
+        in->buffers++;
+    if (buffer != NULL)
+        buffer->references = 1;
+    return buffer;
+}
+
+/* --- writing --- */
+
+static void written(struct mpt_datapath *dp, ssize_t result, uint32_t packets) {
+    if (result >= 0) {
+        dp->counters.tun_writes++;
+        dp->counters.packets_delivered += packets;
+    } else if (errno == EAGAIN || errno == ENOBUFS)
+        dp->counters.ingress_dropped[MPT_TUN_FULL] += packets;
+    else
+        dp->counters.tun_write_errors[errno_index(errno)] += packets;
+}
+
+static ssize_t write_pieces(struct mpt_datapath *dp, struct iovec *pieces, int count) {
+    if (!(dp->offloads & MPT_VNET_HDR)) {
+        pieces++;
+        count--;
+    }
+    ssize_t result;
+    do
+        result = writev(dp->tun, pieces, count);
+    while (result < 0 && errno == EINTR);
+    return result;
+}
+
+static void write_alone(struct mpt_datapath *dp, const struct packet *packet) {
+    struct vnet_header vnet = {.type = GSO_NONE};
+    struct iovec pieces[2] = {{&vnet, VNET}, {packet->data, packet->length}};
+    written(dp, write_pieces(dp, pieces, 2), 1);
+}
+
+/* Write `join`, which is of `packets` on; when the kernel does not take such a thing, never make one again. */
+static void write_join(struct mpt_datapath *dp, struct join *join, const struct packet *packets) {
+    int pieces = join_finish(join);
+    ssize_t result = write_pieces(dp, join->pieces, pieces);
+    if (result < 0 && errno == EINVAL && join->count > 1) {
+        dp->offloads &= ~(join->first.protocol == TCP ? MPT_JOIN_TCP : MPT_JOIN_UDP);
+        for (uint32_t i = 0; i < join->count; i++)
+            write_alone(dp, &packets[i]);
+    } else
+        written(dp, result, join->count);
+}
+
+void ingress_write(struct mpt_datapath *dp) {
+    struct ingress *in = dp->ingress;
+    struct join *join = &in->join;
+    if (!(dp->offloads & (MPT_JOIN_TCP | MPT_JOIN_UDP)))
+        for (uint32_t i = 0; i < in->out_count; i++)
+            write_alone(dp, &in->out[i]);
+    else
+        for (uint32_t i = 0; i < in->out_count; i++) {
+            struct segment next = join_read(in->out[i].data, in->out[i].length, dp->offloads);
+            if (i > 0 && join_add(join, &next))
+                continue;
+            if (i > 0)
+                write_join(dp, join, &in->out[i - join->count]);
+            join_start(join, &next);
+            if (i == in->out_count - 1)
+                break;
+        }
+    if (in->out_count > 0 && dp->offloads & (MPT_JOIN_TCP | MPT_JOIN_UDP))
+        write_join(dp, join, &in->out[in->out_count - join->count]);
+    for (uint32_t i = 0; i < in->out_count; i++)
+        release(dp, in->out[i]);
+    in->out_count = 0;
+}
+
+static void deliver(void *context, struct packet packet) {
+    struct mpt_datapath *dp = context;
+    if (dp->ingress->out_count == WRITES)
+        ingress_write(dp);
+    dp->ingress->out[dp->ingress->out_count++] = packet;
+}
+
+struct sink ingress_sink(struct mpt_datapath *dp) { return (struct sink){deliver, release, dp}; }
+
+/* --- a datagram's way to the reorder window --- */
+
+static struct path *identify(struct mpt_datapath *dp, const struct source *source, const uint8_t *packet,
+                             uint32_t length, int *reason) {
+    unsigned version = ip_version(packet, length);
+    bool known;
+    *reason = MPT_INNER_TRUNCATED;
+    if (version == 0)
+        return NULL;
+    struct flow *flow = flow_of(dp->ingress_flows, source, version, packet, &known);
+    if (!known) {
+        struct mpt_address sender = ip_source(packet), destination = ip_destination(packet);
+        flow->found = NULL;
+        flow->reason = MPT_INNER_SOURCE;
+        if (same_address(&destination, &source->loop))
+            flow->reason = MPT_LOOP; /* RFC 2784 section 2.4.1: the packet would come back to its encapsulator */
+        else
+            for (uint32_t i = 0; i < source->path_count; i++) {
+                const struct connection *c = source->paths[i]->connection;
+                if (!connection_reaches(c, &sender))
+                    continue;
+                bool ours = connection_is_here(c, &destination);
+                if (flow->found == NULL || ours)
+                    flow->found = source->paths[i]; /* unless another connection of this peer has the destination, too */
+                if (ours)
+                    break;
+            }
+    }
+    *reason = flow->reason;
+    return flow->found;
+}
+
+static void heard(struct mpt_datapath *dp, const struct path *path, double now) {
+    struct ingress *in = dp->ingress;
+    dp->counters.keepalives_received++;
+    if (path->connection->order != NULL)
+        ordering_keepalive(path->connection->order, path->row.id, now);
+    if (in->heard_count == in->heard_room) {
+        uint32_t *more = realloc(in->heard, (in->heard_room + 64) * sizeof *more);
+        if (more == NULL)
+            return;
+        in->heard = more;
+        in->heard_room += 64;
+    }
+    in->heard[in->heard_count++] = path->row.id;
+}
+
+/* A keepalive is told to control; anything else that is no packet of the announced version is dropped. */
+static void not_ip(
+    struct mpt_datapath *dp, const struct source *source, const uint8_t *payload, uint32_t length, double now
+) {
+    if (length == 40)
+        for (uint32_t i = 0; i < source->path_count; i++) {
+            const uint8_t *keepalives = source->paths[i]->connection->row.keepalives;
+            if (memcmp(payload, keepalives, 40) == 0 || memcmp(payload, keepalives + 40, 40) == 0) {
+                heard(dp, source->paths[i], now);
+                return;
+            }
+        }
+    int reason = length == 0 ? MPT_INNER_TRUNCATED
+        : payload[0] == 0xA1 ? MPT_KEEPALIVE_UNKNOWN
+        : payload[0] >= 0xA0 ? MPT_COMMAND_ON_DATA_PORT : MPT_INNER_VERSION;
+    dp->counters.ingress_dropped[reason]++;
+}
+
+static void decapsulate(struct mpt_datapath *dp, const struct source *source, struct buffer *buffer,
+                        uint8_t *datagram, uint32_t length, double now) {
+    uint32_t version = 0, sequence = 0, offset;
+    int sequenced = 0, reason;
+    dp->counters.datagrams_received++;
+    if (source == NULL) {
+        dp->counters.ingress_dropped[MPT_UNKNOWN_SOURCE]++;
+        return;
+    }
+    int header = mpt_gre_decode(datagram, length, &version, &sequenced, &sequence);
+    if (header < 0) {
+        dp->counters.ingress_dropped[-header]++;
+        return;
+    }
+    offset = (uint32_t)header;
+    uint8_t *packet = datagram + offset;
+    length -= offset;
+    if (length == 0 || packet[0] >> 4 != version) {
+        not_ip(dp, source, packet, length, now);
+        return;
+    }
+    struct path *path = identify(dp, source, packet, length, &reason);
+    if (path == NULL) {
+        dp->counters.ingress_dropped[reason]++;
+        return;
+    }
+    struct mpt_path_counters *counters = path->row.counters;
+    counters->packets_received++;
+    counters->bytes_received += length;
+    counters->last_received = now;
+    buffer->references++;
+    struct packet kept = {packet, length, buffer};
+    if (!sequenced || path->connection->order == NULL)
+        deliver(dp, kept);
+    else {
+        ordering_arrive(path->connection->order, sequence, kept, path->row.id, now);
+        dp->ingress->waiting = ordering_held(path->connection->order) ? path->connection : NULL;
+    }
+}
+
+/* --- receiving --- */
+
+static int compare(const struct source *source, int fd, const struct mpt_address *peer) {
+    if (source->fd != fd)
+        return source->fd < fd ? -1 : 1;
+    return memcmp(&source->peer, peer, sizeof *peer);
+}
+
+static const struct source *source_of(const struct mpt_datapath *dp, int fd, const struct msghdr *message) {
+    struct mpt_address peer;
+    memset(&peer, 0, sizeof peer); /* its padding is compared, too */
+    const struct sockaddr_in6 *name = message->msg_name;
+    if (message->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
+        peer.version = 4;
+        memcpy(peer.octets, &((const struct sockaddr_in *)message->msg_name)->sin_addr, 4);
+    } else if (message->msg_namelen >= sizeof(struct sockaddr_in6) && name->sin6_family == AF_INET6) {
+        peer.version = 6;
+        memcpy(peer.octets, &name->sin6_addr, 16);
+        peer.scope = name->sin6_scope_id;
+    }
+    uint32_t low = 0, high = dp->source_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        int order = compare(&dp->sources[middle], fd, &peer);
+        if (order == 0)
+            return &dp->sources[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+static uint32_t segment_size(struct msghdr *message) {
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control != NULL; control = CMSG_NXTHDR(message, control))
+        if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
+            int size;
+            memcpy(&size, CMSG_DATA(control), sizeof size);
+            return size > 0 ? (uint32_t)size : 0;
+        }
+    return 0;
+}
+
+/* A turn: one system call. Returns the octets it brought; nothing for an error, too, which names no datagram. */
+static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
+    struct ingress *in = dp->ingress;
+    struct buffer *buffers[MESSAGES];
+    unsigned room = 0, wanted = 1 + TURN_BYTES / (in->message_length + 1);
+    uint32_t bytes = 0;
+    for (; room < wanted && room < MESSAGES && (buffers[room] = take_buffer(dp)) != NULL; room++) {
+        in->pieces[room] = (struct iovec){buffers[room]->data, MAX_PACKET};
+        in->messages[room].msg_hdr = (struct msghdr){
+            .msg_name = &in->names[room], .msg_namelen = sizeof in->names[room],
+            .msg_iov = &in->pieces[room], .msg_iovlen = 1,
+            .msg_control = &in->controls[room], .msg_controllen = sizeof in->controls[room],
+        };
+    }
+    int got = recvmmsg(fd, in->messages, room, MSG_DONTWAIT, NULL);
+    if (got > 0)
+        dp->counters.receives++;
+    for (int i = 0; i < got; i++) {
+        struct msghdr *message = &in->messages[i].msg_hdr;
+        uint32_t length = in->messages[i].msg_len, size = segment_size(message), at = 0;
+        const struct source *source = source_of(dp, fd, message);
+        do {
+            uint32_t left = length - at, step = size && size < left ? size : left;
+            decapsulate(dp, source, buffers[i], buffers[i]->data + at, step, now);
+            at += step;
+        } while (at < length);
+        in->message_length = length;
+        bytes += length;
+    }
+    while (room > 0)
+        unreference(in, buffers[--room]);
+    return bytes;
+}
+
+/* What fills a gap lies in the sockets of the other paths. Reading these in turn keeps the gaps short: paths that are read
+ * to their end one after the other would fill the reorder window with what they have in store. */
+uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
+    struct ingress *in = dp->ingress;
+    in->heard_count = 0;
+    in->waiting = NULL;
+    receive(dp, fd, now);
+    for (int turn = 1; turn < TURNS && in->waiting != NULL; turn++) {
+        const struct connection *c = in->waiting;
+        uint32_t bytes = 0;
+        for (uint32_t i = 0; i < c->row.path_count; i++)
+            if (c->paths[i].row.fd >= 0)
+                bytes += receive(dp, c->paths[i].row.fd, now);
+        if (bytes == 0)
+            break;
+    }
+    ingress_write(dp);
+    return in->heard_count;
+}
+
+const uint32_t *mpt_heard(const struct mpt_datapath *dp) { return dp->ingress->heard; }

@@ -1,0 +1,290 @@
+"""The native data path: the DataPath interface in front of the C engine of this package.
+
+Here stays what is done once for a table and not once for a packet: turning rows into C structures, addresses into
+octets, counters back into values. The engine reads and writes the same file descriptors and decides by the same rules
+as mpt.data.datapath.PythonDataPath, which is the reference.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Hashable
+from errno import errorcode
+from typing import Any, Final
+
+from mpt.accel._native import ffi, lib
+from mpt.data.counters import Counters, PathCounters
+from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
+from mpt.model import Address
+from mpt.wire import command, ip
+
+# <linux/if_tun.h>, x86-64 and arm64
+TUNGETIFF: Final = 0x800454D2
+TUNSETOFFLOAD: Final = 0x400454D0
+IFF_VNET_HDR: Final = 0x4000
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
+TUN_OFFLOADS: Final = (  # what we ask for, the most first
+    (
+        TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | TUN_F_USO4 | TUN_F_USO6,
+        lib.MPT_JOIN_TCP | lib.MPT_JOIN_UDP,
+    ),
+    (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, lib.MPT_JOIN_TCP),
+    (TUN_F_CSUM, 0),
+    (0, 0),
+)
+UDP_GRO: Final = 104  # <linux/udp.h>
+
+REASONS: Final = {
+    number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()
+}
+OFFLOADS: Final = {
+    number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_offload").elements.items()
+}
+
+
+def offload_tun(tun: int, wanted: bool) -> int:
+    """Ask the TUN for as much offload as it has; what of enum mpt_offload it gives."""
+    try:
+        answer = fcntl.ioctl(tun, TUNGETIFF, bytes(40))
+    except OSError:
+        return 0  # not a TUN device but a socket that stands for one
+    (flags,) = struct.unpack_from("H", answer, 16)
+    if not flags & IFF_VNET_HDR:
+        return 0
+    for features, offloads in TUN_OFFLOADS if wanted else TUN_OFFLOADS[-1:]:
+        try:
+            fcntl.ioctl(tun, TUNSETOFFLOAD, features)
+        except OSError:
+            continue  # an older kernel knows less
+        return int(lib.MPT_VNET_HDR | offloads)
+    return int(lib.MPT_VNET_HDR)
+
+
+class NativeDataPath:
+    """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket that stands for one.
+
+    `gso` lets the kernel cut runs of datagrams and hand over received ones joined; `tun_offload` does the same for the
+    TUN, and `ask_tun` finds out how much of it there is.
+    """
+
+    def __init__(
+        self,
+        tun: int,
+        heard: Callable[[Hashable, float], None],
+        gso: bool = True,
+        tun_offload: bool = True,
+        ask_tun: Callable[[int, bool], int] = offload_tun,
+    ) -> None:
+        self._heard = heard
+        self._gso = gso
+        offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso else 0)
+        self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads), lib.mpt_free)
+        if self._engine == ffi.NULL:
+            raise MemoryError
+        self._ids: dict[Hashable, int] = {}  # of connections and paths; an id is never used twice
+        self._path_keys: dict[int, Hashable] = {}
+        self._paths: dict[Hashable, Any] = {}  # key -> struct mpt_path_counters, which the engine writes to
+        self._keep: list[Any] = []  # what the rows of one call point to
+
+    def tun_readable(self, now: float) -> None:
+        lib.mpt_tun_readable(self._engine)
+
+    def socket_readable(self, socket: DataSocket, now: float) -> None:
+        keepalives = lib.mpt_socket_readable(self._engine, socket.fileno(), now)
+        if keepalives:
+            for path in ffi.unpack(lib.mpt_heard(self._engine), keepalives):
+                self._heard(self._path_keys[path], now)
+
+    def deadline_reached(self, now: float) -> None:
+        lib.mpt_deadline_reached(self._engine, now)
+
+    def next_deadline(self) -> float | None:
+        deadline: float = lib.mpt_next_deadline(self._engine)
+        return deadline if deadline >= 0 else None
+
+    def set_table(self, table: Table, now: float) -> None:
+        rows = ffi.new("struct mpt_connection_row[]", [self._connection(row) for row in table])
+        failed = lib.mpt_set_table(self._engine, rows, len(table), now)
+        self._keep.clear()
+        if failed:
+            raise MemoryError
+
+    def counters(self) -> Counters:
+        totals = ffi.new("struct mpt_counters *")
+        lib.mpt_counters(self._engine, totals)
+        egress = _reasons(totals.egress_dropped)
+        egress.update(_errors("tun_", totals.tun_read_errors))
+        egress.update(_errors("send_", totals.send_drops))
+        ingress = _reasons(totals.ingress_dropped)
+        ingress.update(_errors("tun_", totals.tun_write_errors))
+        return Counters(
+            packets_read=totals.packets_read,
+            egress_dropped=egress,
+            datagrams_received=totals.datagrams_received,
+            keepalives_received=totals.keepalives_received,
+            packets_delivered=totals.packets_delivered,
+            packets_held=totals.packets_held,
+            ingress_dropped=ingress,
+            paths={
+                key: PathCounters(
+                    packets_sent=path.packets_sent,
+                    bytes_sent=path.bytes_sent,
+                    packets_received=path.packets_received,
+                    bytes_received=path.bytes_received,
+                    last_received=path.last_received,
+                    send_errors=Counter(_errors("send_", path.send_errors)),
+                )
+                for key, path in self._paths.items()
+            },
+        )
+
+    def system_calls(self) -> dict[str, int]:
+        """How many calls carried the packets, to see the batching at work: TUN reads and writes, sends, receives."""
+        totals = ffi.new("struct mpt_counters *")
+        lib.mpt_counters(self._engine, totals)
+        return {name: getattr(totals, name) for name in ("tun_reads", "tun_writes", "sends", "receives")}
+
+    def offloads(self) -> set[str]:
+        """What the kernel and the links have not refused so far, of OFFLOADS."""
+        bits = lib.mpt_offloads(self._engine)
+        return {name for bit, name in OFFLOADS.items() if bits & bit}
+
+    def last_received(self, path: Hashable) -> float:
+        counters = self._paths.get(path)
+        return counters.last_received if counters is not None else 0.0
+
+    def close(self) -> None:
+        self.set_table((), 0.0)
+
+    # --- rows into C structures ---
+
+    def _id(self, key: Hashable) -> int:
+        return self._ids.setdefault(key, len(self._ids))
+
+    def _array(self, kind: str, values: list[dict[str, Any]]) -> dict[str, Any]:
+        """An array of C structures, and its length, as the rows of mpt_set_table name them."""
+        array = ffi.new(f"struct mpt_{kind}[]", values)
+        self._keep.append(array)
+        return {"pointer": array, "count": len(values)}
+
+    def _connection(self, row: ConnectionRow) -> dict[str, Any]:
+        networks = self._array(
+            "network",
+            [
+                {"base": _address(network.network_address), "length": network.prefixlen, "here": here}
+                for pair in row.networks
+                for network, here in ((pair.source, True), (pair.destination, False))
+            ],
+        )
+        rules = self._array(
+            "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(row.paths).items())]
+        )
+        paths = self._array("path_row", [self._path(path) for path in row.paths])
+        keepalives = b"".join(command.encode_keepalive(version, row.remote, row.local)[4:] for version in (4, 6))
+        return {
+            "id": self._id(("connection", row.key)),
+            "local": _address(row.local),
+            "remote": _address(row.remote),
+            "reorder_window": row.reorder_window,
+            "max_delay": row.max_delay,
+            "keepalives": keepalives,
+            "networks": networks["pointer"],
+            "network_count": networks["count"],
+            "rules": rules["pointer"],
+            "rule_count": rules["count"],
+            "paths": paths["pointer"],
+            "path_count": paths["count"],
+        }
+
+    def _path(self, row: PathRow) -> dict[str, Any]:
+        number = self._id(("path", row.key))
+        self._path_keys[number] = row.key
+        if row.key not in self._paths:
+            self._paths[row.key] = ffi.new("struct mpt_path_counters *")
+        descriptor = row.socket.fileno() if row.socket is not None else -1
+        named = descriptor >= 0 and _prepare(descriptor, self._gso)
+        remote = _sockaddr(row.remote) if named else b""
+        peer = _peer(row.peer) if named else _NOBODY
+        return {
+            "id": number,
+            "fd": descriptor,
+            "usable": row.usable,
+            "weight": row.weight,
+            "remote": remote.ljust(28, b"\0"),
+            "remote_length": len(remote),
+            "peer": peer,
+            "loop": _address(row.peer_address),
+            "counters": self._paths[row.key],
+        }
+
+
+_NOBODY: Final = {"version": 0}
+
+
+def _prepare(descriptor: int, gso: bool) -> bool:
+    """Let the kernel join what a UDP socket receives, if it can; False for a connected socket without addresses."""
+    duplicate = socket.socket(fileno=descriptor)
+    try:
+        if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        try:
+            duplicate.setsockopt(socket.IPPROTO_UDP, UDP_GRO, gso)
+        except OSError:
+            pass  # before Linux 5.0
+        return True
+    finally:
+        duplicate.detach()
+
+
+def _address(address: Address) -> dict[str, Any]:
+    return {"version": address.version, "octets": address.packed.ljust(16, b"\0")}
+
+
+def _octets(host: str) -> tuple[int, bytes, int]:
+    """The family, octets and zone index of a numeric host such as fe80::1%eth0."""
+    plain, _, zone = host.partition("%")
+    family = socket.AF_INET6 if ":" in plain else socket.AF_INET
+    index = 0 if not zone else int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    return family, socket.inet_pton(family, plain), index
+
+
+def _peer(host: str) -> dict[str, Any]:
+    family, octets, zone = _octets(host)
+    return {"version": 4 if family == socket.AF_INET else 6, "octets": octets.ljust(16, b"\0"), "scope": zone}
+
+
+def _sockaddr(remote: tuple[Any, ...]) -> bytes:
+    """struct sockaddr_in or sockaddr_in6 of what ``sendto`` takes."""
+    host, port, *rest = remote
+    family, octets, zone = _octets(host)
+    head = struct.pack("=H", family) + struct.pack("!H", port)
+    if family == socket.AF_INET:
+        return head + octets + bytes(8)
+    flow, scope = (*rest, 0, 0)[:2]
+    return head + struct.pack("!I", flow) + octets + struct.pack("=I", scope or zone)
+
+
+def _port_rules(paths: tuple[PathRow, ...]) -> dict[int, int]:
+    """struct mpt_port_rule key -> index of the path, as in mpt.data.flowmap."""
+    rules: dict[int, int] = {}
+    for index, path in enumerate(paths):
+        for direction, protocol, ports in (
+            (0, ip.TCP, path.ports.tcp_src),
+            (1, ip.TCP, path.ports.tcp_dst),
+            (0, ip.UDP, path.ports.udp_src),
+            (1, ip.UDP, path.ports.udp_dst),
+        ):
+            for port in ports:
+                rules.setdefault(direction << 24 | protocol << 16 | port, index)
+    return rules
+
+
+def _reasons(counts: Any) -> dict[str, int]:
+    return {REASONS[number]: count for number, count in enumerate(counts) if count}
+
+
+def _errors(prefix: str, counts: Any) -> dict[str, int]:
+    return {prefix + errorcode.get(number, "error").lower(): count for number, count in enumerate(counts) if count}

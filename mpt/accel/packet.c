@@ -1,0 +1,153 @@
+/* Reading the headers of packets and datagrams, and their checksums. The twins in Python are mpt/wire/ip.py and gre.py. */
+
+#include "_native.h"
+
+uint64_t sum_octets(const uint8_t *octets, size_t length, uint64_t sum) {
+    uint64_t lanes[4] = {sum, 0, 0, 0}; /* four chains of add with carry: twice the speed of one */
+    while (length >= 32) {
+        uint64_t words[4];
+        memcpy(words, octets, 32);
+        for (int i = 0; i < 4; i++) {
+            lanes[i] += words[i];
+            lanes[i] += lanes[i] < words[i];
+        }
+        octets += 32;
+        length -= 32;
+    }
+    for (int i = 1; i < 4; i++) {
+        lanes[0] += lanes[i];
+        lanes[0] += lanes[0] < lanes[i];
+    }
+    while (length > 0) {
+        uint64_t word = 0; /* a lone last octet is followed by a zero (RFC 1071) */
+        size_t take = length < 8 ? length : 8;
+        memcpy(&word, octets, take);
+        lanes[0] += word;
+        lanes[0] += lanes[0] < word;
+        octets += take;
+        length -= take;
+    }
+    return fold(lanes[0]); /* small again, so that the caller may add to it freely */
+}
+
+uint16_t fold(uint64_t sum) {
+    sum = (sum >> 32) + (sum & 0xFFFFFFFF);
+    sum = (sum >> 32) + (sum & 0xFFFFFFFF);
+    sum = (sum >> 16) + (sum & 0xFFFF);
+    sum = (sum >> 16) + (sum & 0xFFFF);
+    return (uint16_t)sum;
+}
+
+uint16_t mpt_checksum(const uint8_t *octets, uint32_t length) {
+    uint16_t word = (uint16_t)~fold(sum_octets(octets, length, 0));
+    uint8_t out[2];
+    memcpy(out, &word, 2);
+    return get16(out);
+}
+
+uint64_t sum_pseudo(const uint8_t *ip, uint32_t protocol, uint32_t length) {
+    uint64_t sum = ip[0] >> 4 == 4 ? sum_octets(ip + 12, 8, 0) : sum_octets(ip + 8, 32, 0);
+    return sum16(sum16(sum, protocol), length);
+}
+
+unsigned ip_version(const uint8_t *packet, uint32_t length) {
+    if (length >= 20 && packet[0] >> 4 == 4)
+        return 4;
+    return length >= 40 && packet[0] >> 4 == 6 ? 6 : 0;
+}
+
+static struct mpt_address address_at(unsigned version, const uint8_t *octets) {
+    struct mpt_address address = {.version = (uint8_t)version};
+    memcpy(address.octets, octets, version == 4 ? 4 : 16);
+    return address;
+}
+
+struct mpt_address ip_source(const uint8_t *packet) {
+    return packet[0] >> 4 == 4 ? address_at(4, packet + 12) : address_at(6, packet + 8);
+}
+
+struct mpt_address ip_destination(const uint8_t *packet) {
+    return packet[0] >> 4 == 4 ? address_at(4, packet + 16) : address_at(6, packet + 24);
+}
+
+bool in_network(const struct mpt_address *address, const struct mpt_network *network) {
+    uint32_t whole = network->length / 8, bits = network->length % 8;
+    if (address->version != network->base.version || memcmp(address->octets, network->base.octets, whole) != 0)
+        return false;
+    return bits == 0 || (address->octets[whole] ^ network->base.octets[whole]) >> (8 - bits) == 0;
+}
+
+int mpt_gre_decode(const uint8_t *datagram, uint32_t length, uint32_t *version, int *sequenced, uint32_t *sequence) {
+    if (length < 4)
+        return -MPT_GRE_TRUNCATED;
+    unsigned flags = get16(datagram), protocol = get16(datagram + 2);
+    uint32_t offset = 4;
+    *sequenced = (flags & 0x1000) != 0;
+    *version = protocol == 0x0800 ? 4 : 6;
+    if (flags & 0x0007)
+        return -MPT_GRE_VERSION;
+    if (flags & 0x4C00) /* bits 1, 4 and 5: RFC 2784 section 2.3, less what RFC 2890 gave a meaning */
+        return -MPT_GRE_RESERVED_BITS;
+    if (protocol != 0x0800 && protocol != 0x86DD)
+        return -MPT_GRE_PROTOCOL;
+    if (flags & 0x8000)
+        offset += 4;
+    if (flags & 0x2000)
+        offset += 4;
+    if (*sequenced) {
+        if (length < offset + 4)
+            return -MPT_GRE_TRUNCATED;
+        *sequence = get32(datagram + offset);
+        offset += 4;
+    }
+    if (length < offset)
+        return -MPT_GRE_TRUNCATED;
+    if (flags & 0x8000 && mpt_checksum(datagram, length) != 0)
+        return -MPT_GRE_CHECKSUM;
+    return (int)offset;
+}
+
+enum { HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, AUTHENTICATION = 51, DESTINATION = 60, MAX_EXTENSIONS = 8 };
+
+/* The offset of the transport header and its protocol; 0 for a fragment that has none, and for what is cut off. */
+static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *protocol) {
+    uint32_t offset = 40;
+    *protocol = packet[6];
+    for (int i = 0; i < MAX_EXTENSIONS; i++) {
+        uint32_t skip;
+        switch (*protocol) {
+        case HOP_BY_HOP: case ROUTING: case FRAGMENT: case AUTHENTICATION: case DESTINATION: break;
+        default: return offset;
+        }
+        if (length < offset + 8)
+            return 0;
+        if (*protocol == FRAGMENT) {
+            if (get16(packet + offset + 2) & 0xFFF8)
+                return 0;
+            skip = 8;
+        } else if (*protocol == AUTHENTICATION)
+            skip = (packet[offset + 1] + 2u) * 4;
+        else
+            skip = (packet[offset + 1] + 1u) * 8;
+        *protocol = packet[offset];
+        offset += skip;
+    }
+    return 0;
+}
+
+int64_t mpt_ports(const uint8_t *packet, uint32_t length) {
+    unsigned protocol = 0;
+    uint32_t offset = 0;
+    switch (ip_version(packet, length)) {
+    case 4:
+        if ((packet[0] & 0x0F) >= 5 && (get16(packet + 6) & 0x1FFF) == 0) {
+            offset = (packet[0] & 0x0Fu) * 4;
+            protocol = packet[9];
+        }
+        break;
+    case 6: offset = transport_v6(packet, length, &protocol); break;
+    }
+    if (offset == 0 || (protocol != TCP && protocol != UDP) || length < offset + 4)
+        return -1;
+    return (int64_t)protocol << 32 | get32(packet + offset);
+}

@@ -1,0 +1,130 @@
+/* What the TUN gives with IFF_VNET_HDR: packets whose checksum is still to be completed, and super-packets of up to 64 KB
+ * that stand for many packets. Both are finished here, as the kernel would have done it (virtio 1.2 section 5.1.6).
+ *
+ * What differs from one segment to the next: lengths; the IPv4 id, which counts up; the TCP sequence number; FIN and PSH,
+ * which belong to the last; CWR, which belongs to the first (RFC 3168 section 6.1.2); the urgent pointer, which is relative
+ * to the sequence number (RFC 9293 section 3.8.5).
+ */
+
+#include "_native.h"
+
+enum { FIN = 0x01, PSH = 0x08, URG = 0x20, CWR = 0x80 };
+
+bool complete_checksum(const struct vnet_header *vnet, uint8_t *packet, uint32_t length) {
+    if (!(vnet->flags & VNET_NEEDS_CHECKSUM))
+        return true;
+    uint32_t start = vnet->checksum_start, at = start + vnet->checksum_offset;
+    if (start > length || at + 2 > length)
+        return false;
+    uint16_t word = (uint16_t)~fold(sum_octets(packet + start, length - start, 0)); /* the field holds the pseudo-header */
+    if (word == 0)
+        word = 0xFFFF; /* the same number, and 0 would mean "none" in UDP (RFC 768) */
+    memcpy(packet + at, &word, 2);
+    return true;
+}
+
+bool split_start(struct split *split, const struct vnet_header *vnet, const uint8_t *packet, uint32_t length) {
+    unsigned type = vnet->type & ~(unsigned)GSO_ECN, version = ip_version(packet, length);
+    uint32_t transport = vnet->checksum_start, headers;
+    bool tcp = (type == GSO_TCPV4 && version == 4) || (type == GSO_TCPV6 && version == 6);
+    if (!tcp && !(type == GSO_UDP_L4 && version != 0))
+        return false;
+    if (!(vnet->flags & VNET_NEEDS_CHECKSUM) || vnet->size == 0 || vnet->checksum_offset != (tcp ? 16 : 6))
+        return false;
+    if (transport < (version == 4 ? (packet[0] & 0x0Fu) * 4 : 40) || transport < (version == 4 ? 20 : 40))
+        return false;
+    if (transport + (tcp ? 20 : 8) > length)
+        return false;
+    headers = transport + (tcp ? (packet[transport + 12] >> 4) * 4u : 8);
+    if (headers < transport + (tcp ? 20 : 8) || headers > HEADER_ROOM || headers >= length || length > MAX_PACKET + 40)
+        return false;
+    if (headers + vnet->size > MAX_PACKET)
+        return false;
+    *split = (struct split){.packet = packet, .length = length, .transport = transport, .headers = headers,
+                            .size = vnet->size, .version = version, .protocol = tcp ? TCP : UDP,
+                            .segments = (length - headers + vnet->size - 1) / vnet->size};
+    return true;
+}
+
+static void segment_ip(const struct split *split, uint32_t i, uint8_t *ip, uint32_t length) {
+    if (split->version == 6) {
+        put16(ip + 4, length - 40);
+        return;
+    }
+    uint32_t header = (ip[0] & 0x0Fu) * 4;
+    put16(ip + 2, length);
+    put16(ip + 4, get16(ip + 4) + i);
+    put16(ip + 10, 0);
+    uint16_t word = (uint16_t)~fold(sum_octets(ip, header, 0));
+    memcpy(ip + 10, &word, 2);
+}
+
+static void segment_tcp(const struct split *split, uint32_t i, uint8_t *tcp) {
+    uint32_t offset = i * split->size, urgent = get16(tcp + 18);
+    put32(tcp + 4, get32(tcp + 4) + offset);
+    if (i > 0)
+        tcp[13] &= (uint8_t)~CWR;
+    if (i < split->segments - 1)
+        tcp[13] &= (uint8_t) ~(FIN | PSH);
+    if (tcp[13] & URG && offset > 0) {
+        if (urgent > offset)
+            put16(tcp + 18, urgent - offset);
+        else {
+            tcp[13] &= (uint8_t)~URG;
+            put16(tcp + 18, 0);
+        }
+    }
+}
+
+uint32_t split_segment(const struct split *split, uint32_t i, uint8_t *headers, const uint8_t **payload) {
+    uint32_t from = split->headers + i * split->size, left = split->length - from;
+    uint32_t size = left < split->size ? left : split->size;
+    uint32_t segment = split->headers - split->transport + size, whole = split->length - split->transport;
+    uint8_t *transport = headers + split->transport;
+    uint8_t *check = transport + (split->protocol == TCP ? 16 : 6);
+    memcpy(headers, split->packet, split->headers);
+    segment_ip(split, i, headers, split->headers + size);
+    if (split->protocol == TCP)
+        segment_tcp(split, i, transport);
+    else
+        put16(transport + 4, segment);
+    /* The field holds the sum of the pseudo-header of the whole; take out its length and put in that of the segment. */
+    uint64_t sum = sum16(sum16(0, 0xFFFF ^ whole), segment);
+    sum = sum_octets(transport, split->headers - split->transport, sum);
+    uint16_t word = (uint16_t)~fold(sum_octets(split->packet + from, size, sum));
+    if (word == 0 && split->protocol == UDP)
+        word = 0xFFFF;
+    memcpy(check, &word, 2);
+    *payload = split->packet + from;
+    return size;
+}
+
+int mpt_split(uint8_t *frame, uint32_t length, uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max) {
+    struct vnet_header vnet;
+    struct split split;
+    if (length < VNET)
+        return -1;
+    memcpy(&vnet, frame, VNET);
+    uint8_t *packet = frame + VNET;
+    length -= VNET;
+    if (vnet.type == GSO_NONE) {
+        if (!complete_checksum(&vnet, packet, length) || length > room || max < 1)
+            return -1;
+        memcpy(out, packet, length);
+        sizes[0] = length;
+        return 1;
+    }
+    if (!split_start(&split, &vnet, packet, length) || split.segments > max)
+        return -1;
+    for (uint32_t i = 0; i < split.segments; i++) {
+        const uint8_t *payload;
+        if (room < split.headers + split.size)
+            return -1;
+        uint32_t size = split_segment(&split, i, out, &payload);
+        memcpy(out + split.headers, payload, size);
+        sizes[i] = split.headers + size;
+        out += sizes[i];
+        room -= sizes[i];
+    }
+    return (int)split.segments;
+}

@@ -1,0 +1,137 @@
+"""The stage of mpt.testing.datapath on real UDP sockets: loopback addresses stand for the hosts that the tests name."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from operator import itemgetter
+from typing import Any
+
+from mpt.data.datapath import DataPath
+from mpt.data.pathtable import ConnectionRow, Table
+from mpt.testing.datapath import PORT, Stage
+from mpt.testing.tun import FakeTun
+
+SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hosts
+_NETWORKS = itertools.count(os.getpid() * 7)
+
+
+class Loopback:
+    """Hosts on 127.a.b.0/24, one address each in the order of their first mention; IPv6 hosts too."""
+
+    def __init__(self) -> None:
+        number = next(_NETWORKS)
+        self._prefix = f"127.{number // 250 % 250 + 1}.{number % 250 + 1}"
+        self._hosts: dict[str, socket.socket] = {}
+        self._arrived: dict[int, list[tuple[bytes, Any]]] = {}  # port of the sender -> datagrams
+        self.own = self._bind(1, 0)  # keeps the network's first address
+
+    def _bind(self, host: int, port: int) -> socket.socket:
+        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        bound.setblocking(False)
+        bound.bind((f"{self._prefix}.{host}", port))
+        return bound
+
+    def host(self, name: str) -> socket.socket:
+        """The socket of the peer host `name`, at port PORT of its own address."""
+        if name not in self._hosts:
+            self._hosts[name] = self._bind(len(self._hosts) + 2, PORT)
+            self._hosts[name].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        return self._hosts[name]
+
+    def address(self, name: str) -> str:
+        found: str = self.host(name).getsockname()[0]
+        return found
+
+    def new_socket(self) -> LoopbackSocket:
+        return LoopbackSocket(self, self._bind(1, 0))
+
+    def taken_from(self, port: int) -> list[tuple[bytes, Any]]:
+        """What the peers have received from the data socket at `port` since the last call, in the order of sending."""
+        fresh: list[tuple[tuple[int, int], int, bytes, Any]] = []
+        for name, host in self._hosts.items():
+            while select.select([host], [], [], 0)[0]:
+                datagram, [(_, _, time)], _, sender = host.recvmsg(65536, 64)
+                seconds, nanoseconds = struct.unpack("ll", time)
+                address = (name, PORT, 0, 0) if ":" in name else (name, PORT)
+                fresh.append(((seconds, nanoseconds), sender[1], datagram, address))
+        for _, sender_port, datagram, address in sorted(fresh, key=itemgetter(0)):
+            self._arrived.setdefault(sender_port, []).append((datagram, address))
+        return self._arrived.pop(port, [])
+
+    def close(self) -> None:
+        for each in (self.own, *self._hosts.values()):
+            each.close()
+
+
+class LoopbackSocket:
+    """A data socket on the loopback; the test's side of it is deliver() and sent()."""
+
+    def __init__(self, network: Loopback, program: socket.socket) -> None:
+        self._network = network
+        self._program = program
+        self.address = program.getsockname()
+        self._port = self.address[1]
+        self.sendto = program.sendto
+        self.recvfrom = program.recvfrom
+        self.fileno = program.fileno
+        self.close = program.close
+
+    def deliver(self, datagram: bytes, host: str = "10.1.1.3") -> None:
+        self._network.host(host).sendto(datagram, self.address)
+
+    def sent(self) -> list[tuple[bytes, Any]]:
+        return self._network.taken_from(self._port)
+
+
+class LoopbackDataPath:
+    """A data path whose table is told the loopback addresses instead of the tests' ones."""
+
+    def __init__(self, inner: DataPath, network: Loopback) -> None:
+        self._inner = inner
+        self._network = network
+        self.tun_readable = inner.tun_readable
+        self.socket_readable = inner.socket_readable
+        self.deadline_reached = inner.deadline_reached
+        self.next_deadline = inner.next_deadline
+        self.counters = inner.counters
+        self.last_received = inner.last_received
+
+    def set_table(self, table: Table, now: float) -> None:
+        self._inner.set_table(tuple(self._row(row) for row in table), now)
+
+    def _row(self, row: ConnectionRow) -> ConnectionRow:
+        paths = (
+            replace(path, peer=self._network.address(path.peer), remote=(self._network.address(path.remote[0]), PORT))
+            for path in row.paths
+        )
+        return replace(row, paths=tuple(paths))
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _Tun(FakeTun):
+    """Is closed last, and the network with it."""
+
+    def __init__(self, network: Loopback) -> None:
+        super().__init__()
+        self._network = network
+
+    def close(self) -> None:
+        super().close()
+        os.close(self.fd)
+        self._network.close()
+
+
+def loopback_stage(make: Callable[[int, Callable[[Hashable, float], None]], DataPath]) -> Stage:
+    """The data path that `make` gives, between a socketpair as its TUN and UDP sockets on the loopback."""
+    network, heard = Loopback(), list[tuple[Hashable, float]]()
+    tun = _Tun(network)
+    datapath = LoopbackDataPath(make(tun.fd, lambda *call: heard.append(call)), network)
+    return Stage(datapath, tun, network.new_socket, heard)

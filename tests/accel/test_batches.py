@@ -1,0 +1,174 @@
+"""Batches: super-packets in, runs of datagrams out, and back; and what the kernel refuses costs no packet."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from struct import pack
+from typing import Any
+
+import pytest
+
+from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, packet, path_row
+from mpt.wire import gre
+from tests.accel.engine import lib, split
+from tests.accel.loopback import loopback_stage
+from tests.accel.model import PSH, TCP, UDP, VNET, Inner
+
+native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
+
+UDP_SEGMENT = 103  # <linux/udp.h>
+SO_NO_CHECK = 11  # <asm-generic/socket.h>; the kernel cuts no datagrams without checksums
+TO_PEER = Inner(payload=bytes(range(250)) * 100, flags=0x10 | PSH)
+FROM_PEER = replace(TO_PEER, source=b"\x0a\0\0\3", destination=b"\x0a\0\0\2")
+
+
+def with_offload(tun: int, wanted: bool) -> int:
+    return int(lib.MPT_VNET_HDR | lib.MPT_JOIN_TCP | lib.MPT_JOIN_UDP)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """A native data path on a socketpair that passes for a TUN with vnet_hdr and every offload."""
+    made = loopback_stage(lambda tun, heard: native.NativeDataPath(tun, heard, ask_tun=with_offload))
+    sockets: list[Any] = []
+    new_socket = made.new_socket
+
+    def remembered_socket() -> Any:
+        sockets.append(new_socket())
+        return sockets[-1]
+
+    made.new_socket = remembered_socket
+    yield made
+    made.counters()
+    made.datapath.close()
+    for each in sockets:
+        each.close()
+    made.tun.close()
+
+
+def engine(stage: Stage) -> Any:
+    return stage.datapath._inner  # type: ignore[attr-defined]
+
+
+def read(stage: Stage, *frames: bytes) -> None:
+    """Let the TUN have all these at once."""
+    for each in frames:
+        stage.tun.inject(each)
+    stage.datapath.tun_readable(stage.now)
+
+
+def plain(*packets: bytes) -> list[bytes]:
+    return [bytes(VNET) + each for each in packets]
+
+
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_super_packet_is_shared_out(stage: Stage, version: int, protocol: int) -> None:
+    """Its segments take the paths in turn, each with its own number; every path gets them in one system call."""
+    wans = stage.new_socket(), stage.new_socket()
+    paths = path_row("a", wans[0]), path_row("b", wans[1], OTHER_PEER)
+    networks = [("fdfd::/16", "fdfd::/16")]
+    stage.set_table(connection_row(*paths, window=100, networks=networks))
+    inner = replace(TO_PEER, version=version, protocol=protocol, payload=TO_PEER.payload[:24_500])
+    read(stage, inner.frame(1000))
+    segments = [gre.encode(version, number) + each.octets() for number, each in enumerate(inner.cut(1000))]
+    assert [[datagram for datagram, _ in wan.sent()] for wan in wans] == [segments[::2], segments[1::2]]
+    assert engine(stage).system_calls()["sends"] == 2
+    assert stage.counters().packets_read == 25
+
+
+def test_a_link_that_does_not_cut(stage: Stage) -> None:
+    """Where the kernel refuses to cut, every packet still goes, once and in order, and it is not asked again."""
+    wan = stage.new_socket()
+    sharing = socket.socket(fileno=wan.fileno())
+    sharing.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+    sharing.detach()
+    stage.set_table(connection_row(path_row("a", wan), window=100))
+    read(stage, TO_PEER.frame(1000))
+    segments = [gre.encode(4, number) + each.octets() for number, each in enumerate(TO_PEER.cut(1000))]
+    assert [datagram for datagram, _ in wan.sent()] == segments
+    assert "udp_segment" not in engine(stage).offloads()
+    assert stage.counters().paths["a"].send_errors == {}
+
+
+def test_a_packet_that_cannot_go_uses_no_number(stage: Stage) -> None:
+    """One that is too long for a datagram is counted; the next one has the number that it would have had."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan), window=100))
+    packets = [*numbered(2), packet(body=bytes(65_510)), *numbered(2, 2)]
+    read(stage, *plain(*packets))
+    del packets[2]
+    assert [datagram for datagram, _ in wan.sent()] == [gre.encode(4, n) + each for n, each in enumerate(packets)]
+    counters = stage.counters()
+    assert counters.egress_dropped == {"send_emsgsize": 1}
+    assert counters.paths["a"].send_errors == {"send_emsgsize": 1}
+
+
+def test_a_path_that_refuses_leaves_it_to_the_others(stage: Stage) -> None:
+    """The share of a path with a broken address goes over the other one, under the numbers it had."""
+    wans = stage.new_socket(), stage.new_socket()
+    broken = replace(path_row("a", wans[0]), remote=("255.255.255.255", 1))  # EACCES without SO_BROADCAST
+    inner = engine(stage)
+    healthy = path_row("b", wans[1], OTHER_PEER)
+    network = stage.datapath._network  # type: ignore[attr-defined]
+    healthy = replace(
+        healthy, peer=network.address(OTHER_PEER), remote=(network.address(OTHER_PEER), healthy.remote[1])
+    )
+    inner.set_table((connection_row(replace(broken, peer=network.address(PEER)), healthy, window=100),), stage.now)
+    packets = numbered(6)
+    read(stage, *plain(*packets))
+    assert sorted(datagram for datagram, _ in wans[1].sent()) == [
+        gre.encode(4, n) + each for n, each in enumerate(packets)
+    ]
+    paths = stage.counters().paths
+    assert paths["a"].send_errors == {"send_eacces": 3}
+    assert (paths["a"].packets_sent, paths["b"].packets_sent) == (0, 6)
+
+
+def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
+    """A run of datagrams in one buffer becomes one frame for the TUN, which is cut again into the same packets."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan), window=100))
+    segments = [each.octets() for each in FROM_PEER.cut(1000)]
+    datagrams = [gre.encode(4, number) + each for number, each in enumerate(segments)]
+    network = stage.datapath._network  # type: ignore[attr-defined]
+    sending = network.host(PEER)
+    control = (socket.IPPROTO_UDP, UDP_SEGMENT, pack("=H", len(datagrams[0])))
+    sending.sendmsg([b"".join(datagrams)], [control], 0, wan.address)
+    stage.datapath.socket_readable(wan, stage.now)
+    (frame,) = stage.tun.delivered()
+    assert split(frame) == segments
+    calls = engine(stage).system_calls()
+    assert (calls["receives"], calls["tun_writes"]) == (1, 1)
+    assert stage.counters().packets_delivered == len(segments)
+
+
+def test_more_is_held_than_there_are_buffers(stage: Stage) -> None:
+    """Held packets are copied out of the receive buffers when these run short."""
+    wan, slow = stage.new_socket(), stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan), path_row("b", slow, OTHER_PEER), window=1000))
+    packets = numbered(500, source=REMOTE, destination=LOCAL)
+    datagrams = [gre.encode(4, number) + each for number, each in enumerate(packets)]
+    assert stage.receive(wan, datagrams[0]) == plain(packets[0])
+    assert stage.receive(wan, *datagrams[2:]) == []
+    assert stage.counters().packets_held == 498
+    wan.deliver(datagrams[1], PEER)
+    stage.datapath.socket_readable(wan, stage.now)
+    assert stage.tun.delivered()[:3] == plain(*packets[1:4])
+    assert stage.counters().packets_held == 0
+
+
+def test_a_wake_up_is_bounded(stage: Stage) -> None:
+    """Whatever waits, one call reads only so much, and the next one goes on."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan)))
+    packets = numbered(150)
+    for each in plain(*packets):
+        stage.tun.inject(each)
+    counts = []
+    for _ in range(3):
+        stage.datapath.tun_readable(stage.now)
+        counts.append(stage.counters().packets_read)
+    assert counts == [64, 128, 150]

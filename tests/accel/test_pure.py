@@ -1,0 +1,115 @@
+"""The small pure functions of the engine against their Python twins."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpt.data.scheduler import WeightedCycle
+from mpt.errors import DecodeError
+from mpt.wire import gre, ip
+from tests.accel.engine import ffi, lib
+from tests.accel.model import ones_sum
+
+REASONS = {number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()}
+
+
+@given(st.binary(max_size=300))
+def test_checksum(octets: bytes) -> None:
+    """The Internet checksum, word by word; an odd last octet counts as if a zero followed."""
+    assert lib.mpt_checksum(octets, len(octets)) == 0xFFFF - ones_sum(octets)
+
+
+@given(st.binary(min_size=0, max_size=300), st.integers(0, 40))
+def test_checksum_of_ones(octets: bytes, ones: int) -> None:
+    """Carries all the way."""
+    octets = b"\xff" * ones + octets
+    assert lib.mpt_checksum(octets, len(octets)) == 0xFFFF - ones_sum(octets)
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=20))
+def test_cycle(weights: list[int]) -> None:
+    """The picks of the draft's cycle."""
+    count = 3000
+    picks = ffi.new("uint32_t[]", count)
+    lib.mpt_cycle(weights, len(weights), picks, count)
+    assert ffi.unpack(picks, count) == list(islice(WeightedCycle(list(enumerate(weights))), count))
+
+
+def test_cycle_of_the_draft() -> None:
+    """Draft section 5.1, twice around."""
+    picks = ffi.new("uint32_t[]", 30)
+    lib.mpt_cycle([12, 18, 15], 3, picks, 30)
+    assert ffi.unpack(picks, 30) == [1, 2, 0, 1, 2, 0, 1, 2, 1, 0, 2, 1, 0, 1, 2] * 2
+
+
+HEADERS = st.builds(
+    lambda first, protocol, rest: first + protocol + rest,
+    st.one_of(
+        st.sampled_from([bytes.fromhex(each) for each in ("0000", "1000", "2000", "3000", "8000", "b000", "4000")]),
+        st.binary(min_size=2, max_size=2),
+    ),
+    st.sampled_from([b"\x08\x00", b"\x86\xdd", b"\x08\x06"]),
+    st.binary(max_size=30),
+)
+
+
+@given(st.one_of(HEADERS, st.binary(max_size=20)))
+def test_gre(datagram: bytes) -> None:
+    """Every header is read as the Python decoder reads it, or dropped for the same reason."""
+    version, sequenced, sequence = ffi.new("uint32_t *"), ffi.new("int *"), ffi.new("uint32_t *")
+    length = lib.mpt_gre_decode(datagram, len(datagram), version, sequenced, sequence)
+    try:
+        header = gre.decode(datagram)
+    except DecodeError as error:
+        assert REASONS[-length] == error.reason
+    else:
+        assert (length, version[0]) == (header.length, header.ip_version)
+        assert (sequence[0] if sequenced[0] else None) == header.sequence
+
+
+@given(st.lists(st.integers(0, 0xFFFF), max_size=20), st.sampled_from([4, 6]))
+def test_gre_checksum(words: list[int], version: int) -> None:
+    """A right checksum of RFC 2784 is accepted, a wrong one is not."""
+    rest = b"".join(word.to_bytes(2, "big") for word in words)
+    head = b"\x80\x00" + gre.prefix(version, False)[2:]
+    good = head + gre.checksum(head + bytes(4) + rest).to_bytes(2, "big") + bytes(2) + rest
+    out = ffi.new("uint32_t *"), ffi.new("int *"), ffi.new("uint32_t *")
+    assert lib.mpt_gre_decode(good, len(good), *out) == 8
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    assert lib.mpt_gre_decode(bad, len(bad), *out) == -lib.MPT_GRE_CHECKSUM
+
+
+EXTENSIONS = st.lists(st.sampled_from([0, 43, 44, 51, 60]), max_size=10)
+
+
+@given(EXTENSIONS, st.sampled_from([6, 17, 1]), st.binary(max_size=60), st.integers(0, 140))
+def test_ports_v6(chain: list[int], protocol: int, filler: bytes, length: int) -> None:
+    """Through extension headers, fragments and truncations."""
+    packet = bytearray(b"\x60" + bytes(39))
+    at = 6
+    for header in chain:
+        packet[at] = header
+        at = len(packet)
+        packet += bytes([0, len(filler) % 2, *filler[:6].ljust(6, b"\0")]) + bytes(8 * (len(filler) % 2))
+    packet[at] = protocol
+    same_ports(bytes(packet + filler)[: max(length, 40)])
+
+
+@given(
+    st.binary(min_size=20, max_size=80),
+    st.sampled_from([6, 17, 1]),
+    st.integers(0, 15),
+    st.sampled_from([0, 0x20, 0x40, 0x1F]),
+)
+def test_ports_v4(octets: bytes, protocol: int, header: int, fragment: int) -> None:
+    """With options, of fragments, cut off."""
+    same_ports(bytes([0x40 | header]) + octets[1:6] + bytes([fragment, 0, 64, protocol]) + octets[10:])
+
+
+def same_ports(packet: bytes) -> None:
+    found = ip.ports(packet)
+    expected = -1 if found is None else found[0] << 32 | found[1] << 16 | found[2]
+    assert lib.mpt_ports(packet, len(packet)) == expected

@@ -1,0 +1,211 @@
+"""The native data path and the Python one, side by side: the same arrivals must give the same output and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpt.data.datapath import PythonDataPath
+from mpt.model import PortMap
+from mpt.testing.datapath import LOCAL, REMOTE, Stage, connection_row, packet, path_row
+from mpt.wire import gre
+from mpt.wire.command import encode_keepalive
+from tests.accel.loopback import loopback_stage
+
+native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
+
+PEERS = ("10.1.1.3", "10.2.2.3", "10.3.3.3")
+PORTS = (PortMap(tcp_dst=frozenset({80, 443})), PortMap(udp_src=frozenset({53})), PortMap(tcp_src=frozenset({80})))
+KEEPALIVE = encode_keepalive(4, ip_address(REMOTE), ip_address(LOCAL))
+NEAR = st.integers(-3, 12)
+FAR = st.sampled_from([0, 1, 50, 99, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1, 2**32 - 5])
+
+
+class Pair:
+    """Does everything to both and compares what comes out."""
+
+    def __init__(self, stages: tuple[Stage, Stage]) -> None:
+        self.stages = stages
+        self.sockets = [[stage.new_socket() for _ in PEERS] for stage in stages]
+
+    def set_table(self, window: int, usable: list[bool], weights: list[int], max_delay: float, ports: bool) -> None:
+        for stage, sockets in zip(self.stages, self.sockets, strict=True):
+            paths = [
+                path_row(
+                    index,
+                    sockets[index],
+                    peer,
+                    usable=usable[index],
+                    weight=weights[index],
+                    ports=PORTS[index] if ports else PortMap(),
+                )
+                for index, peer in enumerate(PEERS)
+            ]
+            stage.set_table(
+                connection_row(*paths, window=window, max_delay=max_delay, networks=[("fd0a::/60", "fd0b::/61")])
+            )
+        self.compare()
+
+    def receive(self, path: int, *datagrams: bytes) -> None:
+        for stage, sockets in zip(self.stages, self.sockets, strict=True):
+            for datagram in datagrams:
+                sockets[path].deliver(datagram, PEERS[path])
+            stage.datapath.socket_readable(sockets[path], stage.now)
+        self.compare()
+
+    def send(self, *packets: bytes) -> None:
+        for stage in self.stages:
+            for each in packets:
+                stage.tun.inject(each)
+            stage.datapath.tun_readable(stage.now)
+        self.compare()
+
+    def wait(self, seconds: float) -> None:
+        delivered = [stage.wait(seconds) for stage in self.stages]
+        assert delivered[1] == delivered[0]
+        self.compare()
+
+    def compare(self) -> None:
+        python, other = self.stages
+        assert other.tun.delivered() == python.tun.delivered()
+        assert [each.sent() for each in self.sockets[1]] == [each.sent() for each in self.sockets[0]]
+        assert other.counters() == python.counters()
+        assert other.datapath.next_deadline() == python.datapath.next_deadline()
+        assert other.heard == python.heard
+
+
+@contextmanager
+def twins() -> Iterator[Pair]:
+    """One of each, with three sockets each."""
+    stages = loopback_stage(PythonDataPath), loopback_stage(native.NativeDataPath)
+    pair = Pair(stages)
+    try:
+        yield pair
+    finally:
+        for stage in stages:
+            stage.datapath.close()
+            stage.tun.close()
+        for each in (*pair.sockets[0], *pair.sockets[1]):
+            each.close()
+
+
+def inner(number: int, version: int = 4) -> bytes:
+    body = number.to_bytes(8, "big", signed=True)
+    return packet(REMOTE, LOCAL, body) if version == 4 else packet("fd0b::1", "fd0a::1", body)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("near"), NEAR, st.integers(0, 2)),
+        st.tuples(st.just("near"), NEAR, st.integers(0, 2)),
+        st.tuples(st.just("run"), st.integers(1, 30), st.integers(0, 2)),
+        st.tuples(st.just("interleave"), st.integers(2, 40), st.integers(0, 2)),
+        st.tuples(st.just("far"), FAR, st.integers(0, 2)),
+        st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, 0.004, 0.02, 0.1, 0.4, 11.0]), st.just(0)),
+        st.tuples(st.just("keepalive"), st.just(0), st.integers(0, 2)),
+        st.tuples(st.just("round"), st.sampled_from([0.002, 0.004, 0.01]), st.integers(0, 2)),
+        st.tuples(st.just("table"), st.integers(0, 7), st.integers(0, 2)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(1, 20), FAR, st.sampled_from([0.01, 0.1]))
+def test_the_same_order(steps: list[tuple[str, Any, int]], window: int, start: int, max_delay: float) -> None:
+    """Gaps, duplicates, late packets, strays, restarts, silences, keepalives, paths that change: the same to both."""
+    with twins() as pair:
+        usable = [True, True, True]
+        pair.set_table(window, usable, [1, 2, 3], max_delay, False)
+        at = start
+        for count, (kind, value, path) in enumerate(steps):
+            if kind == "near":
+                at += value
+                pair.receive(path, gre.encode(4, at % 2**32) + inner(count))
+            elif kind == "run":
+                pair.receive(path, *(gre.encode(4, (at + n) % 2**32) + inner(n) for n in range(value)))
+                at += value
+            elif kind == "interleave":  # every other packet over one path, then the rest over another
+                for first in (0, 1):
+                    numbers = range(first, value, 2)
+                    pair.receive((path + first) % 3, *(gre.encode(4, (at + n) % 2**32) + inner(n) for n in numbers))
+                at += value
+            elif kind == "far":
+                pair.receive(path, gre.encode(4, value) + inner(count))
+            elif kind == "wait":
+                pair.wait(value)
+            elif kind == "keepalive":
+                pair.receive(path, KEEPALIVE)
+            elif kind == "round":  # keepalives sent together over paths that are not equally fast
+                pair.wait(0.3)
+                for each in range(3):
+                    pair.receive((path + each) % 3, KEEPALIVE)
+                    pair.wait(value)
+            else:
+                usable = [bool(value >> bit & 1) for bit in range(3)]
+                pair.set_table(window + path // 2, usable, [1, 2, 3], max_delay, False)
+
+
+PACKETS = st.one_of(
+    st.binary(max_size=100),
+    st.builds(
+        lambda head, rest: head + rest,
+        st.sampled_from([b"\x45", b"\x46", b"\x60\x00", b"\x4f"]),
+        st.binary(max_size=90),
+    ),
+    st.builds(
+        lambda version, protocol, ports, body: packet(
+            *((LOCAL, REMOTE) if version == 4 else ("fd0a::7", "fd0b::9")), ports + body, protocol
+        ),
+        st.sampled_from([4, 6]),
+        st.sampled_from([6, 17, 0, 43, 44, 51, 60, 253]),
+        st.sampled_from(
+            [bytes.fromhex(each) for each in ("00500050", "003501bb", "1f900035", "01bb0050", "06000050", "1100")]
+        ),
+        st.binary(max_size=60),
+    ),
+)
+
+
+@given(
+    st.lists(st.lists(PACKETS, max_size=8), max_size=8),
+    st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    st.integers(0, 7),
+    st.sampled_from([0, 8]),
+)
+def test_the_same_paths(batches: list[list[bytes]], weights: list[int], usable: int, window: int) -> None:
+    """Whatever the TUN gives leaves over the same paths with the same octets, or is dropped for the same reason."""
+    with twins() as pair:
+        pair.set_table(window, [bool(usable >> bit & 1) for bit in range(3)], weights, 0.1, True)
+        for batch in batches:
+            pair.send(*batch)
+
+
+DATAGRAMS = st.one_of(
+    st.binary(max_size=80),
+    st.builds(
+        lambda flags, protocol, rest: flags.to_bytes(2, "big") + protocol.to_bytes(2, "big") + rest,
+        st.one_of(st.sampled_from([0, 0x1000, 0x2000, 0x3000, 0x8000, 0xB000]), st.integers(0, 0xFFFF)),
+        st.sampled_from([0x0800, 0x86DD, 0x0801]),
+        st.one_of(st.binary(max_size=60), st.integers(0, 30).map(lambda n: bytes(4) + inner(n)), st.just(inner(1, 6))),
+    ),
+    st.integers(0, 9).map(lambda n: gre.encode(4, n) + inner(n)),
+    st.integers(0, 9).map(lambda n: gre.encode(6) + inner(n, 6)),
+    st.sampled_from([4, 6]).map(lambda version: encode_keepalive(version, ip_address(REMOTE), ip_address(LOCAL))),
+    st.sampled_from([4, 6]).map(lambda version: encode_keepalive(version, ip_address(LOCAL), ip_address(REMOTE))),
+)
+
+
+@given(st.lists(st.tuples(st.lists(DATAGRAMS, max_size=8), st.integers(0, 2)), max_size=8), st.sampled_from([0, 8]))
+def test_the_same_drops(batches: list[tuple[list[bytes], int]], window: int) -> None:
+    """Whatever a peer sends is delivered or dropped for the same reason."""
+    with twins() as pair:
+        pair.set_table(window, [True, True, False], [1, 1, 1], 0.1, False)
+        for batch, path in batches:
+            pair.receive(path, *batch)
+        pair.wait(1)

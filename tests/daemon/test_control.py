@@ -1,0 +1,300 @@
+"""The unix socket: requests in order, permissions, clients that misbehave, and where it listens."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import json
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
+
+from mpt.daemon.control import CLIENTS_AT_ONCE, ControlProtocol, ControlSocket
+from mpt.daemon.machine import Machine
+from mpt.errors import HostError
+from mpt.host.system import System
+from mpt.model import Permission
+from mpt.testing.netlink import FakeNetlink
+from mpt.testing.reactor import FakeReactor
+from tests.daemon.stage import GENERAL, Run, Stage, connection
+
+PATH = GENERAL.control_socket
+DOWN = "path down 10.1.1.2 10.1.1.3"
+SOME_USER = 12345
+
+
+class PeerSocket:
+    """A connected unix socket, as far as the kernel tells who is at its other end."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._credentials = struct.pack("=iII", 42, uid, gid)
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        return self._credentials if option == socket.SO_PEERCRED else struct.pack("=I", SOME_USER)
+
+
+class Client:
+    """A client that is connected to the control socket of `stage`."""
+
+    def __init__(self, stage: Stage, uid: int = 0, gid: int = 0) -> None:
+        assert PATH is not None
+        self.protocol: ControlProtocol = stage.reactor.unix_ports[PATH].factory.buildProtocol(None)
+        self.transport = StringTransport()
+        self.transport.socket = PeerSocket(uid, gid)  # type: ignore[attr-defined]
+        self._id = 0
+        self.protocol.makeConnection(self.transport)
+
+    def line(self, command: str) -> bytes:
+        self._id += 1
+        return json.dumps({"mpt": 1, "id": self._id, "command": command.split()}).encode() + b"\n"
+
+    def say(self, *commands: str) -> None:
+        """Send these commands in one piece."""
+        self.protocol.dataReceived(b"".join(map(self.line, commands)))
+
+    def heard(self) -> list[dict[str, Any]]:
+        """What has been answered since the last call."""
+        lines = self.transport.value().splitlines()
+        self.transport.clear()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def is_read(self) -> bool:
+        return self.transport.producerState == "producing"
+
+
+def test_a_request_is_answered_with_its_id(run: Run) -> None:
+    """One JSON object a line."""
+    client = Client(run())
+    client.say("show status")
+    (reply,) = client.heard()
+    assert (reply["id"], reply["ok"], reply["code"]) == (1, True, 0)
+    assert reply["data"]["schema"] == "mpt.status/1" and "tun0" in reply["text"]
+
+
+def test_requests_in_one_piece_are_answered_in_their_order(run: Run) -> None:
+    """However many there are."""
+    client = Client(run())
+    client.say(*["path down 10.1.1.2 10.1.1.3", "path up 10.1.1.2 10.1.1.3"] * 1000, "nonsense")
+    heard = client.heard()
+    assert [reply["id"] for reply in heard] == list(range(1, 2002))
+    assert heard[-1]["code"] == 2
+    assert client.is_read
+
+
+def test_lines_that_are_no_requests_are_answered_and_forgiven(run: Run) -> None:
+    """Thousands of them, too long, half of one, none at all."""
+    client = Client(run())
+    client.protocol.dataReceived(b"x\n" * 5000 + b"y" * 100_000 + b"\n\n" + client.line("show status")[:10])
+    heard = client.heard()
+    assert len(heard) == 5001 and {(reply["id"], reply["code"]) for reply in heard} == {(0, 2)}
+    client.protocol.dataReceived(client.line("show status")[10:])
+    assert [reply["code"] for reply in client.heard()] == [0]
+
+
+def test_while_a_command_is_carried_out_the_next_waits_and_nothing_more_is_read(run: Run) -> None:
+    """What it is doing is reported meanwhile; a client cannot fill the memory with requests."""
+    stage = run(connection(permission=Permission(3)))
+    client = Client(stage)
+    client.say(DOWN, "show status")
+    assert [reply.get("progress") for reply in client.heard()] == ["path_0 of c is MANUAL_DOWN; telling the peer"]
+    assert not client.is_read
+    stage.reactor.pass_time(3.1)
+    assert [(reply["id"], reply["code"]) for reply in client.heard()] == [(1, 0), (2, 0)]
+    assert client.is_read
+
+
+def test_a_client_that_does_not_take_its_replies_is_not_served_until_it_does(run: Run) -> None:
+    """The replies to its requests would fill the memory."""
+    client = Client(run())
+    producer = client.transport.producer
+    assert producer is client.protocol
+    client.protocol.pauseProducing()
+    client.say("show status", "show status", "show status")
+    assert len(client.heard()) == 1 and not client.is_read
+    client.protocol.resumeProducing()
+    assert len(client.heard()) == 2 and client.is_read
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "code"), [(0, 0, 0), (SOME_USER, -1, 0), (SOME_USER, SOME_USER, 5)],
+    ids=["root", "in the group", "a stranger"],
+)
+def test_only_root_and_the_group_may_change_things(run: Run, uid: int, gid: int, code: int) -> None:
+    """The others may look. The kernel says who is who."""
+    stage = run()
+    client = Client(stage, uid, stage.root.control.group if gid == -1 else gid)
+    client.say(DOWN, "show status")
+    assert [reply["code"] for reply in client.heard()] == [code, 0]
+
+
+def test_there_is_a_limit_to_the_clients_and_the_next_one_is_told(run: Run) -> None:
+    """When one goes there is room again; those who may change things always get in."""
+    stage = run()
+    clients = [Client(stage, SOME_USER, SOME_USER) for _ in range(CLIENTS_AT_ONCE)]
+    root = Client(stage)
+    root.say(DOWN)
+    assert [reply["code"] for reply in root.heard()] == [0]
+    root.protocol.connectionLost()
+    refused = Client(stage, SOME_USER, SOME_USER)
+    (reply,) = refused.heard()
+    assert (reply["id"], reply["code"]) == (0, 1) and "64 clients" in reply["text"]
+    assert refused.transport.disconnecting
+    refused.protocol.dataReceived(refused.line("show status"))
+    refused.protocol.connectionLost()
+    assert refused.heard() == []
+    clients[0].protocol.connectionLost()
+    next_one = Client(stage, SOME_USER, SOME_USER)
+    next_one.say("show status")
+    assert len(next_one.heard()) == 1
+
+
+def test_a_client_that_hangs_up_in_the_middle_ends_nothing_but_its_queue(run: Run) -> None:
+    """What was begun is carried out; nobody is told."""
+    stage = run(connection(permission=Permission(3)))
+    client = Client(stage)
+    client.say(DOWN, "path down 10.2.2.2 10.2.2.3")
+    client.heard()
+    client.protocol.connectionLost()
+    stage.reactor.pass_time(3.1)
+    assert client.heard() == []
+    assert stage.statuses()[0] == "MANUAL_DOWN" and stage.statuses()[1] != "MANUAL_DOWN"
+    assert stage.root.control.clients == set()
+
+
+def test_a_client_that_hangs_up_while_its_replies_wait_is_forgotten(run: Run) -> None:
+    """Nothing waits for it any more."""
+    stage = run()
+    client = Client(stage)
+    client.protocol.pauseProducing()
+    client.say("show status", DOWN)
+    client.protocol.connectionLost()
+    assert stage.statuses() == ["OK", "OK"]
+    assert client.protocol._working is None
+
+
+def test_a_client_that_only_shuts_down_its_sending_side_gets_its_replies(run: Run) -> None:
+    """printf ... | nc -N -U: the connection is closed once everything is answered."""
+    client = Client(run())
+    client.say("show status")
+    client.protocol.readConnectionLost()
+    assert len(client.heard()) == 1
+    assert client.transport.disconnecting
+
+
+def test_a_stop_answers_what_is_under_way(run: Run) -> None:
+    """The client learns that the daemon goes; then the connection is closed."""
+    stage = run(connection(permission=Permission(3)))
+    client = Client(stage)
+    client.say(DOWN, DOWN)
+    client.heard()
+    stage.stop()
+    (reply,) = client.heard()
+    assert (reply["id"], reply["code"], reply["text"]) == (1, 1, "the daemon is stopping")
+    assert client.transport.disconnecting
+    client.protocol.connectionLost()
+
+
+class Broken:
+    """Operations that have a bug, or never end."""
+
+    def __init__(self, wait: Deferred[str] | None = None) -> None:
+        self._wait = wait
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def operation(*_: object) -> str:
+            if self._wait is None:
+                raise RuntimeError("a bug")
+            return await self._wait
+
+        return operation
+
+
+def test_a_bug_is_answered_and_the_next_command_is_carried_out(run: Run) -> None:
+    """The client need not wait for its timeout."""
+    stage = run()
+    client = Client(stage)
+    good = stage.root.control.operations
+    stage.root.control.operations = Broken()
+    client.say(DOWN)
+    (reply,) = client.heard()
+    assert reply["code"] == 1 and "bug" in reply["text"]
+    stage.root.control.operations = good
+    client.say("show status")
+    assert [reply["code"] for reply in client.heard()] == [0]
+
+
+# ---- where it listens -----------------------------------------------------------------------------------------------
+
+
+class Listening:
+    """A control socket on its own, with a reactor that may refuse to listen."""
+
+    def __init__(self, path: str | None, *defaults: str) -> None:
+        self.reactor = FakeReactor()
+        machine = Machine(self.reactor, self.reactor.seconds, System(), FakeNetlink())
+        self.control = ControlSocket(machine, path, Broken(), lambda: defaults)
+
+
+@pytest.fixture
+def taken(tmp_path: Path) -> Iterator[str]:
+    """The path of a socket that somebody listens at."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "taken.sock"))
+        listener.listen()
+        yield str(tmp_path / "taken.sock")
+
+
+def test_a_configured_socket_that_is_not_to_be_had_ends_the_start(tmp_path: Path, taken: str) -> None:
+    """The error names it, says why, and what to do."""
+    refused = Listening(str(tmp_path / "x.sock"))
+    refused.reactor.unix_refusal = OSError(errno.EACCES, "Permission denied")
+    with pytest.raises(HostError, match=r"x\.sock: Permission denied: name another control_socket"):
+        refused.control.startService()
+    with pytest.raises(HostError, match="another mpt listens there"):
+        Listening(taken).control.startService()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(HostError, match="is no socket"):
+        Listening(str(file)).control.startService()
+    assert file.exists()
+
+
+def test_a_default_socket_that_is_not_to_be_had_is_a_warning_and_the_next_is_tried(tmp_path: Path, taken: str) -> None:
+    """Without any, commands come over UDP."""
+    second = str(tmp_path / "made" / "second.sock")
+    listening = Listening(None, taken, second)
+    listening.control.startService()
+    assert listening.control.path == second and list(listening.reactor.unix_ports) == [second]
+    assert (tmp_path / "made").is_dir()
+    nowhere = Listening(None, taken)
+    nowhere.control.startService()
+    assert nowhere.control.path is None and nowhere.reactor.unix_ports == {}
+    for each in (listening, nowhere):
+        each.control.stopService()
+        assert each.reactor.unix_ports == {}
+
+
+def test_a_socket_that_a_crashed_daemon_has_left_is_replaced(tmp_path: Path) -> None:
+    """Nobody listens at it."""
+    path = tmp_path / "left.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    listening = Listening(str(path))
+    listening.control.startService()
+    assert listening.control.path == str(path) and not path.exists()  # the fake reactor makes no file
+
+
+def test_the_group_that_may_change_things_is_mpt_or_the_daemons_own(tmp_path: Path) -> None:
+    """As this machine has it."""
+    listening = Listening(str(tmp_path / "x.sock"))
+    listening.control.startService()
+    groups = {each.gr_name: each.gr_gid for each in grp.getgrall()}
+    assert listening.control.group == groups.get("mpt", os.getgid())

@@ -1,0 +1,364 @@
+"""The commands of guide chapter 4 on a whole daemon: what they change, what they leave alone, what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mpt.config.directory import load_directory
+from mpt.model import ConnectionConfig
+from tests.config import files
+from tests.daemon.pair import KEY, Pair, mirrored, write_pair
+from tests.daemon.stage import PACKET, Run, Stage
+
+NAME = "MPT_connection_10.0.0.2"
+OTHER = files.changed(
+    files.without(files.without(files.CONNECTION, "net_0"), "net_1"), "connection",
+    name="other", ip_remote="10.0.0.9", network_count="0",
+)
+
+
+@pytest.fixture
+def host_a(run: Run, tmp_path: Path) -> Callable[..., Stage]:
+    """Host A running from `tmp_path`, which has the guide's files or those that are named."""
+
+    def start(**connections: str) -> Stage:
+        interface = files.changed(files.INTERFACE, "general", control_socket="/nowhere/a.sock")
+        written = {f"{name}.conf": text for name, text in (connections or {"c": files.CONNECTION}).items()}
+        files.write(tmp_path, interface, written)
+        return run(config=load_directory(tmp_path).config)
+
+    return start
+
+
+def write(directory: Path, name: str, text: str) -> None:
+    (directory / "connections" / name).write_text(text)
+
+
+def names(stage: Stage) -> list[str]:
+    return [each.config.name for each in stage.root.connections()]
+
+
+def configured(stage: Stage, name: str = NAME) -> ConnectionConfig:
+    return next(each.config for each in stage.root.connections() if each.config.name == name)
+
+
+def sequence_of_next_packet(stage: Stage) -> int:
+    stage.clear()
+    stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    (datagram,) = stage.sent("eth1") + stage.sent("eth2")
+    return int.from_bytes(datagram[4:8], "big")
+
+
+# ---- reload (guide 4.3) ---------------------------------------------------------------------------------------------
+
+
+def test_reload_starts_what_is_new_and_what_has_changed_and_leaves_the_rest_alone(
+    host_a: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """The unchanged connection is the very same object, its sequence numbers go on."""
+    ordered = files.changed(files.CONNECTION, "connection", reorder_window="100")
+    stage = host_a(c=ordered, o=OTHER)
+    assert [sequence_of_next_packet(stage) for _ in range(3)] == [0, 1, 2]
+    untouched = stage.root.connections()[0]
+    write(tmp_path, "o.conf", files.changed(OTHER, "connection", max_buffdelay_msec="50"))
+    write(tmp_path, "n.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
+    assert stage.ask("reload").text == "new: new; changed: other; 1 unchanged"
+    assert untouched in stage.root.connections()
+    assert configured(stage, "other").max_buffdelay_msec == 50
+    assert sorted(names(stage)) == [NAME, "new", "other"]
+    stage.reactor.advance(0)
+    assert sequence_of_next_packet(stage) == 3
+    assert stage.ask("reload").text == "3 unchanged"
+
+
+def test_reload_with_a_bad_file_changes_nothing_and_says_what_is_wrong(
+    host_a: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """Not even what is good in the other files."""
+    stage = host_a(c=files.CONNECTION, o=OTHER)
+    before = stage.root.connections()
+    write(tmp_path, "a.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
+    write(tmp_path, "o.conf", files.changed(OTHER, "connection", reorder_window="many"))
+    said = stage.ask("reload").text
+    assert said.startswith("1: Reload unsuccessful.") and "reorder_window" in said and "many" in said
+    assert stage.root.connections() == before
+
+
+def test_reload_of_one_file_loads_it_and_no_other(host_a: Callable[..., Stage], tmp_path: Path) -> None:
+    """A new file that is named is loaded."""
+    stage = host_a()
+    write(tmp_path, "o.conf", OTHER)
+    write(tmp_path, "n.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
+    assert stage.ask("reload o.conf").text == "new: other; 0 unchanged"
+    assert names(stage) == [NAME, "other"]
+
+
+def test_reload_of_a_file_that_is_not_there_says_so_in_the_c_programs_words(host_a: Callable[..., Stage]) -> None:
+    """With our reason behind them."""
+    said = host_a().ask("reload missing.conf").text
+    assert said.startswith("1: Reload unsuccessful. Config file not found in the connection: missing.conf")
+
+
+def test_reload_does_not_take_what_only_a_new_start_can_change(host_a: Callable[..., Stage], tmp_path: Path) -> None:
+    """The tunnels and the ports."""
+    stage = host_a()
+    interface = tmp_path / "interface.conf"
+    interface.write_text(interface.read_text().replace("1440", "1400"))
+    assert "nothing was reloaded" in stage.ask("reload").text
+    back = interface.read_text().replace("1400", "1440")
+    interface.write_text(back.replace("cmd_timeout     = 25", "cmd_timeout = 9"))
+    assert stage.ask("reload").text == "1 unchanged"
+    assert stage.root.config.general.cmd_timeout == 9
+
+
+def test_files_that_swap_their_connections_are_refused_and_nothing_is_lost(
+    host_a: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """Each keeps running as it was."""
+    stage = host_a(c=files.CONNECTION, o=OTHER)
+    write(tmp_path, "c.conf", files.changed(files.CONNECTION, "connection", ip_remote="10.0.0.9"))
+    write(tmp_path, "o.conf", files.changed(OTHER, "connection", ip_remote="10.0.0.3"))
+    assert "runs already" in stage.ask("reload").text
+    assert sorted(names(stage)) == [NAME, "other"]
+    assert str(configured(stage).ip_remote) == "10.0.0.3"
+
+
+def test_a_changed_connection_that_is_refused_leaves_the_old_one_running(
+    host_a: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """Its new port is taken by another program."""
+    stage = host_a()
+    write(tmp_path, "c.conf", files.changed(files.CONNECTION, "connection", local_port="4754"))
+    stage.system.fail("bind", 98)
+    said = stage.ask("reload").text
+    assert said.startswith("1: Reload unsuccessful.") and "4754" in said
+    assert configured(stage).local_port == 23456
+    assert len(stage.data_sockets) == 2
+
+
+# ---- restart, delete, save (guide 4.4, 4.5, 4.6) --------------------------------------------------------------------
+
+
+def test_restart_starts_the_connection_anew_and_keeps_what_was_taken_down_by_hand(
+    host_a: Callable[..., Stage],
+) -> None:
+    """New sockets, the same states."""
+    stage = host_a()
+    old = stage.root.connections()[0]
+    stage.ask("path down 10.1.1.2 10.1.1.3")
+    assert stage.ask("restart").text == f"restarted: {NAME}"
+    assert old not in stage.root.connections() and not old.running
+    assert stage.statuses(NAME) == ["MANUAL_DOWN", "OK"]
+    assert stage.ask("restart c.conf").text == f"restarted: {NAME}"
+    assert stage.ask("restart o.conf").text.startswith("1: Restart unsuccessful. Config file not found")
+
+
+def test_delete_stops_the_connection_and_renames_its_file(host_a: Callable[..., Stage], tmp_path: Path) -> None:
+    """It is not loaded again: not by reload, not by a new start."""
+    stage = host_a()
+    assert stage.ask("delete c.conf").text == f"deleted: {NAME}; the file is now c.conf.disabled"
+    assert stage.root.connections() == [] and stage.data_sockets == []
+    assert [each.name for each in (tmp_path / "connections").iterdir()] == ["c.conf.disabled"]
+    assert stage.ask("reload").text == "0 unchanged"
+    assert stage.ask("delete c.conf").text == "1: Delete unsuccessful. Config file not found: c.conf"
+
+
+def test_save_writes_the_states_and_keeps_everything_else(host_a: Callable[..., Stage], tmp_path: Path) -> None:
+    """Comments, order, the key: only the line that has changed differs, and reload sees no change."""
+    text = files.CONNECTION.replace("[path_0]", "; the fast one\n[path_0]")
+    stage = host_a(c=text)
+    assert stage.ask("save").text == "nothing has changed since the files were written"
+    stage.ask("path down 10.1.1.2 10.1.1.3")
+    assert stage.ask("save c.conf").text == "saved: c.conf"
+    saved = (tmp_path / "connections" / "c.conf").read_text()
+    different = [(old, new) for old, new in zip(text.split("\n"), saved.split("\n"), strict=True) if old != new]
+    assert [(old.split(), new.split()) for old, new in different] == [(["status", "=", "0"], ["status", "=", "131"])]
+    assert stage.ask("reload").text == "1 unchanged"
+
+
+def test_save_into_a_file_that_somebody_has_broken_meanwhile_does_not_touch_it(
+    host_a: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """Its owner mends it first."""
+    stage = host_a()
+    write(tmp_path, "c.conf", "[connection\n")
+    stage.ask("path down 10.1.1.2 10.1.1.3")
+    assert stage.ask("save").text.startswith("1: Save unsuccessful.")
+    assert (tmp_path / "connections" / "c.conf").read_text() == "[connection\n"
+
+
+# ---- address, interface, path ---------------------------------------------------------------------------------------
+
+
+def test_address_and_interface_change_the_machine_and_its_paths_at_once(host_a: Callable[..., Stage]) -> None:
+    """Guide 4.1 and 4.2; nobody waits for the kernel's event."""
+    stage = host_a()
+    assert stage.ask("addr add 10.1.1.7/24 dev eth1").text == "10.1.1.7/24 added to eth1"
+    assert stage.ask("addr add 10.1.1.7/24 dev eth1").text == "10.1.1.7/24 was already on eth1"
+    assert stage.ask("addr del 10.1.1.2/24 dev eth1").text == "10.1.1.2/24 deleted from eth1"
+    assert stage.statuses(NAME) == ["ADDRESS_DOWN", "OK"]
+    assert stage.ask("int eth2 down").text == f"eth2 is down; path_1 of {NAME} is INTERFACE_DOWN"
+    assert stage.ask("int eth2 up").text == f"eth2 is up; path_1 of {NAME} is DOWN"
+    assert stage.ask("int lo up").text == "lo is up; no path uses it"
+    assert "eth9" in stage.ask("int eth9 up").text
+
+
+def test_a_path_that_does_not_exist_is_answered_with_those_that_do(host_a: Callable[..., Stage]) -> None:
+    """To save the operator a look."""
+    said = host_a().ask("path down 10.1.1.2 10.1.1.9").text
+    assert said.startswith("1: Path unsuccessful. there is no path from 10.1.1.2 to 10.1.1.9; ")
+    assert said.endswith("there are: 10.1.1.2 10.1.1.3, 10.2.2.2 10.2.2.3")
+
+
+# ---- create (guide 4.7) ---------------------------------------------------------------------------------------------
+
+
+def write_create(directory: Path, accept_remote: str = "1", key: str | None = None) -> None:
+    """The two files that the guide prints."""
+    client = files.changed(files.CREATE_CLIENT, "connection", **({"auth_key": key} if key else {}))
+    write_pair(directory, client)
+    interface = directory / "b" / "interface.conf"
+    interface.write_text(files.changed(interface.read_text(), "general", accept_remote=accept_remote))
+    (directory / "b" / "connections" / "c.conf").unlink()
+    (directory / "b" / "connections" / "conf.template").write_text(files.CREATE_TEMPLATE)
+
+
+@pytest.mark.parametrize(("loss", "duplication"), [(0.0, 0.0), (0.3, 0.3)])
+def test_create_makes_both_sides_saves_them_and_survives_a_restart(
+    run: Run, tmp_path: Path, loss: float, duplication: float
+) -> None:
+    """The guide's example, end to end: from nothing at the peer to paths that are up, also over a bad network."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    assert names(pair.b) == []
+    pair.cables.loss, pair.cables.duplication = loss, duplication
+    asked = pair.a.ask("create c.conf")
+    assert asked.progress == [f"asking 10.1.1.3 to create {NAME}"]
+    pair.cables.pass_time(6.0)
+    pair.cables.loss = pair.cables.duplication = 0.0
+    assert asked.text == f"{NAME} is created at 10.1.1.3; mpt save on both sides keeps it"
+    pair.cables.pass_time(4.0)
+    assert pair.statuses() == [["up", "up"]] * 2
+    ours, theirs = configured(pair.a), pair.b.root.connections()[0].config
+    assert (ours.remote_port, theirs.remote_port) == (theirs.local_port, ours.local_port) == (65060, 65060)
+    assert [(each.weight_in, each.weight_out) for each in theirs.paths] == [(100, 70), (80, 50)]
+    assert theirs.file == tmp_path / "b" / "connections" / "peer_10_0_0_2.conf"
+    assert pair.a.ask("save").text == "saved: c.conf"
+    assert pair.b.ask("save").text == "saved: peer_10_0_0_2.conf"
+    assert [stage.ask("reload").text for stage in pair] == ["1 unchanged"] * 2
+    for stage in pair:
+        stage.ask("restart")
+    pair.cables.pass_time(4.0)
+    assert pair.statuses() == [["up", "up"]] * 2
+    for name, config in (("a", ours), ("b", theirs)):
+        (again,) = load_directory(tmp_path / name).config.connections
+        assert [path.remote_ipaddr for path in again.paths] == [path.remote_ipaddr for path in config.paths]
+        assert again.auth_key == config.auth_key
+
+
+@pytest.mark.parametrize(
+    ("accept_remote", "key", "code"), [("0", None, 7), ("1", KEY, 3)], ids=["not accepted", "wrong key"]
+)
+def test_create_that_the_peer_refuses_changes_nothing_there(
+    run: Run, tmp_path: Path, accept_remote: str, key: str | None, code: int
+) -> None:
+    """accept_remote = 0, or another auth_key than that of the template."""
+    write_create(tmp_path, accept_remote, key)
+    pair = Pair(run, tmp_path)
+    asked = pair.a.ask("create c.conf")
+    pair.cables.pass_time(8.0)
+    assert asked.text.startswith(f"1: Connection creation failed (code: {code};")
+    assert names(pair.b) == [] and names(pair.a) == [NAME]
+    assert sum(pair.b.root.commands.counters.values()) > 0
+
+
+def test_create_that_nobody_answers_ends_after_the_attempts(run: Run, tmp_path: Path) -> None:
+    """And may be tried again, but not while it is under way."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    pair.cables.loss = 1.0
+    asked = pair.a.ask("create c.conf")
+    assert "still being asked" in pair.a.ask("create c.conf").text
+    pair.cables.pass_time(3.2)
+    assert asked.text.startswith("1: Connection creation failed (code: 1;")
+    pair.cables.loss = 0.0
+    asked = pair.a.ask("create c.conf")
+    pair.cables.exchange()
+    assert asked.text.startswith(f"{NAME} is created")
+
+
+def test_create_of_what_exists_already_says_so(run: Run, tmp_path: Path) -> None:
+    """In the C program's words, with its code."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    pair.a.ask("create c.conf")
+    pair.cables.exchange()
+    pair.cables.pass_time(11.0)
+    again = pair.a.ask("create c.conf")
+    pair.cables.pass_time(1.0)
+    assert again.text.startswith("1: ERROR: Connection already exists (error code:5)")
+
+
+def test_a_connection_that_is_deleted_while_it_is_being_created_does_not_come_back(run: Run, tmp_path: Path) -> None:
+    """The command says what is to be done about the other side."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    asked = pair.a.ask("create c.conf")
+    pair.a.ask("delete c.conf")
+    pair.cables.exchange()
+    assert names(pair.a) == []
+    assert asked.text.startswith("1: Create unsuccessful.") and "deleted or started anew" in asked.text
+
+
+def test_create_without_a_template_at_the_peer_is_refused(run: Run, tmp_path: Path) -> None:
+    """Whatever accept_remote says."""
+    write_create(tmp_path)
+    (tmp_path / "b" / "connections" / "conf.template").unlink()
+    pair = Pair(run, tmp_path)
+    asked = pair.a.ask("create c.conf")
+    pair.cables.pass_time(8.0)
+    assert asked.text.startswith("1: Connection creation failed")
+    assert names(pair.b) == []
+
+
+def test_a_broken_template_creates_nothing_and_does_not_stop_the_daemon(run: Run, tmp_path: Path) -> None:
+    """The log says what is wrong with it."""
+    write_create(tmp_path)
+    (tmp_path / "b" / "connections" / "conf.template").write_text(mirrored(files.CREATE_TEMPLATE).replace("65060", "x"))
+    pair = Pair(run, tmp_path)
+    asked = pair.a.ask("create c.conf")
+    pair.cables.pass_time(8.0)
+    assert asked.text.startswith("1: Connection creation failed")
+    assert names(pair.b) == []
+
+
+def test_create_needs_a_path_that_leads_anywhere(run: Run, tmp_path: Path) -> None:
+    """Both interfaces are down."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    for name in ("eth1", "eth2"):
+        pair.a.netlink.set_link(name, False)
+    pair.cables.pass_time(0.1)
+    assert "no path of" in pair.a.ask("create c.conf").text
+
+
+def test_create_of_a_file_that_is_not_there(host_a: Callable[..., Stage]) -> None:
+    """One line."""
+    assert host_a().ask("create x.conf").text.startswith("1: Create unsuccessful. Config file not found: x.conf")
+
+
+def test_what_a_peer_has_created_can_be_deleted_unsaved_and_created_again(run: Run, tmp_path: Path) -> None:
+    """At once, with the very same request: the answer to the first is not repeated."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    for _ in range(2):
+        asked = pair.a.ask("create c.conf")
+        pair.cables.exchange()
+        assert asked.text.startswith(f"{NAME} is created")
+        (created,) = names(pair.b)
+        assert pair.b.ask("delete peer_10_0_0_2.conf").text == f"deleted: {created}; it was in no file"
+        assert names(pair.b) == []

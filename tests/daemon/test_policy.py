@@ -1,0 +1,116 @@
+"""What the daemon answers to peers, and what it does for them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from mpt.config.directory import load_directory
+from mpt.control.responder import ConnectionCreate, PathStatusChange
+from mpt.daemon.policy import DaemonPolicy
+from mpt.wire.command import Result
+from tests.config import files
+from tests.daemon.pair import mirrored
+from tests.daemon.stage import LOCAL, REMOTE, Run, Stage, connection
+
+ASKED_BY = (ip_address("10.1.1.2"), 60456)
+
+
+@pytest.fixture
+def host_b(run: Run, tmp_path: Path) -> Callable[..., Stage]:
+    """Host B with a template, that has no connection unless some are named."""
+
+    def start(**connections: str) -> Stage:
+        interface = files.changed(mirrored(files.INTERFACE), "general", control_socket="/nowhere/b.sock")
+        files.write(tmp_path, interface, {f"{name}.conf": text for name, text in connections.items()})
+        (tmp_path / "connections" / "conf.template").write_text(files.CREATE_TEMPLATE)
+        return run(config=load_directory(tmp_path).config, host=3)
+
+    return start
+
+
+def create(stage: Stage, sender: str = "10.0.0.2", limit: int = 1500) -> tuple[int, str]:
+    """Ask as host A does, with its connection file for the text."""
+    own = files.CREATE_CLIENT.replace("10.0.0.2", sender)
+    own = files.changed(own, "connection", remote_port="65060", local_cmd_port="60456", auth_key=None)
+    return DaemonPolicy(stage.root).create(ConnectionCreate(";;;;;;\n" + own, ip_address(sender), ASKED_BY, limit))
+
+
+def test_a_create_starts_the_connection_and_answers_with_it(host_b: Callable[..., Stage]) -> None:
+    """The text of ours, with the public addresses that the peer is to use."""
+    stage = host_b()
+    result, text = create(stage)
+    assert result == Result.DONE
+    (made,) = stage.root.connections()
+    assert made.running and made.config.ends == (REMOTE, LOCAL)
+    assert text.startswith(";;;;;;;") and "10.1.1.3" in text and "auth_key" not in text
+    assert not (stage.root.config.directory / "connections" / "peer_10_0_0_2.conf").exists(), "only save writes it"
+
+
+def test_an_answer_that_would_be_too_long_for_a_c_client_is_written_compactly(host_b: Callable[..., Stage]) -> None:
+    """That one reads as many octets as it has sent; the same keys fit without blanks."""
+    stage = host_b()
+    (_, pretty), (_, compact) = create(stage), create(stage, "10.0.0.7", limit=700)
+    assert "name             = " in pretty and len(pretty) > 1000
+    assert "name=" in compact and len(compact) < len(pretty) - 300
+
+
+def test_a_name_that_is_taken_gets_the_peers_address_behind_it(host_b: Callable[..., Stage]) -> None:
+    """Two peers may call their connections alike."""
+    stage = host_b()
+    assert [create(stage, sender)[0] for sender in ("10.0.0.2", "10.0.0.7")] == [Result.DONE] * 2
+    first, second = (each.config.name for each in stage.root.connections())
+    assert first != second and second.endswith("10.0.0.7")
+
+
+def test_what_does_not_fit_is_refused_and_nothing_is_started(host_b: Callable[..., Stage]) -> None:
+    """Nonsense, somebody else's address, other paths than the template has."""
+    stage = host_b()
+    policy = DaemonPolicy(stage.root)
+    nonsense = ConnectionCreate(";;;;;;\n[[[", LOCAL, ASKED_BY, 1500)
+    foreign = ConnectionCreate(";;;;;;\n" + files.CREATE_CLIENT, ip_address("10.0.0.8"), ASKED_BY, 1500)
+    assert policy.create(nonsense)[0] == policy.create(foreign)[0] == Result.NO_CONNECTION
+    assert stage.root.connections() == []
+
+
+def test_a_socket_that_is_refused_refuses_the_create(host_b: Callable[..., Stage]) -> None:
+    """Nothing is left of it, and the peer may try again."""
+    stage = host_b()
+    stage.system.fail("bind", errno.EADDRINUSE)
+    assert create(stage) == (Result.NO_PATH, "")
+    assert stage.root.connections() == [] and stage.data_sockets == []
+    assert create(stage)[0] == Result.DONE
+
+
+def test_the_template_is_read_anew_for_every_create(host_b: Callable[..., Stage], tmp_path: Path) -> None:
+    """An operator who mends it need not restart the daemon."""
+    stage = host_b()
+    template = tmp_path / "connections" / "conf.template"
+    policy = DaemonPolicy(stage.root)
+    assert policy.create_key() == "A0A1A2A3A4A5A6A7A8A9B0B1B2B3B4B5B6B7B8B9C0C1C2C3C4C5C6C7C8C9D1D2"
+    good = template.read_text()
+    template.write_text("[connection]\nname = x\n")
+    assert policy.create_key() is None and create(stage) == (Result.NO_CONNECTION, "")
+    template.unlink()
+    assert policy.create_key() is None and create(stage) == (Result.NO_CONNECTION, "")
+    template.write_text(good)
+    assert create(stage)[0] == Result.DONE
+
+
+def test_a_peer_speaks_of_the_paths_of_its_own_connection_only(run: Run) -> None:
+    """What it says of others changes nothing, and is acknowledged as the C program does."""
+    stage = run(connection())
+    policy = DaemonPolicy(stage.root)
+    (running,) = stage.root.connections()
+    own, peer = ip_address("10.1.1.2"), ip_address("10.1.1.3")
+    assert policy.path_status(PathStatusChange(running.config, own, peer, False)) == Result.DONE
+    assert [each.name for each in running.statuses()] == ["DOWN", "OK"]
+    assert policy.path_status(PathStatusChange(running.config, own, ip_address("10.9.9.9"), False)) == Result.DONE
+    assert [each.name for each in running.statuses()] == ["DOWN", "OK"]
+    stage.ask("restart")
+    gone = connection(ip_remote=ip_address("10.0.0.77"))
+    assert policy.path_status(PathStatusChange(gone, own, peer, True)) == Result.NO_CONNECTION

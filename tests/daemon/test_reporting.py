@@ -1,0 +1,204 @@
+"""Two daemons tell each other how their paths are, over a network that loses and repeats what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mpt.control.agreement import LEASE
+from mpt.model import AuthType, Permission
+from tests.daemon.pair import KEY, Pair, write_pair
+from tests.daemon.stage import KEEPALIVE_IN, PACKET, Run, Stage, connection, path
+
+DOWN = "path down 10.1.1.2 10.1.1.3"
+UP = "path up 10.1.1.2 10.1.1.3"
+SETTLED = 30.0  # s: two reports that fail and one that does not
+
+
+@pytest.fixture
+def pair(run: Run, tmp_path: Path) -> Pair:
+    """The guide's two hosts, both with permission = 3."""
+    write_pair(tmp_path)
+    return Pair(run, tmp_path)
+
+
+def asking(stage: Stage) -> int:
+    """How many command datagrams have left since the last call."""
+    return len(stage.command_socket.take_sent())
+
+
+def test_a_path_that_is_taken_down_by_hand_is_told_and_shown_at_both_ends(pair: Pair) -> None:
+    """And so is its return; keepalives do not revive it meanwhile."""
+    asked = pair.a.ask(DOWN)
+    assert asked.progress == ["path_0 of MPT_connection_10.0.0.2 is MANUAL_DOWN; telling the peer"]
+    pair.cables.exchange()
+    assert asked.text == "path_0 of MPT_connection_10.0.0.2 is MANUAL_DOWN; the peer knows"
+    assert pair.statuses() == [["manual down", "up"], ["down", "up"]]
+    pair.cables.pass_time(SETTLED)
+    assert pair.statuses() == [["manual down", "up"], ["down", "up"]]
+    asked = pair.a.ask(UP)
+    pair.cables.exchange()
+    assert asked.text.endswith("is OK; the peer knows")
+    pair.cables.pass_time(6.0)
+    assert pair.statuses() == [["up", "up"]] * 2
+
+
+def test_it_is_told_over_another_path_than_the_one_concerned(pair: Pair) -> None:
+    """The one concerned may be dead."""
+    pair.a.ask(DOWN)
+    pair.cables.exchange()
+    assert {cable for _, cable in pair.cables.commands} == {2}
+
+
+def test_a_cable_that_is_pulled_at_one_end_takes_the_path_down_at_the_other_at_once(pair: Pair) -> None:
+    """Long before its dead time; and back it comes."""
+    pair.a.netlink.set_carrier("eth1", False)
+    pair.cables.pass_time(0.2)
+    assert pair.statuses() == [["interface down", "up"], ["down", "up"]]
+    pair.a.netlink.set_carrier("eth1", True)
+    pair.cables.pass_time(6.0)
+    assert pair.statuses() == [["up", "up"]] * 2
+
+
+@pytest.mark.parametrize("auth_type", list(AuthType))
+@pytest.mark.parametrize("seed", range(3))
+def test_loss_and_duplication_only_delay_the_agreement(run: Run, tmp_path: Path, seed: int, auth_type: int) -> None:
+    """Each of the authentication types, a third of all datagrams lost, a third doubled, both ends talking at once."""
+    write_pair(tmp_path, auth_type=str(int(auth_type)), auth_key=KEY)
+    pair = Pair(run, tmp_path)
+    pair.cables.loss, pair.cables.duplication = 0.3, 0.3
+    for stage, number in ((pair.a, 1), (pair.b, 2)):
+        own, peer = (2, 3) if stage is pair.a else (3, 2)
+        stage.ask(f"path down 10.{number}.{number}.{own} 10.{number}.{number}.{peer}")
+    pair.cables.pass_time(SETTLED)
+    assert pair.statuses() == [["manual down", "down"], ["down", "manual down"]]
+    pair.a.ask(UP)
+    pair.cables.pass_time(SETTLED)
+    assert pair.statuses() == [["up", "down"], ["up", "manual down"]]
+
+
+def test_a_peer_that_cannot_be_reached_is_said_so_after_the_attempts(pair: Pair) -> None:
+    """Six times 500 ms, and the command ends."""
+    pair.cables.loss = 1.0
+    asked = pair.a.ask(DOWN)
+    pair.cables.pass_time(2.9)
+    assert asked.reply is None
+    pair.cables.pass_time(0.3)
+    assert asked.text == (
+        "path_0 of MPT_connection_10.0.0.2 is MANUAL_DOWN; the peer was not told: the peer did not answer"
+    )
+
+
+def test_a_command_that_changes_nothing_does_not_wait_for_the_report_on_another_path(pair: Pair) -> None:
+    """path_1 is up already; what is being told is path_0."""
+    pair.cables.loss = 1.0
+    pair.a.ask(DOWN)
+    assert pair.a.ask("path up 10.2.2.2 10.2.2.3").text == "path_1 of MPT_connection_10.0.0.2 is OK"
+
+
+def test_a_command_that_is_taken_back_while_the_peer_is_told_waits_for_the_last_word(pair: Pair) -> None:
+    """Down and at once up again: both commands end when the peer knows that it is up, or cannot be told that."""
+    pair.cables.loss = 1.0
+    down, up = pair.a.ask(DOWN), pair.a.ask(UP)
+    pair.cables.pass_time(3.2)
+    assert down.reply is up.reply is None  # told that it is down, in vain; being told that it is up
+    pair.cables.loss = 0.0
+    pair.cables.pass_time(0.5)
+    assert down.text.endswith("the peer knows") and up.text.endswith("is OK; the peer knows")
+    assert pair.statuses() == [["up", "up"]] * 2
+
+
+def test_a_connection_that_is_deleted_while_the_peer_is_asked_asks_no_more(pair: Pair) -> None:
+    """The command that waited ends, and when the attempts are over nothing begins anew."""
+    pair.cables.loss = 1.0
+    asked = pair.a.ask(DOWN)
+    assert pair.a.ask("delete c.conf").reply is not None
+    assert asked.text.endswith("the peer was not told: the peer did not answer")
+    pair.cables.pass_time(4.0)
+    pair.cables.commands.clear()
+    pair.cables.pass_time(SETTLED)
+    assert pair.a not in [sender for sender, _ in pair.cables.commands]
+
+
+def test_the_answer_to_a_report_of_before_a_restart_is_not_taken_for_a_newer_one(pair: Pair) -> None:
+    """The connection that was restarted tells its peer again, and in the end it knows."""
+    pair.cables.loss = 1.0
+    pair.a.ask(DOWN)
+    pair.cables.pass_time(1.0)
+    pair.a.ask("restart")
+    pair.cables.pass_time(1.0)
+    pair.cables.loss = 0.0
+    pair.cables.pass_time(SETTLED)
+    assert pair.statuses() == [["manual down", "up"], ["down", "up"]]
+
+
+def test_what_the_peer_says_is_a_lease(run: Run) -> None:
+    """A "down" that is not repeated for 30 s is over for a path that has keepalives, and packets take it again."""
+    stage = run(connection())
+    (running,) = stage.root.connections()
+    running.peer_says(0, False)
+    stage.reactor.advance(0)
+    for _ in range(int(LEASE) - 1):
+        stage.reactor.advance(1.0)
+        stage.receive(1, KEEPALIVE_IN)
+        stage.receive(2, KEEPALIVE_IN)
+    assert [status.name for status in running.statuses()] == ["DOWN", "OK"]
+    stage.reactor.pass_time(1.1)
+    assert [status.name for status in running.statuses()] == ["OK", "OK"]
+    stage.clear()
+    for _ in range(2):
+        stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    assert PACKET in [datagram[4:] for datagram in stage.sent("eth1")]
+
+
+def test_a_path_without_keepalives_is_revived_by_the_word_of_the_peer(run: Run) -> None:
+    """There is nothing else to go by, and the word holds until the next."""
+    stage = run(connection(path(1, keepalive_time=0.0), path(2)))
+    (running,) = stage.root.connections()
+    running.peer_says(0, False)
+    stage.reactor.pass_time(2 * LEASE, step=1.0)
+    assert running.statuses()[0].name == "DOWN"
+    running.peer_says(0, True)
+    assert running.statuses()[0].name == "OK"
+
+
+def test_without_permission_to_send_nothing_is_told(run: Run) -> None:
+    """permission = 2: only the peer may change things here. The command does not pretend."""
+    stage = run(connection(permission=Permission.RECEIVE))
+    assert stage.ask(DOWN).text == "path_0 of c is MANUAL_DOWN"
+    stage.reactor.pass_time(5.0)
+    assert asking(stage) == 0
+
+
+def test_with_the_published_key_nothing_is_told_and_nothing_spins(run: Run) -> None:
+    """auth_type = 2 without an auth_key: a warning, once, and peace."""
+    stage = run(connection(permission=Permission(3), auth_type=AuthType.SHA256))
+    before = len(stage.reactor.getDelayedCalls())
+    assert stage.ask(DOWN).text == "path_0 of c is MANUAL_DOWN"
+    stage.ask("path down 10.2.2.2 10.2.2.3")
+    stage.reactor.pass_time(5.0)
+    assert asking(stage) == 0
+    assert len(stage.reactor.getDelayedCalls()) <= before
+
+
+def test_how_the_paths_are_at_the_start_is_not_told(run: Run) -> None:
+    """Both ends know nothing of each other yet; keepalives say it."""
+    stage = run(connection(path(1), path(2, interface_name="wwan0"), permission=Permission(3)))
+    stage.reactor.pass_time(2.0)
+    assert asking(stage) == 0
+
+
+def test_a_report_waits_for_a_path_that_can_carry_it(run: Run) -> None:
+    """While both cables are out nothing can be said; when one is back it is."""
+    stage = run(connection(permission=Permission(3)))
+    for name in ("eth1", "eth2"):
+        stage.netlink.set_carrier(name, False)
+    stage.network_changed()
+    assert asking(stage) <= 1  # about the first, while the second still worked
+    stage.netlink.set_carrier("eth2", True)
+    stage.network_changed()
+    stage.receive(2, KEEPALIVE_IN)
+    stage.reactor.pass_time(10.0)
+    assert asking(stage) > 0

@@ -1,0 +1,75 @@
+"""`mpt show status` of a running daemon."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from tests.daemon.stage import KEEPALIVE_IN, PACKET, REPLY, Run, connection, path
+
+
+def test_it_counts_what_went_over_each_path(run: Run) -> None:
+    """Inner packets and their octets; the tunnel's sum agrees."""
+    stage = run()
+    stage.clear()
+    for _ in range(3):
+        stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    stage.receive(2, bytes.fromhex("00000800") + REPLY)
+    document = stage.root.operations.status()
+    (tunnel,), (shown,) = document.tunnels, document.connections
+    assert tunnel.packets_read == sum(each.packets_sent for each in shown.paths) == 3
+    assert sum(each.bytes_sent for each in shown.paths) == 3 * len(PACKET)
+    assert [(each.packets_received, each.bytes_received) for each in shown.paths] == [(0, 0), (1, len(REPLY))]
+    assert tunnel.packets_delivered == 1
+
+
+def test_it_tells_the_age_of_keepalives_and_who_says_that_a_path_is_down(run: Run) -> None:
+    """Ours is one thing, the peer's word another."""
+    stage = run()
+    stage.receive(1, KEEPALIVE_IN)
+    stage.receive(2, KEEPALIVE_IN)
+    stage.reactor.pass_time(0.5)
+    stage.root.connections()[0].peer_says(0, False)
+    stage.ask("path down 10.2.2.2 10.2.2.3")
+    first, second = stage.root.operations.status().connections[0].paths
+    assert (first.status, first.peer_says_down) == ("down", True)
+    assert (second.status, second.peer_says_down) == ("manual down", False)
+    assert first.keepalive_age is not None and 0.4 < first.keepalive_age < 0.6
+
+
+def test_it_names_the_file_the_addresses_and_never_the_key(run: Run) -> None:
+    """A path without its interface has no local address; the words and the document say the same."""
+    stage = run(connection(
+        path(1, public_ipaddr=ip_address("0.0.0.0")), replace(path(2), interface_name="wwan0"),
+        file=Path("conf/connections/c.conf"), auth_key="a secret",
+    ))
+    reply = stage.ask("show status").reply
+    assert reply is not None and reply.data is not None
+    (shown,) = reply.data["connections"]
+    assert shown["file"] == "c.conf"
+    assert [(each["local_address"], each["public_address"]) for each in shown["paths"]] == [
+        ("10.1.1.2", "10.1.1.2"), ("-", "10.2.2.2"),
+    ]
+    assert "secret" not in str(reply.data) + reply.text
+    assert "interface down" in reply.text
+
+
+def test_it_tells_why_command_datagrams_were_refused(run: Run) -> None:
+    """By reason, once there are some."""
+    stage = run()
+    stage.command_socket.deliver(b"\xa7nonsense", ("::ffff:10.1.1.3", 60456, 0, 0))
+    stage.reactor.read_all()
+    document = stage.root.operations.status()
+    assert document.control_dropped == {"command_short": 1}
+    assert "command_short" in stage.ask("show status").text
+
+
+def test_the_uptime_counts_from_the_start(run: Run) -> None:
+    """Not from when the machine was started."""
+    stage = run()
+    stage.stop()
+    stage.reactor.advance(100.0)
+    stage.start()
+    assert stage.root.operations.status().uptime < 1.0
