@@ -56,9 +56,9 @@ class GeneralConfig:
     accept_remote: bool = False
     cmdport_local: int = 65050
     cmd_timeout: float = 25.0
-    public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our own address
+    public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our address
     public_address_name: str = "myip.opendns.com"
-    control_socket: str | None = None  # path of the unix socket for commands; None: the default of this network namespace
+    control_socket: str | None = None  # path of the unix socket for commands; None: that of this network namespace
     data_plane: str = "auto"  # which data path: "auto", "python" or "native"
     gso: bool = True  # whether the native data path may let the kernel cut and join datagrams
     tun_offload: bool = True  # the same for packets of the TUN
@@ -119,7 +119,7 @@ class PathConfig:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """One section [net_n] of a connection file (guide 2.6.3.3): `source` is behind us, `destination` behind the peer."""
+    """One section [net_n] of a connection file (guide 2.6.3.3): `source` here, `destination` behind the peer."""
 
     ip_ver: int
     source: Network
@@ -163,5 +163,5 @@ class Config:
     connections: tuple[ConnectionConfig, ...]
 
     def tunnel_of(self, connection: ConnectionConfig) -> TunnelConfig:
-        """The tunnel that `connection` runs on: the one that owns its `ip_local`. The loader has made sure there is one."""
+        """The tunnel that `connection` runs on: it owns its `ip_local`. The loader has made sure that there is one."""
         return next(tunnel for tunnel in self.tunnels if tunnel.holds(connection.ip_local))

@@ -21,7 +21,7 @@
 #endif
 
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16, TURNS = 8 }; /* a turn is one system call, a wake-up some of them */
-enum { BUFFERS = 128 }; /* 8 MB; when held packets keep them all, these are copied out */
+enum { BUFFERS = 64 }; /* 4 MB; when held packets keep them all, these are copied out */
 enum { WRITES = 1024 }; /* delivered packets that wait for the end of the wake-up */
 
 struct ingress {
