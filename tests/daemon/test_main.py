@@ -70,3 +70,16 @@ def test_mptsrv_refuses_a_bad_configuration_without_a_traceback(broken: Path) ->
     assert done.returncode == 1
     assert "fourteen" in done.stderr and "weight_out" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("program", [("mpt.daemon.main", "--help"), ("twisted.scripts.twistd", "mpt", "--help")])
+def test_the_document_has_the_help_of_the_daemon_word_for_word(
+    program: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/commands.md, section "The daemon"."""
+    monkeypatch.setenv("COLUMNS", "80")
+    name = {"mpt.daemon.main": "mptsrv", "twisted.scripts.twistd": "twistd"}[program[0]]
+    run_function = {"mptsrv": "main", "twistd": "run"}[name]
+    code = f"import sys; sys.argv[0] = {name!r}; from {program[0]} import {run_function}; sys.exit({run_function}())"
+    done = run("-c", code, *program[1:])
+    assert done.stdout.strip() in (CONF.parent / "docs" / "commands.md").read_text()

@@ -1,0 +1,55 @@
+"""The keys of the foreground daemon."""
+
+from __future__ import annotations
+
+import os
+import termios
+from collections.abc import Iterator
+
+import pytest
+
+from mpt.daemon.console import Console, has_terminal
+from mpt.testing.reactor import FakeReactor
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """(the keyboard, the program's side) of a pseudo terminal."""
+    keyboard, program = os.openpty()
+    yield keyboard, program
+    os.close(keyboard)
+    os.close(program)
+
+
+def test_each_key_does_what_it_stands_for(terminal: tuple[int, int]) -> None:
+    """At once, without the enter key; other keys do nothing."""
+    keyboard, program = terminal
+    pressed: list[str] = []
+    keys = {key: lambda key=key: pressed.append(key) for key in "qpr"}  # type: ignore[misc]
+    reactor = FakeReactor()
+    console = Console(reactor, keys, program)
+    console.startService()
+    os.write(keyboard, b"p?rq")
+    reactor.read_all()
+    console.stopService()
+    assert pressed == ["p", "r", "q"]
+    assert reactor.readers == []
+
+
+def test_the_terminal_is_left_as_it_was(terminal: tuple[int, int]) -> None:
+    """Line editing and echo are back when the daemon has stopped."""
+    _, program = terminal
+    before = termios.tcgetattr(program)
+    console = Console(FakeReactor(), {}, program)
+    console.startService()
+    assert termios.tcgetattr(program) != before
+    console.stopService()
+    assert termios.tcgetattr(program) == before
+
+
+def test_a_pipe_is_no_terminal() -> None:
+    """Standard input from a file or a service manager is left alone."""
+    reading, writing = os.pipe()
+    assert not has_terminal(reading)
+    os.close(reading)
+    os.close(writing)
