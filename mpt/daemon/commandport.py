@@ -78,7 +78,7 @@ class CommandPort:
         if way.address is None and peer.address.version == 4:
             source = address_octets(ip_address("0.0.0.0"))
         info = PACKET_INFO.pack(source, way.interface_index)
-        to = (str(_mapped(peer.address)), peer.port, 0, way.interface_index if peer.address.is_link_local else 0)
+        to = (socket.inet_ntop(socket.AF_INET6, address_octets(peer.address)), peer.port, 0, way.interface_index if peer.address.is_link_local else 0)
         try:
             self._socket.sendmsg([datagram], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)], 0, to)
         except OSError:
@@ -135,10 +135,6 @@ def _way(ancillary: list[tuple[int, int, bytes]]) -> Way:
             octets, index = PACKET_INFO.unpack_from(data)
             return Way(_plain(IPv6Address(octets)), index)
     return ANY_WAY
-
-
-def _mapped(address: Address) -> IPv6Address:
-    return IPv6Address(address_octets(address))
 
 
 def _plain(address: IPv6Address) -> Address:

@@ -90,8 +90,8 @@ def test_a_datagram_leaves_from_the_address_and_interface_it_is_given(fake: Open
     assert fake.port.send(b"y", PEER)
     assert fake.port.send(b"z", Peer(ip_address("fe80::3"), 60456), Way(ip_address("fe80::2"), 7))
     assert fake_socket(fake).take_sent() == [
-        (b"x", ("::ffff:a01:103", 60456, 0, 0), [info("::ffff:10.1.1.2", 7)]),
-        (b"y", ("::ffff:a01:103", 60456, 0, 0), [info("::ffff:0.0.0.0")]),
+        (b"x", ("::ffff:10.1.1.3", 60456, 0, 0), [info("::ffff:10.1.1.2", 7)]),
+        (b"y", ("::ffff:10.1.1.3", 60456, 0, 0), [info("::ffff:0.0.0.0")]),
         (b"z", ("fe80::3", 60456, 0, 7), [info("fe80::2", 7)]),
     ]
 
