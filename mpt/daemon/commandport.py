@@ -78,7 +78,8 @@ class CommandPort:
         if way.address is None and peer.address.version == 4:
             source = address_octets(ip_address("0.0.0.0"))
         info = PACKET_INFO.pack(source, way.interface_index)
-        to = (socket.inet_ntop(socket.AF_INET6, address_octets(peer.address)), peer.port, 0, way.interface_index if peer.address.is_link_local else 0)
+        host = socket.inet_ntop(socket.AF_INET6, address_octets(peer.address))
+        to = (host, peer.port, 0, way.interface_index if peer.address.is_link_local else 0)
         try:
             self._socket.sendmsg([datagram], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)], 0, to)
         except OSError:

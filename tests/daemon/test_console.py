@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import termios
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_each_key_does_what_it_stands_for(terminal: tuple[int, int]) -> None:
     """At once, without the enter key; other keys do nothing."""
     keyboard, program = terminal
     pressed: list[str] = []
-    keys = {key: lambda key=key: pressed.append(key) for key in "qpr"}  # type: ignore[misc]
+    keys = {key: partial(pressed.append, key) for key in "qpr"}
     reactor = FakeReactor()
     console = Console(reactor, keys, program)
     console.startService()
