@@ -6,7 +6,7 @@ import os
 import sys
 import termios
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
@@ -20,7 +20,7 @@ KEYS = "Keys: q quit, p print the status, r reload the configuration"
 class Console(Service):
     """Reads single keys from the terminal `fd` and calls what `actions` has for them."""
 
-    def __init__(self, reactor: Any, actions: dict[str, Callable[[], None]], fd: int = 0) -> None:
+    def __init__(self, reactor: Any, actions: Mapping[str, Callable[[], None]], fd: int = 0) -> None:
         self._reactor = reactor
         self._actions = actions
         self._fd = fd
