@@ -11,6 +11,7 @@ from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.ping import ping
 from mpt.lab.transfer import Transfer
+from tests.config.files import CREATE_CLIENT, CREATE_TEMPLATE
 from tests.netns.support import answers, start, udp_sockets
 from tests.netns.support import no_traceback as no_traceback
 from tests.netns.support_control import A, B, Site, change, settle, value_of
@@ -18,90 +19,6 @@ from tests.netns.support_control import A, B, Site, change, settle, value_of
 FILE = "config_file.conf"  # the guide's name
 KEY = "A0A1A2A3A4A5A6A7A8A9B0B1B2B3B4B5B6B7B8B9C0C1C2C3C4C5C6C7C8C9D1D2"
 BUILT_IN_KEY = "A0A1A2A3A4A5A6A7A8A9AAABACADAEAFB0B1B2B3B4B5B6B7B8B9BABBBCBDBEBF"
-
-CLIENT = """
-##### MPT CREATE Client Example #####
-[connection]
-name                = MPT_connection_10.0.0.2
-permission          = 3
-ip_ver              = 4
-ip_local            = 10.0.0.2
-local_port          = 65060
-ip_remote           = 10.0.0.3
-remote_port         =
-remote_cmd_port     = 60456
-path_count          = 2
-network_count       = 0
-reorder_window      = 2500
-max_buffdelay_msec = 300
-status              = 0
-auth_type           = 0
-auth_key            = A0A1A2A3A4A5A6A7A8A9B0B1B2B3B4B5B6B7B8B9C0C1C2C3C4C5C6C7C8C9D1D2
-
-##### PATHS #####
-
-[path_0]
-interface_name      = eth1
-ip_ver              = 4
-private_ipaddr      = 0.0.0.0
-public_ipaddr       = 10.1.1.2
-gw_ipaddr           = 10.1.1.1
-remote_ipaddr       = 10.1.1.3
-keepalive_time      = 3
-dead_time           = 11
-default_cmd         = 1
-weight_in           = 70
-weight_out          = 100
-status              = 128
-
-[path_1]
-interface_name      = eth2
-ip_ver              = 4
-private_ipaddr      = 0.0.0.0
-public_ipaddr       = 10.2.2.2
-gw_ipaddr           = 10.2.2.1
-remote_ipaddr       = 10.2.2.3
-keepalive_time      = 3
-dead_time           = 11
-weight_in           = 50
-weight_out          = 80
-status              = 128
-"""
-
-TEMPLATE = """
-##### MPT CREATE Service Template Example #####
-
-[connection]
-name                = Template
-permission          = 3
-ip_ver              = 4
-ip_local            = 10.0.0.3
-local_port          = 65060
-path_count          = 2
-network_count       = 0
-reorder_window      = 2500
-max_buffdelay_msec = 300
-status              = 0
-auth_type           = 0
-auth_key = A0A1A2A3A4A5A6A7A8A9B0B1B2B3B4B5B6B7B8B9C0C1C2C3C4C5C6C7C8C9D1D2
-
-##### PATHS #####
-
-[path_0]
-interface_name     = eth1
-ip_ver              = 4
-public_ipaddr      = 10.1.1.3
-gw_ipaddr          = 10.1.1.1
-cmd_default        = 1
-status              = 128
-
-[path_1]
-interface_name     = eth2
-ip_ver              = 4
-public_ipaddr      = 10.2.2.3
-gw_ipaddr          = 10.2.2.1
-status              = 128
-"""
 
 INTERFACE = """
 [general]
@@ -118,7 +35,7 @@ ipv4_addr       = {address}/24
 """
 
 
-def create_hosts(lab: Lab, client: str = CLIENT, template: str = TEMPLATE) -> tuple[Site, Site]:
+def create_hosts(lab: Lab, client: str = CREATE_CLIENT, template: str = CREATE_TEMPLATE) -> tuple[Site, Site]:
     """Hosts a and b of figure 3 whose networks have the gateways of the guide's example, a router; both daemons run.
 
         a  eth1 10.1.1.2 ──┐ br1 10.1.1.1 ┌── 10.1.1.3 eth1  b
@@ -197,7 +114,7 @@ def test_4_7_mpt_create(lab: Lab) -> None:
 def test_4_7_only_the_first_path_knows_the_remote_address(lab: Lab) -> None:
     """It is enough to write remote_ipaddr for the path that the create goes over; what happens to the other one
     afterwards is told of like in any connection."""
-    text = CLIENT.replace("remote_ipaddr       = 10.2.2.3\n", "remote_ipaddr       = 0.0.0.0\n")
+    text = CREATE_CLIENT.replace("remote_ipaddr       = 10.2.2.3\n", "remote_ipaddr       = 0.0.0.0\n")
     a, b = create_hosts(lab, text)
     a.done("create", FILE)
     settle(a, b, timeout=3)
@@ -261,7 +178,7 @@ def test_4_7_create_is_refused(refusing: tuple[Site, Site]) -> None:
 def test_4_7_the_built_in_key(lab: Lab) -> None:
     """The key that is built into every MPT program is refused at either end, with the reason, until both ends say
     allow_default_key = 1."""
-    keyless, built_in = CLIENT.replace(f"auth_key            = {KEY}\n", ""), TEMPLATE.replace(KEY, BUILT_IN_KEY)
+    keyless, built_in = CREATE_CLIENT.replace(f"auth_key            = {KEY}\n", ""), CREATE_TEMPLATE.replace(KEY, BUILT_IN_KEY)
     a, b = create_hosts(lab, keyless, built_in)
     said = a.refused("create", FILE)
     assert "allow_default_key = 1" in said
