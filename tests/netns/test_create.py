@@ -178,7 +178,8 @@ def test_4_7_create_is_refused(refusing: tuple[Site, Site]) -> None:
 def test_4_7_the_built_in_key(lab: Lab) -> None:
     """The key that is built into every MPT program is refused at either end, with the reason, until both ends say
     allow_default_key = 1."""
-    keyless, built_in = CREATE_CLIENT.replace(f"auth_key            = {KEY}\n", ""), CREATE_TEMPLATE.replace(KEY, BUILT_IN_KEY)
+    keyless = CREATE_CLIENT.replace(f"auth_key            = {KEY}\n", "")
+    built_in = CREATE_TEMPLATE.replace(KEY, BUILT_IN_KEY)
     a, b = create_hosts(lab, keyless, built_in)
     said = a.refused("create", FILE)
     assert "allow_default_key = 1" in said
