@@ -73,7 +73,7 @@ _MEANING = {
     Result.NO_CONNECTION: "the peer has no such connection, or cannot use this one",
     Result.ALREADY_EXISTS: "the peer has this connection already",
     Result.NO_PATH: "the peer has no path that fits",
-    Result.NOT_PERMITTED: "the peer does not permit it: see its permission and accept_remote",
+    Result.NOT_PERMITTED: "the peer does not permit it: see its permission, accept_remote and conf.template",
     Result.ROUND_MISMATCH: "the peer has lost the thread: try again",
 }
 
