@@ -22,7 +22,7 @@ UNSPECIFIED = IPv4Address("0.0.0.0")  # guide 2.6.3.2: "find it out yourself"
 
 
 class Status(enum.IntEnum):
-    """The state of a path as it stands in configuration files and on the wire (spec 3.9, "Status values")."""
+    """The state of a path as it stands in configuration files and on the wire (the C program's values)."""
 
     OK = 0x00
     DOWN = 0x80  # no keepalive for the dead time; the next keepalive revives it
