@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
@@ -41,12 +41,6 @@ class Way(NamedTuple):
 
 
 ANY_WAY: Final = Way()
-
-
-class CommandListener(Protocol):
-    """What a command port needs of its protocol."""
-
-    def command_received(self, datagram: bytes, peer: Peer, way: Way) -> None: ...
 
 
 @implementer(IReadDescriptor)

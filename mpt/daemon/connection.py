@@ -74,7 +74,7 @@ class Connection(Service):
             for index in range(len(config.paths))
         ]
         self.reporter = Reporter(
-            machine, config, self.paths, self.public_address, control.ask, control.allow_default_key, table_changed
+            machine, config, self.paths, self.public_address, control.ask, control.allow_default_key, self._peer_changed
         )
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
@@ -154,14 +154,24 @@ class Connection(Service):
         self._table_changed()
         self.reporter.paths_changed()
         self._dead_check.follow()
-        has_path = any(path.status is Status.OK for path in self.paths)
+        self._tell_of_paths()
+
+    def _peer_changed(self) -> None:
+        """What the peer says of the paths has changed."""
+        self._table_changed()
+        self._tell_of_paths()
+
+    def _tell_of_paths(self) -> None:
+        """Say so when the last path goes, and when the first one is back."""
+        statuses = self.statuses()
+        has_path = Status.OK in statuses
         if has_path and not self._had_path:
             log.info("{name}: there is a working path again", name=self.config.name)
         elif self._had_path and not has_path:
             log.error(
                 "{name}: no path works; packets are dropped until one comes back by itself ({why})",
                 name=self.config.name,
-                why=", ".join(f"path_{path.key[1]} {path.status.name}" for path in self.paths),
+                why=", ".join(f"path_{index} {status.name}" for index, status in enumerate(statuses)),
             )
         self._had_path = has_path
 

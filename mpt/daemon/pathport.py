@@ -47,7 +47,7 @@ class PathProtocol(DatagramProtocol):
 
 @implementer(IReadDescriptor)
 class PathPort:
-    """One data socket: `readable(socket)` is called when datagrams wait, `lost()` when the reactor gives it up."""
+    """One data socket: `readable(socket)` is called when datagrams wait."""
 
     def __init__(self, machine: Machine, endpoint: Endpoint, readable: Callable[[Any], None]) -> None:
         self.endpoint = endpoint

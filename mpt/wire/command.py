@@ -34,7 +34,6 @@ KEEPALIVE: Final = 0xA1
 PATH_STATUS: Final = 0xA2
 CREATE: Final = 0xA3
 
-KEEPALIVE_LENGTH: Final = 40
 HEADER_LENGTH: Final = 40  # without the octets of authentication
 AUTH_LENGTH: Final = {AuthType.NONE: 0, AuthType.RANDOM: 4, AuthType.SHA256: 36}
 CREATE_OFFSET: Final = HEADER_LENGTH + AUTH_LENGTH[AuthType.SHA256]  # where the text of a create begins

@@ -9,6 +9,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from mpt.errors import HostError
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+
 from mpt.host.netlink import Route
 from mpt.model import NetworkConfig
 from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, REMOTE, Run, connection, path
@@ -171,3 +173,25 @@ def test_a_connection_that_is_refused_half_way_leaves_nothing(run: Run) -> None:
         stage.root.add_connection(connection(name="d", ip_remote=ip_address("10.0.0.9"), local_port=5000))
     assert (stage.data_sockets, sorted(map(str, stage.netlink.routes))) == before
     assert [each.config.name for each in stage.root.connections()] == ["c"]
+
+
+def test_the_loss_of_the_last_path_is_told_also_when_the_peer_says_so(run: Run) -> None:
+    """One line when nothing is left, one when a path is back."""
+    said: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        text = formatEvent(event)
+        if "no path works" in text or "working path again" in text:
+            said.append(text.split(";")[0])
+
+    stage = run()
+    (running,) = stage.root.connections()
+    globalLogPublisher.addObserver(observe)
+    try:
+        running.peer_says(0, False)
+        assert said == []
+        running.peer_says(1, False)
+        running.peer_says(1, True)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert said == ["c: no path works", "c: there is a working path again"]
