@@ -7,10 +7,10 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import provider
 
 from mpt.errors import HostError
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-
 from mpt.host.netlink import Route
 from mpt.model import NetworkConfig
 from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, REMOTE, Run, connection, path
@@ -179,6 +179,7 @@ def test_the_loss_of_the_last_path_is_told_also_when_the_peer_says_so(run: Run) 
     """One line when nothing is left, one when a path is back."""
     said: list[str] = []
 
+    @provider(ILogObserver)
     def observe(event: LogEvent) -> None:
         text = formatEvent(event)
         if "no path works" in text or "working path again" in text:
