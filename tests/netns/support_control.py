@@ -201,14 +201,16 @@ def client_of_nobody(lab: Lab, host: Host) -> Callable[..., Said]:
 
 
 class Sniffer:
-    """A context manager that reads the GRE sequence numbers of the datagrams for UDP `port` arriving at `host`.
+    """A context manager that reads the GRE headers of the datagrams for UDP `port` arriving at `host`.
 
-    `sequences` is a list for each interface, in the order of arrival. Frames must be of one datagram each, so the links
-    have to be shaped (a plain one carries whole batches).
+    `sequences` is a list of the sequence numbers for each interface, in the order of arrival, `datagrams` how many came
+    with and without one. Frames must be of one datagram each, so the links have to be shaped (a plain one carries whole
+    batches).
     """
 
     def __init__(self, host: Host, *interfaces: str, port: int = DATA_PORT) -> None:
         self.sequences: dict[str, list[int]] = {name: [] for name in interfaces}
+        self.datagrams = dict.fromkeys(interfaces, 0)
         self._port = port
         self._sockets = {host.call(_packet_socket, name): name for name in interfaces}
         self._stop, self._stopped = socket.socketpair()
@@ -240,6 +242,7 @@ class Sniffer:
                 ports_at = (packet[0] & 15) * 4
                 if packet[9] != socket.IPPROTO_UDP or struct.unpack_from("!H", packet, ports_at + 2)[0] != self._port:
                     continue
+                self.datagrams[self._sockets[each]] += 1
                 flags, _, number = struct.unpack_from("!HHI", packet, ports_at + 8)
                 if flags & 0x1000:
                     self.sequences[self._sockets[each]].append(number)
