@@ -1,4 +1,4 @@
-/* The GRE header and the ports of a packet: any octets. */
+/* The GRE header, the ports and the ECN field of a packet: any octets. */
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -10,5 +10,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (header > 0)
         mpt_ports(data + header, (uint32_t)size - (uint32_t)header);
     mpt_ports(data, (uint32_t)size);
+    if (size > 0 && ip_version(data + 1, (uint32_t)size - 1)) {
+        uint8_t packet[40];
+        memcpy(packet, data + 1, size - 1 < sizeof packet ? size - 1 : sizeof packet);
+        mpt_decapsulate_ecn(packet, data[0] & 3);
+    }
     return 0;
 }

@@ -143,6 +143,8 @@ class ConnectionConfig:
     status: Status = Status.OK
     reorder_window: int = 0  # packets; 0: no reordering here, no sequence numbers from here
     max_buffdelay_msec: int = 100
+    dscp: int | None = 0  # of the datagrams; None: that of the packet inside
+    ecn: bool = False  # whether datagrams have the ECN field of the packet inside (RFC 6040, normal mode)
     auth_type: AuthType = AuthType.NONE
     auth_key: str = field(default="", repr=False)  # a secret: it stays out of logs
     file: Path | None = None

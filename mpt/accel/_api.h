@@ -20,6 +20,7 @@ enum mpt_reason { /* why something was dropped; the names without the prefix are
     MPT_INNER_SOURCE,
     MPT_KEEPALIVE_UNKNOWN,
     MPT_COMMAND_ON_DATA_PORT,
+    MPT_ECN_NOT_ECT,
     MPT_LATE,
     MPT_DUPLICATE,
     MPT_STRAY,
@@ -78,6 +79,8 @@ struct mpt_connection_row {
     struct mpt_address remote;
     uint32_t reorder_window; /* packets, 0: none */
     double max_delay; /* seconds */
+    uint8_t marks[256]; /* the TOS octet of a datagram, by that of its packet; 0: that of the socket */
+    int marked; /* not all are 0 */
     uint8_t keepalives[80]; /* the 40 octets of the peer's keepalive, twice: IP version 4 and 6 */
     struct mpt_network *networks;
     uint32_t network_count;
@@ -93,6 +96,7 @@ struct mpt_counters {
     uint64_t keepalives_received;
     uint64_t packets_delivered;
     uint64_t packets_held;
+    uint64_t ecn_unexpected;
     uint64_t egress_dropped[MPT_REASONS];
     uint64_t ingress_dropped[MPT_REASONS];
     uint64_t tun_read_errors[MPT_ERRNOS];
@@ -125,6 +129,9 @@ int mpt_offloads(const struct mpt_datapath *datapath);
 uint16_t mpt_checksum(const uint8_t *octets, uint32_t length);
 /* The length of the GRE header, or minus the reason to drop the datagram. */
 int mpt_gre_decode(const uint8_t *datagram, uint32_t length, uint32_t *ip_version, int *sequenced, uint32_t *sequence);
+/* Put the outer ECN field of a datagram into its packet, at least an IP header, as RFC 6040 section 4.2 wants it.
+   Returns 0; 1 if no honest path makes such a pair of fields; -1 if the packet is to be dropped. */
+int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer);
 /* Protocol << 32 | source << 16 | destination, or -1. */
 int64_t mpt_ports(const uint8_t *packet, uint32_t length);
 /* The first `count` picks of the cycle. */

@@ -57,6 +57,9 @@ static inline uint64_t sum16(uint64_t sum, uint32_t host) { /* add a number as i
 }
 uint64_t sum_pseudo(const uint8_t *ip, uint32_t protocol, uint32_t length);
 unsigned ip_version(const uint8_t *packet, uint32_t length); /* 4, 6; 0 for anything else, a truncated packet included */
+static inline uint8_t tos_octet(const uint8_t *packet) { /* of IPv4; of IPv6 the traffic class */
+    return packet[0] >> 4 == 4 ? packet[1] : (uint8_t)(packet[0] << 4 | packet[1] >> 4);
+}
 struct mpt_address ip_source(const uint8_t *packet);
 struct mpt_address ip_destination(const uint8_t *packet);
 static inline bool same_address(const struct mpt_address *a, const struct mpt_address *b) {

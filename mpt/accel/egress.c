@@ -36,9 +36,14 @@ struct outgoing {
     uint32_t head_length, payload_length, gre_length, number;
     int32_t next; /* on the same path; -1: none */
     enum state state;
+    uint8_t mark; /* the TOS octet */
     uint8_t room[GRE_ROOM + HEADER_ROOM];
 };
 
+union control { /* room for the ancillary data of a message: the size of its segments, its TOS octet */
+    struct cmsghdr aligned;
+    uint8_t octets[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(int))];
+};
 struct run { int32_t first; uint32_t count; }; /* packets that one message carries */
 
 struct egress {
@@ -49,7 +54,7 @@ struct egress {
     struct run runs[MESSAGES];
     struct mmsghdr messages[MESSAGES];
     struct iovec pieces[2 * PACKETS];
-    union { struct cmsghdr aligned; uint8_t octets[CMSG_SPACE(sizeof(uint16_t))]; } controls[MESSAGES];
+    union control controls[MESSAGES];
     uint8_t arena[ARENA];
 };
 
@@ -84,12 +89,33 @@ static void number_anew(struct egress *e, struct connection *c) {
     c->sequence = next;
 }
 
+static void add_control(struct msghdr *message, union control *room, int level, int type, const void *value, size_t size) {
+    struct cmsghdr *control = (struct cmsghdr *)(void *)(room->octets + message->msg_controllen);
+    message->msg_control = room;
+    message->msg_controllen += CMSG_SPACE(size);
+    *control = (struct cmsghdr){.cmsg_len = CMSG_LEN(size), .cmsg_level = level, .cmsg_type = type};
+    memcpy(CMSG_DATA(control), value, size);
+}
+
+static void add_mark(struct msghdr *message, union control *room, const struct path *path, uint8_t mark) {
+    int value = mark;
+    sa_family_t family;
+    memcpy(&family, path->row.remote, sizeof family);
+    if (family == AF_INET6)
+        add_control(message, room, IPPROTO_IPV6, IPV6_TCLASS, &value, sizeof value);
+    else
+        add_control(message, room, IPPROTO_IP, IP_TOS, &value, sizeof value);
+}
+
 static int send_alone(struct outgoing *o, struct path *path) {
     struct iovec pieces[2] = {{o->head, o->head_length}, {(void *)(uintptr_t)o->payload, o->payload_length}};
     struct msghdr message = {
         .msg_name = path->row.remote_length ? path->row.remote : NULL, .msg_namelen = path->row.remote_length,
         .msg_iov = pieces, .msg_iovlen = o->payload_length ? 2 : 1,
     };
+    union control control;
+    if (o->mark)
+        add_mark(&message, &control, path, o->mark);
     while (sendmsg(path->row.fd, &message, 0) < 0)
         if (errno != EINTR)
             return errno;
@@ -116,12 +142,13 @@ static void refused(struct mpt_datapath *dp, struct outgoing *o, struct path *pa
 
 /* --- sending the batch --- */
 
-/* Make messages of the packets from `next` on: runs of equal size, of which only the last may be shorter. */
+/* Make messages of the packets from `next` on: runs of equal size and TOS, of which only the last may be shorter. */
 static uint32_t gather(struct egress *e, struct path *path, int32_t *next) {
     uint32_t count = 0;
     struct iovec *piece = e->pieces;
     for (; count < MESSAGES && *next >= 0; count++) {
         uint32_t size = size_of(&e->packets[*next]), bytes = 0, last = size;
+        uint8_t mark = e->packets[*next].mark;
         struct run *run = &e->runs[count];
         struct iovec *first_piece = piece;
         *run = (struct run){*next, 0};
@@ -135,22 +162,19 @@ static uint32_t gather(struct egress *e, struct path *path, int32_t *next) {
             run->count++;
             *next = o->next;
         } while (path->segment && *next >= 0 && last == size && run->count < SEGMENTS
-                 && size_of(&e->packets[*next]) <= size && bytes + size_of(&e->packets[*next]) <= MESSAGE_BYTES);
+                 && e->packets[*next].mark == mark && size_of(&e->packets[*next]) <= size
+                 && bytes + size_of(&e->packets[*next]) <= MESSAGE_BYTES);
         struct msghdr *message = &e->messages[count].msg_hdr;
         *message = (struct msghdr){
             .msg_name = path->row.remote_length ? path->row.remote : NULL, .msg_namelen = path->row.remote_length,
             .msg_iov = first_piece, .msg_iovlen = (size_t)(piece - first_piece),
         };
         if (run->count > 1) {
-            message->msg_control = &e->controls[count];
-            message->msg_controllen = sizeof e->controls[count];
-            struct cmsghdr *control = CMSG_FIRSTHDR(message);
             uint16_t value = (uint16_t)size;
-            control->cmsg_level = SOL_UDP;
-            control->cmsg_type = UDP_SEGMENT;
-            control->cmsg_len = CMSG_LEN(sizeof value);
-            memcpy(CMSG_DATA(control), &value, sizeof value);
+            add_control(message, &e->controls[count], SOL_UDP, UDP_SEGMENT, &value, sizeof value);
         }
+        if (mark)
+            add_mark(message, &e->controls[count], path, mark);
     }
     return count;
 }
@@ -315,10 +339,12 @@ static void take(struct mpt_datapath *dp, const struct vnet_header *vnet, uint8_
         return;
     }
     struct path *path = mapped(c, packet, length);
+    uint8_t mark = c->row.marked ? c->row.marks[tos_octet(packet)] : 0;
     for (uint32_t i = 0; i < split.segments; i++) {
         struct outgoing *o = enqueue(dp, c, path);
         if (o == NULL)
             continue;
+        o->mark = mark;
         if (vnet->type == GSO_NONE) {
             o->head = packet - o->gre_length;
             o->head_length = o->gre_length + length;

@@ -35,7 +35,7 @@ struct ingress {
     struct mmsghdr messages[MESSAGES];
     struct iovec pieces[MESSAGES];
     struct sockaddr_in6 names[MESSAGES];
-    union { struct cmsghdr aligned; uint8_t octets[CMSG_SPACE(sizeof(int))]; } controls[MESSAGES];
+    union { struct cmsghdr aligned; uint8_t octets[2 * CMSG_SPACE(sizeof(int))]; } controls[MESSAGES];
     struct join join;
 };
 
@@ -226,7 +226,7 @@ static void not_ip(
 }
 
 static void decapsulate(struct mpt_datapath *dp, const struct source *source, struct buffer *buffer,
-                        uint8_t *datagram, uint32_t length, double now) {
+                        uint8_t *datagram, uint32_t length, unsigned outer_ecn, double now) {
     uint32_t version = 0, sequence = 0, offset;
     int sequenced = 0, reason;
     dp->counters.datagrams_received++;
@@ -255,6 +255,14 @@ static void decapsulate(struct mpt_datapath *dp, const struct source *source, st
     counters->packets_received++;
     counters->bytes_received += length;
     counters->last_received = now;
+    if (outer_ecn) {
+        int result = mpt_decapsulate_ecn(packet, outer_ecn);
+        dp->counters.ecn_unexpected += result != 0;
+        if (result < 0) {
+            dp->counters.ingress_dropped[MPT_ECN_NOT_ECT]++;
+            return;
+        }
+    }
     buffer->references++;
     struct packet kept = {packet, length, buffer};
     if (!sequenced || path->connection->order == NULL)
@@ -299,14 +307,23 @@ static const struct source *source_of(const struct mpt_datapath *dp, int fd, con
     return NULL;
 }
 
-static uint32_t segment_size(struct msghdr *message) {
-    for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control != NULL; control = CMSG_NXTHDR(message, control))
-        if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
-            int size;
-            memcpy(&size, CMSG_DATA(control), sizeof size);
-            return size > 0 ? (uint32_t)size : 0;
+/* What the kernel tells besides: the size of the datagrams in the buffer, 0 for a single one, and their ECN field. */
+static uint32_t read_controls(struct msghdr *message, unsigned *ecn) {
+    uint32_t size = 0;
+    *ecn = 0;
+    for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control != NULL; control = CMSG_NXTHDR(message, control)) {
+        int value = 0;
+        if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS)
+            *ecn = *CMSG_DATA(control) & 3; /* one octet */
+        else if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_TCLASS) {
+            memcpy(&value, CMSG_DATA(control), sizeof value);
+            *ecn = value & 3;
+        } else if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
+            memcpy(&value, CMSG_DATA(control), sizeof value);
+            size = value > 0 ? (uint32_t)value : 0;
         }
-    return 0;
+    }
+    return size;
 }
 
 /* A turn: one system call. Returns the octets it brought; nothing for an error, too, which names no datagram. */
@@ -328,11 +345,12 @@ static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
         dp->counters.receives++;
     for (int i = 0; i < got; i++) {
         struct msghdr *message = &in->messages[i].msg_hdr;
-        uint32_t length = in->messages[i].msg_len, size = segment_size(message), at = 0;
+        unsigned ecn;
+        uint32_t length = in->messages[i].msg_len, size = read_controls(message, &ecn), at = 0;
         const struct source *source = source_of(dp, fd, message);
         do {
             uint32_t left = length - at, step = size && size < left ? size : left;
-            decapsulate(dp, source, buffers[i], buffers[i]->data + at, step, now);
+            decapsulate(dp, source, buffers[i], buffers[i]->data + at, step, ecn, now);
             at += step;
         } while (at < length);
         in->message_length = length;

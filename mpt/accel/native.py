@@ -19,7 +19,7 @@ from mpt.accel._native import ffi, lib
 from mpt.data.counters import Counters, PathCounters
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.model import Address
-from mpt.wire import command, ip
+from mpt.wire import command, ip, tos
 
 # <linux/if_tun.h>, x86-64 and arm64
 TUNGETIFF: Final = 0x800454D2
@@ -127,6 +127,7 @@ class NativeDataPath:
             keepalives_received=totals.keepalives_received,
             packets_delivered=totals.packets_delivered,
             packets_held=totals.packets_held,
+            ecn_unexpected=totals.ecn_unexpected,
             ingress_dropped=ingress,
             paths={
                 key: PathCounters(
@@ -184,12 +185,15 @@ class NativeDataPath:
         )
         paths = self._array("path_row", [self._path(path) for path in row.paths])
         keepalives = b"".join(command.encode_keepalive(version, row.remote, row.local)[4:] for version in (4, 6))
+        marks = tos.encapsulated(row.dscp, row.ecn)
         return {
             "id": self._id(("connection", row.key)),
             "local": _address(row.local),
             "remote": _address(row.remote),
             "reorder_window": row.reorder_window,
             "max_delay": row.max_delay,
+            "marks": marks,
+            "marked": any(marks),
             "keepalives": keepalives,
             "networks": networks["pointer"],
             "network_count": networks["count"],

@@ -107,6 +107,27 @@ int mpt_gre_decode(const uint8_t *datagram, uint32_t length, uint32_t *version, 
     return (int)offset;
 }
 
+enum { NOT_ECT = 0, ECT_1 = 1, ECT_0 = 2, CE = 3 };
+
+int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer) {
+    uint32_t before = tos_octet(packet), inner = before & 3, after = before;
+    if (inner == NOT_ECT && outer == CE)
+        return -1;
+    if (outer == CE)
+        after = before | CE;
+    else if (inner == ECT_0 && outer == ECT_1)
+        after = before ^ ECT_0 ^ ECT_1;
+    if (after != before && packet[0] >> 4 == 4) { /* RFC 1624, equation 3; of that word only this octet differs */
+        uint32_t sum = (~get16(packet + 10) & 0xFFFFu) + (0xFFFF - before) + after;
+        sum = (sum & 0xFFFF) + (sum >> 16);
+        sum = (sum & 0xFFFF) + (sum >> 16);
+        packet[1] = (uint8_t)after;
+        put16(packet + 10, ~sum);
+    } else if (after != before)
+        packet[1] = (uint8_t)((packet[1] & 0x0F) | (after << 4 & 0xF0));
+    return (inner == NOT_ECT && outer != NOT_ECT) || (inner == ECT_1 && outer == ECT_0) || (inner == CE && outer == ECT_1);
+}
+
 enum { HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, AUTHENTICATION = 51, DESTINATION = 60, MAX_EXTENSIONS = 8 };
 
 /* The offset of the transport header and its protocol; 0 for a fragment that has none, and for what is cut off. */

@@ -37,6 +37,11 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
+_DSCP_NAMES = {  # RFC 4594; VOICE-ADMIT: RFC 5865; LE: RFC 8622
+    **{f"cs{number}": number << 3 for number in range(8)},
+    **{f"af{major}{minor}": major << 3 | minor << 1 for major in range(1, 5) for minor in range(1, 4)},
+    "ef": 46, "va": 44, "le": 1,
+}  # fmt: skip
 _STATUS_WORDS = {"up": Status.OK, "down": Status.DOWN}
 _FLAG_WORDS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
 
@@ -160,6 +165,24 @@ def auto_or_off(text: str) -> bool:
     if text.lower() not in ("auto", "off"):
         raise ValueError("auto or off")
     return text.lower() == "auto"
+
+
+def dscp(text: str) -> int | None:
+    """A differentiated services code point, by number or name; None for that of the packet inside."""
+    word = text.lower()
+    if word == "copy":
+        return None
+    try:
+        return _DSCP_NAMES[word] if word in _DSCP_NAMES else integer(0, 63)(text)
+    except ValueError:
+        raise ValueError("copy, a number from 0 to 63, or its name such as EF, AF41 or CS1") from None
+
+
+def ecn(text: str) -> bool:
+    """The mode of RFC 6040 in which packets are encapsulated: whether it is the normal one."""
+    if text.lower() not in ("normal", "compatibility"):
+        raise ValueError("normal or compatibility")
+    return text.lower() == "normal"
 
 
 def socket_path(text: str) -> str:
@@ -344,6 +367,8 @@ CONNECTION = (  # guide 2.6.3.1
     _must("status", status, "0", "State of the connection at start."),
     Key("reorder_window", integer(0, MAX_REORDER_WINDOW), "0", "Packets held to restore the order; 0: no reordering."),
     Key("max_buffdelay_msec", delay, "100", "Longest time a packet is held for its order.", aliases=("max_buffdelay",)),
+    Key("dscp", dscp, "0", "DSCP of the datagrams; copy: that of the packet inside."),
+    Key("ecn", ecn, "compatibility", "normal: the datagrams have the ECN field of the packet inside (RFC 6040)."),
     _must("auth_type", auth_type, "0", "How control commands are authenticated."),
     Key("auth_key", secret, "", "Key of auth_type 2: 64 hexadecimal digits, upper and lower case matter.", secret=True),
 )

@@ -65,6 +65,8 @@ class ConnectionStatus:
     auth_type: int
     reorder_window: int
     max_buffdelay_msec: int
+    dscp: int | str  # of the datagrams; "copy": that of the packet inside
+    ecn: str  # "normal" or "compatibility" (RFC 6040)
     paths: Sequence[PathStatus]
 
 
@@ -79,6 +81,7 @@ class TunnelStatus:
     packets_read: int
     packets_delivered: int
     packets_held: int
+    ecn_unexpected: int  # packets with ECN fields that no honest path makes
     datagrams_received: int
     keepalives_received: int
     egress_dropped: Mapping[str, int]
@@ -133,6 +136,8 @@ def status_text(document: StatusDocument) -> str:
                       f"in {tunnel.packets_delivered}, held {tunnel.packets_held}"]
         drops = (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped))
         lines += [f"  dropped {way}: {_reasons(reasons)}" for way, reasons in drops if any(reasons.values())]
+        if tunnel.ecn_unexpected:
+            lines.append(f"  ECN fields that no honest path makes: {tunnel.ecn_unexpected}")
     for connection in document.connections:
         lines += ["", *_connection_lines(connection)]
     if not document.connections:

@@ -110,6 +110,8 @@ class Connection(Service):
             reorder_window=config.reorder_window,
             max_delay=config.max_buffdelay_msec / 1000,
             paths=tuple(path.row(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)),
+            dscp=config.dscp,
+            ecn=config.ecn,
         )
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:

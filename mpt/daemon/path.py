@@ -175,7 +175,7 @@ class Path:
     def _send_keepalive(self) -> None:
         self._sent_at = self._machine.now()
         if self.port is not None and self._connection.remote_port:
-            self.port.protocol.send(self._keepalive, self._remote)
+            self.port.protocol.send(self._keepalive, self._remote, self._connection.dscp or 0)
 
     def _open_socket(self, endpoint: Endpoint, interface_index: int) -> None:
         if self.port is not None and self.port.endpoint == endpoint:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from mpt.daemon.machine import Machine
 from mpt.model import Address
+from mpt.wire import tos
 
 log = Logger()
 
@@ -36,10 +37,10 @@ class PathProtocol(DatagramProtocol):
 
     noisy = False
 
-    def send(self, datagram: bytes, remote: tuple[Any, ...]) -> bool:
+    def send(self, datagram: bytes, remote: tuple[Any, ...], dscp: int) -> bool:
         """Send at once or not at all; whether it went."""
         try:
-            self.transport.write(datagram, remote)  # type: ignore[union-attr]
+            cast("PathPort", self.transport).write(datagram, remote, dscp)
         except OSError:
             return False  # a full socket, no route, a link that has just gone: the next keepalive will tell
         return True
@@ -68,9 +69,10 @@ class PathPort:
         self.protocol.doStop()
         self.socket.close()
 
-    def write(self, datagram: bytes, address: tuple[Any, ...]) -> None:
+    def write(self, datagram: bytes, address: tuple[Any, ...], dscp: int = 0) -> None:
         """Send one datagram; raises OSError."""
-        self.socket.sendto(datagram, address)
+        ancillary = tos.ancillary(address, dscp << 2) if dscp else ()
+        self.socket.sendmsg((datagram,), ancillary, 0, address)
 
     def getHost(self) -> Endpoint:
         return self.endpoint

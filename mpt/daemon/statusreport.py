@@ -22,6 +22,7 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         packets_read=counters.packets_read,
         packets_delivered=counters.packets_delivered,
         packets_held=counters.packets_held,
+        ecn_unexpected=counters.ecn_unexpected,
         datagrams_received=counters.datagrams_received,
         keepalives_received=counters.keepalives_received,
         egress_dropped=counters.egress_dropped,
@@ -56,6 +57,8 @@ def _connection_status(
         auth_type=int(config.auth_type),
         reorder_window=config.reorder_window,
         max_buffdelay_msec=config.max_buffdelay_msec,
+        dscp="copy" if config.dscp is None else config.dscp,
+        ecn="normal" if config.ecn else "compatibility",
         paths=paths,
     )
 

@@ -25,6 +25,8 @@ class Counters:
 
     `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped`.
     `datagrams_received` = `keepalives_received` + `packets_delivered` + `packets_held` + the sum of `ingress_dropped`.
+    `ecn_unexpected` packets came with ECN fields inside and outside that no path makes which keeps the rules (RFC 6040
+    section 4.2): somebody on the way has changed the outer one.
     """
 
     packets_read: int = 0
@@ -33,5 +35,6 @@ class Counters:
     keepalives_received: int = 0
     packets_delivered: int = 0
     packets_held: int = 0
+    ecn_unexpected: int = 0
     ingress_dropped: dict[str, int] = field(default_factory=dict)
     paths: dict[Hashable, PathCounters] = field(default_factory=dict)

@@ -86,6 +86,7 @@ class PythonDataPath:
             keepalives_received=self._ingress.keepalives_received,
             packets_delivered=self._ingress.packets_delivered,
             packets_held=self._ingress.held(),
+            ecn_unexpected=self._ingress.ecn_unexpected,
             ingress_dropped=self._ingress.drops(),
             paths={key: replace(path, send_errors=path.send_errors.copy()) for key, path in self._paths.items()},
         )

@@ -15,7 +15,7 @@ from mpt.data.counters import PathCounters
 from mpt.data.flowmap import FlowMap
 from mpt.data.pathtable import ConnectionRow, Table
 from mpt.data.scheduler import WeightedCycle
-from mpt.wire import gre, ip
+from mpt.wire import gre, ip, tos
 from mpt.wire.serial import MASK
 
 BATCH: Final = 64  # packets a wake-up: bounds how long keepalives and commands wait, about 1 ms
@@ -27,7 +27,7 @@ LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet can
 class _Sender:
     """The egress side of one connection; the sequence number outlives changes of the table."""
 
-    __slots__ = ("connection", "cycle", "flow_map", "paths", "prefixes", "sequence", "sequenced")
+    __slots__ = ("connection", "cycle", "flow_map", "marks", "paths", "prefixes", "sequence", "sequenced")
 
     def __init__(self) -> None:
         self.sequence = 0
@@ -38,8 +38,10 @@ class _Sender:
         self.prefixes = {4: gre.prefix(4, self.sequenced), 6: gre.prefix(6, self.sequenced)}
         usable = [(index, path) for index, path in enumerate(row.paths) if path.usable and path.socket is not None]
         self.paths = {
-            index: (path.socket.sendto, path.remote, counters[path.key]) for index, path in usable if path.socket
+            index: (path.socket, path.remote, counters[path.key]) for index, path in usable if path.socket
         }
+        marks = tos.encapsulated(row.dscp, row.ecn)
+        self.marks = marks if any(marks) else None  # None, the usual case: the socket's own 0 is right for everything
         self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
         self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no question for every packet
 
@@ -121,23 +123,28 @@ class Egress:
         if sender.sequenced:
             datagram += sender.sequence.to_bytes(4, "big")
         datagram += packet
-        reason = self._transmit(sender, index, datagram, len(packet))
+        mark = sender.marks[tos.octet(packet)] if sender.marks is not None else 0
+        reason = self._transmit(sender, index, datagram, len(packet), mark)
         if reason == "":
             return
         for other in sender.paths:
             if reason in _LOCAL_REASONS:
                 break
             if other != index:
-                reason = self._transmit(sender, other, datagram, len(packet))
+                reason = self._transmit(sender, other, datagram, len(packet), mark)
                 if reason == "":
                     return
         self.dropped[reason] += 1
 
-    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int) -> str:
-        """Send `datagram` over one path: "" when it went, else the reason. Only what went uses up a sequence number."""
-        sendto, remote, counters = sender.paths[index]
+    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, mark: int) -> str:
+        """Send `datagram` with the TOS octet `mark` over one path: "" when it went, else the reason. Only what went
+        uses up a sequence number."""
+        data_socket, remote, counters = sender.paths[index]
         try:
-            sendto(datagram, remote)
+            if mark:
+                data_socket.sendmsg((datagram,), tos.ancillary(remote, mark), 0, remote)
+            else:
+                data_socket.sendto(datagram, remote)
         except OSError as error:
             reason = _send_reason(error)
             counters.send_errors[reason] += 1

@@ -15,7 +15,7 @@ from mpt.data.counters import PathCounters
 from mpt.data.ordering import Ordering
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.errors import DecodeError
-from mpt.wire import command, gre, ip
+from mpt.wire import command, gre, ip, tos
 
 BATCH: Final = 64  # datagrams a wake-up, as in egress
 DATAGRAM_SIZE: Final = 65535
@@ -66,6 +66,7 @@ class Ingress:
         self.datagrams_received = 0
         self.keepalives_received = 0
         self.packets_delivered = 0
+        self.ecn_unexpected = 0
         self.dropped: Counter[str] = Counter()
 
     def set_table(self, table: Table, counters: dict[Hashable, PathCounters], now: float) -> None:
@@ -122,10 +123,10 @@ class Ingress:
 
     def _receive(self, socket: DataSocket, now: float) -> bool:
         """Whether that was all there was."""
-        receive, sources = socket.recvfrom, self._sources.get(socket, {})
+        receive, sources = socket.recvmsg, self._sources.get(socket, {})
         for _ in range(BATCH):
             try:
-                datagram, address = receive(DATAGRAM_SIZE)
+                datagram, ancillary, _, address = receive(DATAGRAM_SIZE, tos.ROOM)
             except BlockingIOError:
                 return True
             except OSError:
@@ -135,10 +136,10 @@ class Ingress:
             if source is None:
                 self.dropped["unknown_source"] += 1
             else:
-                self._decapsulate(datagram, source, now)
+                self._decapsulate(datagram, source, tos.received_ecn(ancillary), now)
         return False
 
-    def _decapsulate(self, datagram: bytes, source: _Source, now: float) -> None:
+    def _decapsulate(self, datagram: bytes, source: _Source, outer_ecn: int, now: float) -> None:
         """Take off the GRE header and find the path by the inner addresses."""
         usual = USUAL_HEADERS.get(datagram[:4])
         if usual is not None:
@@ -162,10 +163,24 @@ class Ingress:
         counters.packets_received += 1
         counters.bytes_received += len(datagram) - offset
         counters.last_received = now
+        packet = datagram[offset:]
+        if outer_ecn:
+            marked = self._with_ecn(packet, outer_ecn)
+            if marked is None:
+                return
+            packet = marked
         if sequence is None or receiver.order is None:
-            self._deliver((datagram[offset:],))
+            self._deliver((packet,))
         else:
-            self._deliver(receiver.order.arrive(sequence, datagram[offset:], key, now))
+            self._deliver(receiver.order.arrive(sequence, packet, key, now))
+
+    def _with_ecn(self, packet: bytes, outer_ecn: int) -> bytes | None:
+        """What the network marked outside, marked inside; None: the packet is dropped."""
+        self.ecn_unexpected += tos.is_unexpected(tos.octet(packet), outer_ecn)
+        marked = tos.decapsulated(packet, outer_ecn)
+        if marked is None:
+            self.dropped["ecn_not_ect"] += 1
+        return marked
 
     def _not_ip(self, datagram: bytes, offset: int, source: _Source, now: float) -> None:
         """A keepalive is told to control; anything else that is no packet of the announced version is dropped."""

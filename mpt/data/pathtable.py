@@ -6,18 +6,22 @@ reorder buffers, counters) beside them, under the keys of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mpt.model import Address, NetworkConfig, PortMap
+from mpt.wire.tos import Ancillary
 
 
 class DataSocket(Protocol):
     """What the data path needs of a UDP socket; ``socket.socket`` has it, and so have the fakes."""
 
     def sendto(self, datagram: bytes, address: Any, /) -> int: ...
-    def recvfrom(self, size: int, /) -> tuple[bytes, Any]: ...
+    def sendmsg(
+        self, buffers: Iterable[bytes], ancillary: Iterable[Ancillary], flags: int, address: Any, /
+    ) -> int: ...
+    def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]: ...
     def fileno(self) -> int: ...
 
 
@@ -38,7 +42,10 @@ class PathRow:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionRow:
-    """One connection: its tunnel addresses, networks and paths; `max_delay` in seconds, `reorder_window` in packets."""
+    """One connection: its tunnel addresses, networks and paths; `max_delay` in seconds, `reorder_window` in packets.
+
+    `dscp` is that of all datagrams, None: as the packet's; `ecn`: whether they have the packet's ECN field.
+    """
 
     key: Hashable
     local: Address
@@ -47,6 +54,8 @@ class ConnectionRow:
     reorder_window: int
     max_delay: float
     paths: tuple[PathRow, ...]
+    dscp: int | None = 0
+    ecn: bool = False
 
     def sends(self, source: Address, destination: Address) -> bool:
         """Whether a packet from `source` to `destination` enters the tunnel here (draft section 4)."""

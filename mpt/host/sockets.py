@@ -17,7 +17,8 @@ SO_RCVBUFFORCE = 33
 
 
 def open_data_socket(address: Address, port: int, interface: str | None, system: System | None = None) -> socket.socket:
-    """A non-blocking UDP socket at `address` and `port` which sends and receives over `interface` only.
+    """A non-blocking UDP socket at `address` and `port` which sends and receives over `interface` only, and tells the
+    TOS octet of what it receives.
 
     `interface` None leaves the choice to the routing table; an IPv6 link-local address then names its interface itself
     (fe80::1%eth0). `port` 0 takes any free port. Nobody else can open the same port at the same address. Raises
@@ -42,6 +43,10 @@ def open_data_socket(address: Address, port: int, interface: str | None, system:
         if interface is not None:
             _bind_to_interface(data_socket, interface)
         _bind(data_socket, endpoint, interface)
+        if address.version == 6:
+            data_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        else:
+            data_socket.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
     except BaseException:
         data_socket.close()
         raise

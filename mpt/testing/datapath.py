@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from struct import pack
@@ -20,7 +21,8 @@ from mpt.data.datapath import DataPath, PythonDataPath
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow
 from mpt.model import NetworkConfig, PortMap
 from mpt.testing.tun import FakeTun
-from mpt.wire import gre
+from mpt.wire import gre, tos
+from mpt.wire.tos import Ancillary
 
 EXPERIMENT = 253  # an IP protocol number without a meaning (RFC 3692)
 PORT = 23456
@@ -29,12 +31,14 @@ LOCAL_V6, REMOTE_V6 = "fec0::2", "fec0::3"
 PEER, OTHER_PEER = "10.1.1.3", "10.2.2.3"  # outer addresses
 
 
-def packet(source: str = LOCAL, destination: str = REMOTE, body: bytes = b"", protocol: int = EXPERIMENT) -> bytes:
-    """An IP packet, with a right header checksum; its version is that of the addresses."""
+def packet(
+    source: str = LOCAL, destination: str = REMOTE, body: bytes = b"", protocol: int = EXPERIMENT, mark: int = 0
+) -> bytes:
+    """An IP packet with the TOS octet `mark` and a right header checksum; its version is that of the addresses."""
     addresses = ip_address(source).packed + ip_address(destination).packed
     if len(addresses) == 32:
-        return pack("!IHBB", 6 << 28, len(body), protocol, 64) + addresses + body
-    header = pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, protocol, 0)
+        return pack("!IHBB", 6 << 28 | mark << 20, len(body), protocol, 64) + addresses + body
+    header = pack("!BBHHHBBH", 0x45, mark, 20 + len(body), 0, 0, 64, protocol, 0)
     return header[:10] + gre.checksum(header + addresses).to_bytes(2, "big") + addresses + body
 
 
@@ -59,6 +63,7 @@ def connection_row(
     networks: Sequence[tuple[str, str]] = (),
     window: int = 0,
     max_delay: float = 0.1,
+    **changes: Any,
 ) -> ConnectionRow:
     """A connection over `paths`; `networks` are (source, destination)."""
     pairs = [(ip_network(source), ip_network(destination)) for source, destination in networks]
@@ -70,16 +75,19 @@ def connection_row(
         reorder_window=window,
         max_delay=max_delay,
         paths=paths,
+        **changes,
     )
 
 
 class MemorySocket:
-    """A data socket in memory. `on_send`, if set, takes what is sent instead of sent()."""
+    """A data socket in memory. `on_send`, if set, takes what is sent instead of sent(); `marks` are the TOS octets of
+    what was sent."""
 
     def __init__(self) -> None:
+        self.marks: list[int] = []
         self.on_send: Callable[[bytes, Any], None] | None = None
         self._sent: list[tuple[bytes, Any]] = []
-        self._waiting: deque[tuple[bytes, Any] | OSError] = deque()
+        self._waiting: deque[tuple[bytes, list[Ancillary], Any] | OSError] = deque()
         self._plan: deque[int | None] = deque()
 
     def fail(self, *errors: int | None) -> None:
@@ -90,9 +98,9 @@ class MemorySocket:
         """Let a receive fail with this errno after what waits already."""
         self._waiting.append(OSError(error, os.strerror(error)))
 
-    def deliver(self, datagram: bytes, host: str = PEER) -> None:
-        """Let `datagram` arrive from `host`."""
-        self._waiting.append((datagram, (host, PORT)))
+    def deliver(self, datagram: bytes, host: str = PEER, mark: int = 0) -> None:
+        """Let `datagram` arrive from `host` with the TOS octet `mark`."""
+        self._waiting.append((datagram, tos.ancillary((host, PORT), mark), (host, PORT)))
 
     def sent(self) -> list[tuple[bytes, Any]]:
         """What was sent since the last call, as (datagram, address)."""
@@ -100,20 +108,25 @@ class MemorySocket:
         return taken
 
     def sendto(self, datagram: bytes, address: Any, /) -> int:
+        return self.sendmsg((datagram,), (), 0, address)
+
+    def sendmsg(self, buffers: Iterable[bytes], ancillary: Iterable[Ancillary], flags: int, address: Any, /) -> int:
         _follow(self._plan)
+        datagram = b"".join(buffers)
+        self.marks += [int.from_bytes(value, sys.byteorder) for _, _, value in ancillary] or [0]
         if self.on_send is not None:
             self.on_send(datagram, address)
         else:
             self._sent.append((datagram, address))
         return len(datagram)
 
-    def recvfrom(self, size: int, /) -> tuple[bytes, Any]:
+    def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         if not self._waiting:
             raise BlockingIOError
         first = self._waiting.popleft()
         if isinstance(first, OSError):
             raise first
-        return first[0][:size], first[1]
+        return first[0][:size], first[1], 0, first[2]
 
     def fileno(self) -> int:
         return -1
@@ -140,12 +153,15 @@ class DescriptorSocket:
         return [(self._network.recv(65536), self._destinations.popleft()) for _ in range(len(self._destinations))]
 
     def sendto(self, datagram: bytes, address: Any, /) -> int:
-        octets = self._program.send(datagram)
+        return self.sendmsg((datagram,), (), 0, address)
+
+    def sendmsg(self, buffers: Iterable[bytes], ancillary: Iterable[Ancillary], flags: int, address: Any, /) -> int:
+        octets = self._program.sendmsg(buffers)
         self._destinations.append(address)
         return octets
 
-    def recvfrom(self, size: int, /) -> tuple[bytes, Any]:
-        return self._program.recv(size), self._sources.popleft()
+    def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
+        return self._program.recv(size), [], 0, self._sources.popleft()
 
     def fileno(self) -> int:
         return self._program.fileno()

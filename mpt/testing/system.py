@@ -154,6 +154,9 @@ class FakeSocket(socket.socket):
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         self.options[level, option] = value
 
+    def getsockopt(self, level: int, option: int, length: int = 0) -> Any:
+        return self.options.get((level, option), 0)
+
     def bind(self, address: Any) -> None:
         self._system.follow_script("bind")
         host, port = ip_address(address[0]), address[1]

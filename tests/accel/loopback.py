@@ -16,6 +16,7 @@ from mpt.data.datapath import DataPath
 from mpt.data.pathtable import ConnectionRow, Table
 from mpt.testing.datapath import PORT, Stage
 from mpt.testing.tun import FakeTun
+from mpt.wire import tos
 
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hosts
 _NETWORKS = itertools.count(os.getpid() * 7)
@@ -28,12 +29,13 @@ class Loopback:
         number = next(_NETWORKS)
         self._prefix = f"127.{number // 250 % 250 + 1}.{number % 250 + 1}"
         self._hosts: dict[str, socket.socket] = {}
-        self._arrived: dict[int, list[tuple[bytes, Any]]] = {}  # port of the sender -> datagrams
+        self._arrived: dict[int, list[tuple[bytes, Any, int]]] = {}  # port of the sender -> datagrams, TOS octets
         self.own = self._bind(1, 0)  # keeps the network's first address
 
     def _bind(self, host: int, port: int) -> socket.socket:
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         bound.setblocking(False)
+        bound.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
         bound.bind((f"{self._prefix}.{host}", port))
         return bound
 
@@ -51,17 +53,20 @@ class Loopback:
     def new_socket(self) -> LoopbackSocket:
         return LoopbackSocket(self, self._bind(1, 0))
 
-    def taken_from(self, port: int) -> list[tuple[bytes, Any]]:
-        """What the peers have received from the data socket at `port` since the last call, in the order of sending."""
-        fresh: list[tuple[tuple[int, int], int, bytes, Any]] = []
+    def taken_from(self, port: int) -> list[tuple[bytes, Any, int]]:
+        """What the peers have received from the data socket at `port` since the last call, in the order of sending, and
+        with which TOS octet."""
+        fresh: list[tuple[tuple[int, int], int, bytes, Any, int]] = []
         for name, host in self._hosts.items():
             while select.select([host], [], [], 0)[0]:
-                datagram, [(_, _, time)], _, sender = host.recvmsg(65536, 64)
-                seconds, nanoseconds = struct.unpack("ll", time)
+                datagram, ancillary, _, sender = host.recvmsg(65536, 128)
+                told = {level: value for level, _, value in ancillary}
+                seconds, nanoseconds = struct.unpack("ll", told[socket.SOL_SOCKET])
                 address = (name, PORT, 0, 0) if ":" in name else (name, PORT)
-                fresh.append(((seconds, nanoseconds), sender[1], datagram, address))
-        for _, sender_port, datagram, address in sorted(fresh, key=itemgetter(0)):
-            self._arrived.setdefault(sender_port, []).append((datagram, address))
+                mark = told[socket.IPPROTO_IP][0]
+                fresh.append(((seconds, nanoseconds), sender[1], datagram, address, mark))
+        for _, sender_port, datagram, address, mark in sorted(fresh, key=itemgetter(0)):
+            self._arrived.setdefault(sender_port, []).append((datagram, address, mark))
         return self._arrived.pop(port, [])
 
     def close(self) -> None:
@@ -70,23 +75,28 @@ class Loopback:
 
 
 class LoopbackSocket:
-    """A data socket on the loopback; the test's side of it is deliver() and sent()."""
+    """A data socket on the loopback; the test's side of it is deliver(), sent() and `marks`, the TOS octets of what
+    was sent."""
 
     def __init__(self, network: Loopback, program: socket.socket) -> None:
         self._network = network
         self._program = program
+        self.marks: list[int] = []
         self.address = program.getsockname()
         self._port = self.address[1]
         self.sendto = program.sendto
-        self.recvfrom = program.recvfrom
+        self.sendmsg = program.sendmsg
+        self.recvmsg = program.recvmsg
         self.fileno = program.fileno
         self.close = program.close
 
-    def deliver(self, datagram: bytes, host: str = "10.1.1.3") -> None:
-        self._network.host(host).sendto(datagram, self.address)
+    def deliver(self, datagram: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
+        self._network.host(host).sendmsg((datagram,), tos.ancillary(self.address, mark), 0, self.address)
 
     def sent(self) -> list[tuple[bytes, Any]]:
-        return self._network.taken_from(self._port)
+        taken = self._network.taken_from(self._port)
+        self.marks += [mark for _, _, mark in taken]
+        return [(datagram, address) for datagram, address, _ in taken]
 
 
 class LoopbackDataPath:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mpt.data.scheduler import WeightedCycle
 from mpt.errors import DecodeError
-from mpt.wire import gre, ip
+from mpt.wire import gre, ip, tos
 from tests.accel.engine import ffi, lib
 from tests.accel.model import ones_sum
 
@@ -27,6 +27,24 @@ def test_checksum_of_ones(octets: bytes, ones: int) -> None:
     """Carries all the way."""
     octets = b"\xff" * ones + octets
     assert lib.mpt_checksum(octets, len(octets)) == 0xFFFF - ones_sum(octets)
+
+
+@given(
+    st.one_of(
+        st.binary(min_size=19, max_size=19).map(lambda rest: b"\x45" + rest),
+        st.binary(min_size=39, max_size=39).map(lambda rest: b"\x60" + rest),
+    ),
+    st.integers(0, 255),
+    st.integers(0, 3),
+)
+def test_ecn(header: bytes, first: int, outer: int) -> None:
+    """What the network has marked gets into the packet as RFC 6040 wants it."""
+    packet = bytes((header[0] & 0xF0 | first & 0x0F,)) + header[1:]
+    copy = ffi.new("uint8_t[]", packet)
+    result = lib.mpt_decapsulate_ecn(copy, outer)
+    expected = tos.decapsulated(packet, outer)
+    assert result == (-1 if expected is None else tos.is_unexpected(tos.octet(packet), outer))
+    assert bytes(ffi.buffer(copy, len(packet))) == (packet if expected is None else expected)
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=1, max_size=20))

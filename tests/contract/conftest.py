@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -38,7 +39,21 @@ if NativeDataPath is not None:
 @pytest.fixture(params=DATA_PATHS)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A data path; its counters must add up at the end of every test, and after it was closed."""
-    made = DATA_PATHS[request.param]()
+    with stage_of(request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=[name for name in DATA_PATHS if name != "python on descriptors"])
+def marking_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The same on sockets whose datagrams have a TOS octet."""
+    with stage_of(request.param) as made:
+        yield made
+
+
+@contextmanager
+def stage_of(name: str) -> Iterator[Stage]:
+    """The data path of this name, closed at the end."""
+    made = DATA_PATHS[name]()
     sockets: list[Any] = []
     new_socket = made.new_socket
 

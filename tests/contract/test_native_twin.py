@@ -34,7 +34,9 @@ class Pair:
         self.stages = stages
         self.sockets = [[stage.new_socket() for _ in PEERS] for stage in stages]
 
-    def set_table(self, window: int, usable: list[bool], weights: list[int], max_delay: float, ports: bool) -> None:
+    def set_table(
+        self, window: int, usable: list[bool], weights: list[int], max_delay: float, ports: bool, **changes: Any
+    ) -> None:
         for stage, sockets in zip(self.stages, self.sockets, strict=True):
             paths = [
                 path_row(
@@ -47,15 +49,14 @@ class Pair:
                 )
                 for index, peer in enumerate(PEERS)
             ]
-            stage.set_table(
-                connection_row(*paths, window=window, max_delay=max_delay, networks=[("fd0a::/60", "fd0b::/61")])
-            )
+            networks = [("fd0a::/60", "fd0b::/61")]
+            stage.set_table(connection_row(*paths, window=window, max_delay=max_delay, networks=networks, **changes))
         self.compare()
 
-    def receive(self, path: int, *datagrams: bytes) -> None:
+    def receive(self, path: int, *datagrams: bytes, mark: int = 0) -> None:
         for stage, sockets in zip(self.stages, self.sockets, strict=True):
             for datagram in datagrams:
-                sockets[path].deliver(datagram, PEERS[path])
+                sockets[path].deliver(datagram, PEERS[path], mark)
             stage.datapath.socket_readable(sockets[path], stage.now)
         self.compare()
 
@@ -75,6 +76,7 @@ class Pair:
         python, other = self.stages
         assert other.tun.delivered() == python.tun.delivered()
         assert [each.sent() for each in self.sockets[1]] == [each.sent() for each in self.sockets[0]]
+        assert [each.marks for each in self.sockets[1]] == [each.marks for each in self.sockets[0]]
         assert other.counters() == python.counters()
         assert other.datapath.next_deadline() == python.datapath.next_deadline()
         assert other.heard == python.heard
@@ -155,7 +157,7 @@ PACKETS = st.one_of(
     st.binary(max_size=100),
     st.builds(
         lambda head, rest: head + rest,
-        st.sampled_from([b"\x45", b"\x46", b"\x60\x00", b"\x4f"]),
+        st.sampled_from([b"\x45", b"\x46", b"\x60\x00", b"\x4f", b"\x45\xba", b"\x6b\xa0"]),
         st.binary(max_size=90),
     ),
     st.builds(
@@ -177,11 +179,17 @@ PACKETS = st.one_of(
     st.lists(st.integers(1, 9), min_size=3, max_size=3),
     st.integers(0, 7),
     st.sampled_from([0, 8]),
+    st.sampled_from([0, 46, None]),
+    st.booleans(),
 )
-def test_the_same_paths(batches: list[list[bytes]], weights: list[int], usable: int, window: int) -> None:
-    """Whatever the TUN gives leaves over the same paths with the same octets, or is dropped for the same reason."""
+def test_the_same_paths(
+    batches: list[list[bytes]], weights: list[int], usable: int, window: int, dscp: int | None, ecn: bool
+) -> None:
+    """Whatever the TUN gives leaves over the same paths with the same octets and marks, or is dropped for the same
+    reason."""
     with twins() as pair:
-        pair.set_table(window, [bool(usable >> bit & 1) for bit in range(3)], weights, 0.1, True)
+        paths = [bool(usable >> bit & 1) for bit in range(3)]
+        pair.set_table(window, paths, weights, 0.1, True, dscp=dscp, ecn=ecn)
         for batch in batches:
             pair.send(*batch)
 
@@ -195,17 +203,25 @@ DATAGRAMS = st.one_of(
         st.one_of(st.binary(max_size=60), st.integers(0, 30).map(lambda n: bytes(4) + inner(n)), st.just(inner(1, 6))),
     ),
     st.integers(0, 9).map(lambda n: gre.encode(4, n) + inner(n)),
+    st.integers(0, 255).map(lambda n: gre.encode(4, n & 7) + b"\x45" + bytes([n]) + inner(n)[2:]),
+    st.integers(0, 255).map(lambda n: gre.encode(6) + bytes([0x60 | n >> 4, n << 4 & 0xF0]) + inner(n, 6)[2:]),
     st.integers(0, 9).map(lambda n: gre.encode(6) + inner(n, 6)),
     st.sampled_from([4, 6]).map(lambda version: encode_keepalive(version, ip_address(REMOTE), ip_address(LOCAL))),
     st.sampled_from([4, 6]).map(lambda version: encode_keepalive(version, ip_address(LOCAL), ip_address(REMOTE))),
 )
 
 
-@given(st.lists(st.tuples(st.lists(DATAGRAMS, max_size=8), st.integers(0, 2)), max_size=8), st.sampled_from([0, 8]))
-def test_the_same_drops(batches: list[tuple[list[bytes], int]], window: int) -> None:
-    """Whatever a peer sends is delivered or dropped for the same reason."""
+@given(
+    st.lists(
+        st.tuples(st.lists(DATAGRAMS, max_size=8), st.integers(0, 2), st.sampled_from([0, 1, 2, 3, 0xB8, 0xBB])),
+        max_size=8,
+    ),
+    st.sampled_from([0, 8]),
+)
+def test_the_same_drops(batches: list[tuple[list[bytes], int, int]], window: int) -> None:
+    """Whatever a peer sends is delivered, with the network's marks in it, or dropped for the same reason."""
     with twins() as pair:
         pair.set_table(window, [True, True, False], [1, 1, 1], 0.1, False)
-        for batch, path in batches:
-            pair.receive(path, *batch)
+        for batch, path, mark in batches:
+            pair.receive(path, *batch, mark=mark)
         pair.wait(1)

@@ -44,6 +44,15 @@ def test_a_socket_has_its_address(
         data_socket.recvfrom(2000)
 
 
+@pytest.mark.parametrize(
+    ("address", "tells"),
+    [("10.1.1.2", (socket.IPPROTO_IP, socket.IP_RECVTOS)), ("fd01::2", (socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS))],
+)
+def test_a_socket_tells_the_marks(open_socket: OpenSocket, address: str, tells: tuple[int, int]) -> None:
+    """The TOS octet or traffic class of what arrives is told, for ECN."""
+    assert open_socket(address, 23456).getsockopt(*tells) == 1
+
+
 def test_port_0_is_any_port(open_socket: OpenSocket) -> None:
     """Port 0 gives a free port, each time another."""
     ports = {open_socket("10.1.1.2", 0).getsockname()[1] for _ in range(3)}

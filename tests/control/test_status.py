@@ -34,7 +34,7 @@ DOCUMENT = StatusDocument(
     tunnels=(
         TunnelStatus(
             name="tun0", mtu=1440, ipv4_addr="10.0.0.2/24", ipv6_addr="fec0::2/64", packets_read=1300,
-            packets_delivered=900, packets_held=0, datagrams_received=1000, keepalives_received=90,
+            packets_delivered=900, packets_held=0, datagrams_received=1000, keepalives_received=90, ecn_unexpected=0,
             egress_dropped={"no_connection": 66}, ingress_dropped={"late": 0},
         ),
     ),
@@ -42,7 +42,7 @@ DOCUMENT = StatusDocument(
         ConnectionStatus(
             name="MPT_connection_10.0.0.2", file="mpt_b.conf", tunnel="tun0", local_address="10.0.0.2",
             remote_address="10.0.0.3", local_port=23456, remote_port=23456, remote_cmd_port=60456, permission=3,
-            auth_type=0, reorder_window=0, max_buffdelay_msec=200, paths=[PATH, OTHER],
+            auth_type=0, reorder_window=0, max_buffdelay_msec=200, dscp=0, ecn="compatibility", paths=[PATH, OTHER],
         ),
     ),
 )

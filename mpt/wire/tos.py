@@ -1,0 +1,88 @@
+"""The TOS octet of IPv4, which is the traffic class of IPv6: six bits of DSCP (RFC 2474) and two of ECN (RFC 3168).
+
+What of an inner packet's octet its datagram shows outside, and what of the outer octet gets into the inner packet
+where the datagram is taken apart: RFC 2983 for DSCP, RFC 6040 for ECN.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Any, Final
+
+NOT_ECT: Final = 0b00
+ECT_1: Final = 0b01
+ECT_0: Final = 0b10
+CE: Final = 0b11
+
+# RFC 6040 figure 4: (inner, outer) -> what the packet has in the end; None: it must be dropped
+_DECAPSULATED: Final[dict[tuple[int, int], int | None]] = {
+    **{(inner, outer): inner for inner in range(4) for outer in range(4)},
+    (NOT_ECT, CE): None,
+    (ECT_0, ECT_1): ECT_1,
+    (ECT_0, CE): CE,
+    (ECT_1, CE): CE,
+}
+_UNEXPECTED: Final = {(NOT_ECT, ECT_0), (NOT_ECT, ECT_1), (NOT_ECT, CE), (ECT_1, ECT_0), (CE, ECT_1)}
+
+
+def octet(packet: bytes) -> int:
+    """The TOS octet of an IPv4 `packet`, the traffic class of an IPv6 one."""
+    return packet[1] if packet[0] >> 4 == 4 else (packet[0] & 0x0F) << 4 | packet[1] >> 4
+
+
+def encapsulated(dscp: int | None, ecn: bool) -> bytes:
+    """The outer octet for each of the 256 inner ones.
+
+    `dscp` is the one that all datagrams have (RFC 2983, the pipe model), None copies that of the packet (the uniform
+    model). `ecn` copies the ECN field (RFC 6040 section 4.1, normal mode), else it is Not-ECT (compatibility mode, for
+    a peer that does not look at the outer field and would lose the marks of congestion).
+    """
+    return bytes(
+        (inner & 0xFC if dscp is None else dscp << 2) | (inner & 0x03 if ecn else NOT_ECT) for inner in range(256)
+    )
+
+
+def decapsulated(packet: bytes, outer_ecn: int) -> bytes | None:
+    """`packet` as it goes on after it came with this outer ECN field, or None: it must be dropped (RFC 6040 section
+    4.2). The checksum of an IPv4 header follows the change (RFC 1624)."""
+    before = octet(packet)
+    ecn = _DECAPSULATED[before & 0x03, outer_ecn]
+    if ecn is None:
+        return None
+    after = before & 0xFC | ecn
+    if after == before:
+        return packet
+    if packet[0] >> 4 == 6:
+        return bytes((packet[0], packet[1] & 0x0F | after << 4 & 0xF0)) + packet[2:]
+    checksum = (~(packet[10] << 8 | packet[11]) & 0xFFFF) + (~before & 0xFFFF) + after  # of that word only this differs
+    checksum = (checksum & 0xFFFF) + (checksum >> 16)
+    checksum = ~((checksum & 0xFFFF) + (checksum >> 16)) & 0xFFFF
+    return packet[:1] + bytes((after,)) + packet[2:10] + checksum.to_bytes(2, "big") + packet[12:]
+
+
+def is_unexpected(inner: int, outer: int) -> bool:
+    """Whether no path that keeps the rules makes this pair of ECN fields (RFC 6040 figure 4, those worth a log)."""
+    return (inner & 0x03, outer & 0x03) in _UNEXPECTED
+
+
+# --- as ancillary data of sockets, ip(7) and ipv6(7) -----------------------------------------------------------------
+
+Ancillary = tuple[int, int, bytes]
+ROOM: Final = socket.CMSG_SPACE(4)  # what recvmsg() needs for one
+
+_ECN: Final = {value: number & 0x03 for number in range(256)
+               for value in (number.to_bytes(1, "big"), number.to_bytes(4, sys.byteorder))}  # fmt: skip
+_OCTETS: Final = [number.to_bytes(4, sys.byteorder) for number in range(256)]
+
+
+def ancillary(address: tuple[Any, ...], tos: int) -> list[Ancillary]:
+    """What ``sendmsg`` takes besides this `address` (of two items for IPv4, four for IPv6) to send with this octet."""
+    if len(address) == 2:
+        return [(socket.IPPROTO_IP, socket.IP_TOS, _OCTETS[tos])]
+    return [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _OCTETS[tos])]
+
+
+def received_ecn(received: list[Ancillary]) -> int:
+    """The ECN field in what ``recvmsg`` gave; Not-ECT where the socket does not tell."""
+    return _ECN.get(received[0][2], NOT_ECT) if received else NOT_ECT
