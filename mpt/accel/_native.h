@@ -156,6 +156,7 @@ void ordering_free(struct ordering *ordering);
 void ordering_arrive(struct ordering *ordering, uint32_t sequence, struct packet packet, uint32_t path, double now);
 void ordering_deadline(struct ordering *ordering, double now);
 double ordering_next_deadline(const struct ordering *ordering); /* -1: none */
+void ordering_set_behind(struct ordering *ordering, bool is_behind);
 void ordering_keepalive(struct ordering *ordering, uint32_t path, double now);
 void ordering_path_up(struct ordering *ordering, uint32_t path, double now);
 void ordering_path_down(struct ordering *ordering, uint32_t path);
@@ -183,11 +184,21 @@ struct connection {
     bool batched;
     struct ordering *order; /* NULL: no window */
 };
+struct listener { /* a socket; sorted by number */
+    int fd;
+    bool is_behind; /* it has more than we have taken */
+};
 struct source { /* one outer address that may send to one socket; sorted by socket and address */
     int fd;
     struct mpt_address peer, loop;
     struct path **paths;
     uint32_t path_count;
+};
+struct listening { /* what the sockets are listened to for */
+    struct source *sources;
+    struct path **paths; /* of the sources */
+    struct listener *listeners;
+    uint32_t source_count, listener_count, behind_count;
 };
 struct flow { /* one entry of the caches of inner address pairs */
     const void *owner; /* the source, or the data path for egress; NULL: empty */
@@ -203,15 +214,15 @@ struct mpt_datapath {
     int tun, offloads;
     struct connection *connections;
     uint32_t connection_count;
-    struct source *sources;
-    uint32_t source_count;
-    struct path **source_paths;
+    struct listening listening;
     struct flow egress_flows[FLOWS], ingress_flows[FLOWS];
     struct egress *egress;
     struct ingress *ingress;
     struct mpt_counters counters;
 };
 struct flow *flow_of(struct flow *cache, const void *owner, unsigned version, const uint8_t *packet, bool *known);
+struct listener *find_listener(struct listener *listeners, uint32_t count, int fd);
+void tell_whether_behind(struct mpt_datapath *datapath);
 bool connection_is_here(const struct connection *connection, const struct mpt_address *address);
 bool connection_reaches(const struct connection *connection, const struct mpt_address *address);
 static inline unsigned errno_index(int number) { return number > 0 && number < MPT_ERRNOS ? (unsigned)number : 0; }

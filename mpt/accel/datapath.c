@@ -28,12 +28,17 @@ static void free_connections(struct connection *connections, uint32_t count) {
     free(connections);
 }
 
+static void free_listening(struct listening *listening) {
+    free(listening->sources);
+    free(listening->paths);
+    free(listening->listeners);
+}
+
 void mpt_free(struct mpt_datapath *dp) {
     if (dp == NULL)
         return;
     free_connections(dp->connections, dp->connection_count);
-    free(dp->sources);
-    free(dp->source_paths);
+    free_listening(&dp->listening);
     egress_free(dp->egress);
     ingress_free(dp->ingress);
     free(dp);
@@ -96,39 +101,62 @@ static int by_source(const void *a, const void *b) {
     return one < two ? -1 : one > two;
 }
 
-static bool list_sources(struct connection *connections, uint32_t count, struct source **sources,
-                         uint32_t *source_count, struct path ***paths) {
+static bool listen_to(struct connection *connections, uint32_t count, const struct mpt_datapath *before,
+                      struct listening *l) {
     size_t total = 0;
     for (uint32_t i = 0; i < count; i++)
         total += connections[i].row.path_count;
-    struct path **sorted = calloc(total + 1, sizeof *sorted);
-    struct source *list = calloc(total + 1, sizeof *list);
-    *sources = list;
-    *paths = sorted;
-    if (sorted == NULL || list == NULL)
+    l->paths = calloc(total + 1, sizeof *l->paths);
+    l->sources = calloc(total + 1, sizeof *l->sources);
+    l->listeners = calloc(total + 1, sizeof *l->listeners);
+    if (l->paths == NULL || l->sources == NULL || l->listeners == NULL)
         return false;
     total = 0;
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < connections[i].row.path_count; k++)
             if (connections[i].paths[k].row.fd >= 0)
-                sorted[total++] = &connections[i].paths[k];
-    qsort(sorted, total, sizeof *sorted, by_source);
+                l->paths[total++] = &connections[i].paths[k];
+    qsort(l->paths, total, sizeof *l->paths, by_source);
     for (size_t i = 0; i < total; i++) {
-        const struct mpt_path_row *row = &sorted[i]->row;
-        const struct mpt_path_row *last = i > 0 ? &sorted[i - 1]->row : NULL;
+        const struct mpt_path_row *row = &l->paths[i]->row;
+        const struct mpt_path_row *last = i > 0 ? &l->paths[i - 1]->row : NULL;
+        if (last == NULL || last->fd != row->fd) {
+            struct listener *old = find_listener(before->listening.listeners, before->listening.listener_count, row->fd);
+            bool is_behind = old != NULL && old->is_behind;
+            l->listeners[l->listener_count++] = (struct listener){row->fd, is_behind};
+            l->behind_count += is_behind;
+        }
         if (last == NULL || last->fd != row->fd || memcmp(&last->peer, &row->peer, sizeof row->peer) != 0)
-            list[(*source_count)++] =
-                (struct source){.fd = row->fd, .peer = row->peer, .loop = row->loop, .paths = &sorted[i]};
-        list[*source_count - 1].path_count++;
+            l->sources[l->source_count++] =
+                (struct source){.fd = row->fd, .peer = row->peer, .loop = row->loop, .paths = &l->paths[i]};
+        l->sources[l->source_count - 1].path_count++;
     }
     return true;
 }
 
+struct listener *find_listener(struct listener *listeners, uint32_t count, int fd) {
+    uint32_t low = 0, high = count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (listeners[middle].fd < fd)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < count && listeners[low].fd == fd ? &listeners[low] : NULL;
+}
+
+/* While datagrams wait in a socket, the times of those that we read are not the times when they came. */
+void tell_whether_behind(struct mpt_datapath *dp) {
+    for (struct connection *c = dp->connections; c < dp->connections + dp->connection_count; c++)
+        if (c->order != NULL)
+            ordering_set_behind(c->order, dp->listening.behind_count > 0);
+}
+
 int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows, uint32_t count, double now) {
     struct connection *connections = calloc(count + 1, sizeof *connections);
-    struct source *sources = NULL;
-    struct path **paths = NULL;
-    uint32_t source_count = 0, made = 0;
+    struct listening listening = {0};
+    uint32_t made = 0;
     bool good = connections != NULL;
     for (; good && made < count; made++) {
         struct connection *c = &connections[made], *old = find_connection(dp, rows[made].id);
@@ -140,11 +168,10 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
             good = c->order != NULL;
         }
     }
-    if (!good || !list_sources(connections, count, &sources, &source_count, &paths)) {
+    if (!good || !listen_to(connections, count, dp, &listening)) {
         if (connections != NULL)
             free_connections(connections, made);
-        free(sources);
-        free(paths);
+        free_listening(&listening);
         return -1;
     }
     for (uint32_t i = 0; i < count; i++) { /* nothing can fail from here on */
@@ -169,13 +196,11 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
     }
     ingress_write(dp);
     free_connections(dp->connections, dp->connection_count);
-    free(dp->sources);
-    free(dp->source_paths);
+    free_listening(&dp->listening);
     dp->connections = connections;
     dp->connection_count = count;
-    dp->sources = sources;
-    dp->source_count = source_count;
-    dp->source_paths = paths;
+    dp->listening = listening;
+    tell_whether_behind(dp);
     memset(dp->egress_flows, 0, sizeof dp->egress_flows);
     memset(dp->ingress_flows, 0, sizeof dp->ingress_flows);
     return 0;

@@ -33,6 +33,7 @@ struct equalizer {
     struct line *lines; /* in the order of their first use, as equal due times are served */
     uint32_t line_count;
     bool believes_keepalives, is_dense;
+    bool is_behind; /* packets are read later than they came: their times tell nothing about the paths */
 };
 
 struct ordering {
@@ -127,11 +128,15 @@ static bool pass_due(struct ordering *o, double until, double now) {
 
 void equalizer_gap_filled(struct equalizer *e, uint32_t path, uint32_t waiting_path, double later) {
     struct lag *lag = lag_of(e, path), *waiting = lag_of(e, waiting_path);
-    if (lag == NULL || waiting == NULL)
+    if (e->is_behind || lag == NULL || waiting == NULL)
         return;
     e->is_dense = true;
     lag->lag += GAP_GAIN * (waiting->lag + later - lag->lag);
-    update(e);
+    bool any = fabs(lag->lag) > NEGLIGIBLE / 2;
+    for (uint32_t i = 0; i < e->lag_count && !any; i++)
+        any = e->lags[i].shifted;
+    if (any) /* else nobody has to wait, whatever the others are */
+        update(e);
 }
 
 void equalizer_came_late(struct equalizer *e, uint32_t path) {
@@ -147,7 +152,7 @@ void equalizer_came_late(struct equalizer *e, uint32_t path) {
 void ordering_keepalive(struct ordering *o, uint32_t path, double now) {
     struct equalizer *e = &o->equalizer;
     struct lag *lag = lag_of(e, path);
-    if (lag == NULL || !e->believes_keepalives)
+    if (e->is_behind || lag == NULL || !e->believes_keepalives)
         return;
     double interval = lag->heard ? now - lag->keepalive : 0, first = INFINITY;
     double earliest = now - fmin(e->limit, interval / 2);
@@ -169,6 +174,8 @@ void ordering_keepalive(struct ordering *o, uint32_t path, double now) {
 }
 
 /* --- both together --- */
+
+void ordering_set_behind(struct ordering *o, bool is_behind) { o->equalizer.is_behind = is_behind; }
 
 struct ordering *ordering_new(uint32_t window, double max_delay, struct sink sink) {
     struct ordering *o = calloc(1, sizeof *o);

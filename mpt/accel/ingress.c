@@ -293,12 +293,12 @@ static const struct source *source_of(const struct mpt_datapath *dp, int fd, con
         memcpy(peer.octets, &name->sin6_addr, 16);
         peer.scope = name->sin6_scope_id;
     }
-    uint32_t low = 0, high = dp->source_count;
+    uint32_t low = 0, high = dp->listening.source_count;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        int order = compare(&dp->sources[middle], fd, &peer);
+        int order = compare(&dp->listening.sources[middle], fd, &peer);
         if (order == 0)
-            return &dp->sources[middle];
+            return &dp->listening.sources[middle];
         if (order < 0)
             low = middle + 1;
         else
@@ -356,6 +356,12 @@ static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
         in->message_length = length;
         bytes += length;
     }
+    struct listener *listener = find_listener(dp->listening.listeners, dp->listening.listener_count, fd);
+    bool is_behind = got > 0 && (unsigned)got == room;
+    if (listener != NULL && listener->is_behind != is_behind) {
+        listener->is_behind = is_behind;
+        dp->listening.behind_count += is_behind ? 1 : -1u;
+    }
     while (room > 0)
         unreference(in, buffers[--room]);
     return bytes;
@@ -365,6 +371,7 @@ static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
  * to their end one after the other would fill the reorder window with what they have in store. */
 uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
     struct ingress *in = dp->ingress;
+    bool was_behind = dp->listening.behind_count > 0;
     in->heard_count = 0;
     in->waiting = NULL;
     receive(dp, fd, now);
@@ -377,6 +384,8 @@ uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
         if (bytes == 0)
             break;
     }
+    if (was_behind != (dp->listening.behind_count > 0))
+        tell_whether_behind(dp);
     ingress_write(dp);
     return in->heard_count;
 }

@@ -239,6 +239,27 @@ def test_every_reason_to_drop(stage: Stage, datagram: bytes, reason: str) -> Non
     assert stage.receive(wan, GOOD) == [reply(0)]
 
 
+def test_late_reads_tell_nothing_about_the_paths(stage: Stage) -> None:
+    """A keepalive that had to wait in a full socket is no sign of a slow path: the other one need not wait for it."""
+    busy, idle = stage.new_socket(), stage.new_socket()
+    stage.set_table(connection_row(path_row("p", busy), path_row("q", idle, OTHER_PEER), window=64))
+    keepalive = encode_keepalive(4, ip_address(REMOTE), ip_address(LOCAL))
+    for each, host in ((busy, PEER), (idle, OTHER_PEER)):
+        stage.receive(each, keepalive, host=host)
+    stage.wait(1.0)
+    for number in range(150):  # more than a wake-up takes
+        busy.deliver(gre.encode(4) + reply(number))
+    busy.deliver(keepalive)
+    stage.datapath.socket_readable(busy, stage.now)
+    stage.receive(idle, keepalive, host=OTHER_PEER)
+    stage.wait(0.02)
+    for _ in range(10):
+        stage.datapath.socket_readable(busy, stage.now)
+    assert len(stage.heard) == 4
+    stage.tun.delivered()
+    assert stage.receive(idle, *sequenced(0), host=OTHER_PEER) == [reply(0)]
+
+
 def test_only_the_peer_is_listened_to(stage: Stage) -> None:
     """Datagrams of other hosts, or for a socket that no path has any more, are dropped as from an unknown source."""
     wan, other = stage.new_socket(), stage.new_socket()
