@@ -1,7 +1,8 @@
 """``scripts/bench``: what the tunnel carries beside what the plain link carries, on this machine, in one run.
 
-Every round measures one thing on every variant before it goes to the next thing, so that a machine that is busy for a
-while is so for all of them; the figures are medians of the rounds. With --soak it watches the memory instead.
+It goes part by part. Every round measures one thing on every variant of the part before it goes to the next thing, so
+that a machine that is busy for a while is so for all of them; the figures are medians of the rounds. With --soak it
+loads the tunnel for a long time instead.
 """
 
 from __future__ import annotations
@@ -14,38 +15,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mpt.errors import MptError
-from mpt.lab import privileges
-from mpt.lab.bench_measure import (
-    PINGS,
-    Effort,
-    Figures,
-    memory_after_load,
-    memory_at_start,
-    require_programs,
-    round_trip,
-    tcp,
-    udp,
-)
-from mpt.lab.bench_report import SCHEMA, Report, machine, machine_text
+from mpt.lab import bench_targets, privileges
+from mpt.lab.bench_clients import ManyConnections, build_clients
+from mpt.lab.bench_measure import Effort, memory_after_load, memory_at_start, require_programs
+from mpt.lab.bench_parts import LEGEND, NAMES, Part, parts
+from mpt.lab.bench_report import Report, machine, machine_text
 from mpt.lab.bench_soak import soak
-from mpt.lab.bench_stage import MTU, PATHS, WINDOW, Stage, Variant, build, native_is_built, variants
+from mpt.lab.bench_stage import MTU, WINDOW, Stage, Variant, build, native_is_built
 from mpt.lab.lab import Lab
 
-MEASURES: tuple[Callable[[Stage, Effort], Figures], ...] = (round_trip, tcp, udp)
-QUICK = Effort(seconds=1.0, pings=50)
+SCHEMA = "mpt.bench/2"
+QUICK = Effort(seconds=1, pings=50, tries=0)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of ``scripts/bench``."""
     options = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measures the plain link and the tunnel over two such links, on each data path, with and without"
-        " reordering: TCP, small UDP packets, ping, CPU and memory. docs/performance.md tells how to read it.",
+        description="Measures the plain link and the tunnel over such links, on each data path: TCP, UDP, ping, CPU and"
+        " memory, with and without reordering, under load, by the number of paths and of connections."
+        " docs/performance.md tells how to read it.",
     )
     options.add_argument("--rounds", type=int, default=3, metavar="N", help="the figures are medians of N rounds [3]")
-    options.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of each TCP stream [5]")
-    options.add_argument("--quick", action="store_true", help="one short round: does it work at all?")
-    options.add_argument("--soak", type=float, metavar="S", help="load the tunnel for S seconds and watch its memory")
+    options.add_argument("--seconds", type=int, default=3, metavar="S", help="of each TCP stream [3]")
+    options.add_argument("--only", type=_names, default=NAMES, metavar="PART,..", help=f"of {', '.join(NAMES)} [all]")
+    options.add_argument("--quick", action="store_true", help="one short round of fewer variants: does it work at all?")
+    options.add_argument("--soak", type=float, metavar="S", help="instead, S seconds of loads, flaps and reloads")
+    options.add_argument("--seed", type=int, default=1, metavar="N", help="of the events of the soak [1]")
+    options.add_argument("--preload", default="", metavar="FILES", help="libraries of a sanitizer, for its daemons")
     options.add_argument("--data-plane", choices=["python", "native"], help="only this data path [all that are built]")
     options.add_argument("--json", metavar="FILE", help="write the figures there as JSON; -: to standard output")
     return options
@@ -69,39 +66,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def measure(lab: Lab, compared: Sequence[Variant], rounds: int, effort: Effort, say: Callable[[str], None]) -> Report:
-    """Set all variants up, and take every measure of every variant in each round; `say` is told each outcome."""
-    report = Report(compared)
-    stages = [build(lab, variant) for variant in compared]
-    for stage in stages:
-        report.add(stage.variant, memory_at_start(stage))
-    for number in range(1, rounds + 1):
-        for take in MEASURES:
-            for stage in stages:
-                figures = take(stage, effort)
-                report.add(stage.variant, figures)
-                name, value = next(iter(figures.items()))
-                say(f"round {number} of {rounds}   {stage.variant.title:<12} {name:<10} {value:10.6g}")
-    for stage in stages:
-        report.add(stage.variant, memory_after_load(stage))
+def measure(part: Part, rounds: int, effort: Effort, say: Callable[[str], None]) -> Report:
+    """Set the variants of `part` up, take every measure of each in each round, and remove them; `say` is told each."""
+    report = Report(part.variants, part.blocks)
+    with Lab() as lab:
+        stages = [_build(lab, variant) for variant in part.variants]
+        for stage in stages:
+            report.add(stage.variant, memory_at_start(stage))
+        for number in range(1, rounds + 1):
+            for take in part.measures:
+                for stage in stages:
+                    figures = take(stage, effort)
+                    report.add(stage.variant, figures)
+                    name, value = next(iter(figures.items()))
+                    of = f"{part.name:<12}{stage.variant.title:<13}"
+                    say(f"round {number} of {rounds}   {of} {name:<14}{value:10.6g}")
+        for stage in stages:
+            report.add(stage.variant, memory_after_load(stage))
     return report
 
 
+def _build(lab: Lab, variant: Variant) -> Stage:
+    return build_clients(lab, variant) if isinstance(variant, ManyConnections) else build(lab, variant)
+
+
 def _compare(options: argparse.Namespace) -> int:
-    rounds, effort = (1, QUICK) if options.quick else (options.rounds, Effort(options.seconds, PINGS))
+    rounds, effort = (1, QUICK) if options.quick else (options.rounds, Effort(options.seconds))
+    built = ["python", *(["native"] if native_is_built() else [])]
+    planes = [options.data_plane] if options.data_plane else built
     facts = machine()
-    with Lab() as lab:
-        report = measure(lab, variants(options.data_plane), rounds, effort, _say)
-    settings = {"rounds": rounds, "seconds": effort.seconds, "pings": effort.pings, "mtu": MTU, "paths": PATHS}
-    _publish(options.json, facts, report.as_text(), {"settings": settings, **report.as_json()})
+    reports = {
+        part.name: measure(part, rounds, effort, _say)
+        for part in parts(planes, quick=options.quick)
+        if part.name in options.only
+    }
+    verdicts = bench_targets.verdicts(reports)
+    texts = [*(report.as_text() for report in reports.values()), LEGEND, bench_targets.as_text(verdicts)]
+    figures = {
+        "settings": {"rounds": rounds, "seconds": effort.seconds, "pings": effort.pings, "mtu": MTU},
+        "parts": {name: report.as_json() for name, report in reports.items()},
+        "targets": bench_targets.as_json(verdicts),
+    }
+    _publish(options.json, facts, "\n\n".join(text for text in texts if text), figures)
     return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The parts that `text` names."""
+    names = tuple(text.split(","))
+    if wrong := [name for name in names if name not in NAMES]:
+        raise argparse.ArgumentTypeError(f"there is no part {wrong[0]!r}, only {', '.join(NAMES)}")
+    return names
 
 
 def _soak(options: argparse.Namespace) -> int:
     facts = machine()
     plane = options.data_plane or ("native" if native_is_built() else "python")
     with Lab() as lab:
-        outcome = soak(build(lab, Variant(plane, WINDOW)), options.soak, _say)
+        outcome = soak(lab, plane, options.soak, options.seed, _say, options.preload)
     text = f"the {plane} data path, reorder_window = {WINDOW}\n{outcome.as_text()}"
     _publish(options.json, facts, text, {"soak": {"data_plane": plane, **outcome.as_json()}})
     return 0 if outcome.is_right else 1

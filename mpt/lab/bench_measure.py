@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -20,21 +21,25 @@ from mpt.lab.process import Process
 Figures = dict[str, float]
 
 PORT = 5201
-UDP_PAYLOAD = 64  # bytes
-UDP_SECONDS = 2.0  # of each rate that is tried, at most
+STREAM_END = 20.0  # seconds that a stream may last longer than it should
+UDP_SECONDS = 1.0  # of each rate that is tried
 MORE = 1.2  # the next rate offered, as a multiple of the best that arrived
 MISSES = 2  # tries in a row that bring no more: that was the best
-TRIES = 10
 PINGS, PING_INTERVAL = 200, 0.01  # seconds
+LOST_MS = 1000.0  # what a ping without an answer counts as
 PROGRAMS = {"iperf3": "iperf3", "ping": "iputils-ping"}  # and Debian's packages
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: seconds of each stream, and a number of pings."""
+    """How long to measure: seconds of each stream, pings, and rates that are tried beyond the UDP flood, at most."""
 
-    seconds: float = 5.0
+    seconds: float = 3.0
     pings: int = PINGS
+    tries: int = 10
+
+
+Measure = Callable[[Stage, Effort], Figures]
 
 
 def require_programs() -> None:
@@ -44,44 +49,58 @@ def require_programs() -> None:
         raise HostError(f"programs are missing: apt-get install {' '.join(missing)}")
 
 
-def tcp(stage: Stage, effort: Effort) -> Figures:
-    """One TCP stream: payload in Mbit/s, CPU seconds per 10^9 bytes of payload."""
+def tcp(stage: Stage, effort: Effort, streams: int = 1, *, back: bool = False) -> Figures:
+    """TCP streams from a to b, or `back`: payload in Mbit/s, CPU seconds per 10^9 bytes of payload."""
+    name = f"tcp{streams}_back" if back else f"tcp{streams}"
     spent = _CpuMeter(stage)
-    end = iperf(stage, "-t", f"{effort.seconds:g}")["end"]["sum_received"]
+    words = ["--parallel", str(streams), *(["--reverse"] if back else [])]
+    end = iperf(stage, effort.seconds, *words)["end"]["sum_received"]
     return {
-        "tcp_mbit": end["bits_per_second"] / 1e6,
-        **spent.per("tcp_cpu_s_per_gb", end["bytes"] / 1e9),
+        f"{name}_mbit": end["bits_per_second"] / 1e6,
+        **spent.per(f"{name}_cpu_s_per_gb", end["bytes"] / 1e9),
     }
 
 
-def udp(stage: Stage, effort: Effort) -> Figures:
-    """Small UDP packets at the rate at which most arrive: received by the far application in a second, CPU per 10^6.
+def spread_tcp(stage: Stage, effort: Effort, streams: int) -> Figures:
+    """TCP streams from a, each of its own program, spread over the stage's addresses: what `tcp` gives, of them all."""
+    addresses = [stage.addresses[n % len(stage.addresses)] for n in range(streams)]
+    spent = _CpuMeter(stage)
+    with clients(stage, addresses, effort.seconds) as running:
+        ends = [result(client, effort.seconds)["end"]["sum_received"] for client in running]
+    return {
+        "spread_mbit": sum(end["bits_per_second"] for end in ends) / 1e6,
+        **spent.per("spread_cpu_s_per_gb", sum(end["bytes"] for end in ends) / 1e9),
+    }
+
+
+def udp(stage: Stage, effort: Effort, payload: int = 64) -> Figures:
+    """UDP packets at the rate at which most arrive: received by the far application in a second, CPU seconds per 10^6.
 
     More than that only costs the CPU that the daemons need, as everything here shares the same cores; so the search
-    begins at what survives a flood and goes up from there until it does not get better.
+    begins at what survives a flood and goes up from there until it does not get better. `payload` is in bytes.
     """
-    seconds = f"{min(effort.seconds, UDP_SECONDS):g}"
+    name = f"udp{payload}"
 
     def offer(rate: float) -> Figures:
         spent = _CpuMeter(stage)
-        bits = f"{rate * UDP_PAYLOAD * 8:.0f}"  # 0: as fast as it can
-        end = iperf(stage, "-u", "-l", str(UDP_PAYLOAD), "-b", bits, "-t", seconds)["end"]["sum"]
+        bits = f"{rate * payload * 8:.0f}"  # 0: as fast as it can
+        end = iperf(stage, UDP_SECONDS, "-u", "-l", str(payload), "-b", bits)["end"]["sum"]
         received = end["packets"] - end["lost_packets"]
         return {
-            "udp64_pps": received / end["seconds"],
-            "udp64_offered_pps": rate or end["packets"] / end["seconds"],
-            **spent.per("udp64_cpu_s_per_mpkt", received / 1e6),
+            f"{name}_pps": received / end["seconds"],
+            f"{name}_offered_pps": rate or end["packets"] / end["seconds"],
+            **spent.per(f"{name}_cpu_s_per_mpkt", received / 1e6),
         }
 
-    return climb(offer)
+    return climb(offer, f"{name}_pps", effort.tries)
 
 
-def climb(offer: Callable[[float], Figures]) -> Figures:
-    """The figures of the offered rate at which most arrived; rate 0 is the flood that everything begins with."""
+def climb(offer: Callable[[float], Figures], name: str, tries: int) -> Figures:
+    """The figures of the offered rate at which most arrived, figure `name`; rate 0 is the flood that it begins with."""
     best, misses = offer(0), 0
-    for _ in range(TRIES):
-        figures = offer(best["udp64_pps"] * MORE)
-        if figures["udp64_pps"] > best["udp64_pps"]:
+    for _ in range(tries):
+        figures = offer(best[name] * MORE)
+        if figures[name] > best[name]:
             best, misses = figures, 0
         else:
             misses += 1
@@ -92,9 +111,24 @@ def climb(offer: Callable[[float], Figures]) -> Figures:
 
 def round_trip(stage: Stage, effort: Effort) -> Figures:
     """The ping round trip of an idle tunnel, in ms."""
-    argv = ["ping", "-n", "-i", f"{PING_INTERVAL:g}", "-c", str(effort.pings), stage.address]
-    times = [float(found) for found in re.findall(r" time=([\d.]+) ms", stage.a.run(argv))]
+    times = ping_times(stage, effort.pings)
     return {"ping_ms": quantile(times, 0.5), "ping_p99_ms": quantile(times, 0.99)}
+
+
+def ping_times(stage: Stage, count: int) -> list[float]:
+    """The round-trip times of `count` pings from a, in ms; it takes a second more than that many intervals at most."""
+    deadline = ceil(count * PING_INTERVAL) + 1
+    argv = ["ping", "-n", "-i", f"{PING_INTERVAL:g}", "-c", str(count), "-w", str(deadline), stage.address]
+    return times_in(stage.a.run(argv, check=False))
+
+
+def times_in(said: str) -> list[float]:
+    """The times, in ms, in what ping said; HostError if it did not even begin."""
+    sent = re.search(r"^(\d+) packets transmitted", said, re.MULTILINE)
+    if sent is None:
+        raise HostError(f"ping failed:\n{said}")
+    times = [float(found) for found in re.findall(r" time=([\d.]+) ms", said)]
+    return times + [LOST_MS] * (int(sent[1]) - len(times))
 
 
 def memory_at_start(stage: Stage) -> Figures:
@@ -110,18 +144,42 @@ def memory_after_load(stage: Stage) -> Figures:
     return figures
 
 
-def iperf(stage: Stage, *arguments: str) -> dict[str, Any]:
-    """Run iperf3 from a to b and give its JSON; HostError if it fails."""
-    argv = ["iperf3", "--server", "--one-off", "--forceflush", "--bind", stage.address, "--port", str(PORT)]
-    server = stage.b.start(argv)
+def iperf(stage: Stage, seconds: float, *arguments: str) -> dict[str, Any]:
+    """Run iperf3 from a to b to its end and give its JSON; HostError if it fails."""
+    with clients(stage, [stage.address], seconds, *arguments) as running:
+        return result(running[0], seconds)
+
+
+@contextmanager
+def clients(stage: Stage, addresses: Sequence[str], seconds: float, *arguments: str) -> Iterator[list[Process]]:
+    """Start an iperf3 on a for each of `addresses` of b, and its server there; end them with the block.
+
+    iperf3 knows whole seconds only.
+    """
+    servers, running = [], []
     try:
-        server.wait_for_output("listening", 10)
-        argv = ["iperf3", "--client", stage.address, "--port", str(PORT), "--json", *arguments]
-        result: dict[str, Any] = json.loads(stage.a.run(argv))
+        for port, address in enumerate(addresses, PORT):
+            argv = ["iperf3", "--server", "--one-off", "--forceflush", "--bind", address, "--port", str(port)]
+            servers.append(stage.b.start(argv))
+        for server in servers:
+            server.wait_for_output("listening", 10)
+        for port, address in enumerate(addresses, PORT):
+            argv = ["iperf3", "--client", address, "--port", str(port), "--json", "--time", f"{seconds:.0f}"]
+            running.append(stage.a.start([*argv, *arguments]))
+        yield running
     finally:
-        server.stop()
-        stage.b.processes.remove(server)
-    return result
+        for host, processes in ((stage.a, running), (stage.b, servers)):
+            for process in processes:
+                process.stop()
+                host.processes.remove(process)
+
+
+def result(client: Process, seconds: float) -> dict[str, Any]:
+    """The JSON of an iperf3 that should take `seconds`, at its end; HostError if it fails."""
+    if client.wait(seconds + STREAM_END) != 0:
+        raise HostError(f"{' '.join(client.argv)} failed:\n{client.complaint()}")
+    values: dict[str, Any] = json.loads(client.output())
+    return values
 
 
 def quantile(values: Sequence[float], share: float) -> float:

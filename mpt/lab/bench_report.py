@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,25 +15,18 @@ import mpt
 from mpt.lab.bench_measure import Figures
 from mpt.lab.bench_stage import Variant
 
-SCHEMA = "mpt.bench/1"
 NAME_WIDTH, WIDTH = 16, 9  # columns of the table
 BUSY = 0.5  # load average from which the machine counts as not idle
-LEGEND = """\
-python N, native N  the tunnel with that data path and reorder_window = N, over
-                    two links like the plain one; a sends, b receives
-/plain /0 /python   the first figure divided by that of the plain link, of the
-                    same with window 0, of the same with the Python data path,
-                    round by round; then the median
-CPU s/GB, s/M       user and system time for 10⁹ bytes, for 10⁶ packets"""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the figures `name`, with so many `digits` after the point."""
+    """A column of the figures `name`, with so many `digits` after the point, `over` all rounds."""
 
     heading: str
     name: str
     digits: int = 1
+    over: Callable[[Sequence[float]], float] = median
 
 
 @dataclass(frozen=True)
@@ -45,46 +38,12 @@ class Block:
     compared: bool = True
 
 
-BLOCKS = (
-    Block(
-        "TCP, one stream",
-        (
-            Column("Mbit/s", "tcp_mbit"),
-            Column("CPU s/GB", "tcp_cpu_s_per_gb", 2),
-            Column("of a", "tcp_cpu_s_per_gb_a", 2),
-            Column("of b", "tcp_cpu_s_per_gb_b", 2),
-        ),
-    ),
-    Block(
-        "UDP, 64 bytes",
-        (
-            Column("packet/s", "udp64_pps", 0),
-            Column("CPU s/M", "udp64_cpu_s_per_mpkt", 2),
-            Column("of a", "udp64_cpu_s_per_mpkt_a", 2),
-            Column("of b", "udp64_cpu_s_per_mpkt_b", 2),
-        ),
-    ),
-    Block("Ping, ms", (Column("median", "ping_ms", 3), Column("99 %", "ping_p99_ms", 3))),
-    Block(
-        "Memory, MB",
-        (
-            Column("start a", "rss_start_mb_a"),
-            Column("start b", "rss_start_mb_b"),
-            Column("after a", "rss_load_mb_a"),
-            Column("after b", "rss_load_mb_b"),
-            Column("peak a", "rss_peak_mb_a"),
-            Column("peak b", "rss_peak_mb_b"),
-        ),
-        compared=False,
-    ),
-)
-
-
 @dataclass
 class Report:
-    """What was measured: of each variant, by the name of the figure, the sample of each round."""
+    """What was measured: of each variant, by the name of the figure, the sample of each round; shown in `blocks`."""
 
     variants: Sequence[Variant]
+    blocks: Sequence[Block] = ()
     samples: dict[Variant, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, variant: Variant, figures: Figures) -> None:
@@ -93,10 +52,10 @@ class Report:
         for name, value in figures.items():
             of_variant.setdefault(name, []).append(value)
 
-    def median(self, variant: Variant, name: str) -> float | None:
-        """The median of the rounds; None for what this variant does not have."""
+    def value(self, variant: Variant, name: str, over: Callable[[Sequence[float]], float] = median) -> float | None:
+        """The median of the rounds, or another figure `over` them; None for what this variant does not have."""
         samples = self.samples.get(variant, {}).get(name)
-        return median(samples) if samples else None
+        return over(samples) if samples else None
 
     def ratio(self, variant: Variant, baseline: str, name: str) -> float | None:
         """The median of the rounds' ratios, as a round measures both one after the other; None if there are none."""
@@ -112,8 +71,7 @@ class Report:
         return {
             "variants": {
                 variant.title: {
-                    "data_plane": variant.data_plane,
-                    "reorder_window": variant.reorder_window,
+                    **variant.as_json(),
                     "figures": {
                         name: {"median": round(median(samples), 4), "samples": [round(sample, 4) for sample in samples]}
                         for name, samples in self.samples.get(variant, {}).items()
@@ -130,7 +88,7 @@ class Report:
 
     def as_text(self) -> str:
         """The table, 80 columns wide at most."""
-        return "\n\n".join(["\n".join(self._lines(block)) for block in BLOCKS] + [LEGEND])
+        return "\n\n".join("\n".join(lines) for lines in map(self._lines, self.blocks) if len(lines) > 1)
 
     def _lines(self, block: Block) -> list[str]:
         """A heading, then a line for each variant that has any of these figures."""
@@ -142,13 +100,18 @@ class Report:
                 ratios = [self.ratio(variant, baseline, block.columns[0].name) for variant in self.variants]
                 if any(ratios):
                     cells = ["" if ratio is None else f"{ratio:.3g}" for ratio in ratios]
-                    for row, cell in zip(rows, [f"/{baseline.split()[-1]}", *cells], strict=True):
+                    for row, cell in zip(rows, [_divisor(baseline), *cells], strict=True):
                         row.append(cell)
         return [_line(row) for row in rows if any(row[1:])]
 
     def _cell(self, variant: Variant, column: Column) -> str:
-        value = self.median(variant, column.name)
+        value = self.value(variant, column.name, column.over)
         return "" if value is None else f"{value:.{column.digits}f}"
+
+
+def _divisor(baseline: str) -> str:
+    """The heading of the ratios to a baseline: its number if it has one, or its name."""
+    return "/" + next((word for word in baseline.split() if word.isdigit()), baseline)
 
 
 def _line(cells: Sequence[str]) -> str:

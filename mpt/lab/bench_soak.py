@@ -1,180 +1,209 @@
-"""The soak: a changing load for a long time, while the daemons' memory is watched."""
+"""The soak: changing loads, failing paths and changed configurations for a long time.
+
+Every octet of every file has to arrive as it was sent, the daemons have to live on, silently, with counters that add
+up, and their memory must not grow.
+"""
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mpt.errors import HostError
-from mpt.lab.bench_measure import PORT
-from mpt.lab.bench_stage import WINDOW, Stage, memory_of
-from mpt.lab.process import Process
+from mpt.lab.bench_stage import memory_of
+from mpt.lab.lab import Lab
+from mpt.lab.soak_events import Events, Flaps, Reloads, Say
+from mpt.lab.soak_loads import LOADS, Running
+from mpt.lab.soak_memory import LIMIT_MB, STEADY_MB, WARM_UP, MemoryLog
+from mpt.lab.soak_stage import SoakStage
 
-LIMIT_MB = 60.0  # what a daemon may need
-STEADY_MB = WINDOW * 2e-3  # growth that is none, however long the run: a reorder window that is full for the first time
-WARM_UP = 60.0  # seconds at most, and a tenth of the run: caches fill, the first large batches are taken
 SAMPLE_TIME = 5.0  # seconds
-LOAD_TIME = 10.0  # seconds that each load lasts
-LOADS: tuple[tuple[str, ...], ...] = (  # arguments of iperf3
-    ("--udp", "--length", "1400", "--bitrate", "0"),  # a flood: most of it is dropped, what is held reaches its maximum
-    (),
-    ("--reverse",),
-    ("--parallel", "4"),
-    ("--bidir",),
-    ("--udp", "--length", "64", "--bitrate", "10M"),
-    ("--udp", "--length", "1400", "--bitrate", "200M"),
-    ("--bitrate", "1M"),
-)
+LOAD_TIME = 10.0  # seconds that iperf3 lasts, and a twelfth of a short soak
+SHORTEST_LOAD = 2.0
+TICK = 0.2
 
 
 @dataclass
-class MemoryLog:
-    """Resident memory of one daemon in MB, by seconds since the start; the first `warm_up` seconds do not count."""
+class Counts:
+    """What a soak has done so far; events by their kind."""
 
-    warm_up: float
-    samples: list[tuple[float, float]] = field(default_factory=list)
-
-    def counting(self) -> list[tuple[float, float]]:
-        """The samples after the warm-up."""
-        return [sample for sample in self.samples if sample[0] >= self.warm_up]
-
-    @property
-    def largest(self) -> float:
-        """The largest sample of all, the warm-up included."""
-        return max(size for _, size in self.samples)
-
-    @property
-    def slope(self) -> float:
-        """MB a minute, by the line of least squares through the samples after the warm-up."""
-        return slope(self.counting()) * 60
-
-    @property
-    def growth(self) -> float:
-        """MB that this line rises from the warm-up to the end."""
-        counting = self.counting()
-        return self.slope * (counting[-1][0] - counting[0][0]) / 60 if counting else 0.0
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the daemon stayed below the limit and did not grow."""
-        return self.largest < LIMIT_MB and self.growth < STEADY_MB
-
-    def as_json(self) -> dict[str, object]:
-        """In MB and kB of 1000 bytes."""
-        counting = self.counting()
-        return {
-            "start_mb": round(counting[0][1], 3),
-            "end_mb": round(counting[-1][1], 3),
-            "max_mb": round(self.largest, 3),
-            "slope_kb_per_min": round(self.slope * 1000, 2),
-            "growth_mb": round(self.growth, 3),
-            "samples": [[round(at, 1), round(size, 3)] for at, size in self.samples],
-        }
+    loads: int = 0
+    transfers: int = 0
+    bytes_checked: int = 0
+    flaps: Mapping[str, int] = field(default_factory=Counter)
+    reloads: Mapping[str, int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
 class Soak:
-    """The outcome: the memory of daemon a and b, the loads that were carried, and those that iperf3 gave up."""
+    """The outcome: the memory of daemon a and b, what was done, and all that went wrong.
+
+    `sanitized`: the daemons ran with a sanitizer, which keeps what they free: their memory says nothing.
+    """
 
     seconds: float
+    seed: int
     logs: Sequence[MemoryLog]
-    loads: int
-    failed: int
+    counts: Counts
+    failures: Sequence[str] = ()
+    sanitized: bool = False
 
     @property
     def is_right(self) -> bool:
-        """Whether both daemons stayed below the limit and did not grow, and no load failed."""
-        return all(log.is_right for log in self.logs) and not self.failed
+        """Whether nothing failed, and both daemons stayed below the limit and did not grow."""
+        return not self.failures and (self.sanitized or all(log.is_right for log in self.logs))
 
     def as_json(self) -> dict[str, object]:
         """The object under "soak"."""
+        counts = self.counts
         return {
-            "seconds": self.seconds,
+            "seconds": round(self.seconds, 1),
+            "seed": self.seed,
+            "sanitized": self.sanitized,
             "limit_mb": LIMIT_MB,
-            "loads": self.loads,
-            "failed_loads": self.failed,
+            "loads": counts.loads,
+            "transfers": counts.transfers,
+            "bytes_checked": counts.bytes_checked,
+            "flaps": dict(counts.flaps),
+            "reloads": dict(counts.reloads),
+            "failures": list(self.failures),
             "passed": self.is_right,
             "daemons": {side: log.as_json() for side, log in zip("ab", self.logs, strict=True)},
         }
 
     def as_text(self) -> str:
-        """A line for each daemon and the verdict."""
-        lines = [f"{'Soak, MB':<12}{'start':>8}{'end':>8}{'max':>8}{'growth':>8}{'kB/min':>8}"]
+        """A line for each thing that was counted, the failures, and the verdict on the memory of each daemon."""
+        counts = self.counts
+        lines = [
+            f"{self.seconds:.0f} s, seed {self.seed}",
+            f"{counts.loads:6} loads",
+            f"{counts.transfers:6} files, {counts.bytes_checked:,} octets, every one as it was sent",
+            f"{sum(counts.flaps.values()):6} flaps: {_by_kind(counts.flaps)}",
+            f"{sum(counts.reloads.values()):6} reloads: {_by_kind(counts.reloads)}",
+            *(f"FAILED: {failure}" for failure in self.failures),
+        ]
+        if not self.failures:
+            lines.append("nothing failed")
+        return "\n".join([*lines, *self._memory_lines()])
+
+    def _memory_lines(self) -> list[str]:
+        if not all(log.counting() for log in self.logs):
+            return ["resident memory is not judged: the soak broke off in its warm-up"]
+        if self.sanitized:
+            return ["resident memory is not judged: a sanitizer keeps what is freed"]
+        lines = [f"{'Memory, MB':<12}{'start':>8}{'end':>8}{'max':>8}{'growth':>8}{'kB/min':>8}"]
         for side, log in zip("ab", self.logs, strict=True):
             (_, start), (_, end) = log.counting()[0], log.counting()[-1]
             figures = "".join(f"{size:8.2f}" for size in (start, end, log.largest, log.growth))
             lines.append(f"  {f'daemon {side}':<10}{figures}{log.slope * 1000:8.1f}")
-        lines.append(f"{self.loads} loads in {self.seconds:g} s" + (f", {self.failed} FAILED" if self.failed else ""))
         under = all(log.largest < LIMIT_MB for log in self.logs)
         grows = any(log.growth >= STEADY_MB for log in self.logs)
-        lines.append(
-            f"resident memory {'stayed under' if under else 'EXCEEDED'} {LIMIT_MB:g} MB"
-            f" and {'GREW' if grows else 'did not grow'}"
-        )
-        return "\n".join(lines)
+        verdict = f"{'stayed under' if under else 'EXCEEDED'} {LIMIT_MB:g} MB and {'GREW' if grows else 'did not grow'}"
+        return [*lines, f"resident memory {verdict}"]
 
 
-def soak(stage: Stage, seconds: float, say: Callable[[str], None]) -> Soak:
-    """Load `stage` for `seconds`; `say` is told each load and what the daemons need then."""
-    logs = [MemoryLog(min(WARM_UP, seconds / 10)) for _ in stage.daemons]
-    loads = _Loads(stage)
-    server = stage.b.start(["iperf3", "--server", "--forceflush", "--bind", stage.address, "--port", str(PORT)])
-    server.wait_for_output("listening", 10)
-    started = time.monotonic()
-    while (elapsed := time.monotonic() - started) < seconds:
-        loads.keep_going(seconds - elapsed)
-        for log, process in zip(logs, stage.daemons, strict=True):
-            log.samples.append((elapsed, memory_of(process)[0]))
-        say(f"{elapsed:5.0f} s   {' '.join(f'{log.samples[-1][1]:6.2f}' for log in logs)} MB   {loads.current}")
-        time.sleep(min(SAMPLE_TIME, max(seconds - elapsed, 0.1)))
-    loads.stop()
-    server.stop()
-    return Soak(seconds, logs, loads.count, loads.failed)
+def soak(lab: Lab, data_plane: str, seconds: float, seed: int, say: Callable[[str], None], preload: str = "") -> Soak:
+    """Set a stage up in `lab` and load it for `seconds` and until the last load is over.
+
+    `say` is told each load and event. With the libraries `preload` the daemons run with a sanitizer.
+    """
+    say(f"seed {seed}")
+    stage = SoakStage(lab, data_plane, preload)
+    return _Course(stage, seconds, seed, say, sanitized=bool(preload)).run()
 
 
-class _Loads:
-    """One iperf3 client after the other, with the loads in turn."""
+class _Course:
+    """One soak: a generator each for the loads, the flaps, the reloads and the samples, resumed at their times."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.count = self.failed = 0
-        self.current = ""
-        self._stage = stage
-        self._turn: Iterator[tuple[str, ...]] = itertools.cycle(LOADS)
-        self._client: Process | None = None
+    def __init__(self, stage: SoakStage, seconds: float, seed: int, say: Say, sanitized: bool) -> None:
+        self._stage, self._seconds, self._seed, self._say_line = stage, seconds, seed, say
+        self._sanitized = sanitized
+        self._started = time.monotonic()
+        self._is_over = False
+        self._failures: list[str] = []
+        self._flaps = Flaps(stage, seconds, seed, self._say, self._fail)
+        self._reloads = Reloads(stage, seconds, seed, self._say, self._fail)
+        self._counts = Counts(flaps=self._flaps.done, reloads=self._reloads.done)
+        self._logs = [MemoryLog(min(WARM_UP, seconds / 2)) for _ in stage.daemons]
 
-    def keep_going(self, left: float) -> None:
-        """Start the next load when the last one has ended."""
-        if self._client is not None:
-            if self._client.running:
-                return
-            self._ended(self._client)
-        load = next(self._turn)
-        self.current = " ".join(load) or "one TCP stream"
-        argv = ["iperf3", "--client", self._stage.address, "--port", str(PORT)]
-        self._client = self._stage.a.start([*argv, "--time", f"{max(min(LOAD_TIME, left), 1):.0f}", *load])
+    def run(self) -> Soak:
+        """Until the last load and the last event are over, or a daemon is."""
+        events: tuple[Events, ...] = (self._flaps, self._reloads)
+        tasks = [self._samples(), self._loads(), *(each.run() for each in events)]
+        try:
+            resume(tasks, lambda: not self._all_live or (self._is_over and all(each.is_quiet for each in events)))
+        finally:
+            self._end(events)
+            for task in tasks:
+                task.close()
+        self._fail_all(self._stage.troubles())
+        self._fail_all(self._stage.stop())
+        return Soak(self._elapsed, self._seed, self._logs, self._counts, self._failures, self._sanitized)
 
-    def stop(self) -> None:
-        """Let the last load come to its end."""
-        if self._client is not None:
-            try:
-                self._client.wait(2 * LOAD_TIME)
-            except HostError:
-                pass  # it is stopped below, and counts as failed
-            self._ended(self._client)
+    def _samples(self) -> Generator[float, None, None]:
+        while self._all_live:
+            for log, process in zip(self._logs, self._stage.daemons, strict=True):
+                log.samples.append((self._elapsed, memory_of(process)[0]))
+            yield SAMPLE_TIME
 
-    def _ended(self, client: Process) -> None:
-        self.count += 1
-        self.failed += client.stop() != 0
-        self._stage.a.processes.remove(client)
+    def _loads(self) -> Generator[float, None, None]:
+        for load in itertools.cycle(LOADS):
+            while load.is_udp and not self._flaps.is_quiet:
+                yield TICK
+            if self._elapsed >= self._seconds:
+                break
+            self._say(f"load     {load.title}")
+            running = Running(self._stage, load, max(min(LOAD_TIME, self._seconds / len(LOADS)), SHORTEST_LOAD))
+            began = self._elapsed
+            yield from running.wait()
+            self._fail_all(f"load {load.title}: {failure}" for failure in running.finish())
+            self._counts.loads += 1
+            self._counts.transfers += running.files
+            self._counts.bytes_checked += running.octets
+            self._fail_all(self._stage.troubles())
+            memory = " ".join(f"{log.samples[-1][1]:.2f}" for log in self._logs)
+            files = f", {running.files} files, {running.octets:,} octets right" if running.files else ""
+            self._say(f"         … {load.title}: {self._elapsed - began:.1f} s{files}; {memory} MB")
+        self._is_over = True
+        self._end((self._flaps, self._reloads))
+
+    def _end(self, events: Iterable[Events]) -> None:
+        for each in events:
+            each.over = True
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def _all_live(self) -> bool:
+        return all(process.running for process in self._stage.daemons)
+
+    def _say(self, line: str) -> None:
+        self._say_line(f"{self._elapsed:6.1f} s  {line}")
+
+    def _fail(self, failure: str) -> None:
+        self._failures.append(failure)
+        self._say(f"FAILED   {failure}")
+
+    def _fail_all(self, failures: Iterable[str]) -> None:
+        for failure in failures:
+            self._fail(failure)
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of the line of least squares through `points` (x, y); 0 for fewer than two."""
-    if len(points) < 2:
-        return 0.0
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+def resume(tasks: Iterable[Generator[float, None, None]], is_over: Callable[[], bool]) -> None:
+    """Resume each of `tasks` when the seconds that it gave last are over, until `is_over` or until all have ended."""
+    turns = [(time.monotonic(), number, task) for number, task in enumerate(tasks)]
+    while turns and not is_over():
+        due, number, task = heapq.heappop(turns)
+        time.sleep(max(due - time.monotonic(), 0))
+        wait = next(task, None)
+        if wait is not None:
+            heapq.heappush(turns, (time.monotonic() + wait, number, task))
+
+
+def _by_kind(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "none"

@@ -1,15 +1,16 @@
 """What is measured against what: plain links, and the tunnel over the same links in its variants.
 
-Every variant has two hosts and its links to itself, and all of them stand at the same time, so that measurements can go
-from one to the next in a moment; the daemons that are not measured only send their keepalives meanwhile.
+Every variant has two hosts and its links to itself, and all of a part stand at the same time, so that measurements can
+go from one to the next in a moment; the daemons that are not measured only send their keepalives meanwhile.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,10 +30,15 @@ PATIENCE = 5.0  # seconds until the first ping passes
 
 @dataclass(frozen=True)
 class Variant:
-    """One way from host a to host b: the bare link, or a tunnel by its `data_plane` and `reorder_window` (packets)."""
+    """One way from host a to host b: the bare link, or a tunnel by its `data_plane` and `reorder_window` (packets).
+
+    `keepalive` is the interval of the keepalives in seconds.
+    """
 
     data_plane: str | None = None  # None: no tunnel
     reorder_window: int = 0
+    keepalive: float = KEEPALIVE
+    paths: int = PATHS
 
     @property
     def title(self) -> str:
@@ -40,22 +46,37 @@ class Variant:
         return f"{self.data_plane} {self.reorder_window}" if self.data_plane else "plain"
 
     @property
-    def baselines(self) -> dict[str, Variant]:
+    def baselines(self) -> Mapping[str, Variant]:
         """The variants that its figures are divided by, by what they differ in."""
         if self.data_plane is None:
             return {}
-        others = {
-            "plain": Variant(),
-            "window 0": Variant(self.data_plane, 0),
-            "python": Variant("python", self.reorder_window),
-        }
-        return {name: other for name, other in others.items() if other != self}
+        return self._others(
+            {
+                "plain": replace(self, data_plane=None, reorder_window=0),
+                "window 0": replace(self, reorder_window=0),
+                "python": replace(self, data_plane="python"),
+            }
+        )
+
+    def as_json(self) -> dict[str, object]:
+        """What it is made of."""
+        return asdict(self)
+
+    def _others(self, baselines: Mapping[str, Variant]) -> Mapping[str, Variant]:
+        return {name: other for name, other in baselines.items() if other != self}
 
 
-def variants(data_plane: str | None = None) -> list[Variant]:
-    """The bare link, and the tunnel without and with a window on every data path that is built, or on one alone."""
-    planes = [data_plane] if data_plane else ["python", *(["native"] if native_is_built() else [])]
-    return [Variant(), *(Variant(plane, window) for plane in planes for window in (0, WINDOW))]
+@dataclass(frozen=True)
+class ManyPaths(Variant):
+    """A tunnel among others that differ from it in their number of paths."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.data_plane}, {self.paths}"
+
+    @property
+    def baselines(self) -> Mapping[str, Variant]:
+        return self._others({"2 paths": replace(self, paths=PATHS), "python": replace(self, data_plane="python")})
 
 
 def native_is_built() -> bool:
@@ -65,26 +86,30 @@ def native_is_built() -> bool:
 
 @dataclass(frozen=True)
 class Stage:
-    """A variant set up: traffic goes from `a` to `address` on `b`; `daemons` are those of a and b, or none."""
+    """A variant set up: traffic goes from `a` to `address` on `b`; `daemons` are those of a and b, or none.
+
+    `addresses` are those of connections of their own, where there are several.
+    """
 
     variant: Variant
     a: Host
     b: Host
     address: str
     daemons: Sequence[Process]
+    addresses: Sequence[str] = ()
 
 
 def build(lab: Lab, variant: Variant) -> Stage:
     """Hosts, unshaped links and, unless the variant is plain, both daemons; it answers a ping when this returns."""
-    name = variant.title.replace(" ", "-")
+    name = name_of(variant)
     a, b = lab.host(f"{name}-a"), lab.host(f"{name}-b")
-    links = [lab.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")]) for n in range(1, PATHS + 1)]
+    links = [lab.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")]) for n in range(1, variant.paths + 1)]
     address, daemons = "10.1.1.3", []
     if variant.data_plane is not None:
         description = Description(
             links,
             tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
-            keepalive=KEEPALIVE,
+            keepalive=variant.keepalive,
             dead=DEAD,
             reorder_window=variant.reorder_window,
             mtu=MTU,
@@ -94,12 +119,23 @@ def build(lab: Lab, variant: Variant) -> Stage:
         tunnel = Tunnel(description, lab.directory / name)
         address = description.address_of("b")
         daemons = [daemon.process for daemon in tunnel.daemons]
+    stage = Stage(variant, a, b, address, daemons)
+    wait_for_answer(stage)
+    return stage
+
+
+def name_of(variant: Variant) -> str:
+    """What the hosts and the directory of a variant are called."""
+    return re.sub(r"\W+", "-", variant.title)
+
+
+def wait_for_answer(stage: Stage) -> None:
+    """Return once a ping comes back to a; HostError with the daemons' own words if none does."""
     end = time.monotonic() + PATIENCE
-    while ping(a, address, count=1, timeout=0.5) == [None]:
+    while ping(stage.a, stage.address, count=1, timeout=0.5) == [None]:
         if time.monotonic() > end:
-            said = "\n".join(process.complaint() for process in daemons)
-            raise HostError(f"{variant.title}: {address} does not answer; the daemons said:\n{said}")
-    return Stage(variant, a, b, address, daemons)
+            said = "\n".join(process.complaint() for process in stage.daemons)
+            raise HostError(f"{stage.variant.title}: {stage.address} does not answer; the daemons said:\n{said}")
 
 
 def memory_of(process: Process) -> tuple[float, float]:

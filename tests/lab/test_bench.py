@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import subprocess
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from mpt.errors import HostError
-from mpt.lab.bench import main
-from mpt.lab.bench_measure import Figures, climb, quantile
-from mpt.lab.bench_report import SCHEMA, Report, machine, machine_text
-from mpt.lab.bench_soak import MemoryLog, Soak, slope
-from mpt.lab.bench_stage import Variant, native_is_built, variants
+from mpt.lab.bench import SCHEMA, main
+from mpt.lab.bench_clients import ManyConnections
+from mpt.lab.bench_load import lateness, take_keepalives_only
+from mpt.lab.bench_measure import LOST_MS, Figures, climb, quantile, times_in
+from mpt.lab.bench_parts import LEGEND, NAMES, parts
+from mpt.lab.bench_report import Report, machine, machine_text
+from mpt.lab.bench_stage import ManyPaths, Variant
+from mpt.lab.bench_targets import TARGETS, as_json, as_text, verdicts
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
+from mpt.wire.command import encode_keepalive
 
 PLAIN = Variant()
 WINDOW_OFF = Variant("python", 0)
@@ -24,42 +31,44 @@ NATIVE = Variant("native", 1000)
 
 
 def sample_report() -> Report:
-    report = Report([PLAIN, WINDOW_OFF, WINDOW_ON, NATIVE])
+    variants = [PLAIN, WINDOW_OFF, WINDOW_ON, NATIVE]
+    blocks = [block for part in parts(["python", "native"]) for block in part.blocks if part.name in ("tcp", "udp")]
+    report = Report(variants, blocks)
     for mbit in (9000.0, 10000.0, 14000.0):
-        report.add(PLAIN, {"tcp_mbit": mbit, "ping_ms": 0.05})
+        report.add(PLAIN, {"tcp1_mbit": mbit, "ping_ms": 0.05})
     for mbit in (450.0, 600.0, 560.0):
-        report.add(WINDOW_ON, {"tcp_mbit": mbit, "tcp_cpu_s_per_gb": 20.0, "ping_ms": 0.5})
+        report.add(WINDOW_ON, {"tcp1_mbit": mbit, "tcp1_cpu_s_per_gb": 20.0, "ping_ms": 0.5})
     for mbit in (225.0, 200.0, 280.0):
-        report.add(WINDOW_OFF, {"tcp_mbit": mbit})
+        report.add(WINDOW_OFF, {"tcp1_mbit": mbit})
     report.add(WINDOW_OFF, {"rss_start_mb_a": 44.0, "rss_start_mb_b": 45.0})
     for mbit in (4500.0, 5400.0, 6720.0):
-        report.add(NATIVE, {"tcp_mbit": mbit})
+        report.add(NATIVE, {"tcp1_mbit": mbit})
     return report
 
 
 def test_the_median_of_the_rounds_counts() -> None:
     """A figure is the median of its samples, and None where a variant has none."""
     report = sample_report()
-    assert report.median(WINDOW_ON, "tcp_mbit") == 560.0
-    assert report.median(PLAIN, "tcp_cpu_s_per_gb") is None
+    assert report.value(WINDOW_ON, "tcp1_mbit") == 560.0
+    assert report.value(PLAIN, "tcp1_cpu_s_per_gb") is None
 
 
 def test_ratios_are_those_of_the_rounds() -> None:
     """Round by round, the tunnel is divided by the plain link, a window by no window, native by Python."""
     report = sample_report()
-    assert report.ratio(WINDOW_ON, "plain", "tcp_mbit") == 0.05
-    assert report.ratio(WINDOW_ON, "window 0", "tcp_mbit") == 2.0
-    assert report.ratio(NATIVE, "python", "tcp_mbit") == 10.0
-    assert report.ratio(WINDOW_ON, "python", "tcp_mbit") is None
-    assert report.ratio(PLAIN, "window 0", "tcp_mbit") is None
-    assert report.ratio(WINDOW_ON, "plain", "tcp_cpu_s_per_gb") is None
+    assert report.ratio(WINDOW_ON, "plain", "tcp1_mbit") == 0.05
+    assert report.ratio(WINDOW_ON, "window 0", "tcp1_mbit") == 2.0
+    assert report.ratio(NATIVE, "python", "tcp1_mbit") == 10.0
+    assert report.ratio(WINDOW_ON, "python", "tcp1_mbit") is None
+    assert report.ratio(PLAIN, "window 0", "tcp1_mbit") is None
+    assert report.ratio(WINDOW_ON, "plain", "tcp1_cpu_s_per_gb") is None
 
 
 def test_the_table_shows_a_line_for_each_variant_in_80_columns() -> None:
     """Every block has a heading and a line for each variant that has figures, the ratios at the end."""
     lines = sample_report().as_text().splitlines()
     assert lines[:5] == [
-        "TCP, one stream    Mbit/s CPU s/GB     of a     of b   /plain       /0  /python",
+        "TCP 1, a to b      Mbit/s CPU s/GB     of a     of b   /plain       /0  /python",
         "  plain           10000.0",
         "  python 0          225.0                                0.02",
         "  python 1000       560.0    20.00                       0.05        2",
@@ -74,16 +83,77 @@ def test_the_object_holds_medians_samples_and_ratios() -> None:
     values = json.loads(json.dumps(sample_report().as_json()))
     variant = values["variants"]["python 1000"]
     assert (variant["data_plane"], variant["reorder_window"]) == ("python", 1000)
-    assert variant["figures"]["tcp_mbit"] == {"median": 560.0, "samples": [450.0, 600.0, 560.0]}
-    assert variant["ratios"]["window 0"] == {"tcp_mbit": 2.0}
-    assert values["variants"]["native 1000"]["ratios"]["python"] == {"tcp_mbit": 10.0}
+    assert variant["figures"]["tcp1_mbit"] == {"median": 560.0, "samples": [450.0, 600.0, 560.0]}
+    assert variant["ratios"]["window 0"] == {"tcp1_mbit": 2.0}
+    assert values["variants"]["native 1000"]["ratios"]["python"] == {"tcp1_mbit": 10.0}
     assert values["variants"]["plain"]["ratios"] == {}
 
 
-def test_every_data_path_that_is_built_is_compared() -> None:
-    """The bare link comes first; a data path can be singled out; the native one is left out where it is not built."""
-    assert variants("python") == [PLAIN, WINDOW_OFF, WINDOW_ON]
-    assert (NATIVE in variants()) is native_is_built()
+def test_the_number_of_paths_and_of_connections_is_compared_with_few() -> None:
+    """Where variants differ in paths or connections, they are divided by that with two paths, and with one."""
+    report = Report([ManyPaths("native", 1000, paths=n) for n in (2, 8)], parts(["native"])[4].blocks)
+    report.add(report.variants[0], {"tcp1_mbit": 8000.0})
+    report.add(report.variants[1], {"tcp1_mbit": 7000.0})
+    assert report.ratio(report.variants[1], "2 paths", "tcp1_mbit") == 0.875
+    assert report.as_text().splitlines() == [
+        "Paths, TCP 1       Mbit/s CPU s/GB     of a     of b       /2",
+        "  native, 2        8000.0",
+        "  native, 8        7000.0                               0.875",
+    ]
+    many = ManyConnections("python", 1000, connections=100)
+    assert many.baselines == {"1 connection": ManyConnections("python", 1000, connections=1)}
+    assert many.as_json()["connections"] == 100
+
+
+def test_the_worst_round_counts_for_what_must_never_happen() -> None:
+    """The table shows the median of most figures, but the latest keepalive and the longest ping of all rounds."""
+    load = next(part for part in parts(["native"]) if part.name == "load")
+    report = Report(load.variants, load.blocks)
+    for late in (1.0, 60.0, 2.0):
+        report.add(load.variants[1], {"load_ping_ms": late, "load_ping_max_ms": late, "load_keepalive_late_ms_a": late})
+    assert report.as_text().splitlines()[1].split() == ["native", "1000", "2.00", "60.00", "60.0"]
+    assert [(verdict.measured, verdict.is_met) for verdict in verdicts({"load": report})] == [(60.0, False)]
+
+
+def test_the_parts_have_the_names_by_which_they_are_chosen() -> None:
+    """Every part can be singled out, and those that compare the tunnel with the link begin with the link."""
+    for planes, quick in ((["python"], False), (["python", "native"], True)):
+        found = parts(planes, quick=quick)
+        assert tuple(part.name for part in found) == NAMES
+        assert all(part.variants[0].data_plane is None for part in found[:4])
+        for part in found:
+            assert len({variant.title for variant in part.variants}) == len(part.variants)
+
+
+def test_the_legend_and_the_targets_fit_80_columns() -> None:
+    """Nothing around the tables is wider than they are."""
+    part_of = {part.name: part for part in parts(["python", "native"])}
+    reports = {name: Report(part.variants, part.blocks) for name, part in part_of.items()}
+    for name, part in part_of.items():
+        for variant in part.variants:
+            figures = {target.name for target in TARGETS if target.part == name}
+            reports[name].add(variant, dict.fromkeys(figures, 12345.678))
+    given = verdicts(reports)
+    assert len(given) == len(TARGETS)
+    assert max(map(len, [*as_text(given).splitlines(), *LEGEND.splitlines()])) <= 80
+
+
+def test_a_target_is_met_or_not() -> None:
+    """Each target that the run has figures for is listed with what was measured; the others are left out."""
+    given = verdicts({"tcp": sample_report()})
+    assert [(each.target.title, each.measured, each.is_met) for each in given] == [
+        ("TCP 1, of the Python data path's", 10.0, True),
+        ("TCP 1, of the plain link's", 0.5, True),
+    ]
+    assert "  TCP 1, of the plain link's                    0.5   ≥ 0.25   met" in as_text(given).splitlines()
+    assert as_json(given)[0] == {
+        "target": "TCP 1, of the Python data path's",
+        "measured": 10.0,
+        "relation": "≥",
+        "bound": 10,
+        "met": True,
+    }
+    assert as_text(verdicts({})) == ""
 
 
 def test_a_busy_machine_is_told_of() -> None:
@@ -116,52 +186,60 @@ def test_the_climb_finds_what_most_arrives_at() -> None:
         unlucky = len(offered) == 4
         return {"udp64_pps": 10_000.0 if unlucky else min(rate, 50_000.0 - (rate > 60_000) * 20_000)}
 
-    assert climb(offer)["udp64_pps"] == 50_000.0
+    assert climb(offer, "udp64_pps", 10)["udp64_pps"] == 50_000.0
     assert offered == pytest.approx([0, 36_000, 43_200, 51_840, 51_840, 60_000, 60_000])
 
 
-def test_the_slope_is_that_of_the_line_of_least_squares() -> None:
-    """A straight line gives its slope, noise around it cancels, and too few points give none."""
-    assert slope([(0, 1), (1, 3), (2, 5)]) == pytest.approx(2)
-    assert slope([(0, 1), (1, 0), (2, 1), (3, 0), (4, 1)]) == pytest.approx(0)
-    assert slope([(3, 7)]) == slope([]) == slope([(1, 1), (1, 2)]) == 0
-
-
-def log_of(sizes: list[float], warm_up: float = 60) -> MemoryLog:
-    """A sample a minute."""
-    return MemoryLog(warm_up, [(60.0 * index, size) for index, size in enumerate(sizes)])
+def test_a_ping_without_an_answer_counts() -> None:
+    """A lost ping is a very late one, so that losses do not make the delay look better."""
+    said = "64 bytes from 10.0.0.3: icmp_seq=2 ttl=64 time=0.25 ms\n\n2 packets transmitted, 1 received, 50% loss"
+    assert times_in(said) == [0.25, LOST_MS]
+    with pytest.raises(HostError, match="unreachable"):
+        times_in("connect: Network is unreachable")
 
 
 @pytest.mark.parametrize(
-    ("sizes", "is_right"),
+    ("times", "expected"),
     [
-        ([40, 45, 45.1, 45, 45.1, 45], True),
-        ([40, 45, 46, 47, 48, 49], False),  # a megabyte a minute
-        ([61, 45, 45, 45, 45, 45], False),  # the limit holds from the start
-        ([45, 45, 45, 45, 45, 61], False),
+        ([10.1, 10.2, 10.3, 10.4], 0.0),
+        ([10.1, 10.23, 10.3, 10.4], 0.03),  # the next one is early then
+        ([10.1, 10.2, 10.4], 0.1),  # one is missing
+        ([10.3, 10.4], 0.2),
+        ([10.1, 10.2], 0.15),
+        ([], 0.35),
     ],
 )
-def test_a_soak_fails_by_growth_and_by_size(sizes: list[float], is_right: bool) -> None:
-    """Growth in the warm-up is none; after it, more than a full window is, and so is a size above the limit, ever."""
-    log = log_of(sizes)
-    assert log.is_right is is_right
-    assert Soak(300, [log], loads=30, failed=0).is_right is is_right
-    assert not Soak(300, [log], loads=30, failed=1).is_right
+def test_the_lateness_of_keepalives(times: list[float], expected: float) -> None:
+    """Each one is due an interval after the one before; one that is missing at either end is late too."""
+    assert lateness(10.0, times, 10.45, 0.1) == pytest.approx(expected)
 
 
-def test_the_soak_reports_start_end_largest_and_slope() -> None:
-    """The start is the first sample after the warm-up; sizes are in MB, the slope in kB a minute."""
-    soak = Soak(240, [log_of([40, 45, 45.1, 45.2]), log_of([40, 44, 44, 44])], loads=24, failed=0)
-    values = json.loads(json.dumps(soak.as_json()))
-    assert values["daemons"]["a"]["start_mb"] == 45
-    assert values["daemons"]["a"]["max_mb"] == 45.2
-    assert values["daemons"]["a"]["slope_kb_per_min"] == pytest.approx(100)
-    assert values["passed"] is True
-    assert "stayed under 60 MB and did not grow" in soak.as_text()
-    assert max(map(len, soak.as_text().splitlines())) <= 80
+def frame(payload: bytes, protocol: int = 17) -> bytes:
+    """An Ethernet frame that holds a UDP datagram over IPv4."""
+    ip = struct.pack("!BBHHHBBH8x", 0x45, 0, 28 + len(payload), 0, 0, 64, protocol, 0)
+    return bytes(12) + b"\x08\x00" + ip + struct.pack("!HHHH", 4754, 4754, 8 + len(payload), 0) + payload
 
 
-@pytest.mark.parametrize("words", [["--rounds", "0"], ["--seconds", "0.1"], ["--soak", "1"]])
+def test_the_kernel_tells_keepalives_from_data() -> None:
+    """Of frames with datagrams of the same length only the keepalive passes."""
+    keepalive = encode_keepalive(4, IPv4Address("10.0.0.2"), IPv4Address("10.0.0.3"))
+    frames = [frame(keepalive), frame(keepalive[:4] + b"\x45" + keepalive[5:]), frame(keepalive + b"\0")]
+    frames += [frame(keepalive, protocol=6), bytes(60)]
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sender, receiver:
+        take_keepalives_only(receiver)
+        for each in frames:
+            try:
+                sender.send(each)
+            except PermissionError:  # a local socket is told of what the filter of its peer drops
+                pass
+        receiver.setblocking(False)
+        assert receiver.recv(100) == frames[0][:64]
+        with pytest.raises(BlockingIOError):
+            receiver.recv(100)
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--seconds", "0"], ["--soak", "1"]])
 def test_too_short_a_run_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is set up for a run that could show nothing."""
     assert main(words) == 1
@@ -179,10 +257,20 @@ def test_a_quick_run_measures_every_variant(tmp_path: Path) -> None:
     assert "Mbit/s" in output
     values = json.loads(file.read_text())
     assert values["schema"] == SCHEMA
-    assert list(values["variants"]) == ["plain", "python 0", "python 1000"]
-    for name in ("python 0", "python 1000"):
-        figures = values["variants"][name]["figures"]
-        for figure in ("tcp_mbit", "tcp_cpu_s_per_gb_b", "udp64_pps", "udp64_cpu_s_per_mpkt_a", "rss_peak_mb_a"):
-            assert figures[figure]["median"] > 0
-    assert 0 < values["variants"]["python 1000"]["ratios"]["plain"]["tcp_mbit"] < 1
+    assert tuple(values["parts"]) == NAMES
+    assert values["targets"] == []
+    variants = values["parts"]["tcp"]["variants"]
+    assert list(variants) == ["plain", "python 1000"]
+    assert 0 < variants["python 1000"]["ratios"]["plain"]["tcp1_mbit"] < 1
+    for part, variant, names in (
+        ("ping", "python 1000", ["ping_ms"]),
+        ("tcp", "python 1000", ["tcp1_mbit", "tcp1_cpu_s_per_gb_b", "tcp4_back_mbit"]),
+        ("udp", "python 1000", ["udp64_pps", "udp1400_pps", "udp64_cpu_s_per_mpkt_a", "rss_peak_mb_a"]),
+        ("load", "python 1000", ["load_ping_p99_ms", "load_keepalive_late_ms_a", "load_keepalive_late_ms_b"]),
+        ("paths", "python, 8", ["tcp1_mbit"]),
+        ("connections", "python, 100", ["tcp1_mbit", "spread_mbit", "spread_cpu_s_per_gb_b"]),
+    ):
+        figures = values["parts"][part]["variants"][variant]["figures"]
+        for name in names:
+            assert figures[name]["median"] > 0
     assert not [left for left in leftovers() if left.startswith(f"mpt-{bench.pid}.")]
