@@ -172,6 +172,9 @@ struct path {
     struct mpt_path_row row;
     struct connection *connection;
     bool segment;          /* UDP_SEGMENT works here as far as we know */
+    bool heard_of;         /* `arrived` holds */
+    uint32_t arrived;      /* the sequence number of the last packet that came over it */
+    uint32_t empty_at;     /* the wake-up in which its socket was last found empty */
     int32_t first, last;   /* its packets in the egress batch; -1: none */
 };
 struct connection {
@@ -181,12 +184,14 @@ struct connection {
     struct cycle_entry *cycle;
     uint32_t cycle_count;
     uint32_t sequence, batch_sequence; /* the next one, and the first one of the batch */
+    uint32_t batch_limit; /* packets that may leave path by path: well within the peer's reorder window, if that is ours */
     bool batched;
     struct ordering *order; /* NULL: no window */
 };
 struct listener { /* a socket; sorted by number */
     int fd;
     bool is_behind; /* it has more than we have taken */
+    uint32_t message_length; /* of the longest of late: tells how many to ask for */
 };
 struct source { /* one outer address that may send to one socket; sorted by socket and address */
     int fd;
@@ -232,6 +237,7 @@ void egress_free(struct egress *egress);
 struct ingress *ingress_new(void);
 void ingress_free(struct ingress *ingress);
 struct sink ingress_sink(struct mpt_datapath *datapath);
+void ingress_forget(struct ingress *ingress); /* the connections go */
 void ingress_write(struct mpt_datapath *datapath); /* write what was delivered since the last call */
 
 #endif

@@ -59,6 +59,9 @@ static bool fill(struct connection *c, const struct mpt_connection_row *row, boo
     size_t rows = row->path_count * sizeof *row->paths, paths = row->path_count * sizeof *c->paths;
     size_t cycle = row->path_count * sizeof *c->cycle;
     c->row = *row;
+    c->batch_limit = row->reorder_window / 2 > row->path_count ? row->reorder_window / 2 : row->path_count;
+    if (row->reorder_window == 0)
+        c->batch_limit = UINT32_MAX;
     c->storage = calloc(1, networks + rules + rows + paths + cycle + 5 * 16);
     if (c->storage == NULL)
         return false;
@@ -123,7 +126,8 @@ static bool listen_to(struct connection *connections, uint32_t count, const stru
         if (last == NULL || last->fd != row->fd) {
             struct listener *old = find_listener(before->listening.listeners, before->listening.listener_count, row->fd);
             bool is_behind = old != NULL && old->is_behind;
-            l->listeners[l->listener_count++] = (struct listener){row->fd, is_behind};
+            l->listeners[l->listener_count++] =
+                (struct listener){row->fd, is_behind, old != NULL ? old->message_length : 0};
             l->behind_count += is_behind;
         }
         if (last == NULL || last->fd != row->fd || memcmp(&last->peer, &row->peer, sizeof row->peer) != 0)
@@ -195,6 +199,7 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
         dp->counters.ingress_dropped[MPT_STRAY] += ordering_held(old);
     }
     ingress_write(dp);
+    ingress_forget(dp->ingress);
     free_connections(dp->connections, dp->connection_count);
     free_listening(&dp->listening);
     dp->connections = connections;

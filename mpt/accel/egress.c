@@ -22,7 +22,7 @@
 #endif
 
 enum { READS = 64, READ_BYTES = 1 << 20 };      /* a wake-up: bounds how long keepalives and commands wait, about 1 ms */
-enum { PACKETS = 256 };  /* a batch: well within the reorder window of the peer, which gets it path by path */
+enum { PACKETS = 256 };  /* a batch */
 enum { READ_ROOM = MAX_PACKET + 64, HEADROOM = 16 };
 enum { ARENA = 8 * (READ_ROOM + 2 * HEADROOM) }; /* what a batch has read: small enough for the cache of a core */
 enum { MESSAGES = 64, SEGMENTS = 64, MESSAGE_BYTES = 65507 }; /* UDP_MAX_SEGMENTS of Linux; the longest UDP payload */
@@ -289,7 +289,7 @@ static struct outgoing *enqueue(struct mpt_datapath *dp, struct connection *c, s
         }
         path = &c->paths[cycle_next(c->cycle, c->cycle_count)];
     }
-    if (e->count == PACKETS)
+    if (e->count == PACKETS || (c->batched && c->sequence - c->batch_sequence >= c->batch_limit))
         send_batch(dp);
     if (!c->batched) {
         c->batched = true;

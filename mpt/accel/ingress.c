@@ -20,7 +20,8 @@
 #define SOL_UDP 17
 #endif
 
-enum { MESSAGES = 32, TURN_BYTES = 1 << 16, TURNS = 8 }; /* a turn is one system call, a wake-up some of them */
+enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
+enum { WAKE_BYTES = 1 << 20, WAKE_TURNS = 64 }; /* bounds how long keepalives and commands wait, about 1 ms */
 enum { BUFFERS = 64 }; /* 4 MB; when held packets keep them all, these are copied out */
 enum { WRITES = 1024 }; /* delivered packets that wait for the end of the wake-up */
 
@@ -30,8 +31,8 @@ struct ingress {
     struct packet out[WRITES];
     uint32_t *heard;
     uint32_t heard_count, heard_room;
-    uint32_t message_length; /* of the last one received: tells how many to ask for */
     struct connection *waiting; /* of the last packet, if it or others have to wait for a gap to be filled */
+    uint32_t wakes;
     struct mmsghdr messages[MESSAGES];
     struct iovec pieces[MESSAGES];
     struct sockaddr_in6 names[MESSAGES];
@@ -268,6 +269,8 @@ static void decapsulate(struct mpt_datapath *dp, const struct source *source, st
     if (!sequenced || path->connection->order == NULL)
         deliver(dp, kept);
     else {
+        path->arrived = sequence;
+        path->heard_of = true;
         ordering_arrive(path->connection->order, sequence, kept, path->row.id, now);
         dp->ingress->waiting = ordering_held(path->connection->order) ? path->connection : NULL;
     }
@@ -326,12 +329,18 @@ static uint32_t read_controls(struct msghdr *message, unsigned *ecn) {
     return size;
 }
 
-/* A turn: one system call. Returns the octets it brought; nothing for an error, too, which names no datagram. */
+/* A turn: one system call. Returns the octets it brought; nothing for an error, too, which names no datagram.
+ *
+ * A message may be one datagram or, joined by the kernel, forty; asking for many of the one and getting the other would
+ * take more from this path than the reorder window can hold. So what is expected shrinks slowly and grows at once. */
 static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
     struct ingress *in = dp->ingress;
     struct buffer *buffers[MESSAGES];
-    unsigned room = 0, wanted = 1 + TURN_BYTES / (in->message_length + 1);
-    uint32_t bytes = 0;
+    struct listener *listener = find_listener(dp->listening.listeners, dp->listening.listener_count, fd), nobody = {.fd = fd};
+    if (listener == NULL)
+        listener = &nobody;
+    unsigned room = 0, wanted = 1 + TURN_BYTES / (listener->message_length + 1);
+    uint32_t bytes = 0, longest = listener->message_length / 2;
     for (; room < wanted && room < MESSAGES && (buffers[room] = take_buffer(dp)) != NULL; room++) {
         in->pieces[room] = (struct iovec){buffers[room]->data, MAX_PACKET};
         in->messages[room].msg_hdr = (struct msghdr){
@@ -353,12 +362,13 @@ static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
             decapsulate(dp, source, buffers[i], buffers[i]->data + at, step, ecn, now);
             at += step;
         } while (at < length);
-        in->message_length = length;
+        longest = length > longest ? length : longest;
         bytes += length;
     }
-    struct listener *listener = find_listener(dp->listening.listeners, dp->listening.listener_count, fd);
+    if (got > 0)
+        listener->message_length = longest;
     bool is_behind = got > 0 && (unsigned)got == room;
-    if (listener != NULL && listener->is_behind != is_behind) {
+    if (listener != &nobody && listener->is_behind != is_behind) {
         listener->is_behind = is_behind;
         dp->listening.behind_count += is_behind ? 1 : -1u;
     }
@@ -367,27 +377,43 @@ static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
     return bytes;
 }
 
-/* What fills a gap lies in the sockets of the other paths. Reading these in turn keeps the gaps short: paths that are read
- * to their end one after the other would fill the reorder window with what they have in store. */
+/* Of the paths of `c` whose sockets are not known to be empty, the one that is the furthest behind. */
+static struct path *laggard(const struct connection *c, uint32_t wake) {
+    struct path *found = NULL;
+    for (struct path *path = c->paths; path < c->paths + c->row.path_count; path++)
+        if (path->row.fd >= 0 && path->empty_at != wake
+            && (found == NULL || (found->heard_of && (!path->heard_of || (int32_t)(path->arrived - found->arrived) < 0))))
+            found = path;
+    return found;
+}
+
+/* What fills a gap lies in the sockets of the other paths. While something waits for it, read the path that is the furthest
+ * behind: paths that are read to their end one after the other, or in turns, whose messages are of any size, would run so
+ * far ahead of each other that the reorder window could not hold it. */
 uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
     struct ingress *in = dp->ingress;
     bool was_behind = dp->listening.behind_count > 0;
+    uint32_t wake = ++in->wakes, bytes = 0;
     in->heard_count = 0;
+    struct path *path = in->waiting != NULL ? laggard(in->waiting, wake) : NULL;
+    if (path != NULL && path->row.fd != fd)
+        bytes = receive(dp, path->row.fd, now);
     in->waiting = NULL;
-    receive(dp, fd, now);
-    for (int turn = 1; turn < TURNS && in->waiting != NULL; turn++) {
-        const struct connection *c = in->waiting;
-        uint32_t bytes = 0;
-        for (uint32_t i = 0; i < c->row.path_count; i++)
-            if (c->paths[i].row.fd >= 0)
-                bytes += receive(dp, c->paths[i].row.fd, now);
-        if (bytes == 0)
+    bytes += receive(dp, fd, now);
+    for (int turn = 0; turn < WAKE_TURNS && bytes < WAKE_BYTES && in->waiting != NULL; turn++) {
+        if ((path = laggard(in->waiting, wake)) == NULL)
             break;
+        uint32_t more = receive(dp, path->row.fd, now);
+        bytes += more;
+        if (more == 0)
+            path->empty_at = wake;
     }
     if (was_behind != (dp->listening.behind_count > 0))
         tell_whether_behind(dp);
     ingress_write(dp);
     return in->heard_count;
 }
+
+void ingress_forget(struct ingress *in) { in->waiting = NULL; }
 
 const uint32_t *mpt_heard(const struct mpt_datapath *dp) { return dp->ingress->heard; }

@@ -63,6 +63,18 @@ def plain(*packets: bytes) -> list[bytes]:
     return [bytes(VNET) + each for each in packets]
 
 
+@pytest.mark.parametrize("window", [2, 8, 20])
+def test_no_path_gets_ahead_by_more_than_the_window_holds(stage: Stage, window: int) -> None:
+    """Path by path, but in batches of half a window: the peer, who gets them so, can put them in order."""
+    wan = stage.new_socket()
+    paths = path_row("a", wan), path_row("b", wan, OTHER_PEER)
+    stage.set_table(connection_row(*paths, window=window))
+    read(stage, TO_PEER.frame(500))
+    numbers = [int.from_bytes(datagram[4:8], "big") for datagram, _ in wan.sent()]  # in the order of sending
+    assert sorted(numbers) == list(range(50))
+    assert max(abs(at - number) for at, number in enumerate(numbers)) <= max(window // 2, 2)
+
+
 @pytest.mark.parametrize("protocol", [TCP, UDP])
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_super_packet_is_shared_out(stage: Stage, version: int, protocol: int) -> None:
