@@ -1,0 +1,105 @@
+"""How soon the daemons answer while a TCP stream takes all they have: pings in the tunnel, and their own keepalives."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from math import ceil
+
+from mpt.errors import HostError
+from mpt.lab.bench_measure import PING_INTERVAL, Effort, Figures, clients, ping_times, quantile, result
+from mpt.lab.bench_stage import Stage
+from mpt.lab.hosts import Host
+
+RAMP = 0.5  # seconds that the stream has to reach its rate
+INTERFACE = "eth1"  # that of the first path
+
+ETH_P_ALL = 0x0003  # linux/if_ether.h
+SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35  # asm-generic/socket.h
+FRAME = 64  # bytes that are kept of each
+IS_KEEPALIVE = (  # bpf(4): (code, jump if true, jump if false, value); a frame of Ethernet, IPv4 without options, UDP
+    (0x28, 0, 0, 12),
+    (0x15, 0, 7, 0x0800),  # IPv4
+    (0x30, 0, 0, 23),
+    (0x15, 0, 5, 17),  # UDP
+    (0x28, 0, 0, 38),
+    (0x15, 0, 3, 8 + 44),  # the UDP length of a keepalive
+    (0x30, 0, 0, 46),
+    (0x15, 0, 1, 0xA1),  # its first octet after the GRE header
+    (0x06, 0, 0, FRAME),
+    (0x06, 0, 0, 0),
+)
+
+
+def under_load(stage: Stage, effort: Effort) -> Figures:
+    """During a TCP stream from a to b: ping and the lateness of the keepalives of a and b, in ms; and its Mbit/s."""
+    watches = [KeepaliveWatch(host) for host in (stage.a, stage.b)] if stage.daemons else []
+    count = int(effort.seconds / PING_INTERVAL)
+    seconds = ceil(RAMP + effort.seconds + 1)  # as long as the pings may take
+    with clients(stage, [stage.address], seconds) as (stream,):
+        time.sleep(RAMP)
+        started = time.time()
+        times = ping_times(stage, count)
+        ended = time.time()
+        end = result(stream, seconds)["end"]["sum_received"]
+    figures = {
+        "load_ping_ms": quantile(times, 0.5),
+        "load_ping_p99_ms": quantile(times, 0.99),
+        "load_ping_max_ms": max(times),
+    }
+    for side, watch in zip("ab", watches, strict=False):
+        sent = [at for at in watch.finish() if started <= at <= ended]
+        figures[f"load_keepalive_late_ms_{side}"] = lateness(started, sent, ended, stage.variant.keepalive) * 1000
+    return {**figures, "load_tcp_mbit": end["bits_per_second"] / 1e6}
+
+
+def lateness(started: float, times: Sequence[float], ended: float, interval: float) -> float:
+    """How much later than `interval` after the one before the latest keepalive came; all in seconds.
+
+    `times` are those between `started` and `ended`; what is missing before the first and after the last of them counts.
+    """
+    return max(0.0, *(later - earlier - interval for earlier, later in itertools.pairwise([started, *times, ended])))
+
+
+class KeepaliveWatch:
+    """The kernel's times of the keepalives that leave a host over its first path, from now until `finish`."""
+
+    def __init__(self, host: Host) -> None:
+        self._socket: socket.socket = host.call(_tap)
+
+    def finish(self) -> list[float]:
+        """The times, in seconds since the epoch; HostError if there were none."""
+        times = []
+        with self._socket as tap:
+            while True:
+                try:
+                    _, ancillary, _, address = tap.recvmsg(FRAME, socket.CMSG_SPACE(16))
+                except BlockingIOError:
+                    break
+                if address[2] == socket.PACKET_OUTGOING:
+                    seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
+                    times.append(seconds + nanoseconds / 1e9)
+        if not times:
+            raise HostError("not one keepalive was sent")
+        return times
+
+
+def take_keepalives_only(tap: socket.socket) -> None:
+    """Let the kernel drop every frame that comes to `tap` and holds no keepalive."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in IS_KEEPALIVE))
+    program = struct.pack("HP", len(IS_KEEPALIVE), ctypes.addressof(code))
+    tap.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def _tap() -> socket.socket:
+    """A packet socket that takes keepalives and the times of them; in the calling thread's namespace."""
+    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: nothing comes before the filter is there
+    take_keepalives_only(tap)
+    tap.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    tap.bind((INTERFACE, ETH_P_ALL))
+    tap.setblocking(False)
+    return tap

@@ -1,0 +1,124 @@
+"""The parts of the benchmark: what stands side by side, what is measured of it, and how that is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from mpt.lab.bench_clients import SPREAD, ManyConnections
+from mpt.lab.bench_load import under_load
+from mpt.lab.bench_measure import Measure, round_trip, spread_tcp, tcp, udp
+from mpt.lab.bench_report import Block, Column
+from mpt.lab.bench_stage import WINDOW, ManyPaths, Variant
+
+NAMES = ("ping", "tcp", "udp", "load", "paths", "connections")
+LOAD_KEEPALIVE = 0.1  # seconds
+PATH_COUNTS, QUICK_PATH_COUNTS = (1, 2, 4, 8), (2, 8)
+CONNECTION_COUNTS, QUICK_CONNECTION_COUNTS = (1, 10, 100), (1, 100)
+LEGEND = """\
+python N, native N  the tunnel with that data path and reorder_window = N, over
+                    two links like the plain one; under Paths with N links, and
+                    under Clients with N connections on one port, window 1000
+TCP N, UDP          N streams; UDP from a to b, at the rate at which most arrive
+under load          ping and latest keepalive of a and b, during TCP 1, a to b
+/plain /0 /python   the first figure divided by that of the plain link, of the
+/2 /1               same with window 0, with the Python data path, with 2 paths,
+                    with 1 connection, round by round; then the median
+CPU s/GB, s/M       user and system time for 10⁹ bytes, for 10⁶ packets"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: all `variants` stand at the same time, and every round takes every measure of each."""
+
+    name: str
+    variants: Sequence[Variant]
+    measures: Sequence[Measure]
+    blocks: Sequence[Block]
+
+
+def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
+    """All parts, for these data paths; `quick`: fewer variants, and TCP not in every way."""
+    counted = planes[-1:] if quick else planes
+    windows = (WINDOW,) if quick else (0, WINDOW)
+    path_counts = QUICK_PATH_COUNTS if quick else PATH_COUNTS
+    connection_counts = QUICK_CONNECTION_COUNTS if quick else CONNECTION_COUNTS
+    ways = [(1, False), (4, True)] if quick else [(1, False), (1, True), (4, False), (4, True)]
+    compared = [Variant(), *(Variant(plane, window) for plane in planes for window in windows)]
+    loaded = [Variant(None, 0, LOAD_KEEPALIVE), *(Variant(plane, WINDOW, LOAD_KEEPALIVE) for plane in planes)]
+    return [
+        Part("ping", compared, [round_trip], [PING]),
+        Part("tcp", compared, [partial(tcp, streams=n, back=back) for n, back in ways], [_tcp(*way) for way in ways]),
+        Part("udp", compared, [partial(udp, payload=size) for size in (64, 1400)], [_udp(64), _udp(1400), MEMORY]),
+        Part("load", loaded, [under_load], [LOAD]),
+        Part("paths", [ManyPaths(plane, WINDOW, paths=n) for plane in counted for n in path_counts], [tcp], [PATHS]),
+        Part(
+            "connections",
+            [ManyConnections(plane, WINDOW, connections=n) for plane in counted for n in connection_counts],
+            [tcp, partial(spread_tcp, streams=SPREAD)],
+            [CLIENTS, CLIENTS_SPREAD, MEMORY],
+        ),
+    ]
+
+
+def _per_byte(title: str, name: str) -> Block:
+    """Throughput, and what it costs."""
+    cpu = f"{name}_cpu_s_per_gb"
+    return Block(
+        title,
+        (
+            Column("Mbit/s", f"{name}_mbit"),
+            Column("CPU s/GB", cpu, 2),
+            Column("of a", f"{cpu}_a", 2),
+            Column("of b", f"{cpu}_b", 2),
+        ),
+    )
+
+
+def _tcp(streams: int, back: bool) -> Block:
+    name = f"tcp{streams}_back" if back else f"tcp{streams}"
+    return _per_byte(f"TCP {streams}, {'b to a' if back else 'a to b'}", name)
+
+
+def _udp(payload: int) -> Block:
+    cpu = f"udp{payload}_cpu_s_per_mpkt"
+    return Block(
+        f"UDP, {payload} bytes",
+        (
+            Column("packet/s", f"udp{payload}_pps", 0),
+            Column("CPU s/M", cpu, 2),
+            Column("of a", f"{cpu}_a", 2),
+            Column("of b", f"{cpu}_b", 2),
+        ),
+    )
+
+
+PING = Block("Ping, ms", (Column("median", "ping_ms", 3), Column("99 %", "ping_p99_ms", 3)))
+LOAD = Block(
+    "Under load, ms",
+    (
+        Column("ping", "load_ping_ms", 2),
+        Column("99 %", "load_ping_p99_ms", 2),
+        Column("max", "load_ping_max_ms", 2, max),
+        Column("late a", "load_keepalive_late_ms_a", 1, max),
+        Column("late b", "load_keepalive_late_ms_b", 1, max),
+        Column("Mbit/s", "load_tcp_mbit"),
+    ),
+    compared=False,
+)
+PATHS = _per_byte("Paths, TCP 1", "tcp1")
+CLIENTS = _per_byte("Clients, TCP 1", "tcp1")
+CLIENTS_SPREAD = _per_byte(f"Clients, TCP {SPREAD}", "spread")
+MEMORY = Block(
+    "Memory, MB",
+    (
+        Column("start a", "rss_start_mb_a"),
+        Column("start b", "rss_start_mb_b"),
+        Column("after a", "rss_load_mb_a"),
+        Column("after b", "rss_load_mb_b"),
+        Column("peak a", "rss_peak_mb_a"),
+        Column("peak b", "rss_peak_mb_b"),
+    ),
+    compared=False,
+)

@@ -1,0 +1,67 @@
+"""The memory of a daemon over time, and whether it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mpt.lab.bench_stage import WINDOW
+
+LIMIT_MB = 60.0  # what a daemon may need
+STEADY_MB = WINDOW * 2e-3  # growth that is none, however long the run: a reorder window that is full for the first time
+WARM_UP = 120.0  # seconds at most, and half of the run: a turn of all loads, after which nothing is done the first time
+
+
+@dataclass
+class MemoryLog:
+    """Resident memory of one daemon in MB, by seconds since the start; the first `warm_up` seconds do not count."""
+
+    warm_up: float
+    samples: list[tuple[float, float]] = field(default_factory=list)
+
+    def counting(self) -> list[tuple[float, float]]:
+        """The samples after the warm-up."""
+        return [sample for sample in self.samples if sample[0] >= self.warm_up]
+
+    @property
+    def largest(self) -> float:
+        """The largest sample of all, the warm-up included."""
+        return max(size for _, size in self.samples)
+
+    @property
+    def slope(self) -> float:
+        """MB a minute, by the line of least squares through the samples after the warm-up."""
+        return slope(self.counting()) * 60
+
+    @property
+    def growth(self) -> float:
+        """MB that this line rises from the warm-up to the end."""
+        counting = self.counting()
+        return self.slope * (counting[-1][0] - counting[0][0]) / 60 if counting else 0.0
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the daemon stayed below the limit and did not grow."""
+        return self.largest < LIMIT_MB and self.growth < STEADY_MB
+
+    def as_json(self) -> dict[str, object]:
+        """In MB and kB of 1000 bytes."""
+        counting = self.counting() or self.samples[-1:]  # a soak that broke off in the warm-up
+        return {
+            "start_mb": round(counting[0][1], 3),
+            "end_mb": round(counting[-1][1], 3),
+            "max_mb": round(self.largest, 3),
+            "slope_kb_per_min": round(self.slope * 1000, 2),
+            "growth_mb": round(self.growth, 3),
+            "samples": [[round(at, 1), round(size, 3)] for at, size in self.samples],
+        }
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """The slope of the line of least squares through `points` (x, y); 0 for fewer than two."""
+    if len(points) < 2:
+        return 0.0
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
