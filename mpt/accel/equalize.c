@@ -75,7 +75,8 @@ static void update(struct equalizer *e) {
         struct lag *lag = &e->lags[i];
         lag->shift = slowest - lag->lag;
         lag->shifted = lag->shift > NEGLIGIBLE;
-        if (!lag->shifted) {
+        if (!lag->shifted) { /* its line, if there is one, must run empty, also while more and more comes */
+            lag->shift = 0;
             struct line *line = line_of(e, lag->path);
             lag->shifted = line != NULL && line->first != NULL;
         }

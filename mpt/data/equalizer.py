@@ -138,9 +138,10 @@ class Equalizer:
         for path, lag in self._lag.items():
             self._lag[path] = min(lag - fastest, self._limit)
         slowest = max(self._lag.values(), default=0.0)
-        self.shifts = {
-            path: slowest - lag for path, lag in self._lag.items() if slowest - lag > NEGLIGIBLE or self._lines[path]
-        }
+        self.shifts = {path: slowest - lag for path, lag in self._lag.items() if slowest - lag > NEGLIGIBLE}
+        for path in self._lag:
+            if self._lines[path]:
+                self.shifts.setdefault(path, 0.0)  # what waits must run out, also while more and more comes
 
 
 def _first_due(item: tuple[Hashable, Line]) -> float:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mpt.data.equalizer import SHARE
+from mpt.data.equalizer import SHARE, Equalizer
 from mpt.data.ordering import Ordering
 
 MAX_DELAY = 0.1
@@ -115,6 +115,25 @@ def test_a_path_that_becomes_faster_is_followed() -> None:
     wire.packets(2.0, 10, 0.2, first=1000)
     wire.run()
     assert all(latency == pytest.approx(0.015, abs=0.003) for latency in wire.latencies(2.0, 0.2, first=1000))
+
+
+def test_what_waits_does_not_keep_up_a_difference_that_is_too_small() -> None:
+    """While packets of a path wait, later ones of it queue up behind them, but not for longer than these wait."""
+    equalizer = Equalizer(0.075, 100)
+    for path in ("fast", "slow"):
+        equalizer.path_up(path)
+    for time in (0.0, 1.0):
+        equalizer.keepalive("fast", time)
+        equalizer.keepalive("slow", time + 0.010)
+    assert equalizer.shifts == {"fast": pytest.approx(0.010)}
+    equalizer.delay(1, b"", "fast", 2.0)
+    for _ in range(40):
+        equalizer.gap_filled("slow", "fast", 0.002)
+    assert equalizer.shifts == {"fast": 0.0}
+    equalizer.delay(2, b"", "fast", 2.005)
+    assert [equalizer.due(2.0101), equalizer.due(2.0101)] == [(1, b"", "fast", 2.0), (2, b"", "fast", 2.005)]
+    equalizer.gap_filled("slow", "fast", 0.002)
+    assert equalizer.shifts == {}
 
 
 def test_a_path_that_goes_takes_its_lateness_with_it() -> None:
