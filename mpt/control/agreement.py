@@ -68,6 +68,17 @@ class Agreement:
         """The report that has not ended yet."""
         return self._under_way
 
+    def may_be_thought_down(self, index: int) -> bool:
+        """Whether the peer may believe, by our word, that a path is down."""
+        return self._paths[index].peer_knows is not True
+
+    def tell(self, index: int, now: float) -> None:
+        """Report how a path is, though nothing has changed: what the peer knows of it is older than this agreement."""
+        path = self._paths[index]
+        path.peer_knows = None
+        path.confirmed = False
+        path.report_at = now
+
     def own_state(self, index: int, up: bool, now: float) -> None:
         """What holds here of a path; the same again is no news."""
         path = self._paths[index]

@@ -147,6 +147,16 @@ class Connection(Service):
             self.paths[index].believe_peer()
         self.reporter.peer_says(index, up)
 
+    def paths_thought_down(self) -> set[tuple[Address, Address]]:
+        """The ends of the paths that the peer may believe, by our word, to be down."""
+        return {_ends(self.paths[index]) for index in self.reporter.thought_down()}
+
+    def tell(self, ends: set[tuple[Address, Address]]) -> None:
+        """Tell the peer how the paths between `ends` are; an earlier run of this connection has said something else."""
+        for index, path in enumerate(self.paths):
+            if _ends(path) in ends:
+                self.reporter.tell(index)
+
     def switch(self, index: int, up: bool) -> Deferred[Any] | None:
         """The operator takes path `index` up or down; the outcome of telling the peer, None if it need not be told."""
         self.paths[index].switch(up)
@@ -202,3 +212,8 @@ class Connection(Service):
                 continue
             if route is not None:
                 self._routes.want(route, self.config.name)
+
+
+def _ends(path: Path) -> tuple[Address, Address]:
+    """What both daemons know a path by."""
+    return path.config.public_ipaddr, path.config.remote_ipaddr

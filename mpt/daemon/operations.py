@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path as FilePath
@@ -135,11 +136,8 @@ class DaemonOperations:
         """Guide 4.4: stop and start as configured; a path that was taken down by hand stays down."""
         concerned = self._root.connections() if file is None else self._of_file(file)
         for connection in concerned:
-            by_hand = [path.status is Status.MANUAL_DOWN for path in connection.paths]
-            started = self._replace(connection, connection.config)
-            for index, down in enumerate(by_hand):
-                if down:
-                    started.switch(index, False)
+            by_hand = [index for index, path in enumerate(connection.paths) if path.status is Status.MANUAL_DOWN]
+            self._replace(connection, connection.config, by_hand)
         return "restarted: " + (", ".join(each.config.name for each in concerned) or "none, there is no connection")
 
     async def delete(self, file: str, progress: ProgressReport) -> str:
@@ -257,14 +255,20 @@ class DaemonOperations:
             raise UnknownFileError("")
         return found
 
-    def _replace(self, running: Connection, config: ConnectionConfig) -> Connection:
-        """Run `config` in the place of `running`; if that is refused, `running` goes on as it was."""
+    def _replace(self, running: Connection, config: ConnectionConfig, by_hand: Iterable[int] = ()) -> Connection:
+        """Run `config` in the place of `running`, with the paths `by_hand` down; if that is refused, `running` goes on.
+        """
+        thought_down = running.paths_thought_down()
         self._root.remove_connection(running)
         try:
-            return self._root.add_connection(config)
+            started = self._root.add_connection(config)
         except MptError:
-            self._root.add_connection(running.config)
+            self._root.add_connection(running.config).tell(thought_down)
             raise
+        for index in by_hand:
+            started.switch(index, False)
+        started.tell(thought_down)
+        return started
 
 
 def _fixed(config: Any) -> tuple[int, str | None]:

@@ -56,6 +56,16 @@ class Reporter:
         self._agreement = self._new_agreement()
         self._may_tell = Permission.SEND in self._connection.permission and self._connection.remote_cmd_port > 0
 
+    def thought_down(self) -> list[int]:
+        """The paths that the peer may believe, by our word, to be down."""
+        return [index for index in range(len(self._paths)) if self._agreement.may_be_thought_down(index)]
+
+    def tell(self, index: int) -> None:
+        """Tell the peer how path `index` is; it has heard of it before this reporter began."""
+        if self._may_tell:
+            self._agreement.tell(index, self._machine.now())
+            self._report()
+
     def stop(self) -> None:
         """Report nothing any more; who waits for a report is told that it failed."""
         self._may_tell = False

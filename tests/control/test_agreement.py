@@ -40,6 +40,20 @@ def test_a_change_is_reported_and_then_confirmed() -> None:
     assert one.next_deadline(20.0) is None
 
 
+def test_what_an_earlier_agreement_has_said_is_corrected() -> None:
+    """An "up" is told although nothing has changed, twice like every news."""
+    before = agreement()
+    before.own_state(0, False, 5.0)
+    assert told(before, 5.0) == Report(0, False)
+    assert [before.may_be_thought_down(index) for index in range(3)] == [True, False, True]
+    after = agreement()
+    after.tell(0, 6.0)
+    assert told(after, 6.0) == Report(0, True)
+    assert not after.may_be_thought_down(0)
+    assert told(after, 6.0 + CONFIRM_TIME) == Report(0, True)
+    assert after.next_deadline(20.0) is None
+
+
 def test_the_same_again_is_no_news() -> None:
     """A path may say what it is as often as it likes."""
     one = agreement()

@@ -8,6 +8,7 @@ import pytest
 
 from mpt.control.agreement import LEASE
 from mpt.model import AuthType, Permission
+from tests.config import files
 from tests.daemon.pair import KEY, Pair, write_pair
 from tests.daemon.stage import KEEPALIVE_IN, PACKET, Run, Stage, connection, path
 
@@ -41,6 +42,23 @@ def test_a_path_that_is_taken_down_by_hand_is_told_and_shown_at_both_ends(pair: 
     pair.cables.exchange()
     assert asked.text.endswith("is OK; the peer knows")
     pair.cables.pass_time(6.0)
+    assert pair.statuses() == [["up", "up"]] * 2
+
+
+def test_a_connection_that_starts_anew_takes_back_what_was_said_before(pair: Pair, tmp_path: Path) -> None:
+    """After a changed file was loaded the path that was down by hand is up; the peer hears of it, and need not wait for
+    the end of its lease. After a plain restart it stays down, and the peer never thinks otherwise."""
+    pair.a.ask(DOWN)
+    pair.cables.exchange()
+    pair.cables.pass_time(3.0)
+    pair.a.ask("restart")
+    for _ in range(20):
+        pair.cables.pass_time(0.2)
+        assert pair.statuses() == [["manual down", "up"], ["down", "up"]]
+    (file,) = (tmp_path / "a" / "connections").glob("*.conf")
+    file.write_text(files.changed(file.read_text(), "path_0", weight_out="3"))
+    assert pair.a.ask("reload").text.startswith("changed: ")
+    pair.cables.pass_time(1.0)
     assert pair.statuses() == [["up", "up"]] * 2
 
 
