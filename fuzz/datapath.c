@@ -12,11 +12,11 @@ static void empty(int fd) {
 
 static void set_table(struct mpt_datapath *dp, const int *sockets, uint8_t how, double now) {
     static struct mpt_path_counters counters[2];
-    struct mpt_network networks[2] = {{{4, {11, 1}, 0}, 16, 1}, {{4, {12, 1}, 0}, 16, 0}};
+    struct mpt_network networks[2] = {{{4, {11, 1}}, 16, 1}, {{4, {12, 1}}, 16, 0}};
     struct mpt_port_rule rule = {1 << 24 | 6 << 16 | 80, 1};
     struct mpt_path_row paths[2];
     struct mpt_connection_row row = {
-        .id = how >> 6, .local = {4, {10, 0, 0, 2}, 0}, .remote = {4, {10, 0, 0, 3}, 0},
+        .id = how >> 6, .local = {4, {10, 0, 0, 2}}, .remote = {4, {10, 0, 0, 3}},
         .reorder_window = how & 1 ? 8 : 0, .max_delay = 0.1, .networks = networks, .network_count = 2,
         .rules = &rule, .rule_count = 1, .paths = paths, .path_count = 2,
     };

@@ -38,7 +38,6 @@ enum mpt_offload { /* what is in use; each is given up on its own when the kerne
 struct mpt_address {
     uint8_t version; /* 4, 6; 0: none */
     uint8_t octets[16]; /* IPv4 in the first four */
-    uint32_t scope; /* the interface of a link-local peer */
 };
 
 struct mpt_network {

@@ -163,6 +163,7 @@ void ordering_path_down(struct ordering *ordering, uint32_t path);
 void ordering_flush(struct ordering *ordering);
 void ordering_own(struct ordering *ordering);
 uint32_t ordering_held(const struct ordering *ordering);
+bool ordering_waits(const struct ordering *ordering); /* for a gap or for its time; strays wait for nothing */
 void ordering_drops(const struct ordering *ordering, uint64_t *dropped);
 
 /* --- datapath.c --- */
@@ -175,6 +176,7 @@ struct path {
     bool heard_of;         /* `arrived` holds */
     uint32_t arrived;      /* the sequence number of the last packet that came over it */
     uint32_t empty_at;     /* the wake-up in which its socket was last found empty */
+    uint32_t heard_at;     /* the wake-up in which control was last told of a keepalive */
     int32_t first, last;   /* its packets in the egress batch; -1: none */
 };
 struct connection {

@@ -104,8 +104,7 @@ static int by_source(const void *a, const void *b) {
     return one < two ? -1 : one > two;
 }
 
-static bool listen_to(struct connection *connections, uint32_t count, const struct mpt_datapath *before,
-                      struct listening *l) {
+static bool listen_to(struct connection *connections, uint32_t count, struct listening *l) {
     size_t total = 0;
     for (uint32_t i = 0; i < count; i++)
         total += connections[i].row.path_count;
@@ -123,13 +122,8 @@ static bool listen_to(struct connection *connections, uint32_t count, const stru
     for (size_t i = 0; i < total; i++) {
         const struct mpt_path_row *row = &l->paths[i]->row;
         const struct mpt_path_row *last = i > 0 ? &l->paths[i - 1]->row : NULL;
-        if (last == NULL || last->fd != row->fd) {
-            struct listener *old = find_listener(before->listening.listeners, before->listening.listener_count, row->fd);
-            bool is_behind = old != NULL && old->is_behind;
-            l->listeners[l->listener_count++] =
-                (struct listener){row->fd, is_behind, old != NULL ? old->message_length : 0};
-            l->behind_count += is_behind;
-        }
+        if (last == NULL || last->fd != row->fd)
+            l->listeners[l->listener_count++] = (struct listener){.fd = row->fd};
         if (last == NULL || last->fd != row->fd || memcmp(&last->peer, &row->peer, sizeof row->peer) != 0)
             l->sources[l->source_count++] =
                 (struct source){.fd = row->fd, .peer = row->peer, .loop = row->loop, .paths = &l->paths[i]};
@@ -172,7 +166,7 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
             good = c->order != NULL;
         }
     }
-    if (!good || !listen_to(connections, count, dp, &listening)) {
+    if (!good || !listen_to(connections, count, &listening)) {
         if (connections != NULL)
             free_connections(connections, made);
         free_listening(&listening);

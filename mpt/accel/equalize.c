@@ -277,4 +277,8 @@ void ordering_own(struct ordering *o) {
 
 uint32_t ordering_held(const struct ordering *o) { return o->equalizer.count + reorder_held(o->reorder); }
 
+bool ordering_waits(const struct ordering *o) {
+    return o->equalizer.count > 0 || reorder_next_deadline(o->reorder) >= 0;
+}
+
 void ordering_drops(const struct ordering *o, uint64_t *dropped) { reorder_drops(o->reorder, dropped); }

@@ -21,7 +21,7 @@
 #endif
 
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
-enum { WAKE_BYTES = 1 << 20, WAKE_TURNS = 64 }; /* bounds how long keepalives and commands wait, about 1 ms */
+enum { WAKE_BYTES = 1 << 20, WAKE_TURNS = 32 }; /* bounds how long keepalives and commands wait, about 1 ms */
 enum { BUFFERS = 64 }; /* 4 MB; when held packets keep them all, these are copied out */
 enum { WRITES = 1024 }; /* delivered packets that wait for the end of the wake-up */
 
@@ -72,6 +72,8 @@ static void release(void *context, struct packet packet) {
 
 static struct buffer *take_buffer(struct mpt_datapath *dp) {
     struct ingress *in = dp->ingress;
+    if (in->pool == NULL && in->buffers == BUFFERS)
+        ingress_write(dp);
     if (in->pool == NULL && in->buffers == BUFFERS)
         for (struct connection *c = dp->connections; c < dp->connections + dp->connection_count; c++)
             if (c->order != NULL)
@@ -131,7 +133,8 @@ static void write_join(struct mpt_datapath *dp, struct join *join, const struct 
 void ingress_write(struct mpt_datapath *dp) {
     struct ingress *in = dp->ingress;
     struct join *join = &in->join;
-    if (!(dp->offloads & (MPT_JOIN_TCP | MPT_JOIN_UDP)))
+    bool joins = (dp->offloads & (MPT_JOIN_TCP | MPT_JOIN_UDP)) != 0; /* now: a refusal on the way ends it for the next */
+    if (!joins)
         for (uint32_t i = 0; i < in->out_count; i++)
             write_alone(dp, &in->out[i]);
     else
@@ -145,7 +148,7 @@ void ingress_write(struct mpt_datapath *dp) {
             if (i == in->out_count - 1)
                 break;
         }
-    if (in->out_count > 0 && dp->offloads & (MPT_JOIN_TCP | MPT_JOIN_UDP))
+    if (in->out_count > 0 && joins)
         write_join(dp, join, &in->out[in->out_count - join->count]);
     for (uint32_t i = 0; i < in->out_count; i++)
         release(dp, in->out[i]);
@@ -193,11 +196,15 @@ static struct path *identify(struct mpt_datapath *dp, const struct source *sourc
     return flow->found;
 }
 
-static void heard(struct mpt_datapath *dp, const struct path *path, double now) {
+/* However many keepalives of a path come in a wake-up, control is told once. */
+static void heard(struct mpt_datapath *dp, struct path *path, double now) {
     struct ingress *in = dp->ingress;
     dp->counters.keepalives_received++;
     if (path->connection->order != NULL)
         ordering_keepalive(path->connection->order, path->row.id, now);
+    if (path->heard_at == in->wakes)
+        return;
+    path->heard_at = in->wakes;
     if (in->heard_count == in->heard_room) {
         uint32_t *more = realloc(in->heard, (in->heard_room + 64) * sizeof *more);
         if (more == NULL)
@@ -272,7 +279,7 @@ static void decapsulate(struct mpt_datapath *dp, const struct source *source, st
         path->arrived = sequence;
         path->heard_of = true;
         ordering_arrive(path->connection->order, sequence, kept, path->row.id, now);
-        dp->ingress->waiting = ordering_held(path->connection->order) ? path->connection : NULL;
+        dp->ingress->waiting = ordering_waits(path->connection->order) ? path->connection : NULL;
     }
 }
 
@@ -294,7 +301,6 @@ static const struct source *source_of(const struct mpt_datapath *dp, int fd, con
     } else if (message->msg_namelen >= sizeof(struct sockaddr_in6) && name->sin6_family == AF_INET6) {
         peer.version = 6;
         memcpy(peer.octets, &name->sin6_addr, 16);
-        peer.scope = name->sin6_scope_id;
     }
     uint32_t low = 0, high = dp->listening.source_count;
     while (low < high) {
@@ -349,6 +355,8 @@ static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
             .msg_control = &in->controls[room], .msg_controllen = sizeof in->controls[room],
         };
     }
+    if (room == 0)
+        return 0; /* no memory, which says nothing about the socket */
     int got = recvmmsg(fd, in->messages, room, MSG_DONTWAIT, NULL);
     if (got > 0)
         dp->counters.receives++;

@@ -256,8 +256,8 @@ def _octets(host: str) -> tuple[int, bytes, int]:
 
 
 def _peer(host: str) -> dict[str, Any]:
-    family, octets, zone = _octets(host)
-    return {"version": 4 if family == socket.AF_INET else 6, "octets": octets.ljust(16, b"\0"), "scope": zone}
+    family, octets, _ = _octets(host)  # a socket with link-local peers is bound to their zone
+    return {"version": 4 if family == socket.AF_INET else 6, "octets": octets.ljust(16, b"\0")}
 
 
 def _sockaddr(remote: tuple[Any, ...]) -> bytes:

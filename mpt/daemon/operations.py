@@ -136,8 +136,7 @@ class DaemonOperations:
         """Guide 4.4: stop and start as configured; a path that was taken down by hand stays down."""
         concerned = self._root.connections() if file is None else self._of_file(file)
         for connection in concerned:
-            by_hand = [index for index, path in enumerate(connection.paths) if path.status is Status.MANUAL_DOWN]
-            self._replace(connection, connection.config, by_hand)
+            self._replace(connection, connection.config, _down_by_hand(connection))
         return "restarted: " + (", ".join(each.config.name for each in concerned) or "none, there is no connection")
 
     async def delete(self, file: str, progress: ProgressReport) -> str:
@@ -258,21 +257,31 @@ class DaemonOperations:
     def _replace(self, running: Connection, config: ConnectionConfig, by_hand: Iterable[int] = ()) -> Connection:
         """Run `config` in the place of `running`, with the paths `by_hand` down; if that is refused, `running` goes on.
         """
-        thought_down = running.paths_thought_down()
+        down_before, thought_down = _down_by_hand(running), running.paths_thought_down()
         self._root.remove_connection(running)
         try:
             started = self._root.add_connection(config)
         except MptError:
-            self._root.add_connection(running.config).tell(thought_down)
+            self._take_over(self._root.add_connection(running.config), down_before, thought_down)
             raise
+        self._take_over(started, by_hand, thought_down)
+        return started
+
+    def _take_over(
+        self, started: Connection, by_hand: Iterable[int], thought_down: set[tuple[Address, Address]]
+    ) -> None:
+        """Take the paths `by_hand` down again, and tell the peer how those are that it may think down."""
         for index in by_hand:
             started.switch(index, False)
         started.tell(thought_down)
-        return started
 
 
 def _fixed(config: Any) -> tuple[int, str | None]:
     return config.general.cmdport_local, config.general.control_socket
+
+
+def _down_by_hand(connection: Connection) -> list[int]:
+    return [index for index, path in enumerate(connection.paths) if path.status is Status.MANUAL_DOWN]
 
 
 def _file_name(connection: Connection) -> str | None:

@@ -83,7 +83,7 @@ class Ingress:
             receiver.connection = row
             for path in row.paths:
                 self._add_path(receiver, path, counters[path.key], now)
-        self._backlog &= self._sources.keys()
+        self._backlog.clear()  # a socket that has more will say so at once
         self._tell_whether_behind()
         for receiver in old.values():
             if receiver.order is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, packet, path_row
 from mpt.wire import gre
 from tests.accel.engine import lib, split
-from tests.accel.loopback import loopback_stage
+from tests.accel.loopback import Loopback, LoopbackDataPath, loopback_stage
 from tests.accel.model import PSH, TCP, UDP, VNET, Inner
 
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
@@ -155,6 +156,42 @@ def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
     calls = engine(stage).system_calls()
     assert (calls["receives"], calls["tun_writes"]) == (1, 1)
     assert stage.counters().packets_delivered == len(segments)
+
+
+def test_a_tun_that_refuses_joins_gets_every_packet_alone() -> None:
+    """Also the last ones of the wake-up in which it refuses the first; nothing goes uncounted."""
+    network = Loopback()
+    tun = select.epoll()  # takes no write at all: EINVAL, as a TUN that does not know what a frame asks for
+    heard: list[Any] = []
+    made = native.NativeDataPath(
+        tun.fileno(), lambda *call: heard.append(call), ask_tun=lambda *_: int(lib.MPT_VNET_HDR | lib.MPT_JOIN_TCP)
+    )
+    datapath, wan = LoopbackDataPath(made, network), network.new_socket()
+    datapath.set_table((connection_row(path_row("a", wan), window=100),), 1.0)
+    flows = [replace(FROM_PEER, ports=(port, 5201)).cut(1000) for port in (1, 2)]
+    segments = [each.octets() for flow in flows for each in flow]
+    for number, each in enumerate(segments):
+        wan.deliver(gre.encode(4, number) + each, PEER)
+    for _ in range(4):
+        datapath.socket_readable(wan, 1.0)
+    assert made.counters().ingress_dropped == {"tun_einval": len(segments)}
+    assert "join_tcp" not in made.offloads()
+    datapath.close()
+    wan.close()
+    network.close()
+    tun.close()
+
+
+def test_what_waits_for_nothing_makes_no_work(stage: Stage) -> None:
+    """A stray number is kept aside; the sockets of the other paths are not looked at for it for ever after."""
+    wan, other = stage.new_socket(), stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan), path_row("b", other, OTHER_PEER), window=8))
+    packets = numbered(3, source=REMOTE, destination=LOCAL)
+    stage.receive(wan, gre.encode(4, 0) + packets[0])
+    assert stage.receive(wan, gre.encode(4, 5_000_000) + packets[1]) == []
+    other.deliver(gre.encode(4, 2) + packets[2], OTHER_PEER)
+    assert stage.receive(wan, gre.encode(4, 1) + packets[1]) == plain(packets[1])  # and not the third one, of b
+    assert stage.counters().packets_held == 1
 
 
 def test_more_is_held_than_there_are_buffers(stage: Stage) -> None:

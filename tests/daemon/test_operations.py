@@ -130,14 +130,16 @@ def test_files_that_swap_their_connections_are_refused_and_nothing_is_lost(
 def test_a_changed_connection_that_is_refused_leaves_the_old_one_running(
     host_a: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    """Its new port is taken by another program."""
+    """Its new port is taken by another program. What was taken down by hand stays down."""
     stage = host_a()
+    stage.ask("path down 10.1.1.2 10.1.1.3")
     write(tmp_path, "c.conf", files.changed(files.CONNECTION, "connection", local_port="4754"))
     stage.system.fail("bind", 98)
     said = stage.ask("reload").text
     assert said.startswith("1: Reload unsuccessful.") and "4754" in said
     assert configured(stage).local_port == 23456
     assert len(stage.data_sockets) == 2
+    assert stage.statuses("MPT_connection_10.0.0.2") == ["MANUAL_DOWN", "OK"]
 
 
 # ---- restart, delete, save (guide 4.4, 4.5, 4.6) --------------------------------------------------------------------

@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Link
@@ -220,3 +222,17 @@ def connection(name: str, local: str, remote: str, paths: list[tuple[str, str, s
             "",
         ]
     )
+
+
+@pytest.mark.parametrize("plane", ["python", "native"])
+def test_link_local_peers(lab: Lab, plane: str) -> None:
+    """Two cables whose ends have the same link-local addresses: the interface of a path tells which is meant."""
+    a, b = lab.host("a"), lab.host("b")
+    links = [lab.link(a, b, [("fe80::2/64", "fe80::3/64")]) for _ in range(2)]
+    extra = {"general": [f"data_plane = {plane}"]}
+    tunnel = Tunnel(Description(links, outer=6, reorder_window=100, extra=extra), lab.directory)
+    time.sleep(1.0)  # longer than dead_time: the keepalives have arrived
+    assert None not in ping(a, "10.0.0.2", count=20, interval=0.01)
+    for daemon in tunnel.daemons:
+        for path in range(2):
+            assert status_count(daemon, path, "DOWN") == 0
