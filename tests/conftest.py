@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     whole, native = config.getoption("--whole-suite"), find_spec("mpt.accel._native")
     if whole and native is None and os.environ.get("MPT_BUILD_NATIVE") != "no":
-        raise pytest.UsageError("the native data path is not built, its tests would be skipped: see pip's output with -v")
+        raise pytest.UsageError("the native data path is not built, its tests would be skipped: try pip install -v")
     config.pluginmanager.register(NamespaceTally(strict=config.getoption("--whole-suite") and os.geteuid() == 0))
 
 
