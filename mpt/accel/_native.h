@@ -169,13 +169,19 @@ void ordering_drops(const struct ordering *ordering, uint64_t *dropped);
 /* --- datapath.c --- */
 
 struct connection;
+struct listener { /* a socket; sorted by number */
+    int fd;
+    bool is_behind;          /* it has more than we have taken */
+    uint32_t message_length; /* of the longest of late: tells how many to ask for */
+    uint32_t done_at;        /* the wake-up in which nothing more was to be had from it */
+};
 struct path {
     struct mpt_path_row row;
     struct connection *connection;
+    struct listener *listener; /* NULL: no socket */
     bool segment;          /* UDP_SEGMENT works here as far as we know */
     bool heard_of;         /* `arrived` holds */
     uint32_t arrived;      /* the sequence number of the last packet that came over it */
-    uint32_t empty_at;     /* the wake-up in which its socket was last found empty */
     uint32_t heard_at;     /* the wake-up in which control was last told of a keepalive */
     int32_t first, last;   /* its packets in the egress batch; -1: none */
 };
@@ -189,11 +195,6 @@ struct connection {
     uint32_t batch_limit; /* packets that may leave path by path: well within the peer's reorder window, if that is ours */
     bool batched;
     struct ordering *order; /* NULL: no window */
-};
-struct listener { /* a socket; sorted by number */
-    int fd;
-    bool is_behind; /* it has more than we have taken */
-    uint32_t message_length; /* of the longest of late: tells how many to ask for */
 };
 struct source { /* one outer address that may send to one socket; sorted by socket and address */
     int fd;

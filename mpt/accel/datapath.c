@@ -88,6 +88,13 @@ static struct connection *find_connection(struct mpt_datapath *dp, uint32_t id) 
     return NULL;
 }
 
+static bool has_path(const struct connection *c, uint32_t id) {
+    for (uint32_t i = 0; i < c->row.path_count; i++)
+        if (c->row.paths[i].id == id)
+            return true;
+    return false;
+}
+
 static bool same_window(const struct connection *a, const struct connection *b) {
     return a->row.reorder_window == b->row.reorder_window && a->row.max_delay == b->row.max_delay;
 }
@@ -124,6 +131,7 @@ static bool listen_to(struct connection *connections, uint32_t count, struct lis
         const struct mpt_path_row *last = i > 0 ? &l->paths[i - 1]->row : NULL;
         if (last == NULL || last->fd != row->fd)
             l->listeners[l->listener_count++] = (struct listener){.fd = row->fd};
+        l->paths[i]->listener = &l->listeners[l->listener_count - 1];
         if (last == NULL || last->fd != row->fd || memcmp(&last->peer, &row->peer, sizeof row->peer) != 0)
             l->sources[l->source_count++] =
                 (struct source){.fd = row->fd, .peer = row->peer, .loop = row->loop, .paths = &l->paths[i]};
@@ -178,6 +186,9 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
             c->order = old->order;
             old->order = NULL;
         }
+        for (uint32_t k = 0; old != NULL && c->order != NULL && k < old->row.path_count; k++)
+            if (!has_path(c, old->row.paths[k].id))
+                ordering_path_down(c->order, old->row.paths[k].id);
         for (uint32_t k = 0; c->order != NULL && k < c->row.path_count; k++)
             if (c->row.paths[k].usable)
                 ordering_path_up(c->order, c->row.paths[k].id, now);

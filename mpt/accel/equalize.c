@@ -23,7 +23,7 @@ struct waiting { /* a packet that is held back */
     uint32_t sequence;
     struct packet packet;
 };
-struct line { uint32_t path; struct waiting *first, *last; };
+struct line { uint32_t path; struct waiting *first, *last, *lent; }; /* `lent`: it and those after it lie in buffers */
 
 struct equalizer {
     double limit;
@@ -32,6 +32,7 @@ struct equalizer {
     uint32_t lag_count;
     struct line *lines; /* in the order of their first use, as equal due times are served */
     uint32_t line_count;
+    struct waiting *spare; /* of those that have gone, to be used again; no more than `capacity` */
     bool believes_keepalives, is_dense;
     bool is_behind; /* packets are read later than they came: their times tell nothing about the paths */
 };
@@ -74,10 +75,10 @@ static void update(struct equalizer *e) {
     for (uint32_t i = 0; i < e->lag_count; i++) {
         struct lag *lag = &e->lags[i];
         lag->shift = slowest - lag->lag;
+        struct line *line = line_of(e, lag->path);
         lag->shifted = lag->shift > NEGLIGIBLE;
-        if (!lag->shifted) { /* its line, if there is one, must run empty, also while more and more comes */
+        if (!lag->shifted) { /* what waits must run out, also while more and more comes */
             lag->shift = 0;
-            struct line *line = line_of(e, lag->path);
             lag->shifted = line != NULL && line->first != NULL;
         }
     }
@@ -88,10 +89,14 @@ static bool delay(
     struct equalizer *e, uint32_t sequence, struct packet packet, const struct lag *lag, double now
 ) {
     struct line *line = line_of(e, lag->path);
-    struct waiting *one = line != NULL ? malloc(sizeof *one) : NULL;
-    if (one == NULL)
+    struct waiting *one = e->spare;
+    if (line == NULL || (one == NULL && (one = malloc(sizeof *one)) == NULL))
         return false;
-    *one = (struct waiting){NULL, now + (lag->shifted ? lag->shift : 0), now, sequence, packet};
+    if (one == e->spare)
+        e->spare = one->next;
+    *one = (struct waiting){NULL, now + lag->shift, now, sequence, packet};
+    if (line->lent == NULL)
+        line->lent = one;
     if (line->first == NULL)
         line->first = one;
     else {
@@ -120,9 +125,15 @@ static bool pass_due(struct ordering *o, double until, double now) {
     if (line == NULL || line->first->due > until)
         return false;
     struct waiting one = *line->first;
-    free(line->first);
+    line->first->next = o->equalizer.spare;
+    o->equalizer.spare = line->first;
+    if (line->lent == line->first)
+        line->lent = one.next;
     line->first = one.next;
     o->equalizer.count--;
+    struct lag *lag = line->first == NULL ? lag_of(&o->equalizer, line->path) : NULL;
+    if (lag != NULL && lag->shift == 0)
+        lag->shifted = false; /* it has run empty */
     reorder_arrive(o->reorder, one.sequence, one.packet, line->path, now < 0 ? one.arrived : now, one.arrived);
     return true;
 }
@@ -202,6 +213,10 @@ void ordering_free(struct ordering *o) {
             o->sink.release(o->sink.context, one->packet);
             free(one);
         }
+    for (struct waiting *one; (one = o->equalizer.spare) != NULL;) {
+        o->equalizer.spare = one->next;
+        free(one);
+    }
     reorder_free(o->reorder);
     free(o->equalizer.lines);
     free(o->equalizer.lags);
@@ -211,12 +226,8 @@ void ordering_free(struct ordering *o) {
 void ordering_arrive(struct ordering *o, uint32_t sequence, struct packet packet, uint32_t path, double now) {
     const struct lag *lag = lag_of(&o->equalizer, path);
     if (lag != NULL && lag->shifted && o->equalizer.count >= o->equalizer.capacity)
-        pass_due(o, INFINITY, now); /* not the one just come: it would overtake its path; this may change the lags */
-    else if (lag == NULL || !lag->shifted) {
-        reorder_arrive(o->reorder, sequence, packet, path, now, now);
-        return;
-    }
-    if (!delay(&o->equalizer, sequence, packet, lag, now))
+        pass_due(o, INFINITY, now); /* not the one just come, which would overtake its path; it may not have to wait now */
+    if (lag == NULL || !lag->shifted || !delay(&o->equalizer, sequence, packet, lag, now))
         reorder_arrive(o->reorder, sequence, packet, path, now, now);
 }
 
@@ -269,9 +280,9 @@ void ordering_flush(struct ordering *o) {
 }
 
 void ordering_own(struct ordering *o) {
-    for (uint32_t i = 0; i < o->equalizer.line_count; i++)
-        for (struct waiting *one = o->equalizer.lines[i].first; one != NULL; one = one->next)
-            packet_own(&o->sink, &one->packet);
+    for (struct line *line = o->equalizer.lines; line < o->equalizer.lines + o->equalizer.line_count; line++)
+        for (; line->lent != NULL; line->lent = line->lent->next)
+            packet_own(&o->sink, &line->lent->packet);
     reorder_own(o->reorder);
 }
 

@@ -21,7 +21,8 @@
 #endif
 
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
-enum { WAKE_BYTES = 1 << 20, WAKE_TURNS = 32 }; /* bounds how long keepalives and commands wait, about 1 ms */
+enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and what a datagram costs besides: a wake-up of about 1 ms,
+                                                       for which keepalives and commands wait */
 enum { BUFFERS = 64 }; /* 4 MB; when held packets keep them all, these are copied out */
 enum { WRITES = 1024 }; /* delivered packets that wait for the end of the wake-up */
 
@@ -145,8 +146,6 @@ void ingress_write(struct mpt_datapath *dp) {
             if (i > 0)
                 write_join(dp, join, &in->out[i - join->count]);
             join_start(join, &next);
-            if (i == in->out_count - 1)
-                break;
         }
     if (in->out_count > 0 && joins)
         write_join(dp, join, &in->out[in->out_count - join->count]);
@@ -293,7 +292,7 @@ static int compare(const struct source *source, int fd, const struct mpt_address
 
 static const struct source *source_of(const struct mpt_datapath *dp, int fd, const struct msghdr *message) {
     struct mpt_address peer;
-    memset(&peer, 0, sizeof peer); /* its padding is compared, too */
+    memset(&peer, 0, sizeof peer); /* the octets that IPv4 does not use are compared, too */
     const struct sockaddr_in6 *name = message->msg_name;
     if (message->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
         peer.version = 4;
@@ -335,18 +334,15 @@ static uint32_t read_controls(struct msghdr *message, unsigned *ecn) {
     return size;
 }
 
-/* A turn: one system call. Returns the octets it brought; nothing for an error, too, which names no datagram.
+/* A turn: one system call. Returns the work that it brought; nothing for an error, too, which names no datagram.
  *
  * A message may be one datagram or, joined by the kernel, forty; asking for many of the one and getting the other would
  * take more from this path than the reorder window can hold. So what is expected shrinks slowly and grows at once. */
-static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
+static uint32_t receive(struct mpt_datapath *dp, struct listener *listener, double now) {
     struct ingress *in = dp->ingress;
     struct buffer *buffers[MESSAGES];
-    struct listener *listener = find_listener(dp->listening.listeners, dp->listening.listener_count, fd), nobody = {.fd = fd};
-    if (listener == NULL)
-        listener = &nobody;
     unsigned room = 0, wanted = 1 + TURN_BYTES / (listener->message_length + 1);
-    uint32_t bytes = 0, longest = listener->message_length / 2;
+    uint32_t work = 0, longest = listener->message_length / 2;
     for (; room < wanted && room < MESSAGES && (buffers[room] = take_buffer(dp)) != NULL; room++) {
         in->pieces[room] = (struct iovec){buffers[room]->data, MAX_PACKET};
         in->messages[room].msg_hdr = (struct msghdr){
@@ -355,44 +351,57 @@ static uint32_t receive(struct mpt_datapath *dp, int fd, double now) {
             .msg_control = &in->controls[room], .msg_controllen = sizeof in->controls[room],
         };
     }
+    listener->done_at = in->wakes;
     if (room == 0)
         return 0; /* no memory, which says nothing about the socket */
-    int got = recvmmsg(fd, in->messages, room, MSG_DONTWAIT, NULL);
+    int got = recvmmsg(listener->fd, in->messages, room, MSG_DONTWAIT, NULL);
     if (got > 0)
         dp->counters.receives++;
     for (int i = 0; i < got; i++) {
         struct msghdr *message = &in->messages[i].msg_hdr;
         unsigned ecn;
         uint32_t length = in->messages[i].msg_len, size = read_controls(message, &ecn), at = 0;
-        const struct source *source = source_of(dp, fd, message);
+        const struct source *source = source_of(dp, listener->fd, message);
         do {
             uint32_t left = length - at, step = size && size < left ? size : left;
             decapsulate(dp, source, buffers[i], buffers[i]->data + at, step, ecn, now);
             at += step;
+            work += WORK_DATAGRAM + step;
         } while (at < length);
         longest = length > longest ? length : longest;
-        bytes += length;
     }
     if (got > 0)
         listener->message_length = longest;
     bool is_behind = got > 0 && (unsigned)got == room;
-    if (listener != &nobody && listener->is_behind != is_behind) {
+    if (is_behind)
+        listener->done_at = in->wakes - 1;
+    if (listener->is_behind != is_behind) {
         listener->is_behind = is_behind;
         dp->listening.behind_count += is_behind ? 1 : -1u;
     }
     while (room > 0)
         unreference(in, buffers[--room]);
-    return bytes;
+    return work;
 }
 
-/* Of the paths of `c` whose sockets are not known to be empty, the one that is the furthest behind. */
+/* Of the paths of `c` that gaps wait for and that may have more, the one that is the furthest behind. */
 static struct path *laggard(const struct connection *c, uint32_t wake) {
     struct path *found = NULL;
     for (struct path *path = c->paths; path < c->paths + c->row.path_count; path++)
-        if (path->row.fd >= 0 && path->empty_at != wake
+        if (path->row.usable && path->listener->done_at != wake
             && (found == NULL || (found->heard_of && (!path->heard_of || (int32_t)(path->arrived - found->arrived) < 0))))
             found = path;
     return found;
+}
+
+/* The socket of a path of `c` that was read, and not to its end. */
+static struct listener *unfinished(const struct connection *c, uint32_t wake) {
+    for (uint32_t i = 0; c != NULL && i < c->row.path_count; i++) {
+        struct listener *listener = c->paths[i].listener;
+        if (listener != NULL && listener->is_behind && listener->done_at != wake)
+            return listener;
+    }
+    return NULL;
 }
 
 /* What fills a gap lies in the sockets of the other paths. While something waits for it, read the path that is the furthest
@@ -400,22 +409,29 @@ static struct path *laggard(const struct connection *c, uint32_t wake) {
  * far ahead of each other that the reorder window could not hold it. */
 uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
     struct ingress *in = dp->ingress;
+    struct listener unknown = {.fd = fd}, *asked = find_listener(dp->listening.listeners, dp->listening.listener_count, fd);
     bool was_behind = dp->listening.behind_count > 0;
-    uint32_t wake = ++in->wakes, bytes = 0;
+    uint32_t wake = ++in->wakes, work = 0;
+    if (in->waiting != NULL && !ordering_waits(in->waiting->order))
+        in->waiting = NULL; /* its time was over meanwhile */
+    struct connection *waiting = in->waiting; /* the last that had to */
     in->heard_count = 0;
-    struct path *path = in->waiting != NULL ? laggard(in->waiting, wake) : NULL;
-    if (path != NULL && path->row.fd != fd)
-        bytes = receive(dp, path->row.fd, now);
-    in->waiting = NULL;
-    bytes += receive(dp, fd, now);
-    for (int turn = 0; turn < WAKE_TURNS && bytes < WAKE_BYTES && in->waiting != NULL; turn++) {
-        if ((path = laggard(in->waiting, wake)) == NULL)
+    if (asked == NULL)
+        asked = &unknown;
+    while (work < WAKE_WORK) {
+        struct path *late = in->waiting != NULL ? laggard(in->waiting, wake) : NULL;
+        struct listener *next = late != NULL ? late->listener : asked->done_at != wake ? asked : unfinished(waiting, wake);
+        if (next == NULL)
             break;
-        uint32_t more = receive(dp, path->row.fd, now);
-        bytes += more;
-        if (more == 0)
-            path->empty_at = wake;
+        uint64_t before = late != NULL ? late->row.counters->packets_received : 0;
+        work += receive(dp, next, now);
+        if (late != NULL && late->row.counters->packets_received == before)
+            next->done_at = wake; /* what it has is not what is waited for */
+        if (in->waiting != NULL)
+            waiting = in->waiting;
     }
+    if (asked == &unknown && unknown.is_behind)
+        dp->listening.behind_count--; /* its place in the table is still to come */
     if (was_behind != (dp->listening.behind_count > 0))
         tell_whether_behind(dp);
     ingress_write(dp);

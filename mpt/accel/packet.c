@@ -158,7 +158,7 @@ enum { HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, AUTHENTICATION = 51, DESTINA
 static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *protocol) {
     uint32_t offset = 40;
     *protocol = packet[6];
-    for (int i = 0; i < MAX_EXTENSIONS; i++) {
+    for (int i = 0; i <= MAX_EXTENSIONS; i++) {
         uint32_t skip;
         switch (*protocol) {
         case HOP_BY_HOP: case ROUTING: case FRAGMENT: case AUTHENTICATION: case DESTINATION: break;

@@ -3,12 +3,13 @@
  *
  * What is held lies in `slots`, one more than the window. A slot is found by its position through a hash table of chains,
  * the lowest position through a heap, the oldest arrival through a list. So each step costs no more than O(log window),
- * whatever numbers arrive.
+ * whatever numbers arrive: the hash has a secret of its own.
  */
 
 #include "_native.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 
 #define RESTART_SILENCE 0.25
 #define PATH_MEMORY 10.0
@@ -38,7 +39,9 @@ struct reorder {
     uint32_t held;
     struct slot *slots;
     int32_t *chains, free, oldest, youngest;
+    uint32_t lent;            /* of those held: they lie in buffers */
     unsigned shift;           /* 64 less the bits of the hash */
+    uint64_t secret;          /* of the hash, odd: a peer that knew it could make all its numbers fall on one chain */
     int64_t *heap;            /* positions held, and delivered ones that have not left it yet */
     uint32_t heap_count, heap_room;
     struct progress *paths;
@@ -63,6 +66,9 @@ struct reorder *reorder_new(uint32_t window, double max_delay, struct sink sink,
     r->equalizer = equalizer;
     r->newest = -1;
     r->shift = 64 - bits;
+    if (getrandom(&r->secret, sizeof r->secret, GRND_NONBLOCK) != sizeof r->secret)
+        r->secret = (uint64_t)(uintptr_t)r; /* before the kernel has entropy, which is before there is a network */
+    r->secret |= 1;
     r->heap_room = 2 * (window + 2);
     r->slots = calloc(window + 1, sizeof *r->slots);
     r->chains = malloc(sizeof *r->chains << bits);
@@ -95,7 +101,7 @@ void reorder_free(struct reorder *r) {
 /* --- what is held --- */
 
 static int32_t *chain_of(const struct reorder *r, int64_t position) {
-    return &r->chains[((uint64_t)position * 0x9E3779B97F4A7C15u) >> r->shift];
+    return &r->chains[((uint64_t)position * r->secret) >> r->shift];
 }
 
 static int32_t find(const struct reorder *r, int64_t position) {
@@ -147,6 +153,7 @@ static void hold(
         r->slots[r->youngest].later = i;
     r->youngest = i;
     r->held++;
+    r->lent += packet.buffer != NULL;
     heap_push(r, position);
 }
 
@@ -170,6 +177,7 @@ static bool deliver_held(struct reorder *r, int64_t position) {
     slot->chain = r->free;
     r->free = i;
     r->held--;
+    r->lent -= slot->packet.buffer != NULL;
     r->sink.deliver(r->sink.context, slot->packet);
     return true;
 }
@@ -331,8 +339,6 @@ static void arrive_behind(
         arrive_stray(r, sequence, packet, path, now);
         return;
     }
-    if (r->equalizer != NULL)
-        equalizer_came_late(r->equalizer, path);
     uint32_t i = 0;
     while (i < r->skipped_count && !(r->skipped[i].first <= position && position < r->skipped[i].end))
         i++;
@@ -340,6 +346,7 @@ static void arrive_behind(
         drop(r, &r->duplicate, packet);
         return;
     }
+    equalizer_came_late(r->equalizer, path);
     struct progress *progress = progress_of(r, path);
     if (progress != NULL && position < progress->position)
         r->suspended_until = now + DISTRUST;
@@ -410,8 +417,11 @@ void packet_own(struct sink *sink, struct packet *packet) {
 }
 
 void reorder_own(struct reorder *r) {
-    for (int32_t i = r->held ? r->oldest : NONE; i != NONE; i = r->slots[i].later)
-        packet_own(&r->sink, &r->slots[i].packet);
+    for (int32_t i = r->youngest; r->lent > 0 && i != NONE; i = r->slots[i].earlier)
+        if (r->slots[i].packet.buffer != NULL) {
+            packet_own(&r->sink, &r->slots[i].packet);
+            r->lent -= r->slots[i].packet.buffer == NULL;
+        }
     for (uint32_t i = 0; i < r->stray_count; i++)
         packet_own(&r->sink, &r->strays[i].packet);
 }

@@ -135,10 +135,12 @@ class Tunnel(MultiService):
     # --- from the reactor to the data path ---------------------------------------------------------------------------
 
     def _tun_readable(self) -> None:
+        self._catch_up()
         if self.datapath is not None:
             self.datapath.tun_readable(self._machine.now())
 
     def _socket_readable(self, socket: Any) -> None:
+        self._catch_up()
         if self.datapath is not None:
             self.datapath.socket_readable(socket, self._machine.now())
             self._flush.follow()
@@ -147,6 +149,7 @@ class Tunnel(MultiService):
         return self.datapath.next_deadline() if self.datapath is not None else None
 
     def _deadline_reached(self, now: float) -> None:
+        self._catch_up()
         if self.datapath is not None:
             self.datapath.deadline_reached(now)
 
@@ -160,7 +163,13 @@ class Tunnel(MultiService):
         """Several changes at once, as when a cable is pulled under a hundred connections, make one new table."""
         if self.datapath is not None and not self._table_asked:
             self._table_asked = True
-            self._machine.reactor.callLater(0, self._set_table)
+            self._machine.reactor.callLater(0, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Give the data path the table that was asked for: before it works again, as the old one may name sockets that
+        are closed, and their descriptors somebody else's by now."""
+        if self._table_asked:
+            self._set_table()
 
     def _set_table(self) -> None:
         self._table_asked = False

@@ -80,6 +80,8 @@ class Equalizer:
             return None
         self._waiting -= 1
         _, sequence, packet, arrived = line.popleft()
+        if not line and self.shifts.get(path) == 0.0:
+            del self.shifts[path]  # it has run empty
         return sequence, packet, path, arrived
 
     def next_deadline(self) -> float | None:

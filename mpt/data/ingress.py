@@ -80,6 +80,7 @@ class Ingress:
             else:
                 old.pop(row.key)
             self._receivers[row.key] = receiver
+            self._remove_paths(receiver, row)
             receiver.connection = row
             for path in row.paths:
                 self._add_path(receiver, path, counters[path.key], now)
@@ -90,6 +91,13 @@ class Ingress:
                 self._deliver(receiver.order.flush())
                 self.dropped.update(receiver.order.dropped)
                 self.dropped["stray"] += receiver.order.held
+
+    def _remove_paths(self, receiver: _Receiver, row: ConnectionRow) -> None:
+        """Wait no longer for what is not in `row` any more."""
+        keys = {path.key for path in row.paths}
+        for path in receiver.connection.paths:
+            if receiver.order is not None and path.key not in keys:
+                self._deliver(receiver.order.path_down(path.key))
 
     def _add_path(self, receiver: _Receiver, path: PathRow, counters: PathCounters, now: float) -> None:
         connection = receiver.connection

@@ -41,8 +41,10 @@ class Ordering:
             return self._reorder.arrive(sequence, packet, path, now)
         delivery: Delivery = ()
         if self._equalizer.is_full and (first := self._equalizer.due(float("inf"))) is not None:
-            # not the one that has just come, which would overtake its path
+            # not the one that has just come, which would overtake its path; it may not have to wait now
             delivery = self._reorder.arrive(*first[:3], now, first[3])
+            if path not in self._equalizer.shifts:
+                return [*delivery, *self._reorder.arrive(sequence, packet, path, now)]
         self._equalizer.delay(sequence, packet, path, now)
         return delivery
 

@@ -236,11 +236,11 @@ class ReorderBuffer:
     def _behind(self, sequence: int, packet: bytes, path: Hashable, position: int, now: float) -> Delivery:
         if now - self._last_good > self.max_delay + RESTART_SILENCE:
             return self._stray(sequence, packet, path, now)
-        self.came_late(path)
         if not any(first <= position < end for first, end in self._skipped):
             self.dropped["duplicate"] += 1
             return ()
         self.dropped["late"] += 1
+        self.came_late(path)
         progress = self._paths.get(path)
         if progress is not None and position < progress.position:
             self._suspended_until = now + DISTRUST

@@ -6,6 +6,7 @@ import select
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from struct import pack
 from typing import Any
 
@@ -192,6 +193,40 @@ def test_what_waits_for_nothing_makes_no_work(stage: Stage) -> None:
     other.deliver(gre.encode(4, 2) + packets[2], OTHER_PEER)
     assert stage.receive(wan, gre.encode(4, 1) + packets[1]) == plain(packets[1])  # and not the third one, of b
     assert stage.counters().packets_held == 1
+
+
+def test_what_nobody_waits_for_takes_no_time_from_the_others(stage: Stage) -> None:
+    """A gap is looked for in the other socket; garbage there ends the search, and the socket that was asked is read."""
+    wan, other = stage.new_socket(), stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan), path_row("b", other, OTHER_PEER), window=100))
+    packets = numbered(60, source=REMOTE, destination=LOCAL)
+    stage.receive(wan, *(gre.encode(4, number) + packets[number] for number in (0, 2)))
+    for _ in range(300):
+        other.deliver(b"garbage", OTHER_PEER)
+    for number in range(3, 60):
+        wan.deliver(gre.encode(4, number) + packets[number], PEER)
+    stage.datapath.socket_readable(wan, stage.now)
+    counters = stage.counters()
+    assert counters.paths["a"].packets_received == 59
+    assert sum(counters.ingress_dropped.values()) <= 64
+
+
+def test_one_wake_up_reads_on_while_there_is_more(stage: Stage) -> None:
+    """Turn by turn, up to a bound, which many small datagrams reach sooner than a few large ones."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan), window=100))
+    sending = stage.datapath._network.host(PEER)  # type: ignore[attr-defined]
+    datagrams = [gre.encode(4, n) + each for n, each in enumerate(numbered(64 * 80, source=REMOTE, destination=LOCAL))]
+    control = (socket.IPPROTO_UDP, UDP_SEGMENT, pack("=H", len(datagrams[0])))
+    for start in range(0, len(datagrams), 64):
+        sending.sendmsg([b"".join(datagrams[start : start + 64])], [control], 0, wan.address)
+    received = [0, 1]
+    while received[-1] > received[-2]:  # not until all are there: the socket may not have had room for them
+        stage.datapath.socket_readable(wan, stage.now)
+        received.append(stage.counters().datagrams_received)
+    counts = [more - before for before, more in pairwise([0, *received[2:-2]])]
+    assert len(counts) > 1
+    assert all(900 <= count <= 900 + 32 * 64 for count in counts)
 
 
 def test_more_is_held_than_there_are_buffers(stage: Stage) -> None:

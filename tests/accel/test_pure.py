@@ -116,6 +116,12 @@ def test_ports_v6(chain: list[int], protocol: int, filler: bytes, length: int) -
     same_ports(bytes(packet + filler)[: max(length, 40)])
 
 
+def test_ports_stand_behind_eight_extension_headers_at_the_most() -> None:
+    """As in Python, where a longer chain has none."""
+    for count in (7, 8, 9, 10):
+        same_ports(b"\x60" + bytes(39) + b"\0\0" * 4 * (count - 1) + bytes([6]) + bytes(7) + b"\0\x50\0\x50")
+
+
 @given(
     st.binary(min_size=20, max_size=80),
     st.sampled_from([6, 17, 1]),

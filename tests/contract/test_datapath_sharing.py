@@ -247,3 +247,23 @@ def test_a_closed_data_path_lets_go(stage: Stage) -> None:
     assert stage.datapath.next_deadline() is None
     assert stage.receive(fast, *sequenced(4)) == []
     assert stage.counters().ingress_dropped == {"unknown_source": 1}
+
+
+def test_a_path_that_is_configured_no_longer_is_forgotten(stage: Stage) -> None:
+    """Its delay, which the others were held back for, goes with it; so do the gaps that waited for it alone."""
+    wans = [stage.new_socket() for _ in range(3)]
+    hosts = ("10.1.1.3", OTHER_PEER, "10.3.3.3")
+    paths = [path_row(str(n), wan, host) for n, (wan, host) in enumerate(zip(wans, hosts, strict=True))]
+    stage.set_table(connection_row(*paths, window=64))
+    for _ in range(3):
+        stage.wait(0.3)
+        for wan, host in zip(wans[:2], hosts, strict=False):
+            stage.receive(wan, keepalive(4, REMOTE, LOCAL), host=host)
+        stage.wait(0.04)
+        stage.receive(wans[2], keepalive(4, REMOTE, LOCAL), host=hosts[2])
+    assert stage.receive(wans[0], *sequenced(1), host=hosts[0]) == []  # held back as long as the third path is late
+    assert stage.wait(1) == [reply(1)]
+    stage.set_table(connection_row(*paths[:2], window=64))
+    assert stage.receive(wans[0], *sequenced(2), host=hosts[0]) == [reply(2)]
+    assert stage.receive(wans[0], *sequenced(4), host=hosts[0]) == []
+    assert stage.receive(wans[1], *sequenced(5), host=hosts[1]) == [reply(4), reply(5)]  # both have passed 3

@@ -196,3 +196,17 @@ def test_the_loss_of_the_last_path_is_told_also_when_the_peer_says_so(run: Run) 
     finally:
         globalLogPublisher.removeObserver(observe)
     assert said == ["c: no path works", "c: there is a working path again"]
+
+
+def test_a_closed_socket_is_forgotten_before_the_next_packet(run: Run) -> None:
+    """Also by what is served in the turn of the reactor in which it was closed: its descriptor may be another's by
+    then."""
+    stage = run(connection(path(1), path(2)))
+    stage.netlink.remove_interface("eth2")
+    stage.root.tunnels[0].interfaces_changed(stage.netlink.snapshot())
+    stage.clear()
+    for _ in range(4):
+        stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    assert len(stage.sent("eth1")) == 4
+    assert [each.send_errors for each in stage.datapath.counters().paths.values()] == [{}, {}]  # it was not even tried

@@ -114,3 +114,37 @@ def test_a_path_that_goes_down_loses_nothing_of_the_others() -> None:
         receiver.arrive(1010.0 + number * 0.001, "a", number)
     receiver.wait_until(1020.0)
     assert receiver.delivered == list(range(400))
+
+
+def test_a_path_alone_does_not_wait_for_ever() -> None:
+    """When the slower path goes while packets of the other one wait: once these are out, nothing waits any more."""
+    receiver = levelled(0.04)
+    receiver.arrive(1010.0, "a", 0)
+    receiver.path_down("b")
+    receiver.wait_until(1011.0)
+    receiver.arrive(1011.0, "a", 1)
+    assert receiver.delivered == [0, 1]
+    assert receiver.out[1][0] == 1011.0
+
+
+def test_a_duplicate_tells_nothing_about_the_paths() -> None:
+    """A line that doubles datagrams is not a peer that sends its keepalives apart."""
+    receiver = levelled(0.04)
+    for _ in range(2):
+        receiver.arrive(1010.0, "a", 0)
+    receiver.wait_until(1011.0)
+    receiver.arrive(1011.0, "a", 1)
+    receiver.wait_until(1012.0)
+    assert receiver.delivered == [0, 1]
+    assert receiver.out[1][0] == pytest.approx(1011.04)
+    assert receiver.ordering.dropped["duplicate"] == 1
+
+
+def test_what_a_full_line_lets_go_may_end_the_wait() -> None:
+    """The packet for which the first of a path had to leave goes at once if its path need not wait any more."""
+    receiver = levelled(0.04, window=1)
+    receiver.arrive(1010.0, "a", 0)
+    receiver.path_down("b")
+    receiver.arrive(1010.001, "a", 1)
+    receiver.arrive(1010.002, "a", 2)
+    assert receiver.out == [(1010.001, 0), (1010.001, 1), (1010.002, 2)]
