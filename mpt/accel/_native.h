@@ -27,7 +27,7 @@ enum { TCP = 6, UDP = 17 };
 enum { GRE_ROOM = 8 };       /* the longest GRE header that we send */
 enum { VNET = 10 };          /* struct virtio_net_hdr */
 enum { MAX_PACKET = 65535 };
-enum { HEADER_ROOM = 184 };  /* IP and transport header of a segment: 60 + 60 for IPv4, 40 + 60 and extensions for IPv6 */
+enum { HEADER_ROOM = 256 };  /* IP and transport header of a segment: 60 + 60 for IPv4, 40 + 60 and extensions for IPv6 */
 
 /* struct virtio_net_hdr of <linux/virtio_net.h>, in host byte order, unless TUNSETVNETLE says otherwise. */
 struct vnet_header {
@@ -180,6 +180,7 @@ struct path {
     struct connection *connection;
     struct listener *listener; /* NULL: no socket */
     bool segment;          /* UDP_SEGMENT works here as far as we know */
+    bool refuses;          /* the last thing it was to send did not go */
     bool heard_of;         /* `arrived` holds */
     uint32_t arrived;      /* the sequence number of the last packet that came over it */
     uint32_t heard_at;     /* the wake-up in which control was last told of a keepalive */

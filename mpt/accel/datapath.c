@@ -54,14 +54,13 @@ static void *place(uint8_t **at, const void *from, size_t size) {
     return to;
 }
 
+enum { BATCH_LIMIT = 128 }; /* packets that go path by path, at the most: a peer may have a smaller window than we */
+
 static bool fill(struct connection *c, const struct mpt_connection_row *row, bool segment) {
     size_t networks = row->network_count * sizeof *row->networks, rules = row->rule_count * sizeof *row->rules;
     size_t rows = row->path_count * sizeof *row->paths, paths = row->path_count * sizeof *c->paths;
     size_t cycle = row->path_count * sizeof *c->cycle;
     c->row = *row;
-    c->batch_limit = row->reorder_window / 2 > row->path_count ? row->reorder_window / 2 : row->path_count;
-    if (row->reorder_window == 0)
-        c->batch_limit = UINT32_MAX;
     c->storage = calloc(1, networks + rules + rows + paths + cycle + 5 * 16);
     if (c->storage == NULL)
         return false;
@@ -78,6 +77,10 @@ static bool fill(struct connection *c, const struct mpt_connection_row *row, boo
         if (path->row.usable)
             c->cycle[c->cycle_count++] = (struct cycle_entry){.index = i, .weight = path->row.weight};
     }
+    uint32_t half = row->reorder_window / 2 < BATCH_LIMIT ? row->reorder_window / 2 : BATCH_LIMIT;
+    c->batch_limit = half > row->path_count ? half : row->path_count;
+    if (row->reorder_window == 0 || c->cycle_count <= 1)
+        c->batch_limit = UINT32_MAX;
     return true;
 }
 

@@ -21,11 +21,14 @@
 #define SOL_UDP 17
 #endif
 
-enum { READS = 64, READ_BYTES = 1 << 20 };      /* a wake-up: bounds how long keepalives and commands wait, about 1 ms */
+enum { READS = 256, WAKE_WORK = 1 << 20, WORK_PACKET = 1024 }; /* octets, and what a packet costs besides: a wake-up of
+                                                                 about 1 ms, for which keepalives and commands wait */
 enum { PACKETS = 256 };  /* a batch */
 enum { READ_ROOM = MAX_PACKET + 64, HEADROOM = 16 };
 enum { ARENA = 8 * (READ_ROOM + 2 * HEADROOM) }; /* what a batch has read: small enough for the cache of a core */
-enum { MESSAGES = 64, SEGMENTS = 64, MESSAGE_BYTES = 65507 }; /* UDP_MAX_SEGMENTS of Linux; the longest UDP payload */
+enum { MESSAGES = 64 };
+enum { SEGMENTS = 63 }; /* of a run: UDP_MAX_SEGMENTS is 64 or more, but old kernels counted the headers, too */
+enum { RUN_BYTES = 65535 - 14 - 40 - 8 }; /* so that with its headers it is no longer than a link takes in one piece */
 
 enum state { PENDING, SENT, FAILED };
 
@@ -47,6 +50,7 @@ union control { /* room for the ancillary data of a message: the size of its seg
 struct run { int32_t first; uint32_t count; }; /* packets that one message carries */
 
 struct egress {
+    bool alone; /* the last packet was for a path that refuses: the next one has to wait until it is out */
     uint32_t count, used;
     uint32_t touched_count;
     struct path *touched[PACKETS];
@@ -116,7 +120,7 @@ static int send_alone(struct outgoing *o, struct path *path) {
     union control control;
     if (o->mark)
         add_mark(&message, &control, path, o->mark);
-    while (sendmsg(path->row.fd, &message, 0) < 0)
+    while (sendmsg(path->row.fd, &message, MSG_DONTWAIT) < 0)
         if (errno != EINTR)
             return errno;
     return 0;
@@ -142,12 +146,13 @@ static void refused(struct mpt_datapath *dp, struct outgoing *o, struct path *pa
 
 /* --- sending the batch --- */
 
-/* Make messages of the packets from `next` on: runs of equal size and TOS, of which only the last may be shorter. */
-static uint32_t gather(struct egress *e, struct path *path, int32_t *next) {
+/* Make messages of the packets from `next` on: single ones, or if the link cuts them runs of equal size and TOS, of which
+ * only the last packet may be shorter. */
+static uint32_t gather(struct egress *e, struct path *path, int32_t *next, bool cuts) {
     uint32_t count = 0;
     struct iovec *piece = e->pieces;
     for (; count < MESSAGES && *next >= 0; count++) {
-        uint32_t size = size_of(&e->packets[*next]), bytes = 0, last = size;
+        uint32_t size = size_of(&e->packets[*next]), bytes = 0, last;
         uint8_t mark = e->packets[*next].mark;
         struct run *run = &e->runs[count];
         struct iovec *first_piece = piece;
@@ -161,9 +166,9 @@ static uint32_t gather(struct egress *e, struct path *path, int32_t *next) {
             bytes += last;
             run->count++;
             *next = o->next;
-        } while (path->segment && *next >= 0 && last == size && run->count < SEGMENTS
+        } while (cuts && *next >= 0 && last == size && run->count < SEGMENTS
                  && e->packets[*next].mark == mark && size_of(&e->packets[*next]) <= size
-                 && bytes + size_of(&e->packets[*next]) <= MESSAGE_BYTES);
+                 && bytes + size_of(&e->packets[*next]) <= RUN_BYTES);
         struct msghdr *message = &e->messages[count].msg_hdr;
         *message = (struct msghdr){
             .msg_name = path->row.remote_length ? path->row.remote : NULL, .msg_namelen = path->row.remote_length,
@@ -182,13 +187,15 @@ static uint32_t gather(struct egress *e, struct path *path, int32_t *next) {
 static void send_path(struct mpt_datapath *dp, struct path *path) {
     struct egress *e = dp->egress;
     int32_t next = path->first;
+    bool cuts = path->segment;
     while (next >= 0) {
-        uint32_t count = gather(e, path, &next), done = 0;
+        uint32_t count = gather(e, path, &next, cuts), done = 0;
         while (done < count) {
             struct run *run = &e->runs[done];
-            int sent = sendmmsg(path->row.fd, &e->messages[done], count - done, 0), error = errno;
+            int sent = sendmmsg(path->row.fd, &e->messages[done], count - done, MSG_DONTWAIT), error = errno;
             if (sent > 0) {
                 dp->counters.sends++;
+                path->refuses = false;
                 for (; sent > 0; sent--, done++) {
                     int32_t i = e->runs[done].first;
                     for (uint32_t k = 0; k < e->runs[done].count; k++, i = e->packets[i].next)
@@ -199,10 +206,12 @@ static void send_path(struct mpt_datapath *dp, struct path *path) {
             if (error == EINTR)
                 continue;
             if (run->count > 1 && (error == EIO || error == EINVAL || error == EMSGSIZE)) {
-                path->segment = false; /* the link or the kernel does not cut: send them one by one from here on */
+                path->segment = error == EMSGSIZE; /* too long for the way, or else the link or the kernel never cuts */
+                cuts = false;
                 next = run->first;
                 break;
             }
+            path->refuses = true;
             int32_t i = run->first;
             for (uint32_t k = 0; k < run->count; k++, i = e->packets[i].next)
                 refused(dp, &e->packets[i], path, error);
@@ -289,12 +298,13 @@ static struct outgoing *enqueue(struct mpt_datapath *dp, struct connection *c, s
         }
         path = &c->paths[cycle_next(c->cycle, c->cycle_count)];
     }
-    if (e->count == PACKETS || (c->batched && c->sequence - c->batch_sequence >= c->batch_limit))
+    if (e->count == PACKETS || path->refuses || e->alone || (c->batched && c->sequence - c->batch_sequence >= c->batch_limit))
         send_batch(dp);
     if (!c->batched) {
         c->batched = true;
         c->batch_sequence = c->sequence;
     }
+    e->alone = path->refuses; /* one by one, its packets go in their order over the others, and take no numbers in vain */
     int32_t i = (int32_t)e->count++;
     struct outgoing *o = &e->packets[i];
     o->path = path;
@@ -325,18 +335,18 @@ static void drop(struct mpt_datapath *dp, int reason, uint64_t packets) {
     dp->counters.egress_dropped[reason] += packets;
 }
 
-/* `packet` has HEADROOM octets before it that may be overwritten. */
-static void take(struct mpt_datapath *dp, const struct vnet_header *vnet, uint8_t *packet, uint32_t length) {
+/* Returns how many packets it is. `packet` has HEADROOM octets before it that may be overwritten. */
+static uint32_t take(struct mpt_datapath *dp, const struct vnet_header *vnet, uint8_t *packet, uint32_t length) {
     struct split split = {.segments = 1};
     int reason;
     if (vnet->type != GSO_NONE ? !split_start(&split, vnet, packet, length) : !complete_checksum(vnet, packet, length)) {
         drop(dp, MPT_OFFLOAD_MALFORMED, 1);
-        return;
+        return 1;
     }
     struct connection *c = classify(dp, packet, length, &reason);
     if (c == NULL) {
         drop(dp, reason, split.segments);
-        return;
+        return split.segments;
     }
     struct path *path = mapped(c, packet, length);
     uint8_t mark = c->row.marked ? c->row.marks[tos_octet(packet)] : 0;
@@ -355,12 +365,13 @@ static void take(struct mpt_datapath *dp, const struct vnet_header *vnet, uint8_
         }
         put_gre(o, packet[0] >> 4);
     }
+    return split.segments;
 }
 
 void mpt_tun_readable(struct mpt_datapath *dp) {
     struct egress *e = dp->egress;
-    uint32_t before = dp->offloads & MPT_VNET_HDR ? VNET : 0, bytes = 0;
-    for (int reads = 0; reads < READS && bytes < READ_BYTES; reads++) {
+    uint32_t before = dp->offloads & MPT_VNET_HDR ? VNET : 0, work = 0;
+    for (int reads = 0; reads < READS && work < WAKE_WORK; reads++) {
         if (e->used + HEADROOM + READ_ROOM > ARENA) {
             send_batch(dp);
             e->used = 0;
@@ -385,9 +396,8 @@ void mpt_tun_readable(struct mpt_datapath *dp) {
         if (before)
             memcpy(&vnet, packet - before, VNET);
         uint32_t length = (uint32_t)got - before;
-        take(dp, &vnet, packet, length);
+        work += length + WORK_PACKET * take(dp, &vnet, packet, length);
         e->used += HEADROOM + (length + 15) / 16 * 16;
-        bytes += length;
     }
     send_batch(dp);
     e->used = 0;

@@ -35,7 +35,8 @@ TUN_OFFLOADS: Final = (  # what we ask for, the most first
     (TUN_F_CSUM, 0),
     (0, 0),
 )
-UDP_GRO: Final = 104  # <linux/udp.h>
+UDP_SEGMENT: Final = 103  # <linux/udp.h>
+UDP_GRO: Final = 104
 
 REASONS: Final = {
     number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()
@@ -63,6 +64,16 @@ def offload_tun(tun: int, wanted: bool) -> int:
     return int(lib.MPT_VNET_HDR)
 
 
+def can_segment() -> bool:
+    """Whether the kernel cuts runs of datagrams; before Linux 4.18 it would send a run as one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.getsockopt(socket.IPPROTO_UDP, UDP_SEGMENT)
+        except OSError:
+            return False
+        return True
+
+
 class NativeDataPath:
     """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket that stands for one.
 
@@ -80,7 +91,7 @@ class NativeDataPath:
     ) -> None:
         self._heard = heard
         self._gso = gso
-        offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso else 0)
+        offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso and can_segment() else 0)
         self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads), lib.mpt_free)
         if self._engine == ffi.NULL:
             raise MemoryError

@@ -1,5 +1,6 @@
 /* What the TUN gives with IFF_VNET_HDR: packets whose checksum is still to be completed, and super-packets of up to 64 KB
- * that stand for many packets. Both are finished here, as the kernel would have done it (virtio 1.2 section 5.1.6).
+ * that stand for many packets. Both are finished here, as the kernel would have done it (virtio 1.2 section 5.1.6), but for
+ * the urgent pointer: the kernel, which makes no super-packets in urgent mode, would leave it alone.
  *
  * What differs from one segment to the next: lengths; the IPv4 id, which counts up; the TCP sequence number; FIN and PSH,
  * which belong to the last; CWR, which belongs to the first (RFC 3168 section 6.1.2); the urgent pointer, which is relative
@@ -31,7 +32,7 @@ bool split_start(struct split *split, const struct vnet_header *vnet, const uint
         return false;
     if (!(vnet->flags & VNET_NEEDS_CHECKSUM) || vnet->size == 0 || vnet->checksum_offset != (tcp ? 16 : 6))
         return false;
-    if (transport < (version == 4 ? (packet[0] & 0x0Fu) * 4 : 40) || transport < (version == 4 ? 20 : 40))
+    if (transport < (version == 4 ? 20 : 40) || (version == 4 && transport < (packet[0] & 0x0Fu) * 4))
         return false;
     if (transport + (tcp ? 20 : 8) > length)
         return false;

@@ -139,6 +139,22 @@ def test_a_path_that_refuses_leaves_it_to_the_others(stage: Stage) -> None:
     paths = stage.counters().paths
     assert paths["a"].send_errors == {"send_eacces": 3}
     assert (paths["a"].packets_sent, paths["b"].packets_sent) == (0, 6)
+    read(stage, *plain(*packets))  # from now on it is known to refuse: its share takes its place between the others
+    assert [datagram for datagram, _ in wans[1].sent()] == [
+        gre.encode(4, n + 6) + each for n, each in enumerate(packets)
+    ]
+
+
+def test_a_path_that_drops_leaves_no_gaps(stage: Stage) -> None:
+    """Once it is known to drop packets, its next ones go before those that follow them are numbered."""
+    wans = stage.new_socket(), stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wans[0]), path_row("b", wans[1], OTHER_PEER), window=100))
+    long = packet(body=bytes(65_510))
+    read(stage, *plain(numbered(1)[0], long))
+    read(stage, *plain(numbered(1)[0], long, *numbered(2)))
+    numbers = [int.from_bytes(datagram[4:8], "big") for wan in wans for datagram, _ in wan.sent()]
+    assert sorted(numbers) == [0, 1, 2, 3]
+    assert stage.counters().egress_dropped == {"send_emsgsize": 2}
 
 
 def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
@@ -248,11 +264,16 @@ def test_a_wake_up_is_bounded(stage: Stage) -> None:
     """Whatever waits, one call reads only so much, and the next one goes on."""
     wan = stage.new_socket()
     stage.set_table(connection_row(path_row("a", wan)))
-    packets = numbered(150)
-    for each in plain(*packets):
-        stage.tun.inject(each)
-    counts = []
-    for _ in range(3):
-        stage.datapath.tun_readable(stage.now)
-        counts.append(stage.counters().packets_read)
-    assert counts == [64, 128, 150]
+    for frames, expected in (
+        (plain(*numbered(270)), [256, 14, 0]),
+        ([replace(TO_PEER, payload=bytes(36_000)).frame(36)] * 3, [1000, 1000, 1000]),  # a peer's tiny segments
+    ):
+        before = stage.counters().packets_read
+        for each in frames:
+            stage.tun.inject(each)
+        counts = []
+        for _ in range(3):
+            stage.datapath.tun_readable(stage.now)
+            counts.append(stage.counters().packets_read - before)
+            before += counts[-1]
+        assert counts == expected
