@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from mpt.data.datapath import DataPath, PythonDataPath
 from mpt.errors import ConfigError
+from mpt.model import GeneralConfig
 
 IFF_TUN: Final = 0x0001  # <linux/if_tun.h>
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
 
 CHOICES: Final = ("auto", "python", "native")
+
+# pip hides what setup.py says of this, so the daemon says it.
+TO_HAVE_IT: Final = (
+    "To have it, install a C compiler and Python's headers (Debian: gcc and python3-dev), then mpt again: "
+    "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +34,35 @@ class DataPlane:
     make: Callable[[int, Callable[[Hashable, float], None]], DataPath]
 
 
-def choose_datapath(choice: str = "auto", gso: bool = True, tun_offload: bool = True) -> DataPlane:
+def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> DataPlane:
+    """The data path of a configuration, whose data_plane $MPT_DATA_PLANE takes precedence over. Raises ConfigError."""
+    variable = environ.get("MPT_DATA_PLANE")
+    if variable:
+        return choose_datapath(variable, general.gso, general.tun_offload, "MPT_DATA_PLANE")
+    return choose_datapath(general.data_plane, general.gso, general.tun_offload)
+
+
+def choose_datapath(
+    choice: str = "auto", gso: bool = True, tun_offload: bool = True, setting: str = "data_plane"
+) -> DataPlane:
     """The data path that `choice` names; "auto" takes the native one if it was built. Raises ConfigError.
 
     `gso` False sends and receives every datagram by itself, `tun_offload` False reads and writes every packet so.
+    `setting` is the name of what the choice was written in.
     """
     if choice not in CHOICES:
-        raise ConfigError(f"data_plane = {choice}: write auto, python or native")
+        raise ConfigError(f"{setting} = {choice}: write auto, python or native")
     if choice == "python":
         return _python("asked for")
     try:
         from mpt.accel.native import NativeDataPath
     except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
+        wrong = "was not built" if absent else f"was built but does not load ({error})"
         if choice == "auto":
-            return _python(f"the native one is not there: {error}")
+            return _python(f"the native one {wrong}. {TO_HAVE_IT}")
         raise ConfigError(
-            f"data_plane = native: the native data path is not there ({error}). Install cffi, a C compiler and the "
-            "headers of Python, then install mpt again with MPT_BUILD_NATIVE=yes; or write data_plane = auto"
+            f"{setting} = native: the native data path {wrong}. Write auto to do without. {TO_HAVE_IT}"
         ) from error
 
     def make(tun: int, heard: Callable[[Hashable, float], None]) -> DataPath:

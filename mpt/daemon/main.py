@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpt import __version__
+from mpt.accel import configured_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.errors import MptError
 
@@ -62,10 +63,14 @@ def _absolute(path: str | None) -> str:
 
 
 def check(config: str | None) -> int:
-    """Validate a configuration directory and say so: errors on standard error and 1, or one line and 0."""
+    """Validate a configuration directory and say so: errors on standard error and 1, or two lines and 0.
+
+    What is asked for must be there: a data path that was not built is an error, as it is for the daemon.
+    """
     try:
         directory = find_directory(config, os.environ, Path.cwd())
         loaded = load_directory(directory)
+        plane = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
         print(f"mptsrv: {error}", file=sys.stderr)
         return 1
@@ -73,6 +78,7 @@ def check(config: str | None) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     tunnels, connections = len(loaded.config.tunnels), len(loaded.config.connections)
     print(f"{directory}: {tunnels} tunnel(s), {connections} connection(s), no error")
+    print(f"the data path is {plane.name}: {plane.why}")
     return 0
 
 

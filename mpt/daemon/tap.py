@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from mpt import __version__
-from mpt.accel import choose_datapath
+from mpt.accel import configured_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.control.commands import answer
 from mpt.control.status import status_text
@@ -57,9 +57,7 @@ def makeService(options: Options) -> IService:
     try:
         directory = find_directory(options["config"], os.environ, Path.cwd())
         loaded = load_directory(directory)
-        general = loaded.config.general
-        choice = os.environ.get("MPT_DATA_PLANE") or general.data_plane
-        plane = choose_datapath(choice, general.gso, general.tun_offload)
+        plane = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
         sys.exit(f"mpt: {error}")
     log.info("the data path is {name}: {why}", name=plane.name, why=plane.why)

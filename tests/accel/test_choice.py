@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from types import ModuleType
 
 import pytest
 
-from mpt.accel import IFF_VNET_HDR, choose_datapath
+from mpt.accel import IFF_VNET_HDR, TO_HAVE_IT, choose_datapath, configured_datapath
 from mpt.data.datapath import PythonDataPath
 from mpt.errors import ConfigError
+from mpt.model import GeneralConfig
 from mpt.testing.tun import FakeTun
 
 
@@ -26,14 +28,53 @@ def test_a_wrong_choice() -> None:
         choose_datapath("fast")
 
 
-def test_auto_without_the_native_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installation without it runs in Python, and says why; asked for, it is an error with advice."""
-    monkeypatch.setitem(sys.modules, "mpt.accel.native", None)
+def without(monkeypatch: pytest.MonkeyPatch, native: ModuleType | None) -> None:
+    """An installation with `native` in place of the extension; None: it was not built."""
+    monkeypatch.delitem(sys.modules, "mpt.accel.native", raising=False)
+    monkeypatch.setitem(sys.modules, "mpt.accel._native", native)
+
+
+def test_the_native_one_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installation without it runs in Python, and says how to get it; asked for, it is an error with that advice."""
+    without(monkeypatch, None)
     plane = choose_datapath()
     assert plane.name == "python"
-    assert "the native one is not there" in plane.why
-    with pytest.raises(ConfigError, match="MPT_BUILD_NATIVE=yes"):
+    assert plane.why == f"the native one was not built. {TO_HAVE_IT}"
+    assert "gcc and python3-dev" in TO_HAVE_IT
+    assert "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ." in TO_HAVE_IT
+    with pytest.raises(ConfigError) as caught:
         choose_datapath("native")
+    assert str(caught.value) == (
+        f"data_plane = native: the native data path was not built. Write auto to do without. {TO_HAVE_IT}"
+    )
+
+
+def test_the_native_one_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it was not built is not said then, but what is wrong with it."""
+    without(monkeypatch, ModuleType("mpt.accel._native"))
+    plane = choose_datapath()
+    assert plane.name == "python"
+    assert plane.why.startswith("the native one was built but does not load (cannot import name 'ffi'")
+    with pytest.raises(ConfigError, match="data path was built but does not load \\(cannot import"):
+        choose_datapath("native")
+
+
+def test_the_variable_wins_over_the_configuration() -> None:
+    """$MPT_DATA_PLANE is the choice where it is set; empty, it is not."""
+    assert configured_datapath(GeneralConfig(data_plane="native"), {"MPT_DATA_PLANE": "python"}).name == "python"
+    assert configured_datapath(GeneralConfig(data_plane="python"), {"MPT_DATA_PLANE": ""}).name == "python"
+    assert configured_datapath(GeneralConfig(data_plane="python"), {}).why == "asked for"
+
+
+def test_an_error_names_where_the_choice_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable, or the key: it is there that the operator has to write something else."""
+    without(monkeypatch, None)
+    with pytest.raises(ConfigError, match=r"^MPT_DATA_PLANE = fast: write auto, python or native$"):
+        configured_datapath(GeneralConfig(data_plane="python"), {"MPT_DATA_PLANE": "fast"})
+    with pytest.raises(ConfigError, match=r"^MPT_DATA_PLANE = native: the native data path was not built"):
+        configured_datapath(GeneralConfig(data_plane="python"), {"MPT_DATA_PLANE": "native"})
+    with pytest.raises(ConfigError, match=r"^data_plane = native: the native data path was not built"):
+        configured_datapath(GeneralConfig(data_plane="native"), {})
 
 
 def test_auto_takes_the_native_one() -> None:

@@ -27,14 +27,25 @@ def broken(tmp_path: Path) -> Path:
     return directory
 
 
+def configuration(directory: Path, data_plane: str) -> Path:
+    """The guide's configuration with such a data path, in a new directory below `directory`."""
+    copy = directory / data_plane
+    shutil.copytree(CONF, copy)
+    file = copy / "interface.conf"
+    file.write_text(file.read_text().replace("[general]", f"[general]\ndata_plane = {data_plane}"))
+    return copy
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_check_accepts_the_samples(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line on standard output, status 0."""
+def test_check_accepts_the_samples(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two lines on standard output, status 0."""
+    monkeypatch.setenv("MPT_DATA_PLANE", "python")
     assert main(["--check", "--config", str(CONF)]) == 0
-    assert "1 tunnel(s), 1 connection(s), no error" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"{CONF}: 1 tunnel(s), 1 connection(s), no error", "the data path is python: asked for"]
 
 
 def test_check_lists_every_error_at_once(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +56,47 @@ def test_check_lists_every_error_at_once(broken: Path, capsys: pytest.CaptureFix
     assert "weight_out" in errors
 
 
+def test_check_misses_the_native_data_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for and not built is an error; left to mpt it is said, and no error."""
+    monkeypatch.delenv("MPT_DATA_PLANE", raising=False)
+    monkeypatch.delitem(sys.modules, "mpt.accel.native", raising=False)
+    monkeypatch.setitem(sys.modules, "mpt.accel._native", None)
+    directory = configuration(tmp_path, "native")
+    assert main(["--check", "--config", str(directory)]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("mptsrv: data_plane = native: the native data path was not built. ")
+    assert said.out == ""
+    assert main(["--check", "--config", str(configuration(tmp_path, "auto"))]) == 0
+    said = capsys.readouterr()
+    assert "the data path is python: the native one was not built. " in said.out
+    assert said.err == ""
+
+
+def test_the_data_path_is_logged_once(tmp_path: Path) -> None:
+    """With the reason; the variable in the environment wins over the configuration."""
+    code = f"""
+import os
+from twisted.logger import formatEvent, globalLogPublisher
+from mpt.daemon.tap import Options, makeService
+os.environ["MPT_DATA_PLANE"] = "python"
+globalLogPublisher.addObserver(lambda event: print(formatEvent(event)))
+options = Options()
+options.parseOptions(["--config", {str(configuration(tmp_path, "native"))!r}])
+makeService(options)
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if "data path" in line] == ["the data path is python: asked for"]
+
+
+def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon does not speak of data_plane when $MPT_DATA_PLANE is wrong."""
+    monkeypatch.setenv("MPT_DATA_PLANE", "fast")
+    done = run("-m", "mpt.daemon.main", "--config", str(CONF))
+    assert done.returncode == 1
+    assert done.stderr == "mpt: MPT_DATA_PLANE = fast: write auto, python or native\n"
 
 
 def test_twistd_refuses_a_bad_configuration_without_a_traceback(broken: Path, tmp_path: Path) -> None:
