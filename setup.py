@@ -1,13 +1,14 @@
 """The optional extension only, everything else is in setup.cfg: the native data path, mpt.accel._native.
 
-MPT_BUILD_NATIVE=auto (the default) builds it if a C compiler and the headers of Python are there, and says what is
-missing otherwise; yes makes that an error; no leaves it out.
+MPT_BUILD_NATIVE=auto (the default) builds it if a C compiler and the headers of Python are there, and makes a wheel for
+any machine otherwise; yes makes that an error; no leaves it out.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
@@ -17,18 +18,31 @@ if CHOICE not in ("auto", "yes", "no"):
     sys.exit(f"MPT_BUILD_NATIVE={CHOICE}: write auto, yes or no")
 
 
+def not_built(error: Exception) -> None:
+    """Say what is missing. pip hides this unless it is an error; the daemon says it again (mpt/accel/__init__.py)."""
+    needed = "it needs cffi, a C compiler and Python's headers (Debian: gcc and python3-dev)"
+    text = f"mpt: the native data path was not built, {needed}: {error}"
+    if CHOICE == "yes":
+        sys.exit(text)
+    print(text, file=sys.stderr)
+
+
 class OptionalBuild(build_ext):
     """Builds the extension; in auto mode a machine that cannot do that gets an installation without it."""
 
     def run(self) -> None:
+        inplace = self.inplace
         try:
             super().run()
         except Exception as error:
-            if CHOICE == "yes":
-                raise
-            missing = "a C compiler (apt install gcc) and the headers of Python (apt install python3-dev)"
-            print(f"mpt: built without the native data path, for which {missing} are needed: {error}", file=sys.stderr)
-            self.extensions = []
+            not_built(error)
+            self.inplace = inplace
+            for extension in self.extensions:  # one of an earlier build must not stand in for it
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            self.extensions = self.distribution.ext_modules = []
+            wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+            if wheel is not None:
+                wheel.root_is_pure = True  # tagged py3-none-any, not as one for this machine
 
 
 def arguments() -> dict[str, object]:
@@ -38,9 +52,7 @@ def arguments() -> dict[str, object]:
     try:
         import cffi  # noqa: F401
     except ImportError as error:
-        if CHOICE == "yes":
-            raise
-        print(f"mpt: built without the native data path, for which cffi is needed: {error}", file=sys.stderr)
+        not_built(error)
         return {}
     return {
         "cffi_modules": ["mpt/accel/build_native.py:ffibuilder"],

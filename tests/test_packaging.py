@@ -1,12 +1,16 @@
-"""What ``pip install`` gives a user: the packages, the twistd plugin and the two programs, and nothing else."""
+"""What ``pip install`` gives a user: the packages, the twistd plugin and the two programs, and nothing else; and the
+native data path where it can be built, and only there."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,9 +19,17 @@ ROOT = Path(__file__).parent.parent
 DEADLINE = 120.0  # seconds, for one program; each takes a few at most
 
 
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+NATIVE = "mpt/accel/_native.abi3.so"
+# Compilers that do not work: there is none, and one that fails, as it does where Python.h is missing.
+BROKEN = ("/nonexistent/gcc", "false")
+
+needs_a_compiler = pytest.mark.skipif(find_spec("mpt.accel._native") is None, reason="nothing to build it with here")
+
+
+def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a program away from the checkout, so that only what is installed can be found."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ours = ("PYTHONPATH", "MPT_BUILD_NATIVE", "MPT_DATA_PLANE")
+    environment = {name: value for name, value in os.environ.items() if name not in ours} | variables
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=DEADLINE)
 
 
@@ -27,15 +39,36 @@ def succeed(*command: str | Path, cwd: Path) -> str:
     return result.stdout
 
 
+def build(what: str, source: Path, output: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Let setuptools make a "wheel" or an "sdist" of `source`, as pip does."""
+    output.mkdir(exist_ok=True)
+    call = f"import sys; from setuptools import build_meta; build_meta.build_{what}(sys.argv[1])"
+    return run(sys.executable, "-c", call, output, cwd=source, **variables)
+
+
+def wheel_of(source: Path, output: Path, **variables: str) -> Path:
+    """A wheel built with such environment variables."""
+    result = build("wheel", source, output, **variables)
+    assert result.returncode == 0, result.stderr
+    [built] = output.glob("*.whl")
+    return built
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's wheel, built from a copy of the checkout, so that the checkout itself stays clean."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, so that the checkout itself stays clean."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("mpt", "twisted", "conf"):
+    for name in ("mpt", "twisted", "conf", "fuzz"):
         copy_tree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
         if (ROOT / name).exists():
             (source / name).write_bytes((ROOT / name).read_bytes())
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel."""
     output = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation", "--no-index")
     succeed(*pip, "--wheel-dir", output, source, cwd=output)
@@ -115,3 +148,93 @@ application = runpy.run_path({str(ROOT / "mpt.tac")!r})["application"]
 print(len(list(IServiceCollection(application))))
 """
     assert succeed(installed / "bin" / "python", "-c", load, cwd=installed).split() == ["1"]
+
+
+@needs_a_compiler
+def test_the_native_data_path_is_built_where_it_can_be(wheel: Path, source: Path, tmp_path: Path) -> None:
+    """By itself and when it is a must, for this machine and for every Python from 3.11 on."""
+    for built in (wheel, wheel_of(source, tmp_path, MPT_BUILD_NATIVE="yes")):
+        assert NATIVE in zipfile.ZipFile(built).namelist()
+        assert built.name.split("-")[2:4] == ["cp311", "abi3"]
+        assert "linux" in built.name
+
+
+def test_the_native_data_path_can_be_left_out(wheel: Path, source: Path, tmp_path: Path) -> None:
+    """The wheel is then one for any machine; what an earlier build left in the checkout stays out of it."""
+    (source / NATIVE).touch()
+    pure(wheel_of(source, tmp_path, MPT_BUILD_NATIVE="no"))
+
+
+def pure(built: Path) -> None:
+    assert not [name for name in zipfile.ZipFile(built).namelist() if name.endswith(".so")]
+    assert built.name.endswith("-py3-none-any.whl")
+
+
+@pytest.mark.parametrize("compiler", BROKEN)
+def test_without_a_compiler_the_wheel_is_one_for_any_machine(
+    wheel: Path, source: Path, tmp_path: Path, compiler: str
+) -> None:
+    """It would be taken again from pip's cache otherwise, as if it had the extension; nor has it an older one in it."""
+    copy = tmp_path / "source"
+    shutil.copytree(source, copy)  # with what was built in it
+    os.utime(copy / "mpt/accel/join.c")
+    result = build("wheel", copy, tmp_path / "wheel", MPT_BUILD_NATIVE="auto", CC=compiler)
+    assert "Debian: gcc and python3-dev" in result.stderr
+    [built] = (tmp_path / "wheel").glob("*.whl")
+    pure(built)
+
+
+@pytest.mark.parametrize("compiler", BROKEN)
+def test_a_must_that_cannot_be_built_is_an_error(source: Path, tmp_path: Path, compiler: str) -> None:
+    """That says what is missing; there is no wheel."""
+    copy = tmp_path / "source"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build"))
+    result = build("wheel", copy, tmp_path / "wheel", MPT_BUILD_NATIVE="yes", CC=compiler)
+    assert result.returncode == 1
+    assert "the native data path was not built" in result.stderr.splitlines()[-1]
+    assert "Debian: gcc and python3-dev" in result.stderr.splitlines()[-1]
+    assert not list((tmp_path / "wheel").iterdir())
+
+
+def test_a_wrong_word_is_refused(source: Path, tmp_path: Path) -> None:
+    """MPT_BUILD_NATIVE has three values."""
+    result = build("wheel", source, tmp_path, MPT_BUILD_NATIVE="1")
+    assert result.returncode == 1
+    assert "MPT_BUILD_NATIVE=1: write auto, yes or no" in result.stderr
+
+
+def test_an_installation_without_the_native_data_path_says_how_to_get_it(source: Path, tmp_path: Path) -> None:
+    """pip hides what was missing, so ``mptsrv`` says it; an extension that does not load is another thing."""
+    with zipfile.ZipFile(wheel_of(source, tmp_path, MPT_BUILD_NATIVE="no")) as built:
+        built.extractall(tmp_path / "site")
+
+    def check(plane: str) -> subprocess.CompletedProcess[str]:
+        command = (sys.executable, "-m", "mpt.daemon.main", "--check", "--config", ROOT / "conf")
+        return run(*command, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"), MPT_DATA_PLANE=plane)
+
+    said = check("auto")
+    assert said.returncode == 0
+    assert "the data path is python: the native one was not built" in said.stdout
+    assert "Debian: gcc and python3-dev" in said.stdout
+    said = check("native")
+    assert said.returncode == 1
+    assert "MPT_DATA_PLANE = native: the native data path was not built" in said.stderr
+    (tmp_path / "site" / NATIVE).write_text("not a library")
+    said = check("native")
+    assert said.returncode == 1
+    assert "MPT_DATA_PLANE = native: the native data path was built but does not load" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_the_source_distribution_can_build_it_all(source: Path, tmp_path: Path) -> None:
+    """It holds the C sources, their headers and what fuzzes them, and nothing that was made from them."""
+    assert build("sdist", source, tmp_path).returncode == 0
+    [archive] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    made = {"mpt/accel/_native.c"}
+    accel = {f"mpt/accel/{file.name}" for ending in ("*.c", "*.h") for file in (ROOT / "mpt/accel").glob(ending)} - made
+    fuzz = {f"fuzz/{file.name}" for file in (ROOT / "fuzz").glob("*.[ch]")} | {"fuzz/run", "fuzz/sanitize"}
+    assert "mpt/accel/_api.h" in accel and "fuzz/driver.c" in fuzz
+    assert accel | fuzz | {"setup.py", "mpt/accel/build_native.py"} <= names
+    assert not [name for name in names if name in made or name.endswith((".so", ".o"))]
