@@ -132,6 +132,18 @@ def test_the_samples_load_without_a_warning(host: Path) -> None:
     assert load_directory(host).warnings == ()
 
 
+@pytest.mark.parametrize("host", [CONF, CONF / "samples" / "host_b"], ids=["host A", "host B"])
+def test_what_the_samples_have_in_comments_is_the_default(host: Path, tmp_path: Path) -> None:
+    """The keys that stand behind a semicolon can be used as well, and change nothing as they are."""
+    (connection,) = (host / "connections").glob("*.conf")
+    texts = [file.read_text() for file in (host / "interface.conf", connection)]
+    used = [re.sub(r"^;(?=\w+ *=)", "", text, flags=re.MULTILINE) for text in texts]
+    for key, file in [("data_plane", 0), ("gso", 0), ("tun_offload", 0), ("dscp", 1), ("ecn", 1)]:
+        assert re.search(rf"^{key} *=", used[file], re.MULTILINE)
+    plain = load_directory(write(tmp_path, texts[0], {connection.name: texts[1]}))
+    assert load_directory(write(tmp_path, used[0], {connection.name: used[1]})) == plain
+
+
 def test_the_samples_are_the_guides_files_and_their_mirror(tmp_path: Path) -> None:
     """Host A's samples say what the guide's files say, and host B's the same from the other end."""
     guide = load_directory(write(tmp_path)).config
