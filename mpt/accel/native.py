@@ -159,10 +159,9 @@ class NativeDataPath:
         lib.mpt_counters(self._engine, totals)
         return {name: getattr(totals, name) for name in ("tun_reads", "tun_writes", "sends", "receives")}
 
-    def offloads(self) -> set[str]:
-        """What the kernel and the links have not refused so far, of OFFLOADS."""
+    def offloads(self) -> frozenset[str]:
         bits = lib.mpt_offloads(self._engine)
-        return {name for bit, name in OFFLOADS.items() if bits & bit}
+        return frozenset(name for bit, name in OFFLOADS.items() if bits & bit)
 
     def last_received(self, path: Hashable) -> float:
         counters = self._paths.get(path)

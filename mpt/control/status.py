@@ -78,6 +78,8 @@ class TunnelStatus:
     mtu: int
     ipv4_addr: str | None
     ipv6_addr: str | None
+    data_plane: str  # "python" or "native"
+    offloads: Sequence[str]  # in use now, in alphabetical order
     packets_read: int
     packets_delivered: int
     packets_held: int
@@ -133,7 +135,8 @@ def status_text(document: StatusDocument) -> str:
     for tunnel in document.tunnels:
         addresses = ", ".join(address for address in (tunnel.ipv4_addr, tunnel.ipv6_addr) if address)
         lines += ["", f"{tunnel.name}: {addresses}, mtu {tunnel.mtu}; packets out {tunnel.packets_read}, "
-                      f"in {tunnel.packets_delivered}, held {tunnel.packets_held}"]
+                      f"in {tunnel.packets_delivered}, held {tunnel.packets_held}",
+                  f"  {tunnel.data_plane} data path, offloads: {', '.join(tunnel.offloads) or 'none'}"]
         drops = (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped))
         lines += [f"  dropped {way}: {_reasons(reasons)}" for way, reasons in drops if any(reasons.values())]
         if tunnel.ecn_unexpected:

@@ -19,6 +19,8 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         mtu=config.mtu,
         ipv4_addr=str(config.ipv4_addr) if config.ipv4_addr else None,
         ipv6_addr=str(config.ipv6_addr) if config.ipv6_addr else None,
+        data_plane=tunnel.plane.name,
+        offloads=sorted(tunnel.offloads()),
         packets_read=counters.packets_read,
         packets_delivered=counters.packets_delivered,
         packets_held=counters.packets_held,

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from mpt.accel import DataPlane
 from mpt.daemon.connection import Connection, PeerControl
 from mpt.daemon.machine import Machine
+from mpt.daemon.notices import Notices
 from mpt.daemon.pathport import SocketPool
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
@@ -39,12 +40,13 @@ class Tunnel(MultiService):
     ) -> None:
         super().__init__()
         self.config = config
+        self.plane = plane
         self.tun: Tun | None = None
         self.datapath: DataPath | None = None
         self._machine = machine
-        self._plane = plane
         self._lost = lost
         self._port: TunPort | None = None
+        self._notices: Notices | None = None
         self._table_asked = False
         self._was_up = True
         self._addresses: frozenset[InterfaceAddress] = frozenset()
@@ -80,15 +82,20 @@ class Tunnel(MultiService):
         """What the data path has counted so far."""
         return self.datapath.counters() if self.datapath is not None else Counters()
 
+    def offloads(self) -> frozenset[str]:
+        """What the data path makes use of now, of the offloads of the kernel and the links."""
+        return self.datapath.offloads() if self.datapath is not None else frozenset()
+
     def startService(self) -> None:
         """Create the interface, then its connections' sockets and routes, then let packets flow. Raises HostError."""
         self.tun = self._machine.open_tun(
-            self.config, self._machine.system, self._machine.netlink, self._plane.tun_flags
+            self.config, self._machine.system, self._machine.netlink, self.plane.tun_flags
         )
-        self.datapath = self._plane.make(self.tun.fd, self._heard)
+        self.datapath = self.plane.make(self.tun.fd, self._heard)
         self._interfaces = self._machine.netlink.snapshot()
         super().startService()
         self._set_table()
+        self._notices = Notices(self.config.name, self.datapath)
         self._port = TunPort(self._machine, self.tun, self._tun_readable, self._tun_lost)
         self._port.start()
 
@@ -99,6 +106,7 @@ class Tunnel(MultiService):
         if self._port is not None:
             self._port.stop()
             self._port = None
+        self._notices = None
         if self.datapath is not None:
             self.datapath.close()
             self.datapath = None
@@ -182,6 +190,8 @@ class Tunnel(MultiService):
         connection = self.connections.get(name)
         if connection is not None and index < len(connection.paths):  # else the data path has not got its new table yet
             connection.heard(index, now)
+        if self._notices is not None:
+            self._notices.look(now)
 
     def _last_received(self, path: Hashable) -> float:
         return self.datapath.last_received(path) if self.datapath is not None else 0.0

@@ -38,6 +38,10 @@ class DataPath(Protocol):
     def counters(self) -> Counters:
         """A snapshot of everything counted since the start."""
 
+    def offloads(self) -> frozenset[str]:
+        """What the kernel and the links do for many packets at once, as far as they have not refused it: "vnet_hdr",
+        "join_tcp", "join_udp", "udp_segment". Cheap."""
+
     def last_received(self, path: Hashable) -> float:
         """When the last packet came over `path`; 0.0 for never."""
 
@@ -90,6 +94,9 @@ class PythonDataPath:
             ingress_dropped=self._ingress.drops(),
             paths={key: replace(path, send_errors=path.send_errors.copy()) for key, path in self._paths.items()},
         )
+
+    def offloads(self) -> frozenset[str]:
+        return frozenset()
 
     def last_received(self, path: Hashable) -> float:
         counters = self._paths.get(path)

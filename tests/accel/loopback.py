@@ -110,6 +110,7 @@ class LoopbackDataPath:
         self.deadline_reached = inner.deadline_reached
         self.next_deadline = inner.next_deadline
         self.counters = inner.counters
+        self.offloads = inner.offloads
         self.last_received = inner.last_received
 
     def set_table(self, table: Table, now: float) -> None:

@@ -277,3 +277,13 @@ def test_ipv6_paths(stage: Stage) -> None:
     stage.send(packet())
     assert wan.sent() == [(gre.encode(4) + packet(), ("fd01::3", PORT, 0, 0))]
     assert stage.receive(wan, GOOD, host="fd01::3") == [reply(0)]
+
+
+# --- what is asked of it ---
+
+
+def test_offloads_have_names(stage: Stage) -> None:
+    """Those of docs/commands.md, of which what stands for a TUN here has none."""
+    found = stage.datapath.offloads()
+    assert found <= {"udp_segment"}
+    assert isinstance(found, frozenset)

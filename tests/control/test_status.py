@@ -33,7 +33,8 @@ DOCUMENT = StatusDocument(
     version="0.1.0", pid=42, uptime=7300, cmdport=60456, accept_remote=True, control_dropped={"digest": 2},
     tunnels=(
         TunnelStatus(
-            name="tun0", mtu=1440, ipv4_addr="10.0.0.2/24", ipv6_addr="fec0::2/64", packets_read=1300,
+            name="tun0", mtu=1440, ipv4_addr="10.0.0.2/24", ipv6_addr="fec0::2/64", data_plane="native",
+            offloads=["join_tcp", "udp_segment", "vnet_hdr"], packets_read=1300,
             packets_delivered=900, packets_held=0, datagrams_received=1000, keepalives_received=90, ecn_unexpected=0,
             egress_dropped={"no_connection": 66}, ingress_dropped={"late": 0},
         ),
@@ -52,6 +53,7 @@ mpt 0.1.0, pid 42, up for 2 h, command port 60456, remote creation on
   refused commands: digest 2
 
 tun0: 10.0.0.2/24, fec0::2/64, mtu 1440; packets out 1300, in 900, held 0
+  native data path, offloads: join_tcp, udp_segment, vnet_hdr
   dropped out: no_connection 66
 
 MPT_connection_10.0.0.2 (mpt_b.conf): 10.0.0.2 to 10.0.0.3 on tun0, 1 of 2 paths work
@@ -78,6 +80,13 @@ def test_the_document_is_plain_json() -> None:
     assert plain["connections"][0]["paths"][1]["drops"] == {"enetdown": 3}
     assert plain["connections"][0]["paths"][0]["keepalive_age"] == 0.42
     assert plain["tunnels"][0]["egress_dropped"] == {"no_connection": 66}
+    assert plain["tunnels"][0]["offloads"] == ["join_tcp", "udp_segment", "vnet_hdr"]
+
+
+def test_a_data_path_without_offloads_says_so() -> None:
+    """Nothing after the colon would look as if something were missing."""
+    tunnel = replace(DOCUMENT.tunnels[0], data_plane="python", offloads=[])
+    assert "\n  python data path, offloads: none\n" in status_text(replace(DOCUMENT, tunnels=[tunnel]))
 
 
 def test_every_status_has_a_word() -> None:

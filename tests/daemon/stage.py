@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 
-from mpt.accel import choose_datapath
+from mpt.accel import DataPlane, choose_datapath
 from mpt.control.commands import Operations, answer
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
@@ -87,7 +87,8 @@ class Asked:
 class Stage:
     """Host A of the guide (or host B, with `host` 3) with interfaces eth1 and eth2, running `connections`.
 
-    `config` stands for all of them at once. `uids` are the owners of the local UDP ports.
+    `config` stands for all of them at once, `plane` for the Python data path. `uids` are the owners of the local UDP
+    ports.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Stage:
         config: Config | None = None,
         host: int = 2,
         reactor: FakeReactor | None = None,
+        plane: DataPlane | None = None,
     ) -> None:
         self.netlink = FakeNetlink()
         self.netlink.add_interface("eth1", f"10.1.1.{host}/24", f"fd01::{host}/64")
@@ -113,7 +115,7 @@ class Stage:
             udp_sender_uid=lambda address, port: self.uids.get(port),
         )
         config = config or Config(Path("conf"), general, tunnels, connections or (connection(),))
-        plane = choose_datapath("python")
+        plane = plane or choose_datapath("python")
         self.root = Root(machine, config, plane, self._started, self.refused.append, self.lost.append)
 
     def _started(self, root: Root) -> None:

@@ -56,6 +56,14 @@ def test_it_names_the_file_the_addresses_and_never_the_key(run: Run) -> None:
     assert "interface down" in reply.text
 
 
+def test_it_tells_the_data_path_of_each_tunnel(run: Run) -> None:
+    """By the word of the configuration, in the document and in the text."""
+    stage = run()
+    (tunnel,) = stage.root.operations.status().tunnels
+    assert (tunnel.data_plane, tunnel.offloads) == ("python", [])
+    assert "python data path, offloads: none" in stage.ask("show status").text
+
+
 def test_it_tells_why_command_datagrams_were_refused(run: Run) -> None:
     """By reason, once there are some."""
     stage = run()
