@@ -1,22 +1,28 @@
-"""How soon the daemons answer while a TCP stream takes all they have: pings in the tunnel, and their own keepalives."""
+"""How soon the daemons answer while a TCP stream takes all they have: pings in the tunnel, keepalives, commands."""
 
 from __future__ import annotations
 
 import ctypes
 import itertools
+import json
 import socket
 import struct
 import time
 from collections.abc import Sequence
 from math import ceil
+from pathlib import Path
 
+from mpt.config.directory import control_sockets
 from mpt.errors import HostError
 from mpt.lab.bench_measure import PING_INTERVAL, Effort, Figures, clients, ping_times, quantile, result
 from mpt.lab.bench_stage import Stage
 from mpt.lab.hosts import Host
+from mpt.lab.process import Process
 
 RAMP = 0.5  # seconds that the stream has to reach its rate
 INTERFACE = "eth1"  # that of the first path
+COMMAND = b'{"mpt": 1, "id": 1, "command": ["show", "status"]}\n'  # docs/commands.md
+COMMAND_INTERVAL, PATIENCE = 0.01, 10.0  # seconds: between two commands, and for the answer to one
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
 SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35  # asm-generic/socket.h
@@ -36,14 +42,16 @@ IS_KEEPALIVE = (  # bpf(4): (code, jump if true, jump if false, value); a frame 
 
 
 def under_load(stage: Stage, effort: Effort) -> Figures:
-    """During a TCP stream from a to b: ping and the lateness of the keepalives of a and b, in ms; and its Mbit/s."""
+    """During a TCP stream from a to b, in ms: pings, then commands to a and b; how late their keepalives were all the
+    time; and the stream's Mbit/s."""
     watches = [KeepaliveWatch(host) for host in (stage.a, stage.b)] if stage.daemons else []
     count = int(effort.seconds / PING_INTERVAL)
-    seconds = ceil(RAMP + effort.seconds + 1)  # as long as the pings may take
+    seconds = ceil(RAMP + effort.seconds + 1 + effort.seconds)  # the pings may take a second longer
     with clients(stage, [stage.address], seconds) as (stream,):
         time.sleep(RAMP)
         started = time.time()
         times = ping_times(stage, count)
+        asked = command_times([control_socket(daemon) for daemon in stage.daemons], effort.seconds)
         ended = time.time()
         end = result(stream, seconds)["end"]["sum_received"]
     figures = {
@@ -51,7 +59,10 @@ def under_load(stage: Stage, effort: Effort) -> Figures:
         "load_ping_p99_ms": quantile(times, 0.99),
         "load_ping_max_ms": max(times),
     }
-    for side, watch in zip("ab", watches, strict=False):
+    for side, watch, answers in zip("ab", watches, asked, strict=False):
+        figures[f"load_command_ms_{side}"] = quantile(answers, 0.5)
+        figures[f"load_command_p99_ms_{side}"] = quantile(answers, 0.99)
+        figures[f"load_command_max_ms_{side}"] = max(answers)
         sent = [at for at in watch.finish() if started <= at <= ended]
         figures[f"load_keepalive_late_ms_{side}"] = lateness(started, sent, ended, stage.variant.keepalive) * 1000
     return {**figures, "load_tcp_mbit": end["bits_per_second"] / 1e6}
@@ -63,6 +74,44 @@ def lateness(started: float, times: Sequence[float], ended: float, interval: flo
     `times` are those between `started` and `ended`; what is missing before the first and after the last of them counts.
     """
     return max(0.0, *(later - earlier - interval for earlier, later in itertools.pairwise([started, *times, ended])))
+
+
+def command_times(sockets: Sequence[str], seconds: float) -> list[list[float]]:
+    """For so long ask the daemons at these unix sockets one after the other: of each, the round-trip times in ms."""
+    times: list[list[float]] = [[] for _ in sockets]
+    end = time.monotonic() + seconds
+    while sockets and time.monotonic() < end:
+        for path, answers in zip(sockets, times, strict=True):
+            time.sleep(COMMAND_INTERVAL)
+            answers.append(ask_for_status(path) * 1000)
+    return times
+
+
+def ask_for_status(path: str) -> float:
+    """Seconds from the connect until `show status` is answered, as for the program mpt; HostError without an answer."""
+    answer = b""
+    began = time.monotonic()
+    try:
+        with socket.socket(socket.AF_UNIX) as daemon:
+            daemon.settimeout(PATIENCE)
+            daemon.connect(path)
+            daemon.sendall(COMMAND)
+            while not answer.endswith(b"\n"):
+                octets = daemon.recv(1 << 16)
+                if not octets:
+                    raise ConnectionAbortedError("it hung up")
+                answer += octets
+    except OSError as error:
+        raise HostError(f"no answer to show status at {path}: {error}") from error
+    took = time.monotonic() - began
+    if not json.loads(answer)["ok"]:
+        raise HostError(f"show status was refused at {path}: {answer.decode()}")
+    return took
+
+
+def control_socket(daemon: Process) -> str:
+    """Where a daemon whose configuration names no unix socket takes commands."""
+    return control_sockets({}, Path(f"/proc/{daemon.pid}/ns/net"))[0]
 
 
 class KeepaliveWatch:

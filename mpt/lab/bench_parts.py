@@ -22,6 +22,7 @@ python N, native N  the tunnel with that data path and reorder_window = N, over
                     under Clients with N connections on one port, window 1000
 TCP N, UDP          N streams; UDP from a to b, at the rate at which most arrive
 under load          ping and latest keepalive of a and b, during TCP 1, a to b
+commands            round trip of show status at a and at b, during the same
 /plain /0 /python   the first figure divided by that of the plain link, of the
 /2 /1               same with window 0, with the Python data path, with 2 paths,
                     with 1 connection, round by round; then the median
@@ -51,7 +52,7 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
         Part("ping", compared, [round_trip], [PING]),
         Part("tcp", compared, [partial(tcp, streams=n, back=back) for n, back in ways], [_tcp(*way) for way in ways]),
         Part("udp", compared, [partial(udp, payload=size) for size in (64, 1400)], [_udp(64), _udp(1400), MEMORY]),
-        Part("load", loaded, [under_load], [LOAD]),
+        Part("load", loaded, [under_load], [LOAD, COMMANDS]),
         Part("paths", [ManyPaths(plane, WINDOW, paths=n) for plane in counted for n in path_counts], [tcp], [PATHS]),
         Part(
             "connections",
@@ -104,6 +105,18 @@ LOAD = Block(
         Column("late a", "load_keepalive_late_ms_a", 1, max),
         Column("late b", "load_keepalive_late_ms_b", 1, max),
         Column("Mbit/s", "load_tcp_mbit"),
+    ),
+    compared=False,
+)
+COMMANDS = Block(
+    "Commands, ms",
+    (
+        Column("of a", "load_command_ms_a", 2),
+        Column("99 %", "load_command_p99_ms_a", 2),
+        Column("max", "load_command_max_ms_a", 2, max),
+        Column("of b", "load_command_ms_b", 2),
+        Column("99 %", "load_command_p99_ms_b", 2),
+        Column("max", "load_command_max_ms_b", 2, max),
     ),
     compared=False,
 )

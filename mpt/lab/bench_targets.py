@@ -57,6 +57,8 @@ TARGETS = (
     Target("ping under load, 99 %, ms", "load", LOADED, None, "load_ping_p99_ms", "<", 10),
     Target("latest keepalive of a under load, ms", "load", LOADED, None, "load_keepalive_late_ms_a", "≤", 50, max),
     Target("latest keepalive of b under load, ms", "load", LOADED, None, "load_keepalive_late_ms_b", "≤", 50, max),
+    Target("slowest command to a under load, ms", "load", LOADED, None, "load_command_max_ms_a", "≤", 50, max),
+    Target("slowest command to b under load, ms", "load", LOADED, None, "load_command_max_ms_b", "≤", 50, max),
     Target("8 paths, of 2", "paths", ManyPaths("native", WINDOW, paths=8), "2 paths", "tcp1_mbit", "≥", 0.8),
     Target("100 connections, 1 stream, of 1", "connections", CLIENTS, "1 connection", "tcp1_mbit", "≥", 0.8),
     Target("100 connections, 8 streams, of 1", "connections", CLIENTS, "1 connection", "spread_mbit", "≥", 0.8),

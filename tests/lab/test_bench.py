@@ -14,7 +14,7 @@ import pytest
 from mpt.errors import HostError
 from mpt.lab.bench import SCHEMA, main
 from mpt.lab.bench_clients import ManyConnections
-from mpt.lab.bench_load import lateness, take_keepalives_only
+from mpt.lab.bench_load import COMMAND, ask_for_status, command_times, lateness, take_keepalives_only
 from mpt.lab.bench_measure import LOST_MS, Figures, climb, quantile, times_in
 from mpt.lab.bench_parts import LEGEND, NAMES, parts
 from mpt.lab.bench_report import Report, machine, machine_text
@@ -23,6 +23,8 @@ from mpt.lab.bench_targets import TARGETS, as_json, as_text, verdicts
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
 from mpt.wire.command import encode_keepalive
+from mpt.wire.local import Reply, Request, RequestReader, encode_reply
+from tests.cli.daemons import unix_daemon
 
 PLAIN = Variant()
 WINDOW_OFF = Variant("python", 0)
@@ -113,6 +115,21 @@ def test_the_worst_round_counts_for_what_must_never_happen() -> None:
         report.add(load.variants[1], {"load_ping_ms": late, "load_ping_max_ms": late, "load_keepalive_late_ms_a": late})
     assert report.as_text().splitlines()[1].split() == ["native", "1000", "2.00", "60.00", "60.0"]
     assert [(verdict.measured, verdict.is_met) for verdict in verdicts({"load": report})] == [(60.0, False)]
+
+
+def test_the_delay_of_commands_has_a_table_of_its_own() -> None:
+    """Of both daemons the median, the 99 % and the worst of all rounds; no line for the plain link, which has none."""
+    load = next(part for part in parts(["native"]) if part.name == "load")
+    report = Report(load.variants, load.blocks)
+    report.add(load.variants[0], {"load_ping_ms": 0.1})
+    for worst in (4.0, 70.0, 5.0):
+        delays = {"load_command_ms": 1.0, "load_command_p99_ms": worst, "load_command_max_ms": worst}
+        report.add(load.variants[1], {f"{name}_{side}": delay for name, delay in delays.items() for side in "ab"})
+    assert report.as_text().splitlines()[-2:] == [
+        "Commands, ms         of a     99 %      max     of b     99 %      max",
+        "  native 1000        1.00     5.00    70.00     1.00     5.00    70.00",
+    ]
+    assert [(verdict.measured, verdict.is_met) for verdict in verdicts({"load": report})] == [(70.0, False)] * 2
 
 
 def test_the_parts_have_the_names_by_which_they_are_chosen() -> None:
@@ -239,6 +256,30 @@ def test_the_kernel_tells_keepalives_from_data() -> None:
             receiver.recv(100)
 
 
+def test_a_command_is_timed_until_its_answer(tmp_path: Path) -> None:
+    """It is the one that `mpt show status` asks; the time is that of the whole answer."""
+    path = tmp_path / "control"
+    with unix_daemon(path, b'{"id":1,', encode_reply(1, Reply(0, "fine"))[1:]) as daemon:
+        assert 0 < ask_for_status(str(path)) < 5
+    assert daemon.asked == COMMAND
+    assert RequestReader().feed(COMMAND) == [Request(1, ("show", "status"))]
+
+
+@pytest.mark.parametrize(("answers", "why"), [((), "hung up"), ((encode_reply(1, Reply(1, "no")),), "refused.*no")])
+def test_a_command_without_a_good_answer_has_no_time(tmp_path: Path, answers: tuple[bytes, ...], why: str) -> None:
+    """A daemon that hangs up or says no is an error, not a fast one."""
+    path = tmp_path / "control"
+    with unix_daemon(path, *answers), pytest.raises(HostError, match=why):
+        ask_for_status(str(path))
+
+
+def test_commands_need_a_daemon(tmp_path: Path) -> None:
+    """Where nobody listens there is an error; where there is no daemon to ask nothing is waited for."""
+    with pytest.raises(HostError, match=r"no answer to show status at .*control"):
+        ask_for_status(str(tmp_path / "control"))
+    assert command_times([], 10.0) == []
+
+
 @pytest.mark.parametrize("words", [["--rounds", "0"], ["--seconds", "0"], ["--soak", "1"]])
 def test_too_short_a_run_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is set up for a run that could show nothing."""
@@ -266,7 +307,7 @@ def test_a_quick_run_measures_every_variant(tmp_path: Path) -> None:
         ("ping", "python 1000", ["ping_ms"]),
         ("tcp", "python 1000", ["tcp1_mbit", "tcp1_cpu_s_per_gb_b", "tcp4_back_mbit"]),
         ("udp", "python 1000", ["udp64_pps", "udp1400_pps", "udp64_cpu_s_per_mpkt_a", "rss_peak_mb_a"]),
-        ("load", "python 1000", ["load_ping_p99_ms", "load_keepalive_late_ms_a", "load_keepalive_late_ms_b"]),
+        ("load", "python 1000", ["load_ping_p99_ms", "load_keepalive_late_ms_a", "load_command_max_ms_b"]),
         ("paths", "python, 8", ["tcp1_mbit"]),
         ("connections", "python, 100", ["tcp1_mbit", "spread_mbit", "spread_cpu_s_per_gb_b"]),
     ):

@@ -18,7 +18,7 @@ from typing import Any
 
 import mpt
 from mpt.cli.channel import ask_unix
-from mpt.config.directory import RUNTIME_DIRECTORY
+from mpt.config.directory import control_sockets
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Link, Shape
@@ -79,7 +79,7 @@ class Site:
     @property
     def control_socket(self) -> str:
         """The daemon's unix socket, by the number of the network namespace."""
-        return f"{RUNTIME_DIRECTORY}/net-{(NETNS_DIRECTORY / self.host.namespace).stat().st_ino}.sock"
+        return control_sockets({}, NETNS_DIRECTORY / self.host.namespace)[0]
 
     def paths(self, connection: int = 0) -> list[str]:
         """The states of the paths of one connection, in the words of ``mpt show status``."""
