@@ -62,6 +62,7 @@ class GeneralConfig:
     data_plane: str = "auto"  # which data path: "auto", "python" or "native"
     gso: bool = True  # whether the native data path may let the kernel cut and join datagrams
     tun_offload: bool = True  # the same for packets of the TUN
+    log_ecn: bool = True  # whether the log tells of ECN fields that no honest path makes
     allow_default_key: bool = False  # whether the key that is built into every MPT program authenticates anybody
 
 

@@ -163,6 +163,11 @@ class NativeDataPath:
         bits = lib.mpt_offloads(self._engine)
         return frozenset(name for bit, name in OFFLOADS.items() if bits & bit)
 
+    def ecn_unexpected(self) -> int:
+        totals = ffi.new("struct mpt_counters *")
+        lib.mpt_counters(self._engine, totals)
+        return int(totals.ecn_unexpected)
+
     def last_received(self, path: Hashable) -> float:
         counters = self._paths.get(path)
         return counters.last_received if counters is not None else 0.0

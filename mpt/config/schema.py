@@ -340,6 +340,7 @@ GENERAL = (  # guide 2.6.2
     Key("data_plane", data_plane, "auto", "Which data path carries the packets; auto: native where it is built."),
     Key("gso", auto_or_off, "auto", "Whether the native data path lets the kernel cut and join datagrams."),
     Key("tun_offload", auto_or_off, "auto", "The same for the packets of the tunnel interface."),
+    Key("log_ecn", flag, "1", "Whether the log tells, once an hour, of ECN fields that no honest path makes."),
     Key("allow_default_key", flag, "0", "Whether the key that every MPT program has built in opens this host to all."),
     Key("public_address_name", host_name, "myip.opendns.com", "The name to which that DNS server answers our address."),
 )

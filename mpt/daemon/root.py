@@ -61,7 +61,9 @@ class Root(MultiService):
         self.tunnels: list[Tunnel] = []
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
-            self.tunnels.append(Tunnel(machine, tunnel, connections, routes, control, plane, lost))
+            self.tunnels.append(
+                Tunnel(machine, tunnel, connections, routes, control, plane, lost, lambda: self.config.general.log_ecn)
+            )
         for service in (self.watch, self.commands, *self.tunnels, self.public_addresses, self.control):
             service.setServiceParent(self)
 

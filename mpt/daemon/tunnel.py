@@ -26,7 +26,8 @@ from mpt.model import ConnectionConfig, TunnelConfig
 log = Logger()
 
 class Tunnel(MultiService):
-    """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside."""
+    """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside.
+    `log_ecn()` is what interface.conf says now."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Tunnel(MultiService):
         control: PeerControl,
         plane: DataPlane,
         lost: Callable[[str], None],
+        log_ecn: Callable[[], bool],
     ) -> None:
         super().__init__()
         self.config = config
@@ -45,6 +47,7 @@ class Tunnel(MultiService):
         self.datapath: DataPath | None = None
         self._machine = machine
         self._lost = lost
+        self._log_ecn = log_ecn
         self._port: TunPort | None = None
         self._notices: Notices | None = None
         self._table_asked = False
@@ -95,7 +98,7 @@ class Tunnel(MultiService):
         self._interfaces = self._machine.netlink.snapshot()
         super().startService()
         self._set_table()
-        self._notices = Notices(self.config.name, self.datapath)
+        self._notices = Notices(self.config.name, self.datapath, self._log_ecn)
         self._port = TunPort(self._machine, self.tun, self._tun_readable, self._tun_lost)
         self._port.start()
 

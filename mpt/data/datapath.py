@@ -42,6 +42,9 @@ class DataPath(Protocol):
         """What the kernel and the links do for many packets at once, as far as they have not refused it: "vnet_hdr",
         "join_tcp", "join_udp", "udp_segment". Cheap."""
 
+    def ecn_unexpected(self) -> int:
+        """That of the counters alone, which is cheap."""
+
     def last_received(self, path: Hashable) -> float:
         """When the last packet came over `path`; 0.0 for never."""
 
@@ -97,6 +100,9 @@ class PythonDataPath:
 
     def offloads(self) -> frozenset[str]:
         return frozenset()
+
+    def ecn_unexpected(self) -> int:
+        return self._ingress.ecn_unexpected
 
     def last_received(self, path: Hashable) -> float:
         counters = self._paths.get(path)

@@ -111,6 +111,7 @@ class LoopbackDataPath:
         self.next_deadline = inner.next_deadline
         self.counters = inner.counters
         self.offloads = inner.offloads
+        self.ecn_unexpected = inner.ecn_unexpected
         self.last_received = inner.last_received
 
     def set_table(self, table: Table, now: float) -> None:

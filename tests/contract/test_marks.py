@@ -67,7 +67,7 @@ def test_what_the_network_marks_gets_in(
     wan.deliver(gre.encode(version, 0) + arriving, mark=10 << 2 | outer)
     stage.datapath.socket_readable(wan, stage.now)
     counters = stage.counters()
-    assert counters.ecn_unexpected == ((before, outer) in UNEXPECTED)
+    assert counters.ecn_unexpected == stage.datapath.ecn_unexpected() == ((before, outer) in UNEXPECTED)
     if expected is None:
         assert stage.tun.delivered() == []
         assert counters.ingress_dropped == {"ecn_not_ect": 1}

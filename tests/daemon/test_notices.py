@@ -1,8 +1,9 @@
-"""What the log tells of a data path: its offloads at the start, and what becomes of them."""
+"""What the log tells of a data path: its offloads at the start, what becomes of them, and ECN fields out of order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
@@ -10,30 +11,34 @@ from zope.interface import implementer
 
 from mpt.accel import DataPlane, choose_datapath
 from mpt.data.datapath import PythonDataPath
-from tests.daemon.stage import KEEPALIVE_IN, Run
+from tests.daemon.stage import GENERAL, KEEPALIVE_IN, Run, Stage
 
 ALL = frozenset({"vnet_hdr", "join_tcp", "join_udp", "udp_segment"})
 
 
-class Offloading(PythonDataPath):
-    """A data path of which a test says what offloads it has."""
+class Told(PythonDataPath):
+    """A data path of which a test says what offloads it has, and how many packets came with wrong ECN fields."""
 
     given = ALL
+    unexpected = 0
+
+    def ecn_unexpected(self) -> int:
+        return self.unexpected
 
     def offloads(self) -> frozenset[str]:
         return self.given
 
 
-PLANE = DataPlane("native", "the test says so", choose_datapath("python").tun_flags, Offloading)
+PLANE = DataPlane("native", "the test says so", choose_datapath("python").tun_flags, Told)
 
 
 @implementer(ILogObserver)
 class Said(list[str]):
-    """The lines of the log that speak of offloads."""
+    """The lines of the log that speak of offloads or ECN."""
 
     def __call__(self, event: LogEvent) -> None:
         text = formatEvent(event)
-        if "offload" in text:
+        if "offload" in text or "ECN" in text:
             self.append(f"{event['log_level'].name}: {text}")
 
 
@@ -62,7 +67,7 @@ def test_an_offload_that_is_given_up_is_told_once(run: Run, said: Said) -> None:
     """When a keepalive comes; not again when it comes back with a path and is refused again."""
     stage = run(plane=PLANE)
     datapath = stage.datapath
-    assert isinstance(datapath, Offloading)
+    assert isinstance(datapath, Told)
     stage.receive(1, KEEPALIVE_IN)
     said.clear()
     for given in (ALL - {"udp_segment"}, ALL, ALL - {"udp_segment"}, ALL - {"udp_segment", "join_udp"}):
@@ -80,7 +85,7 @@ def test_a_heap_of_keepalives_makes_it_look_once(run: Run, said: Said) -> None:
     """A server hears thousands of them in a second; it looks at the offloads no more often than every second."""
     stage = run(plane=PLANE)
     datapath = stage.datapath
-    assert isinstance(datapath, Offloading)
+    assert isinstance(datapath, Told)
     stage.receive(1, KEEPALIVE_IN)
     datapath.given = frozenset()
     stage.receive(1, KEEPALIVE_IN)
@@ -88,3 +93,37 @@ def test_a_heap_of_keepalives_makes_it_look_once(run: Run, said: Said) -> None:
     stage.reactor.pass_time(1.1)
     stage.receive(1, KEEPALIVE_IN)
     assert len(said) == 1 + len(ALL)
+
+
+def hear_after(stage: Stage, seconds: float) -> None:
+    """Let a keepalive come after so many seconds."""
+    stage.reactor.pass_time(seconds, step=1.0)
+    stage.receive(1, KEEPALIVE_IN)
+
+
+def test_wrong_ecn_fields_are_told_once_an_hour(run: Run, said: Said) -> None:
+    """At the next keepalive, with how many there were since the last time; silence while there are no more."""
+    stage = run(plane=PLANE)
+    datapath = stage.datapath
+    assert isinstance(datapath, Told)
+    hear_after(stage, 2.0)
+    said.clear()
+    for unexpected, seconds in ((3, 2.0), (5, 3000.0), (5, 590.0), (5, 20.0), (5, 4000.0), (6, 2.0)):
+        datapath.unexpected = unexpected
+        hear_after(stage, seconds)
+    text = "something on the way changes them (log_ecn = 0 silences this)"
+    assert said == [f"warn: tun0: packets with ECN fields that no honest path makes: {n}; {text}" for n in (3, 2, 1)]
+
+
+def test_wrong_ecn_fields_can_be_passed_over(run: Run, said: Said) -> None:
+    """With log_ecn = 0, which a reload may bring."""
+    stage = run(plane=PLANE, general=replace(GENERAL, log_ecn=False))
+    datapath = stage.datapath
+    assert isinstance(datapath, Told)
+    said.clear()
+    datapath.unexpected = 3
+    hear_after(stage, 2.0)
+    assert said == []
+    stage.root.config = replace(stage.root.config, general=GENERAL)
+    hear_after(stage, 2.0)
+    assert len(said) == 1

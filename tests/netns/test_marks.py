@@ -12,12 +12,14 @@ from mpt.lab.lab import Lab
 from mpt.lab.ping import ping
 from mpt.lab.tunnel import DATA_PORT
 from tests.netns.support import no_traceback as no_traceback
+from tests.netns.support import wait_until
 from tests.netns.support_control import B, Site, guide_hosts
 from tests.netns.test_wire import capture
 
 EF = 46 << 2
 ECT_0, CE = 2, 3
 COUNT = 10
+TOLD = "packets with ECN fields that no honest path makes"
 
 
 def sites(lab: Lab, plane: str, outer: int, *lines: str) -> tuple[Site, Site]:
@@ -73,7 +75,7 @@ def test_a_fixed_dscp_is_that_of_everything(lab: Lab, plane: str, outer: int) ->
 @pytest.mark.parametrize("plane", ["python", "native"])
 @pytest.mark.parametrize("outer", [4, 6])
 def test_congestion_on_the_way_is_told_to_who_understands_it(lab: Lab, plane: str, outer: int) -> None:
-    """A mark gets into a packet whose sender knows ECN; one whose sender does not is dropped, and counted."""
+    """A mark gets into a packet whose sender knows ECN; one whose sender does not is dropped, counted, and told of."""
     a, b = sites(lab, plane, outer, "ecn = normal")
     congest(b.host)
     capture(b.host, "tun0", lab.directory / "inside.pcap")
@@ -82,6 +84,8 @@ def test_congestion_on_the_way_is_told_to_who_understands_it(lab: Lab, plane: st
     assert ping(a.host, B, count=3, timeout=0.2) == [None] * 3
     (inside,) = b.status()["tunnels"]
     assert inside["ingress_dropped"]["ecn_not_ect"] == inside["ecn_unexpected"] == 3
+    wait_until(lambda: TOLD in b.daemon.process.output(), "a line of the log")
+    assert b.daemon.process.output().count(TOLD) == 1
 
 
 def shown(outer: int, *octets: int) -> str:
