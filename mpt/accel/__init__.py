@@ -53,14 +53,14 @@ def choose_datapath(
     if choice not in CHOICES:
         raise ConfigError(f"{setting} = {choice}: write auto, python or native")
     if choice == "python":
-        return _python("asked for")
+        return _python("asked for", gso)
     try:
         from mpt.accel.native import NativeDataPath
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
         wrong = "was not built" if absent else f"was built but does not load ({error})"
         if choice == "auto":
-            return _python(f"the native one {wrong}. {TO_HAVE_IT}")
+            return _python(f"the native one {wrong}. {TO_HAVE_IT}", gso)
         raise ConfigError(
             f"{setting} = native: the native data path {wrong}. Write auto to do without. {TO_HAVE_IT}"
         ) from error
@@ -72,5 +72,5 @@ def choose_datapath(
     return DataPlane("native", "asked for" if choice == "native" else "it was built", flags, make)
 
 
-def _python(why: str) -> DataPlane:
-    return DataPlane("python", why, IFF_TUN | IFF_NO_PI, PythonDataPath)
+def _python(why: str, gso: bool) -> DataPlane:
+    return DataPlane("python", why, IFF_TUN | IFF_NO_PI, lambda tun, heard: PythonDataPath(tun, heard, gso))

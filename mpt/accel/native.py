@@ -19,7 +19,7 @@ from mpt.accel._native import ffi, lib
 from mpt.data.counters import Counters, PathCounters
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.model import Address
-from mpt.wire import command, ip, tos
+from mpt.wire import command, gro, ip, tos
 
 # <linux/if_tun.h>, x86-64 and arm64
 TUNGETIFF: Final = 0x800454D2
@@ -36,7 +36,6 @@ TUN_OFFLOADS: Final = (  # what we ask for, the most first
     (0, 0),
 )
 UDP_SEGMENT: Final = 103  # <linux/udp.h>
-UDP_GRO: Final = 104
 
 REASONS: Final = {
     number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()
@@ -250,7 +249,7 @@ def _prepare(descriptor: int, gso: bool) -> bool:
         if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
             return False
         try:
-            duplicate.setsockopt(socket.IPPROTO_UDP, UDP_GRO, gso)
+            duplicate.setsockopt(socket.IPPROTO_UDP, gro.UDP_GRO, gso)
         except OSError:
             pass  # before Linux 5.0
         return True

@@ -53,17 +53,21 @@ class DataPath(Protocol):
 
 
 class PythonDataPath:
-    """The reference: one packet at a time, read, decided and written in Python."""
+    """The reference: one packet at a time, read, decided and written in Python.
+
+    `gso` lets the kernel hand over received datagrams joined, many in one system call.
+    """
 
     def __init__(
         self,
         tun: int,
         heard: Callable[[Hashable, float], None],
+        gso: bool = True,
         read: Callable[[int, int], bytes] = os.read,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
         self._egress = Egress(tun, read)
-        self._ingress = Ingress(tun, write, heard)
+        self._ingress = Ingress(tun, write, heard, gso)
         self._paths: dict[Hashable, PathCounters] = {}
 
     def tun_readable(self, now: float) -> None:

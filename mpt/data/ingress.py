@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from errno import EAGAIN, ENOBUFS, errorcode
 from ipaddress import ip_address
+from socket import IPPROTO_UDP
 from typing import Final
 
 from mpt.data.counters import PathCounters
 from mpt.data.ordering import Ordering
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.errors import DecodeError
-from mpt.wire import command, gre, ip, tos
+from mpt.wire import command, gre, gro, ip, tos
 
 BATCH: Final = 64  # datagrams a wake-up, as in egress
 DATAGRAM_SIZE: Final = 65535
+ANCILLARY_ROOM: Final = tos.ROOM + gro.ROOM
 FLOWS_CACHED: Final = 4096
 
 # The headers that nearly every datagram has: the first four octets -> (header length, IP version).
@@ -53,13 +55,16 @@ class Ingress:
     """Everything from the path sockets to the TUN.
 
     `write` writes one packet to a file descriptor, as ``os.write`` does. `heard` is told the key of a path and the time
-    when a keepalive came over it.
+    when a keepalive came over it. `joined`: the kernel may hand over several datagrams at once.
     """
 
-    def __init__(self, tun: int, write: Callable[[int, bytes], int], heard: Callable[[Hashable, float], None]) -> None:
+    def __init__(
+        self, tun: int, write: Callable[[int, bytes], int], heard: Callable[[Hashable, float], None], joined: bool
+    ) -> None:
         self._tun = tun
         self._write = write
         self._heard = heard
+        self._joined = joined
         self._receivers: dict[Hashable, _Receiver] = {}
         self._sources: dict[DataSocket, dict[str, _Source]] = {}
         self._backlog: set[DataSocket] = set()  # sockets that have more than we have taken
@@ -102,6 +107,7 @@ class Ingress:
     def _add_path(self, receiver: _Receiver, path: PathRow, counters: PathCounters, now: float) -> None:
         connection = receiver.connection
         if path.socket is not None:
+            self._allow_joined(path.socket)
             source = self._sources.setdefault(path.socket, {}).setdefault(path.peer, _Source(path))
             source.paths.append((receiver, path.key, counters))
             for version in (4, 6):
@@ -112,6 +118,13 @@ class Ingress:
                 receiver.order.path_up(path.key, now)
             else:
                 self._deliver(receiver.order.path_down(path.key))
+
+    def _allow_joined(self, socket: DataSocket) -> None:
+        if socket not in self._sources:
+            try:
+                socket.setsockopt(IPPROTO_UDP, gro.UDP_GRO, int(self._joined))
+            except OSError:
+                pass  # before Linux 5.0
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
@@ -132,19 +145,22 @@ class Ingress:
     def _receive(self, socket: DataSocket, now: float) -> bool:
         """Whether that was all there was."""
         receive, sources = socket.recvmsg, self._sources.get(socket, {})
-        for _ in range(BATCH):
+        end = self.datagrams_received + BATCH
+        while self.datagrams_received < end:
             try:
-                datagram, ancillary, _, address = receive(DATAGRAM_SIZE, tos.ROOM)
+                octets, ancillary, _, address = receive(DATAGRAM_SIZE, ANCILLARY_ROOM)
             except BlockingIOError:
                 return True
             except OSError:
-                continue  # an ICMP error or a link event that the kernel reports here once; it names no datagram
-            self.datagrams_received += 1
-            source = sources.get(address[0])
-            if source is None:
-                self.dropped["unknown_source"] += 1
-            else:
-                self._decapsulate(datagram, source, tos.received_ecn(ancillary), now)
+                end -= 1  # an ICMP error or a link event that the kernel reports here once; it names no datagram
+                continue
+            source, ecn = sources.get(address[0]), tos.received_ecn(ancillary)
+            for datagram in gro.separated(octets, ancillary):
+                self.datagrams_received += 1
+                if source is None:
+                    self.dropped["unknown_source"] += 1
+                else:
+                    self._decapsulate(datagram, source, ecn, now)
         return False
 
     def _decapsulate(self, datagram: bytes, source: _Source, outer_ecn: int, now: float) -> None:

@@ -128,6 +128,9 @@ class MemorySocket:
             raise first
         return first[0][:size], first[1], 0, first[2]
 
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        pass
+
     def fileno(self) -> int:
         return -1
 
@@ -162,6 +165,9 @@ class DescriptorSocket:
 
     def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         return self._program.recv(size), [], 0, self._sources.popleft()
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        self._program.setsockopt(level, option, value)
 
     def fileno(self) -> int:
         return self._program.fileno()
@@ -232,7 +238,10 @@ class Stage:
         """The Python data path on memory alone; its TUN and sockets can fail."""
         tun, heard = MemoryTun(), list[tuple[Hashable, float]]()
         return cls(
-            PythonDataPath(tun.fd, lambda *call: heard.append(call), tun.read, tun.write), tun, MemorySocket, heard
+            PythonDataPath(tun.fd, lambda *call: heard.append(call), read=tun.read, write=tun.write),
+            tun,
+            MemorySocket,
+            heard,
         )
 
     @classmethod

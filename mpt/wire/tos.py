@@ -84,5 +84,7 @@ def ancillary(address: tuple[Any, ...], tos: int) -> list[Ancillary]:
 
 
 def received_ecn(received: list[Ancillary]) -> int:
-    """The ECN field in what ``recvmsg`` gave; Not-ECT where the socket does not tell."""
-    return _ECN.get(received[0][2], NOT_ECT) if received else NOT_ECT
+    """The ECN field in what ``recvmsg`` gave, where it stands last; Not-ECT where the socket does not tell."""
+    if not received or received[-1][0] == socket.IPPROTO_UDP:
+        return NOT_ECT
+    return _ECN.get(received[-1][2], NOT_ECT)

@@ -87,6 +87,7 @@ class LoopbackSocket:
         self.sendto = program.sendto
         self.sendmsg = program.sendmsg
         self.recvmsg = program.recvmsg
+        self.setsockopt = program.setsockopt
         self.fileno = program.fileno
         self.close = program.close
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mpt.data.datapath import PythonDataPath
 from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, packet, path_row
 from mpt.wire import gre
 from tests.accel.engine import lib, split
@@ -173,6 +174,33 @@ def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
     calls = engine(stage).system_calls()
     assert (calls["receives"], calls["tun_writes"]) == (1, 1)
     assert stage.counters().packets_delivered == len(segments)
+
+
+@pytest.mark.parametrize("gso", [True, False])
+def test_the_python_path_takes_joined_datagrams_apart(gso: bool) -> None:
+    """What the kernel hands over at once comes out one by one, unless it may not join."""
+    stage = loopback_stage(lambda tun, heard: PythonDataPath(tun, heard, gso))
+    wan = stage.new_socket()
+    reads, receive = [0], wan.recvmsg
+
+    def counted(*sizes: int) -> Any:
+        reads[0] += 1
+        return receive(*sizes)
+
+    wan.recvmsg = counted
+    stage.set_table(connection_row(path_row("a", wan), window=100))
+    segments = [each.octets() for each in FROM_PEER.cut(1000)]
+    datagrams = [gre.encode(4, number) + each for number, each in enumerate(segments)]
+    control = (socket.IPPROTO_UDP, UDP_SEGMENT, pack("=H", len(datagrams[0])))
+    network = stage.datapath._network  # type: ignore[attr-defined]
+    network.host(PEER).sendmsg([b"".join(datagrams)], [control], 0, wan.address)
+    stage.datapath.socket_readable(wan, stage.now)
+    assert stage.tun.delivered() == segments
+    assert reads == [2 if gso else len(segments) + 1]
+    assert stage.counters().datagrams_received == len(segments)
+    stage.datapath.close()
+    wan.close()
+    stage.tun.close()
 
 
 def test_a_tun_that_refuses_joins_gets_every_packet_alone() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.testing.datapath import packet
-from mpt.wire import gre, tos
+from mpt.wire import gre, gro, tos
 
 ADDRESSES = {4: ("10.0.0.2", "10.0.0.3"), 6: ("fec0::2", "fec0::3")}
 NOT_ECT, ECT_1, ECT_0, CE = range(4)
@@ -86,3 +86,6 @@ def test_ancillary_data() -> None:
     assert tos.received_ecn([(socket.IPPROTO_IP, socket.IP_TOS, b"\xbb")]) == CE
     assert tos.received_ecn([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, four)]) == ECT_1
     assert tos.received_ecn([]) == NOT_ECT
+    size = (socket.IPPROTO_UDP, gro.UDP_GRO, (131).to_bytes(4, sys.byteorder))
+    assert tos.received_ecn([size]) == NOT_ECT
+    assert tos.received_ecn([size, (socket.IPPROTO_IP, socket.IP_TOS, b"\xbb")]) == CE
