@@ -23,12 +23,12 @@
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
 enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and what a datagram costs besides: a wake-up of about 1 ms,
                                                        for which keepalives and commands wait */
-enum { BUFFERS = 64 }; /* 4 MB; when held packets keep them all, these are copied out */
+enum { BUFFERS = 64 }; /* 4 MB, there from the start; when held packets keep them all, these are copied out */
 enum { WRITES = 1024 }; /* delivered packets that wait for the end of the wake-up */
 
 struct ingress {
-    struct buffer *pool;
-    uint32_t buffers, out_count;
+    struct buffer *buffers, *pool; /* all, and those that nobody refers to */
+    uint32_t out_count;
     struct packet out[WRITES];
     uint32_t *heard;
     uint32_t heard_count, heard_room;
@@ -41,15 +41,27 @@ struct ingress {
     struct join join;
 };
 
-struct ingress *ingress_new(void) { return calloc(1, sizeof(struct ingress)); }
+struct ingress *ingress_new(void) {
+    struct ingress *in = calloc(1, sizeof *in);
+    if (in == NULL)
+        return NULL;
+    in->buffers = malloc(BUFFERS * sizeof *in->buffers);
+    if (in->buffers == NULL) {
+        free(in);
+        return NULL;
+    }
+    memset(in->buffers, 0, BUFFERS * sizeof *in->buffers); /* a flood that is the first to need them finds them in memory */
+    for (uint32_t i = 0; i < BUFFERS; i++) {
+        in->buffers[i].next = in->pool;
+        in->pool = &in->buffers[i];
+    }
+    return in;
+}
 
 void ingress_free(struct ingress *in) {
     if (in == NULL)
         return;
-    for (struct buffer *buffer; (buffer = in->pool) != NULL;) {
-        in->pool = buffer->next;
-        free(buffer);
-    }
+    free(in->buffers);
     free(in->heard);
     free(in);
 }
@@ -73,19 +85,17 @@ static void release(void *context, struct packet packet) {
 
 static struct buffer *take_buffer(struct mpt_datapath *dp) {
     struct ingress *in = dp->ingress;
-    if (in->pool == NULL && in->buffers == BUFFERS)
+    if (in->pool == NULL)
         ingress_write(dp);
-    if (in->pool == NULL && in->buffers == BUFFERS)
+    if (in->pool == NULL)
         for (struct connection *c = dp->connections; c < dp->connections + dp->connection_count; c++)
             if (c->order != NULL)
                 ordering_own(c->order);
     struct buffer *buffer = in->pool;
-    if (buffer != NULL)
+    if (buffer != NULL) {
         in->pool = buffer->next;
-    else if (in->buffers < BUFFERS && (buffer = malloc(sizeof *buffer)) != NULL)
-        in->buffers++;
-    if (buffer != NULL)
         buffer->references = 1;
+    }
     return buffer;
 }
 

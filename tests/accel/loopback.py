@@ -19,7 +19,7 @@ from mpt.testing.tun import FakeTun
 from mpt.wire import tos
 
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hosts
-_NETWORKS = itertools.count(os.getpid() * 7)
+_NETWORKS = itertools.count(os.getpid() * 2503)  # far from those of another test run beside this one
 
 
 class Loopback:
