@@ -17,6 +17,7 @@ DEVICE = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
 
 _IFREQ = struct.Struct("16sH22x")  # struct ifreq: the interface's name, then its flags
 
@@ -41,7 +42,8 @@ class Tun:
 def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: int = IFF_TUN | IFF_NO_PI) -> Tun:
     """Make the interface that `config` describes and bring it up; what one reads and writes at its `fd` is IP packets.
 
-    `flags` are those of TUNSETIFF. Raises HostError and leaves nothing behind when the machine refuses any of it.
+    `flags` are those of TUNSETIFF; IFF_VNET_HDR is left out where the machine does not know it. Raises HostError and
+    leaves nothing behind when the machine refuses any of the rest.
     """
     fd = _open_device(system)
     try:
@@ -79,6 +81,8 @@ def _create_interface(fd: int, name: str, flags: int, system: System, netlink: N
     try:
         answer = system.ioctl(fd, TUNSETIFF, _IFREQ.pack(name.encode(), flags))
     except OSError as error:
+        if error.errno == errno.EINVAL and flags & IFF_VNET_HDR:
+            return _create_interface(fd, name, flags & ~IFF_VNET_HDR, system, netlink)
         if error.errno in (errno.EPERM, errno.EACCES):
             text = f"no privilege to create the interface {name}: run as root or with CAP_NET_ADMIN"
         elif error.errno == errno.EBUSY:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface
 import pytest
 
 from mpt.errors import HostError
-from mpt.host.tun import open_tun
+from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, open_tun
 from mpt.model import TunnelConfig
 from mpt.testing.system import FakeSystem
 
@@ -43,3 +43,13 @@ def test_the_queue_length_is_set() -> None:
     assert system.netlink.queue_lengths == {"tun0": 700}
     tun.close()
     assert (system.tuns, system.open_devices) == ({}, 0)
+
+
+def test_a_machine_that_has_no_offload_header_goes_without() -> None:
+    """Everything else is as it would be."""
+    system = FakeSystem()
+    system.fail("ioctl", errno.EINVAL)
+    tun = open_tun(CONFIG, system, system.netlink, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
+    assert list(system.tuns) == ["tun0"]
+    tun.close()
+    assert system.open_devices == 0
