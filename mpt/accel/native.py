@@ -98,6 +98,7 @@ class NativeDataPath:
         self._path_keys: dict[int, Hashable] = {}
         self._paths: dict[Hashable, Any] = {}  # key -> struct mpt_path_counters, which the engine writes to
         self._keep: list[Any] = []  # what the rows of one call point to
+        self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
     def tun_readable(self, now: float) -> None:
         lib.mpt_tun_readable(self._engine)
@@ -119,6 +120,7 @@ class NativeDataPath:
         rows = ffi.new("struct mpt_connection_row[]", [self._connection(row) for row in table])
         failed = lib.mpt_set_table(self._engine, rows, len(table), now)
         self._keep.clear()
+        self._prepared.clear()
         if failed:
             raise MemoryError
 
@@ -223,7 +225,9 @@ class NativeDataPath:
         if row.key not in self._paths:
             self._paths[row.key] = ffi.new("struct mpt_path_counters *")
         descriptor = row.socket.fileno() if row.socket is not None else -1
-        named = descriptor >= 0 and _prepare(descriptor, self._gso)
+        if descriptor not in self._prepared:
+            self._prepared[descriptor] = descriptor >= 0 and _prepare(descriptor, self._gso)
+        named = self._prepared[descriptor]
         remote = _sockaddr(row.remote) if named else b""
         peer = _peer(row.peer) if named else _NOBODY
         return {
