@@ -139,7 +139,11 @@ class MemorySocket:
 
 
 class DescriptorSocket:
-    """A data socket that is one end of a socketpair; addresses, which a socketpair has not, are kept beside it."""
+    """A data socket that is one end of a socketpair; addresses, which a socketpair has not, are kept beside it.
+
+    A native data path, which works on the descriptor, knows none of them: to it every datagram comes from the one peer,
+    and the address of what it sent is None.
+    """
 
     def __init__(self) -> None:
         self._program, self._network = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -153,7 +157,8 @@ class DescriptorSocket:
         self._sources.append((host, PORT))
 
     def sent(self) -> list[tuple[bytes, Any]]:
-        return [(self._network.recv(65536), self._destinations.popleft()) for _ in range(len(self._destinations))]
+        taken = _received(self._network)
+        return [(each, self._destinations.popleft() if self._destinations else None) for each in taken]
 
     def sendto(self, datagram: bytes, address: Any, /) -> int:
         return self.sendmsg((datagram,), (), 0, address)
@@ -216,6 +221,16 @@ class MemoryTun:
 
     def close(self) -> None:
         pass
+
+
+def _received(data_socket: socket.socket) -> list[bytes]:
+    """Everything that waits in a socket that does not block."""
+    datagrams = []
+    while True:
+        try:
+            datagrams.append(data_socket.recv(65536))
+        except BlockingIOError:
+            return datagrams
 
 
 def _follow(plan: deque[int | None]) -> None:

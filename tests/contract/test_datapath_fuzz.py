@@ -1,4 +1,5 @@
-"""100,000 random and damaged datagrams, and as many packets: nothing raised, everything counted, nothing stuck.
+"""Every data path takes 100,000 random and damaged datagrams, and as many packets: nothing raised, everything counted,
+nothing stuck.
 
 MPT_FUZZ is how many there are of each; MPT_FUZZ_SEED gives others.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -33,9 +35,8 @@ COUNT = int(os.environ.get("MPT_FUZZ", "100000"))
 SEED = int(os.environ.get("MPT_FUZZ_SEED", "1"))
 
 
-def staged(window: int) -> tuple[Stage, list[object]]:
-    """An IPv4 and an IPv6 connection with networks and mapped ports, over two sockets."""
-    stage = Stage.in_memory()
+def two_connections(stage: Stage, window: int) -> list[Any]:
+    """The two sockets that an IPv4 and an IPv6 connection with networks and mapped ports share."""
     sockets = [stage.new_socket(), stage.new_socket()]
     ports = PortMap(tcp_dst=frozenset({80}), udp_src=frozenset({53}))
     networks = [("11.0.0.0/8", "21.0.0.0/8"), ("fd0a::/16", "fd0b::/16")]
@@ -49,7 +50,7 @@ def staged(window: int) -> tuple[Stage, list[object]]:
             key="b", local=LOCAL_V6, remote=REMOTE_V6, window=window, max_delay=0.3,
         ),
     )  # fmt: skip
-    return stage, sockets
+    return sockets
 
 
 def transport(random: Random) -> bytes:
@@ -74,10 +75,10 @@ def datagrams(random: Random) -> list[bytes]:
 
 
 @pytest.mark.parametrize("window", [0, 64])
-def test_datagrams_of_any_kind(window: int) -> None:
+def test_datagrams_of_any_kind(fast_stage: Stage, window: int) -> None:
     """Whatever comes from whomever is delivered, held or counted, and afterwards a genuine stream flows in order."""
     random = Random(SEED)
-    stage, sockets = staged(window)
+    stage, sockets = fast_stage, two_connections(fast_stage, window)
     stems = datagrams(random)
     sequence = 0
     for number in range(COUNT // 2):
@@ -115,10 +116,10 @@ def test_datagrams_of_any_kind(window: int) -> None:
     assert genuine == stream
 
 
-def test_packets_of_any_kind() -> None:
+def test_packets_of_any_kind(fast_stage: Stage) -> None:
     """Whatever the host sends into the tunnel goes over a path or is counted, and afterwards packets flow as before."""
     random = Random(SEED)
-    stage, sockets = staged(64)
+    stage, sockets = fast_stage, two_connections(fast_stage, 64)
     for number in range(COUNT):
         source, destination = random.choice(
             ((LOCAL, REMOTE), ("11.1.1.1", "21.1.1.1"), (LOCAL_V6, REMOTE_V6), (LOCAL, PEER))
@@ -128,15 +129,15 @@ def test_packets_of_any_kind() -> None:
         if number % 1000 == 0:
             stage.counters()
             for each in sockets:
-                each.sent()  # type: ignore[attr-defined]
+                each.sent()
     counters = stage.counters()
     assert counters.packets_read == COUNT
     assert counters.egress_dropped.keys() == {"not_ip", "no_connection", "loop"}
     assert all(path.packets_sent > 0 for path in counters.paths.values())
     for each in sockets:
-        each.sent()  # type: ignore[attr-defined]
+        each.sent()
     stage.send(*numbered(10))
-    sent = [datagram for each in sockets for datagram, _ in each.sent()]  # type: ignore[attr-defined]
+    sent = [datagram for each in sockets for datagram, _ in each.sent()]
     assert sorted(datagram[8:] for datagram in sent) == numbered(10)
     numbers = sorted(int.from_bytes(datagram[4:8], "big") for datagram in sent)
     assert numbers == list(range(numbers[0], numbers[0] + 10))
