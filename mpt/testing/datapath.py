@@ -80,12 +80,10 @@ def connection_row(
 
 
 class MemorySocket:
-    """A data socket in memory. `on_send`, if set, takes what is sent instead of sent(); `marks` are the TOS octets of
-    what was sent."""
+    """A data socket in memory; `marks` are the TOS octets of what was sent."""
 
     def __init__(self) -> None:
         self.marks: list[int] = []
-        self.on_send: Callable[[bytes, Any], None] | None = None
         self._sent: list[tuple[bytes, Any]] = []
         self._waiting: deque[tuple[bytes, list[Ancillary], Any] | OSError] = deque()
         self._plan: deque[int | None] = deque()
@@ -114,10 +112,7 @@ class MemorySocket:
         _follow(self._plan)
         datagram = b"".join(buffers)
         self.marks += [int.from_bytes(value, sys.byteorder) for _, _, value in ancillary] or [0]
-        if self.on_send is not None:
-            self.on_send(datagram, address)
-        else:
-            self._sent.append((datagram, address))
+        self._sent.append((datagram, address))
         return len(datagram)
 
     def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:

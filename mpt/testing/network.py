@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
 from mpt.data.datapath import DataPath
-from mpt.testing.datapath import MemorySocket
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Network:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
         self._datapaths: list[DataPath] = []
+        self._cables: dict[Hashable, tuple[Link, Any, str, Any, DataPath]] = {}
 
     def join(self, datapath: DataPath) -> None:
         """Wake `datapath` at its deadlines."""
@@ -45,27 +46,26 @@ class Network:
         """Wake it no longer."""
         self._datapaths.remove(datapath)
 
-    def lay(
-        self, link: Link, source: MemorySocket, host: str, target: MemorySocket, datapath: Callable[[], DataPath]
-    ) -> None:
-        """Everything that `source` sends goes over `link` to `target`, which sees it come from `host`.
+    def lay(self, name: Hashable, link: Link, source: Any, host: str, target: Any, datapath: DataPath) -> None:
+        """Everything that `source` sends goes over `link` to `target`, which sees it come from `host` and is read by
+        `datapath`. One of the same name is replaced; what is on its way arrives at the new end."""
+        self._cables[name] = (link, source, host, target, datapath)
 
-        `datapath` gives the data path that reads `target` when something arrives.
-        """
+    def carry(self) -> None:
+        """Take what the sockets have sent since the last call."""
+        for name, (link, source, *_) in self._cables.items():
+            for datagram, _ in source.sent():
+                copies = 0 if not link.up or self._random.random() < link.loss else 1
+                self.lost += not copies
+                copies += copies and self._random.random() < link.duplication
+                for _ in range(copies):
+                    self.carried += 1
+                    self.at(self._arrival(link), partial(self._arrive, name, datagram))
 
-        def arrive(datagram: bytes) -> None:
-            target.deliver(datagram, host)
-            datapath().socket_readable(target, self.now)
-
-        def send(datagram: bytes, address: Any) -> None:
-            copies = 0 if not link.up or self._random.random() < link.loss else 1
-            self.lost += not copies
-            copies += copies and self._random.random() < link.duplication
-            for _ in range(copies):
-                self.carried += 1
-                self.at(self._arrival(link), lambda: arrive(datagram))
-
-        source.on_send = send
+    def _arrive(self, name: Hashable, datagram: bytes) -> None:
+        _, _, host, target, datapath = self._cables[name]
+        target.deliver(datagram, host)
+        datapath.socket_readable(target, self.now)
 
     def at(self, time: float, event: Callable[[], None]) -> None:
         """Let `event` happen at `time`."""

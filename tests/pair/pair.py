@@ -2,43 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from mpt.testing.datapath import (
-    LOCAL,
-    LOCAL_V6,
-    REMOTE,
-    REMOTE_V6,
-    MemorySocket,
-    Stage,
-    connection_row,
-    numbered,
-    path_row,
-)
+from mpt.testing.datapath import LOCAL, LOCAL_V6, REMOTE, REMOTE_V6, Stage, connection_row, numbered, path_row
 from mpt.testing.network import Link, Network
 
 
 class Pair:
-    """Hosts `a` and `b` with one path per pair of `links` (there, back).
+    """Hosts `a` and `b`, stages that `make` gives, with one path per pair of `links` (there, back).
 
     `sent`: what each host sent, `got`: what came out at it, oldest first.
     """
 
     def __init__(
-        self, *links: tuple[Link, Link], seed: int = 1, window: int = 1000, max_delay: float = 0.3, version: int = 4
+        self,
+        make: Callable[[], Stage],
+        *links: tuple[Link, Link],
+        seed: int = 1,
+        window: int = 1000,
+        max_delay: float = 0.3,
+        version: int = 4,
     ) -> None:
         self.network = Network(seed)
         self.links = links
-        self.a, self.b = Stage.in_memory(), Stage.in_memory()
-        self._sockets: dict[str, list[MemorySocket]] = {host: [MemorySocket() for _ in links] for host in "ab"}
+        self._make = make
         self._addresses = (LOCAL, REMOTE) if version == 4 else (LOCAL_V6, REMOTE_V6)
         self._window, self._max_delay = window, max_delay
         self.got: dict[str, list[bytes]] = {"a": [], "b": []}
         self.sent: dict[str, list[bytes]] = {"a": [], "b": []}
+        self._stages: dict[str, Stage] = {}
+        self._sockets: dict[str, list[Any]] = {}
+        for host in "ab":
+            self._set_up(host)
         self._lay()
         self.set_paths(*range(len(links)))
-        self.network.join(self.a.datapath)
-        self.network.join(self.b.datapath)
+
+    @property
+    def a(self) -> Stage:
+        return self._stages["a"]
+
+    @property
+    def b(self) -> Stage:
+        return self._stages["b"]
 
     def set_paths(self, *usable: int, weights: tuple[int, ...] = ()) -> None:
         """Let both hosts use these paths only."""
@@ -70,16 +77,15 @@ class Pair:
     def restart(self, host: str) -> None:
         """One host's daemon starts anew: it numbers from 0 again and knows nothing of before."""
         self._collect()
-        fresh = Stage.in_memory()
-        old = self.a if host == "a" else self.b
-        self.network.leave(old.datapath)
-        if host == "a":
-            self.a = fresh
-        else:
-            self.b = fresh
+        self._take_down(host)
+        self._set_up(host)
         self._lay()
         self.set_paths(*range(len(self.links)))
-        self.network.join(fresh.datapath)
+
+    def close(self) -> None:
+        """The end of both."""
+        for host in "ab":
+            self._take_down(host)
 
     def missing(self, receiver: str) -> list[int]:
         """Which packets (by number) did not come out at `receiver`; those that did came once and in order."""
@@ -89,21 +95,40 @@ class Pair:
         assert all(self.sent[sender][number] == each for number, each in zip(numbers, self.got[receiver], strict=True))
         return sorted(set(range(len(self.sent[sender]))) - set(numbers))
 
+    def _set_up(self, host: str) -> None:
+        stage = self._stages[host] = self._make()
+        self._sockets[host] = [stage.new_socket() for _ in self.links]
+        self.network.join(stage.datapath)
+
+    def _take_down(self, host: str) -> None:
+        stage = self._stages[host]
+        self.network.leave(stage.datapath)
+        stage.datapath.close()
+        for each in self._sockets[host]:
+            each.close()
+        stage.tun.close()
+
     def _lay(self) -> None:
         for number, (there, back) in enumerate(self.links):
             a, b = self._sockets["a"][number], self._sockets["b"][number]
-            self.network.lay(there, a, f"10.{number}.1.2", b, lambda: self.b.datapath)
-            self.network.lay(back, b, f"10.{number}.1.3", a, lambda: self.a.datapath)
+            self.network.lay(("a", number), there, a, f"10.{number}.1.2", b, self.b.datapath)
+            self.network.lay(("b", number), back, b, f"10.{number}.1.3", a, self.a.datapath)
 
     def _send(self, host: str) -> None:
-        stage = self.a if host == "a" else self.b
+        stage = self._stages[host]
         source, destination = self._addresses if host == "a" else self._addresses[::-1]
         packet = numbered(1, len(self.sent[host]), source, destination)[0]
         self.sent[host].append(packet)
         stage.tun.inject(packet)
         stage.datapath.tun_readable(self.network.now)
+        self.network.carry()
+        self._take_delivered()  # before a real queue is full
+
+    def _take_delivered(self) -> None:
+        for host, stage in self._stages.items():
+            self.got[host] += stage.tun.delivered()
 
     def _collect(self) -> None:
-        for host, stage in (("a", self.a), ("b", self.b)):
-            self.got[host] += stage.tun.delivered()
+        self._take_delivered()
+        for stage in self._stages.values():
             stage.counters()

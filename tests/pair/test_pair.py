@@ -1,13 +1,41 @@
-"""What goes into one end comes out of the other: in order, once, over whatever network."""
+"""What goes into one end comes out of the other: in order, once, over whatever network, with every data path."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
+from mpt.testing.datapath import Stage
 from mpt.testing.network import Link
+from tests.accel.loopback import loopback_stage
 from tests.pair.pair import Pair
 
+try:
+    from mpt.accel.native import NativeDataPath
+except ImportError:
+    NativeDataPath = None  # type: ignore[assignment, misc]  # not built
+
 SEEDS = range(5)
+MAKERS = {"python": Stage.in_memory}
+if NativeDataPath is not None:
+    MAKERS["native"] = lambda: loopback_stage(NativeDataPath)
+
+PairOf = Callable[..., Pair]
+
+
+@pytest.fixture(params=MAKERS)
+def pair_of(request: pytest.FixtureRequest) -> Iterator[PairOf]:
+    """Makes the pair of a test, of one data path or the other, from what Pair takes."""
+    made: list[Pair] = []
+
+    def make(*links: tuple[Link, Link], **options: int) -> Pair:
+        made.append(Pair(MAKERS[request.param], *links, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 def both(**properties: float | bool) -> tuple[Link, Link]:
@@ -17,9 +45,9 @@ def both(**properties: float | bool) -> tuple[Link, Link]:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("delays", [(0.01,), (0.01, 0.01), (0.0, 0.04), (0.03, 0.001, 0.015, 0.0)])
-def test_all_comes_out_in_order(delays: tuple[float, ...], version: int) -> None:
+def test_all_comes_out_in_order(pair_of: PairOf, delays: tuple[float, ...], version: int) -> None:
     """Over one to four paths of different delays everything arrives, in both directions."""
-    pair = Pair(*(both(delay=delay) for delay in delays), version=version)
+    pair = pair_of(*(both(delay=delay) for delay in delays), version=version)
     pair.talk(1.0, 1000)
     pair.settle()
     # Only what the very first packet overtook is lost: before it there is nothing to be in order with.
@@ -28,9 +56,9 @@ def test_all_comes_out_in_order(delays: tuple[float, ...], version: int) -> None
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_loss_and_duplication_cost_only_what_was_lost(seed: int) -> None:
+def test_loss_and_duplication_cost_only_what_was_lost(pair_of: PairOf, seed: int) -> None:
     """On paths that keep their order exactly the packets that the network lost are missing."""
-    pair = Pair(
+    pair = pair_of(
         both(delay=0.01, jitter=0.005, loss=0.05, duplication=0.05),
         both(delay=0.03, jitter=0.01, loss=0.02, duplication=0.1),
         seed=seed,
@@ -45,26 +73,26 @@ def test_loss_and_duplication_cost_only_what_was_lost(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_paths_that_reorder_cost_order_nothing(seed: int) -> None:
+def test_paths_that_reorder_cost_order_nothing(pair_of: PairOf, seed: int) -> None:
     """If the paths themselves change the order, what comes out is still in order and once, and nearly all of it."""
-    pair = Pair(*(both(delay=0.01, jitter=0.02, fifo=False, duplication=0.02) for _ in range(3)), seed=seed)
+    pair = pair_of(*(both(delay=0.01, jitter=0.02, fifo=False, duplication=0.02) for _ in range(3)), seed=seed)
     pair.talk(2.0, 800)
     pair.settle()
     assert len(pair.missing("a")) + len(pair.missing("b")) < 0.03 * 3200
 
 
-def test_without_a_window_nothing_waits() -> None:
+def test_without_a_window_nothing_waits(pair_of: PairOf) -> None:
     """With reorder_window = 0 everything comes out as it arrives, in no order, and nothing is held."""
-    pair = Pair(both(delay=0.0), both(delay=0.04), window=0)
+    pair = pair_of(both(delay=0.0), both(delay=0.04), window=0)
     pair.talk(0.5, 1000)
     assert pair.a.counters().packets_held == 0
     pair.settle()
     assert sorted(pair.got["b"]) == pair.sent["a"] != pair.got["b"]
 
 
-def test_a_path_is_pulled_and_plugged_in_again() -> None:
+def test_a_path_is_pulled_and_plugged_in_again(pair_of: PairOf) -> None:
     """A black hole swallows what it is sent; from the moment that both hosts know, nothing more is lost."""
-    pair = Pair(both(delay=0.01), both(delay=0.02))
+    pair = pair_of(both(delay=0.01), both(delay=0.02))
     pair.talk(1.0, 500)
     pair.settle()
     at_the_start = len(pair.missing("a") + pair.missing("b"))  # what the very first packet overtook
@@ -87,9 +115,9 @@ def test_a_path_is_pulled_and_plugged_in_again() -> None:
     assert len(pair.missing("a") + pair.missing("b")) == at_the_start + pair.network.lost
 
 
-def test_packets_are_shared_out_by_weight() -> None:
+def test_packets_are_shared_out_by_weight(pair_of: PairOf) -> None:
     """Paths of weights 3:1 carry three quarters and one quarter, counted at both ends."""
-    pair = Pair(both(), both())
+    pair = pair_of(both(), both())
     pair.set_paths(0, 1, weights=(3, 1))
     pair.talk(1.0, 400, "a")
     pair.settle()
@@ -98,9 +126,9 @@ def test_packets_are_shared_out_by_weight() -> None:
 
 
 @pytest.mark.parametrize("rate", [5, 1000])
-def test_a_host_restarts(rate: int) -> None:
+def test_a_host_restarts(pair_of: PairOf, rate: int) -> None:
     """A daemon that starts anew is followed within a second, without a word to the other."""
-    pair = Pair(both(delay=0.01), both(delay=0.03))
+    pair = pair_of(both(delay=0.01), both(delay=0.03))
     pair.talk(4.0, rate)
     pair.settle()
     pair.restart("a")
