@@ -1,100 +1,48 @@
-"""The native data path and the Python one, side by side: the same arrivals must give the same output and counters."""
+"""The native data path and the Python one, side by side, with one connection: what arrives, and what is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.data.datapath import PythonDataPath
+from mpt.data.pathtable import ConnectionRow
 from mpt.model import PortMap
-from mpt.testing.datapath import LOCAL, REMOTE, Stage, connection_row, packet, path_row
+from mpt.testing.datapath import LOCAL, REMOTE, connection_row, packet, path_row
 from mpt.wire import gre
 from mpt.wire.command import encode_keepalive
-from tests.accel.loopback import loopback_stage
+from tests.contract.twins import PEERS, twins
 
-native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
-
-PEERS = ("10.1.1.3", "10.2.2.3", "10.3.3.3")
 PORTS = (PortMap(tcp_dst=frozenset({80, 443})), PortMap(udp_src=frozenset({53})), PortMap(tcp_src=frozenset({80})))
 KEEPALIVE = encode_keepalive(4, ip_address(REMOTE), ip_address(LOCAL))
 NEAR = st.integers(-3, 12)
 FAR = st.sampled_from([0, 1, 50, 99, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1, 2**32 - 5])
 
 
-class Pair:
-    """Does everything to both and compares what comes out."""
+def table(
+    window: int, usable: list[bool], weights: list[int], max_delay: float, ports: bool, **changes: Any
+) -> Callable[[Sequence[Any]], Sequence[ConnectionRow]]:
+    """One connection over all three sockets."""
 
-    def __init__(self, stages: tuple[Stage, Stage]) -> None:
-        self.stages = stages
-        self.sockets = [[stage.new_socket() for _ in PEERS] for stage in stages]
+    def rows(sockets: Sequence[Any]) -> Sequence[ConnectionRow]:
+        paths = [
+            path_row(
+                index,
+                sockets[index],
+                peer,
+                usable=usable[index],
+                weight=weights[index],
+                ports=PORTS[index] if ports else PortMap(),
+            )
+            for index, peer in enumerate(PEERS)
+        ]
+        networks = [("fd0a::/60", "fd0b::/61")]
+        return [connection_row(*paths, window=window, max_delay=max_delay, networks=networks, **changes)]
 
-    def set_table(
-        self, window: int, usable: list[bool], weights: list[int], max_delay: float, ports: bool, **changes: Any
-    ) -> None:
-        for stage, sockets in zip(self.stages, self.sockets, strict=True):
-            paths = [
-                path_row(
-                    index,
-                    sockets[index],
-                    peer,
-                    usable=usable[index],
-                    weight=weights[index],
-                    ports=PORTS[index] if ports else PortMap(),
-                )
-                for index, peer in enumerate(PEERS)
-            ]
-            networks = [("fd0a::/60", "fd0b::/61")]
-            stage.set_table(connection_row(*paths, window=window, max_delay=max_delay, networks=networks, **changes))
-        self.compare()
-
-    def receive(self, path: int, *datagrams: bytes, mark: int = 0) -> None:
-        for stage, sockets in zip(self.stages, self.sockets, strict=True):
-            for datagram in datagrams:
-                sockets[path].deliver(datagram, PEERS[path], mark)
-            stage.datapath.socket_readable(sockets[path], stage.now)
-        self.compare()
-
-    def send(self, *packets: bytes) -> None:
-        for stage in self.stages:
-            for each in packets:
-                stage.tun.inject(each)
-            stage.datapath.tun_readable(stage.now)
-        self.compare()
-
-    def wait(self, seconds: float) -> None:
-        delivered = [stage.wait(seconds) for stage in self.stages]
-        assert delivered[1] == delivered[0]
-        self.compare()
-
-    def compare(self) -> None:
-        python, other = self.stages
-        assert other.tun.delivered() == python.tun.delivered()
-        assert [each.sent() for each in self.sockets[1]] == [each.sent() for each in self.sockets[0]]
-        assert [each.marks for each in self.sockets[1]] == [each.marks for each in self.sockets[0]]
-        assert other.counters() == python.counters()
-        assert other.datapath.next_deadline() == python.datapath.next_deadline()
-        assert list(dict.fromkeys(other.heard)) == list(dict.fromkeys(python.heard))  # natively once a wake-up
-
-
-@contextmanager
-def twins() -> Iterator[Pair]:
-    """One of each, with three sockets each."""
-    stages = loopback_stage(PythonDataPath), loopback_stage(native.NativeDataPath)
-    pair = Pair(stages)
-    try:
-        yield pair
-    finally:
-        for stage in stages:
-            stage.datapath.close()
-            stage.tun.close()
-        for each in (*pair.sockets[0], *pair.sockets[1]):
-            each.close()
+    return rows
 
 
 def inner(number: int, version: int = 4) -> bytes:
@@ -123,7 +71,7 @@ def test_the_same_order(steps: list[tuple[str, Any, int]], window: int, start: i
     """Gaps, duplicates, late packets, strays, restarts, silences, keepalives, paths that change: the same to both."""
     with twins() as pair:
         usable = [True, True, True]
-        pair.set_table(window, usable, [1, 2, 3], max_delay, False)
+        pair.set_table(table(window, usable, [1, 2, 3], max_delay, False))
         at = start
         for count, (kind, value, path) in enumerate(steps):
             if kind == "near":
@@ -150,7 +98,7 @@ def test_the_same_order(steps: list[tuple[str, Any, int]], window: int, start: i
                     pair.wait(value)
             else:
                 usable = [bool(value >> bit & 1) for bit in range(3)]
-                pair.set_table(window + path // 2, usable, [1, 2, 3], max_delay, False)
+                pair.set_table(table(window + path // 2, usable, [1, 2, 3], max_delay, False))
 
 
 PACKETS = st.one_of(
@@ -189,7 +137,7 @@ def test_the_same_paths(
     reason."""
     with twins() as pair:
         paths = [bool(usable >> bit & 1) for bit in range(3)]
-        pair.set_table(window, paths, weights, 0.1, True, dscp=dscp, ecn=ecn)
+        pair.set_table(table(window, paths, weights, 0.1, True, dscp=dscp, ecn=ecn))
         for batch in batches:
             pair.send(*batch)
 
@@ -221,7 +169,7 @@ DATAGRAMS = st.one_of(
 def test_the_same_drops(batches: list[tuple[list[bytes], int, int]], window: int) -> None:
     """Whatever a peer sends is delivered, with the network's marks in it, or dropped for the same reason."""
     with twins() as pair:
-        pair.set_table(window, [True, True, False], [1, 1, 1], 0.1, False)
+        pair.set_table(table(window, [True, True, False], [1, 1, 1], 0.1, False))
         for batch, path, mark in batches:
             pair.receive(path, *batch, mark=mark)
         pair.wait(1)

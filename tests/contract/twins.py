@@ -1,0 +1,108 @@
+"""The native data path and the Python one, side by side: everything is done to both, and must come out the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from mpt.data.datapath import PythonDataPath
+from mpt.data.pathtable import ConnectionRow
+from mpt.testing.datapath import Stage
+from tests.accel.loopback import loopback_stage
+
+native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
+
+PEERS = ("10.1.1.3", "10.2.2.3", "10.3.3.3")
+
+
+def one_lane(datagram: bytes) -> Hashable:
+    """All that leaves a socket for one address has one order."""
+    return None
+
+
+class Twins:
+    """The Python data path first, with three sockets each.
+
+    Natively every path sends its packets of a wake-up at once. So what leaves a socket is compared address by address,
+    and what connections send over one socket to one address, `lane` by lane: it tells them apart.
+    """
+
+    def __init__(self, stages: tuple[Stage, Stage], lane: Callable[[bytes], Hashable] = one_lane) -> None:
+        self.stages = stages
+        self.sockets = [[stage.new_socket() for _ in PEERS] for stage in stages]
+        self._lane = lane
+
+    def set_table(self, rows: Callable[[Sequence[Any]], Sequence[ConnectionRow]]) -> None:
+        """Give both the table that `rows` makes of three sockets."""
+        for stage, sockets in zip(self.stages, self.sockets, strict=True):
+            stage.set_table(*rows(sockets))
+        self.compare()
+
+    def receive(self, index: int, *datagrams: bytes, host: str = "", mark: int = 0) -> None:
+        """Let all these arrive at the socket number `index`, at once; from the peer of this number, if not `host`."""
+        for stage, sockets in zip(self.stages, self.sockets, strict=True):
+            for datagram in datagrams:
+                sockets[index].deliver(datagram, host or PEERS[index], mark)
+            stage.datapath.socket_readable(sockets[index], stage.now)
+        self.compare()
+
+    def send(self, *packets: bytes) -> None:
+        """Let the host send all these at once."""
+        for stage in self.stages:
+            self._inject(stage, packets)
+            stage.datapath.tun_readable(stage.now)
+        self.compare()
+
+    def wait(self, seconds: float) -> None:
+        """Let time go by."""
+        delivered = [self._packets(stage, stage.wait(seconds)) for stage in self.stages]
+        assert delivered[1] == delivered[0]
+        self.compare()
+
+    def compare(self) -> None:
+        """What came out since the last time, and what was counted."""
+        python, other = self.stages
+        assert self._packets(other, other.tun.delivered()) == python.tun.delivered()
+        assert [self._lanes(each) for each in self.sockets[1]] == [self._lanes(each) for each in self.sockets[0]]
+        assert other.counters() == python.counters()
+        assert other.datapath.next_deadline() == python.datapath.next_deadline()
+        assert list(dict.fromkeys(other.heard)) == list(dict.fromkeys(python.heard))  # natively once a wake-up
+
+    def _lanes(self, data_socket: Any) -> dict[Hashable, list[tuple[bytes, int]]]:
+        """What left this socket, as (datagram, TOS octet), by address and lane."""
+        sent = data_socket.sent()
+        marks, data_socket.marks = data_socket.marks, []
+        lanes: dict[Hashable, list[tuple[bytes, int]]] = {}
+        for (datagram, address), mark in zip(sent, marks, strict=True):
+            lanes.setdefault((address, self._lane(datagram)), []).append((datagram, mark))
+        return lanes
+
+    def _inject(self, stage: Stage, packets: Sequence[bytes]) -> None:
+        for each in packets:
+            stage.tun.inject(each)
+
+    def _packets(self, stage: Stage, delivered: list[bytes]) -> list[bytes]:
+        return delivered
+
+
+@contextmanager
+def twins(lane: Callable[[bytes], Hashable] = one_lane) -> Iterator[Twins]:
+    """One of each."""
+    with closing(Twins((loopback_stage(PythonDataPath), loopback_stage(native.NativeDataPath)), lane)) as made:
+        yield made
+
+
+@contextmanager
+def closing(made: Twins) -> Iterator[Twins]:
+    """The end of all descriptors, whatever happens."""
+    try:
+        yield made
+    finally:
+        for stage in made.stages:
+            stage.datapath.close()
+            stage.tun.close()
+        for each in (*made.sockets[0], *made.sockets[1]):
+            each.close()
