@@ -55,6 +55,13 @@ def marking_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
+@pytest.fixture(params=[name for name in DATA_PATHS if name.startswith("python")])
+def python_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The Python data path alone, for what the native one bounds or orders otherwise (tests/accel)."""
+    with stage_of(request.param) as made:
+        yield made
+
+
 @pytest.fixture(params=[name for name in DATA_PATHS if name.endswith("on loopback")])
 def udp_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The same on real UDP sockets."""

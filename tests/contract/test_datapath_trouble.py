@@ -235,8 +235,9 @@ def test_an_empty_read_is_no_packet(stage: Stage) -> None:
     assert stage.counters().egress_dropped == {"not_ip": 1}
 
 
-def test_a_wake_up_sends_a_bounded_batch(stage: Stage) -> None:
+def test_a_wake_up_sends_a_bounded_batch(python_stage: Stage) -> None:
     """However much waits in the TUN, a wake-up takes BATCH packets and leaves the rest for the next."""
+    stage = python_stage
     two_paths(stage)
     for each in numbered(2 * BATCH + 1):
         stage.tun.inject(each)
@@ -289,8 +290,9 @@ def test_a_socket_with_nothing_but_errors_does_not_hold_us_up(descriptor_stage: 
     assert stage.receive(first, *sequenced(0)) == [reply(0)]
 
 
-def test_a_wake_up_receives_a_bounded_batch(stage: Stage) -> None:
+def test_a_wake_up_receives_a_bounded_batch(python_stage: Stage) -> None:
     """However much waits at a socket, a wake-up takes at most BATCH datagrams, and the next ones take the rest."""
+    stage = python_stage
     first, _ = two_paths(stage)
     for each in sequenced(*range(3 * BATCH)):
         first.deliver(each)
