@@ -101,6 +101,15 @@ class Inner:
         check = 0xFFFF - ones_sum(head + bytes(2) + self._addresses())
         return head + check.to_bytes(2, "big") + self._addresses() + transport
 
+    def with_zero_sum(self) -> Inner:
+        """The same but for the last whole word of the payload, which makes its checksum come out as zero."""
+        at = len(self.payload) // 2 * 2 - 2
+        if at < 0:
+            return self
+        rest = replace(self, payload=self.payload[:at] + bytes(2) + self.payload[at + 2 :])
+        word = 0xFFFF - ones_sum(rest.pseudo() + rest.transport(0))
+        return replace(self, payload=self.payload[:at] + word.to_bytes(2, "big") + self.payload[at + 2 :])
+
     def cut(self, size: int) -> list[Inner]:
         """What the kernel's segmentation makes of it: segments of `size` octets of payload, the last may be shorter."""
         pieces = [self.payload[at : at + size] for at in range(0, len(self.payload), size)]
