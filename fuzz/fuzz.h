@@ -1,5 +1,82 @@
+/* What the targets share: an input taken piece by piece, packets that are right, and what must hold. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "../mpt/accel/_native.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define CHECK(holds) \
+    do { \
+        if (!(holds)) { \
+            fprintf(stderr, "%s:%d: error: does not hold: %s\n", __FILE__, __LINE__, #holds); \
+            abort(); \
+        } \
+    } while (0)
+
+struct input { const uint8_t *at; size_t left; };
+
+/* The next `*length` octets, or as many as there are. */
+static inline const uint8_t *take(struct input *in, size_t *length) {
+    const uint8_t *taken = in->at;
+    if (*length > in->left)
+        *length = in->left;
+    in->at += *length;
+    in->left -= *length;
+    return taken;
+}
+
+static inline uint8_t take_octet(struct input *in) { /* 0 behind the end */
+    size_t one = 1;
+    const uint8_t *at = take(in, &one);
+    return one ? *at : 0;
+}
+
+static inline uint32_t take_number(struct input *in) { /* of two octets */
+    uint32_t high = take_octet(in);
+    return high << 8 | take_octet(in);
+}
+
+static inline uint32_t transport_of(const uint8_t *packet, unsigned version) {
+    return version == 4 ? (packet[0] & 0x0Fu) * 4 : 40;
+}
+
+/* Put the right lengths and checksums into a packet, so that it is not refused for these alone. */
+static inline void make_right(uint8_t *packet, uint32_t length) {
+    unsigned version = ip_version(packet, length);
+    if (version == 0)
+        return;
+    if (version == 4 && (packet[0] & 0x0F) < 5)
+        packet[0] = 0x45;
+    uint32_t transport = transport_of(packet, version), protocol = version == 4 ? packet[9] : packet[6];
+    uint32_t at = transport + (protocol == TCP ? 16 : 6);
+    if (transport > length)
+        return;
+    uint16_t word;
+    if (version == 4) {
+        put16(packet + 2, length);
+        put16(packet + 10, 0);
+        word = (uint16_t)~fold(sum_octets(packet, transport, 0));
+        memcpy(packet + 10, &word, 2);
+    } else
+        put16(packet + 4, length - 40);
+    if ((protocol != TCP && protocol != UDP) || at + 2 > length)
+        return;
+    if (protocol == UDP)
+        put16(packet + transport + 4, length - transport);
+    put16(packet + at, 0);
+    word = (uint16_t)~fold(sum_octets(packet + transport, length - transport,
+                                      sum_pseudo(packet, protocol, length - transport)));
+    if (word == 0 && protocol == UDP)
+        word = 0xFFFF;
+    memcpy(packet + at, &word, 2);
+}
+
+/* Make of a packet the one that follows it in its flow; its checksums are not right after that. */
+static inline void make_next(uint8_t *packet, uint32_t length) {
+    struct segment s = join_read(packet, length, MPT_JOIN_TCP | MPT_JOIN_UDP);
+    if (s.version == 4)
+        put16(packet + 4, get16(packet + 4) + 1);
+    if (s.joinable && s.protocol == TCP)
+        put32(packet + s.transport + 4, get32(packet + s.transport + 4) + length - s.headers);
+}

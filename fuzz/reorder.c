@@ -1,54 +1,111 @@
-/* The reorder window: arrivals, time, paths. Every packet must be delivered, dropped or held, once. Five octets a step. */
+/* The equalizer and the reorder window: arrivals, time, paths. Every packet must be delivered, dropped or held, once
+ * and whole; nothing is held for longer than allowed; buffers are given back.
+ *
+ * Input: the window, the longest delay in milliseconds, then five octets a step. */
 #include "fuzz.h"
 
+enum { SHARE = 16, LENGTH = 40, PACKETS = 1 << 15 }; /* packets of a buffer, their length, and how many there may be */
+
 static uint64_t delivered, released;
+static uint32_t arrived, lent; /* `lent` buffers that somebody refers to */
+static bool finished[PACKETS], owning;
+
+static void give_back(struct packet packet) {
+    if (packet.buffer == NULL)
+        free(packet.data);
+    else if (--packet.buffer->references == 0) {
+        lent--;
+        free(packet.buffer);
+    }
+}
+
+static void check(struct packet packet) { /* it is its number, over and over */
+    uint32_t number = get32(packet.data);
+    CHECK(packet.length == LENGTH && number < arrived && !finished[number]);
+    for (uint32_t i = 4; i < LENGTH; i += 4)
+        CHECK(get32(packet.data + i) == number);
+    finished[number] = !owning;
+}
 
 static void deliver(void *context, struct packet packet) {
     (void)context;
+    CHECK(!owning);
     delivered++;
-    free(packet.data);
+    check(packet);
+    give_back(packet);
 }
 
 static void release(void *context, struct packet packet) {
     (void)context;
-    released++;
-    free(packet.data);
+    released += !owning; /* else it was copied, and goes on without its buffer */
+    check(packet);
+    give_back(packet);
+}
+
+/* A packet in the buffer of the ones before, as one receive call brings many. */
+static struct packet arrive(struct buffer **buffer) {
+    if (arrived % SHARE == 0 || *buffer == NULL) {
+        if (*buffer != NULL)
+            give_back((struct packet){.buffer = *buffer});
+        *buffer = malloc(sizeof **buffer);
+        CHECK(*buffer != NULL);
+        (*buffer)->references = 1;
+        lent++;
+    }
+    uint8_t *data = (*buffer)->data + arrived % SHARE * LENGTH;
+    for (uint32_t i = 0; i < LENGTH; i += 4)
+        put32(data + i, arrived);
+    (*buffer)->references++;
+    finished[arrived++] = false;
+    return (struct packet){data, LENGTH, *buffer};
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2)
         return 0;
-    delivered = released = 0;
+    delivered = released = arrived = 0;
     struct sink sink = {deliver, release, NULL};
-    struct ordering *ordering = ordering_new(1 + data[0] % 40, data[1] / 1000.0, sink);
-    double now = 1000;
-    uint64_t arrived = 0;
+    double max_delay = data[1] / 1000.0, now = 1000;
+    struct ordering *ordering = ordering_new(1 + data[0] % 40, max_delay, sink);
+    CHECK(ordering != NULL);
+    struct buffer *buffer = NULL;
     uint32_t near = 0;
-    for (data += 2, size -= 2; size >= 5; data += 5, size -= 5) {
+    for (data += 2, size -= 2; size >= 5 && arrived < PACKETS; data += 5, size -= 5) {
         uint32_t path = data[0] >> 4 & 3;
         switch (data[0] & 7) {
         case 0: now += data[1] / 1000.0; break;
-        case 1: ordering_deadline(ordering, now); break;
+        case 1:
+            ordering_deadline(ordering, now);
+            CHECK(ordering_next_deadline(ordering) < 0 || ordering_next_deadline(ordering) > now);
+            break;
         case 2: ordering_path_up(ordering, path, now); break;
         case 3: ordering_path_down(ordering, path); break;
         case 4: ordering_keepalive(ordering, path, now); break;
-        case 5: ordering_own(ordering); break;
-        default: {
-            near = data[0] & 1 ? near + (int8_t)data[1] : get32(data + 1);
-            struct packet packet = {malloc(1), 1, NULL};
-            arrived++;
-            ordering_arrive(ordering, near, packet, path, now);
+        case 5:
+            if (data[1] & 3) {
+                ordering_set_behind(ordering, data[1] & 1);
+                break;
+            }
+            owning = true;
+            ordering_own(ordering);
+            owning = false;
+            CHECK(lent == (buffer != NULL)); /* the one that is filled */
+            break;
+        default:
+            near = data[0] & 1 ? near + (uint32_t)(int8_t)data[1] : get32(data + 1);
+            ordering_arrive(ordering, near, arrive(&buffer), path, now);
         }
-        }
-        if (arrived != delivered + released + ordering_held(ordering))
-            abort();
-        double deadline = ordering_next_deadline(ordering);
-        if (deadline >= 0 && deadline > now + 0.256)
-            abort();
+        CHECK(arrived == delivered + released + ordering_held(ordering));
+        CHECK(ordering_next_deadline(ordering) <= now + max_delay + 1e-6);
     }
+    uint64_t drops[MPT_REASONS] = {0};
+    ordering_drops(ordering, drops);
+    CHECK(released == drops[MPT_LATE] + drops[MPT_DUPLICATE] + drops[MPT_STRAY]);
     ordering_flush(ordering);
     ordering_free(ordering);
-    if (arrived != delivered + released)
-        abort();
+    CHECK(arrived == delivered + released);
+    if (buffer != NULL)
+        give_back((struct packet){.buffer = buffer});
+    CHECK(lent == 0);
     return 0;
 }
