@@ -3,52 +3,145 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from mpt.wire import gre  # noqa: E402
-from tests.accel.model import ACK, PSH, TCP, UDP, Inner  # noqa: E402
+from tests.accel.model import ACK, CWR, PSH, TCP, UDP, URG, Inner  # noqa: E402
+
+RIGHT, PAYLOAD, AGAIN = 1, 2, 4  # of join.c
+WAIT, TABLE, DATAGRAM, FLOW, FRAME, STRETCHED, TROUBLE, NOTHING = range(8)  # of datapath.c, as what follows
+NOW = 8
+V4, V6, PAIR, OTHER_V4, OTHER_V6, STRANGER = (peer << 4 for peer in range(6))
+LINK, SHORT_ONLY, REFUSING = 0x10, 0x20, 0x40  # of TROUBLE
+NOTHING_AT_ALL, HEADER, UNCUT, EVERYTHING = b"\0", b"\1", b"\x08", b"\x0f"  # the offloads
+KINDS = [(version, protocol) for version in (4, 6) for protocol in (TCP, UDP)]
 
 
-def flow(version: int, protocol: int, size: int = 60, count: int = 4) -> list[bytes]:
-    whole = Inner(version=version, protocol=protocol, flags=ACK | PSH, payload=bytes(range(size)) * count)
-    return [each.octets() for each in whole.cut(size)]
+def run(version: int, protocol: int, size: int = 60, count: int = 4, last: bytes = b"") -> list[Inner]:
+    whole = Inner(version=version, protocol=protocol, flags=ACK | PSH, payload=bytes(range(size)) * count + last)
+    return whole.cut(size)
 
 
-def step(kind: int, octets: bytes) -> bytes:
-    return bytes([kind]) + len(octets).to_bytes(2, "big") + octets
+def step(kind: int, octets: bytes = b"", length: int | None = None) -> bytes:
+    return bytes([kind]) + (len(octets) if length is None else length).to_bytes(2, "big") + octets
+
+
+def each_step(kind: int, inputs: Iterable[bytes]) -> bytes:
+    return b"".join(step(kind, octets) for octets in inputs)
+
+
+def join_inputs() -> list[bytes]:
+    """Runs with a short one last; more than fit into 64 KB, of little input; two flows in turn; checksums of 0, and of
+    0xFFFF, as some senders write it."""
+    runs = [each_step(RIGHT, (inner.octets() for inner in run(*kind, last=b"short"))) for kind in KINDS]
+    for kind in KINDS:
+        (first,) = run(*kind, size=250, count=1)
+        first = replace(first, flags=ACK)
+        runs.append(step(RIGHT, first.octets()) + step(AGAIN, length=70) + step(PAYLOAD, b"end"))
+        runs.append(step(RIGHT, first.octets()) + step(AGAIN, length=299))
+    mixed = zip(run(4, TCP), run(6, UDP), strict=True)
+    runs.append(each_step(RIGHT, (inner.octets() for pair in mixed for inner in pair)))
+    for version in (4, 6):
+        one, two = (inner.with_zero_sum().octets() for inner in run(version, TCP, count=2))
+        at = 36 if version == 4 else 56
+        runs.append(each_step(0, [one, two[:at] + b"\xff\xff" + two[at + 2 :]]))
+    return [b"\x06" + each for each in runs]
+
+
+def split_inputs() -> list[bytes]:
+    """Frames of all kinds, to be cut or not, of 400 octets and of 64 KB; one in urgent mode."""
+    frames = [Inner(version=v, protocol=p, payload=bytes(300)).frame(size) for v, p in KINDS for size in (0, 100)]
+    long = [Inner(version=v, protocol=p, ident=0xFFF0, payload=bytes(50)).frame(1000) for v, p in KINDS]
+    urgent = Inner(flags=ACK | PSH | URG | CWR, urgent=150, payload=bytes(300)).frame(100)
+    return [*(b"\1\0" + each for each in (*frames, urgent)), *(b"\1\xfe" + each for each in long)]
+
+
+def reorder_inputs() -> list[bytes]:
+    """Gaps over two paths; keepalives that differ; a full window, copied out of its buffers; being behind."""
+    gaps = b"".join(bytes([7 | (n % 2) << 4, d, 0, 0, 0]) for n, d in enumerate((1, 2, 255, 2, 1, 3, 254, 1)))
+    ahead = bytes([7, 2, 0, 0, 0]) * 9
+    up = bytes([2, 0, 0, 0, 0, 18, 0, 0, 0, 0])
+    keepalives = bytes([4, 0, 0, 0, 0, 0, 9, 0, 0, 0, 20, 0, 0, 0, 0])
+    own, behind, not_behind = (bytes([5, what, 0, 0, 0]) for what in (0, 1, 2))
+    late = bytes([0, 255, 0, 0, 0, 1, 0, 0, 0, 0])
+    return [
+        bytes([8, 100]) + gaps,
+        bytes([20, 50]) + up + keepalives + ahead,
+        bytes([39, 200]) + up + gaps * 2 + own + ahead * 3 + own + late,
+        bytes([20, 50]) + up + behind + keepalives + gaps + not_behind + keepalives + gaps + ahead + own,
+    ]
+
+
+def table(usable: int = 31, broken: int = 0, how: int = 0x89, weights: int = 0x1B) -> bytes:
+    return step(TABLE, bytes([usable, broken, how, weights]))
+
+
+def wait(milliseconds: int) -> bytes:
+    """And read the first socket."""
+    return step(WAIT | NOW | V4, milliseconds.to_bytes(2, "big"))
+
+
+def following(inner: Inner, count: int, number: int, mark: int = 0, steps: int = 1, alone: bool = False) -> bytes:
+    return bytes([mark, count - 1, alone << 7 | steps - 1]) + gre.encode(inner.version, number) + inner.octets()
+
+
+def datapath_inputs() -> list[bytes]:
+    """Both connections, both ways: alone and in runs, in order and not, marked, stretched; all kinds of trouble."""
+    there = [Inner(version=v, protocol=p, payload=bytes(300), tos=1) for v, p in KINDS]
+    there += [replace(each, source=b"\x0d\0\0\2", destination=b"\x0e\0\0\3") for each in there]
+    back = [replace(each, source=each.destination, destination=each.source, tos=2) for each in there]
+    small, small_udp = (replace(each, payload=bytes(40)) for each in back[:2])
+    peers = [V4, V6, PAIR, V4, OTHER_V4, OTHER_V6, OTHER_V4, OTHER_V6]
+    runs = [step(FLOW | NOW | peer, following(each, 40, 0, 3)) for peer, each in zip(peers, back, strict=True)]
+    numbered = [gre.encode(4, n) + replace(small, ident=n, sequence=1000 + 40 * n).octets() for n in range(6)]
+    keepalives = [b"\0\0\0\x08\0" + bytes([0xA1 + connection]) * 40 for connection in (0, 1)]
+    frames = each_step(FRAME, (each.frame(100) for each in there)) + step(NOTHING | NOW)
+    long = [step(STRETCHED, b"\xf0" + replace(each, payload=bytes(50)).frame(1300)) for each in there[:2]]
+    singles = [there[0], replace(there[0], ports=(1, 80)), replace(there[0], destination=bytes([127, 0, 0, 2]))]
+    inputs = [
+        [EVERYTHING, runs[0], runs[3], runs[4], frames, long[0]],
+        [EVERYTHING, runs[1], runs[5], runs[6], long[1], frames],
+        [UNCUT, runs[2], each_step(DATAGRAM | V4, (b"\2" + each for each in numbered))],
+        [HEADER, each_step(FRAME | NOW, (each.frame() for each in singles)), frames],
+        [NOTHING_AT_ALL, each_step(DATAGRAM | NOW | V4, (b"\0" + each for each in reversed(numbered))), wait(256)],
+        [  # strangers and keepalives
+            EVERYTHING,
+            *(step(DATAGRAM | NOW | peer, b"\0" + numbered[0]) for peer in (STRANGER, OTHER_V4)),
+            *(step(DATAGRAM | NOW | peer, keepalives[peer in (OTHER_V4, OTHER_V6)]) for peer in peers),
+        ],
+        [  # paths that refuse, a link that does not cut, paths that are down, a connection less
+            *(EVERYTHING, table(broken=0x12, how=0x92), frames, step(TROUBLE | LINK), frames, table(usable=9), frames),
+            *(table(usable=9), each_step(FRAME, (replace(there[0], tos=n).frame() for n in (0, 0, 1, 1, 2))), frames),
+            *(table(usable=0), frames, table(how=0x20), table(broken=31), frames, *long * 6, step(NOTHING | NOW)),
+        ],
+        [  # a gap, and a path that is slower
+            *(EVERYTHING, table(how=0x83), step(FLOW | NOW | V4, following(small, 60, 0, steps=2))),
+            *(step(FLOW | V6, following(small, 50, 1, steps=2)), step(FLOW | V4, following(small, 60, 120)) * 3),
+            *(step(DATAGRAM | NOW | V6, keepalives[0]) * 2, wait(96), table()),
+        ],
+        [  # more is held than there are buffers; the TUN is full, and takes only what is short
+            *(EVERYTHING, table(how=0x83)),
+            *(step(FLOW | V4, following(small_udp, 64, 7, mark=1, alone=True)), wait(0) * 3),
+            *(step(FLOW | V4, following(small_udp, 64, 99, steps=2, alone=True)), wait(0) * 3, wait(256)),
+            *(step(TROUBLE | SHORT_ONLY), table(how=0x80), runs[0], step(TROUBLE | REFUSING), runs[0], wait(0)),
+        ],
+    ]
+    return [b"".join(each) for each in inputs]
 
 
 def seeds() -> dict[str, list[bytes]]:
-    kinds = [(version, protocol) for version in (4, 6) for protocol in (TCP, UDP)]
-    reply = {"source": b"\x0a\0\0\3", "destination": b"\x0a\0\0\2"}
-    peer = [Inner(payload=bytes(40), ident=n, sequence=1000 + 40 * n, **reply).octets() for n in range(6)]
-    datagrams = [gre.encode(4, n) + each for n, each in enumerate(peer)]
-    frame = Inner(payload=bytes(300)).frame(100)
-    ports = Inner(payload=bytes(30), ports=(1, 80)).frame()
+    headers = (gre.encode(4), KINDS[0]), (gre.encode(6, 7), KINDS[3]), (b"\xb0\0\x08\0" + bytes(12), KINDS[1])
     return {
-        "gre": [
-            gre.encode(4) + flow(4, TCP)[0],
-            gre.encode(6, 7) + flow(6, UDP)[0],
-            b"\xb0\0\x08\0" + bytes(12) + flow(4, UDP)[0],
-        ],
-        "split": [Inner(version=v, protocol=p, payload=bytes(300)).frame(size) for v, p in kinds for size in (0, 100)],
-        "join": [b"".join(len(each).to_bytes(2, "big") + each for each in flow(*kind)) for kind in kinds],
-        "reorder": [
-            bytes([8, 100])
-            + b"".join(bytes([7 | (n % 2) << 4, d, 0, 0, 0]) for n, d in enumerate((1, 2, 255, 2, 1, 3, 254, 1))),
-            bytes([20, 50, 2, 0, 0, 0, 0, 18, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 9, 0, 0, 0, 20, 0, 0, 0, 0])
-            + bytes([7, 2, 0, 0, 0]) * 9,
-        ],
-        "datapath": [
-            bytes([7]) + b"".join(step(10, each) for each in datagrams) + step(5, frame) + step(13, ports),
-            bytes([0])
-            + b"".join(step(11 - 8 * (n % 2), datagrams[5 - n]) for n in range(6))
-            + step(0, bytes(200))
-            + step(1, b"\x0f"),
-        ],
+        "gre": [header + run(*kind)[0].octets() for header, kind in headers],
+        "split": split_inputs(),
+        "join": join_inputs(),
+        "reorder": reorder_inputs(),
+        "datapath": datapath_inputs(),
     }
 
 
