@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import select
@@ -18,6 +19,7 @@ from mpt.testing.datapath import PORT, Stage
 from mpt.testing.tun import FakeTun
 from mpt.wire import tos
 
+UDP_SEGMENT = 103  # <linux/udp.h>
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hosts
 _NETWORKS = itertools.count(os.getpid() * 2503)  # far from those of another test run beside this one
 
@@ -26,17 +28,31 @@ class Loopback:
     """Hosts on 127.a.b.0/24, one address each in the order of their first mention; IPv6 hosts too."""
 
     def __init__(self) -> None:
-        number = next(_NETWORKS)
-        self._prefix = f"127.{number // 250 % 250 + 1}.{number % 250 + 1}"
         self._hosts: dict[str, socket.socket] = {}
         self._arrived: dict[int, list[tuple[bytes, Any, int]]] = {}  # port of the sender -> datagrams, TOS octets
+        self._claim = self._take_network()
         self.own = self._bind(1, 0)  # keeps the network's first address
+
+    def _take_network(self) -> socket.socket:
+        """Find a network that no other test run on this machine has, which is to say, nobody's last address."""
+        while True:
+            number = next(_NETWORKS)
+            self._prefix = f"127.{number // 250 % 250 + 1}.{number % 250 + 1}"
+            try:
+                return self._bind(254, PORT)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
 
     def _bind(self, host: int, port: int) -> socket.socket:
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         bound.setblocking(False)
         bound.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-        bound.bind((f"{self._prefix}.{host}", port))
+        try:
+            bound.bind((f"{self._prefix}.{host}", port))
+        except OSError:
+            bound.close()
+            raise
         return bound
 
     def host(self, name: str) -> socket.socket:
@@ -70,7 +86,7 @@ class Loopback:
         return self._arrived.pop(port, [])
 
     def close(self) -> None:
-        for each in (self.own, *self._hosts.values()):
+        for each in (self._claim, self.own, *self._hosts.values()):
             each.close()
 
 
@@ -93,6 +109,12 @@ class LoopbackSocket:
 
     def deliver(self, datagram: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
         self._network.host(host).sendmsg((datagram,), tos.ancillary(self.address, mark), 0, self.address)
+
+    def deliver_run(self, *datagrams: bytes, host: str = "10.1.1.3") -> None:
+        """The same in one system call: a data path that wants them so gets them joined. All have one length, but the
+        last may be shorter."""
+        control = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))
+        self._network.host(host).sendmsg((b"".join(datagrams),), [control], 0, self.address)
 
     def sent(self) -> list[tuple[bytes, Any]]:
         taken = self._network.taken_from(self._port)

@@ -21,7 +21,6 @@ from tests.accel.model import PSH, TCP, UDP, VNET, Inner
 
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
 
-UDP_SEGMENT = 103  # <linux/udp.h>
 SO_NO_CHECK = 11  # <asm-generic/socket.h>; the kernel cuts no datagrams without checksums
 TO_PEER = Inner(payload=bytes(range(250)) * 100, flags=0x10 | PSH)
 FROM_PEER = replace(TO_PEER, source=b"\x0a\0\0\3", destination=b"\x0a\0\0\2")
@@ -164,10 +163,7 @@ def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
     stage.set_table(connection_row(path_row("a", wan), window=100))
     segments = [each.octets() for each in FROM_PEER.cut(1000)]
     datagrams = [gre.encode(4, number) + each for number, each in enumerate(segments)]
-    network = stage.datapath._network  # type: ignore[attr-defined]
-    sending = network.host(PEER)
-    control = (socket.IPPROTO_UDP, UDP_SEGMENT, pack("=H", len(datagrams[0])))
-    sending.sendmsg([b"".join(datagrams)], [control], 0, wan.address)
+    wan.deliver_run(*datagrams)
     stage.datapath.socket_readable(wan, stage.now)
     (frame,) = stage.tun.delivered()
     assert split(frame) == segments

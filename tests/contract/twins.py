@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -30,6 +30,8 @@ class Twins:
     and what connections send over one socket to one address, `lane` by lane: it tells them apart.
     """
 
+    wake_ups = 1  # until all has been read
+
     def __init__(self, stages: tuple[Stage, Stage], lane: Callable[[bytes], Hashable] = one_lane) -> None:
         self.stages = stages
         self.sockets = [[stage.new_socket() for _ in PEERS] for stage in stages]
@@ -46,15 +48,24 @@ class Twins:
         for stage, sockets in zip(self.stages, self.sockets, strict=True):
             for datagram in datagrams:
                 sockets[index].deliver(datagram, host or PEERS[index], mark)
-            stage.datapath.socket_readable(sockets[index], stage.now)
+            self.read_socket(stage, sockets[index])
         self.compare()
+
+    def read_socket(self, stage: Stage, data_socket: Any) -> None:
+        for _ in range(self.wake_ups):
+            stage.datapath.socket_readable(data_socket, stage.now)
 
     def send(self, *packets: bytes) -> None:
         """Let the host send all these at once."""
         for stage in self.stages:
-            self._inject(stage, packets)
-            stage.datapath.tun_readable(stage.now)
+            for each in packets:
+                stage.tun.inject(each)
+            self.read_tun(stage)
         self.compare()
+
+    def read_tun(self, stage: Stage) -> None:
+        for _ in range(self.wake_ups):
+            stage.datapath.tun_readable(stage.now)
 
     def wait(self, seconds: float) -> None:
         """Let time go by."""
@@ -80,11 +91,8 @@ class Twins:
             lanes.setdefault((address, self._lane(datagram)), []).append((datagram, mark))
         return lanes
 
-    def _inject(self, stage: Stage, packets: Sequence[bytes]) -> None:
-        for each in packets:
-            stage.tun.inject(each)
-
     def _packets(self, stage: Stage, delivered: list[bytes]) -> list[bytes]:
+        """What a TUN was given, as packets."""
         return delivered
 
 
@@ -95,8 +103,11 @@ def twins(lane: Callable[[bytes], Hashable] = one_lane) -> Iterator[Twins]:
         yield made
 
 
+SomeTwins = TypeVar("SomeTwins", bound=Twins)
+
+
 @contextmanager
-def closing(made: Twins) -> Iterator[Twins]:
+def closing(made: SomeTwins) -> Iterator[SomeTwins]:
     """The end of all descriptors, whatever happens."""
     try:
         yield made
