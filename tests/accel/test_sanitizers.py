@@ -40,4 +40,5 @@ def test_twins() -> None:
     """Neither does the whole engine under the arrivals of the twin tests."""
     pytest.importorskip("cffi")
     pytest.importorskip("mpt.accel.native", exc_type=ImportError)
-    run("fuzz/sanitize", "tests/contract/test_native_twin.py", "tests/accel/test_batches.py", PYTHON=sys.executable)
+    twins = [f"tests/contract/test_native_twin{which}.py" for which in ("", "_frames")]
+    run("fuzz/sanitize", *twins, "tests/accel/test_batches.py", PYTHON=sys.executable)
