@@ -28,27 +28,18 @@ class Loopback:
     """Hosts on 127.a.b.0/24, one address each in the order of their first mention; IPv6 hosts too."""
 
     def __init__(self) -> None:
+        number = next(_NETWORKS)
+        self._prefix = f"127.{number // 250 % 250 + 1}.{number % 250 + 1}"
+        self._numbers = itertools.count(2)
         self._hosts: dict[str, socket.socket] = {}
         self._arrived: dict[int, list[tuple[bytes, Any, int]]] = {}  # port of the sender -> datagrams, TOS octets
-        self._claim = self._take_network()
         self.own = self._bind(1, 0)  # keeps the network's first address
-
-    def _take_network(self) -> socket.socket:
-        """Find a network that no other test run on this machine has, which is to say, nobody's last address."""
-        while True:
-            number = next(_NETWORKS)
-            self._prefix = f"127.{number // 250 % 250 + 1}.{number % 250 + 1}"
-            try:
-                return self._bind(254, PORT)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
 
     def _bind(self, host: int, port: int) -> socket.socket:
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        bound.setblocking(False)
-        bound.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
         try:
+            bound.setblocking(False)
+            bound.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
             bound.bind((f"{self._prefix}.{host}", port))
         except OSError:
             bound.close()
@@ -57,9 +48,14 @@ class Loopback:
 
     def host(self, name: str) -> socket.socket:
         """The socket of the peer host `name`, at port PORT of its own address."""
-        if name not in self._hosts:
-            self._hosts[name] = self._bind(len(self._hosts) + 2, PORT)
-            self._hosts[name].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        while name not in self._hosts:
+            try:
+                self._hosts[name] = self._bind(next(self._numbers), PORT)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:  # by another test run on this machine: take the next one
+                    raise
+            else:
+                self._hosts[name].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         return self._hosts[name]
 
     def address(self, name: str) -> str:
@@ -86,7 +82,7 @@ class Loopback:
         return self._arrived.pop(port, [])
 
     def close(self) -> None:
-        for each in (self._claim, self.own, *self._hosts.values()):
+        for each in (self.own, *self._hosts.values()):
             each.close()
 
 
