@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from struct import pack
 from typing import Any
 
 import pytest
@@ -187,9 +186,7 @@ def test_the_python_path_takes_joined_datagrams_apart(gso: bool) -> None:
     stage.set_table(connection_row(path_row("a", wan), window=100))
     segments = [each.octets() for each in FROM_PEER.cut(1000)]
     datagrams = [gre.encode(4, number) + each for number, each in enumerate(segments)]
-    control = (socket.IPPROTO_UDP, UDP_SEGMENT, pack("=H", len(datagrams[0])))
-    network = stage.datapath._network  # type: ignore[attr-defined]
-    network.host(PEER).sendmsg([b"".join(datagrams)], [control], 0, wan.address)
+    wan.deliver_run(*datagrams)
     stage.datapath.socket_readable(wan, stage.now)
     assert stage.tun.delivered() == segments
     assert reads == [2 if gso else len(segments) + 1]
@@ -255,11 +252,9 @@ def test_one_wake_up_reads_on_while_there_is_more(stage: Stage) -> None:
     """Turn by turn, up to a bound, which many small datagrams reach sooner than a few large ones."""
     wan = stage.new_socket()
     stage.set_table(connection_row(path_row("a", wan), window=100))
-    sending = stage.datapath._network.host(PEER)  # type: ignore[attr-defined]
     datagrams = [gre.encode(4, n) + each for n, each in enumerate(numbered(64 * 80, source=REMOTE, destination=LOCAL))]
-    control = (socket.IPPROTO_UDP, UDP_SEGMENT, pack("=H", len(datagrams[0])))
     for start in range(0, len(datagrams), 64):
-        sending.sendmsg([b"".join(datagrams[start : start + 64])], [control], 0, wan.address)
+        wan.deliver_run(*datagrams[start : start + 64])
     received = [0, 1]
     while received[-1] > received[-2]:  # not until all are there: the socket may not have had room for them
         stage.datapath.socket_readable(wan, stage.now)
