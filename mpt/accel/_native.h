@@ -6,7 +6,7 @@
  *   join.c      segments in order, joined for the TUN  pure
  *   reorder.c   the reorder window                     pure but for the memory of what it holds
  *   equalize.c  the delay line before it               as above
- *   egress.c, ingress.c                                the system calls
+ *   egress.c, ingress.c, deliver.c                     the system calls
  *   datapath.c  the table, the counters
  */
 #ifndef MPT_NATIVE_H
@@ -219,6 +219,7 @@ enum { FLOWS = 1024 }; /* entries of a cache; a pair that falls on another's pla
 
 struct egress;
 struct ingress;
+struct delivery;
 struct mpt_datapath {
     int tun, offloads;
     struct connection *connections;
@@ -227,6 +228,7 @@ struct mpt_datapath {
     struct flow egress_flows[FLOWS], ingress_flows[FLOWS];
     struct egress *egress;
     struct ingress *ingress;
+    struct delivery *delivery;
     struct mpt_counters counters;
 };
 struct flow *flow_of(struct flow *cache, const void *owner, unsigned version, const uint8_t *packet, bool *known);
@@ -241,7 +243,12 @@ void egress_free(struct egress *egress);
 struct ingress *ingress_new(void);
 void ingress_free(struct ingress *ingress);
 struct sink ingress_sink(struct mpt_datapath *datapath);
+void packet_release(void *datapath, struct packet packet);
 void ingress_forget(struct ingress *ingress); /* the connections go */
-void ingress_write(struct mpt_datapath *datapath); /* write what was delivered since the last call */
+
+struct delivery *delivery_new(void);
+void delivery_free(struct delivery *delivery);
+void delivery_add(void *datapath, struct packet packet);
+void delivery_write(struct mpt_datapath *datapath); /* write what was added since the last call */
 
 #endif

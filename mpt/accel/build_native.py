@@ -10,7 +10,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-SOURCES = ("packet", "schedule", "split", "join", "reorder", "equalize", "egress", "ingress", "datapath")
+SOURCES = ("packet", "schedule", "split", "join", "reorder", "equalize", "egress", "ingress", "deliver", "datapath")
 FLAGS = ["-O3", "-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-missing-field-initializers"]
 
 ffibuilder = FFI()

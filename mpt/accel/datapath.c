@@ -12,8 +12,9 @@ struct mpt_datapath *mpt_new(int tun, int offloads) {
     dp->offloads = offloads;
     dp->egress = egress_new();
     dp->ingress = ingress_new();
+    dp->delivery = delivery_new();
     dp->connections = calloc(1, sizeof *dp->connections);
-    if (dp->egress == NULL || dp->ingress == NULL || dp->connections == NULL) {
+    if (dp->egress == NULL || dp->ingress == NULL || dp->delivery == NULL || dp->connections == NULL) {
         mpt_free(dp);
         return NULL;
     }
@@ -41,6 +42,7 @@ void mpt_free(struct mpt_datapath *dp) {
     free_listening(&dp->listening);
     egress_free(dp->egress);
     ingress_free(dp->ingress);
+    delivery_free(dp->delivery);
     free(dp);
 }
 
@@ -206,7 +208,7 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
         ordering_drops(old, dp->counters.ingress_dropped);
         dp->counters.ingress_dropped[MPT_STRAY] += ordering_held(old);
     }
-    ingress_write(dp);
+    delivery_write(dp);
     ingress_forget(dp->ingress);
     free_connections(dp->connections, dp->connection_count);
     free_listening(&dp->listening);
@@ -260,7 +262,7 @@ void mpt_deadline_reached(struct mpt_datapath *dp, double now) {
     for (struct connection *c = dp->connections; c < dp->connections + dp->connection_count; c++)
         if (c->order != NULL && ordering_held(c->order) > 0)
             ordering_deadline(c->order, now);
-    ingress_write(dp);
+    delivery_write(dp);
 }
 
 double mpt_next_deadline(const struct mpt_datapath *dp) {

@@ -1,8 +1,8 @@
-/* Network to TUN: receive, check the sender, take off the GRE header, find the connection, put in order, join, write.
+/* Network to TUN: receive, check the sender, take off the GRE header, find the connection, put in order.
  *
  * The twin is mpt/data/ingress.py, and a datagram meets the functions in the same order. One system call receives many
  * datagrams, with UDP_GRO many of them in one buffer; they stay where they are, whoever keeps one holds a reference to its
- * buffer, and what was delivered in one wake-up is joined and written at its end.
+ * buffer, and what was delivered in one wake-up is written at its end (deliver.c).
  */
 
 #include "_native.h"
@@ -24,12 +24,9 @@ enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wa
 enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and what a datagram costs besides: a wake-up of about 1 ms,
                                                        for which keepalives and commands wait */
 enum { BUFFERS = 64 }; /* 4 MB, there from the start; when held packets keep them all, these are copied out */
-enum { WRITES = 1024 }; /* delivered packets that wait for the end of the wake-up */
 
 struct ingress {
     struct buffer *buffers, *pool; /* all, and those that nobody refers to */
-    uint32_t out_count;
-    struct packet out[WRITES];
     uint32_t *heard;
     uint32_t heard_count, heard_room;
     struct connection *waiting; /* of the last packet, if it or others have to wait for a gap to be filled */
@@ -38,7 +35,6 @@ struct ingress {
     struct iovec pieces[MESSAGES];
     struct sockaddr_in6 names[MESSAGES];
     union { struct cmsghdr aligned; uint8_t octets[2 * CMSG_SPACE(sizeof(int))]; } controls[MESSAGES];
-    struct join join;
 };
 
 struct ingress *ingress_new(void) {
@@ -75,7 +71,7 @@ static void unreference(struct ingress *in, struct buffer *buffer) {
     }
 }
 
-static void release(void *context, struct packet packet) {
+void packet_release(void *context, struct packet packet) {
     struct mpt_datapath *dp = context;
     if (packet.buffer != NULL)
         unreference(dp->ingress, packet.buffer);
@@ -86,7 +82,7 @@ static void release(void *context, struct packet packet) {
 static struct buffer *take_buffer(struct mpt_datapath *dp) {
     struct ingress *in = dp->ingress;
     if (in->pool == NULL)
-        ingress_write(dp);
+        delivery_write(dp);
     if (in->pool == NULL)
         for (struct connection *c = dp->connections; c < dp->connections + dp->connection_count; c++)
             if (c->order != NULL)
@@ -99,79 +95,7 @@ static struct buffer *take_buffer(struct mpt_datapath *dp) {
     return buffer;
 }
 
-/* --- writing --- */
-
-static void written(struct mpt_datapath *dp, ssize_t result, uint32_t packets) {
-    if (result >= 0) {
-        dp->counters.tun_writes++;
-        dp->counters.packets_delivered += packets;
-    } else if (errno == EAGAIN || errno == ENOBUFS)
-        dp->counters.ingress_dropped[MPT_TUN_FULL] += packets;
-    else
-        dp->counters.tun_write_errors[errno_index(errno)] += packets;
-}
-
-static ssize_t write_pieces(struct mpt_datapath *dp, struct iovec *pieces, int count) {
-    if (!(dp->offloads & MPT_VNET_HDR)) {
-        pieces++;
-        count--;
-    }
-    ssize_t result;
-    do
-        result = writev(dp->tun, pieces, count);
-    while (result < 0 && errno == EINTR);
-    return result;
-}
-
-static void write_alone(struct mpt_datapath *dp, const struct packet *packet) {
-    struct vnet_header vnet = {.type = GSO_NONE};
-    struct iovec pieces[2] = {{&vnet, VNET}, {packet->data, packet->length}};
-    written(dp, write_pieces(dp, pieces, 2), 1);
-}
-
-/* Write `join`, which is of `packets` on; when the kernel does not take such a thing, never make one again. */
-static void write_join(struct mpt_datapath *dp, struct join *join, const struct packet *packets) {
-    int pieces = join_finish(join);
-    ssize_t result = write_pieces(dp, join->pieces, pieces);
-    if (result < 0 && errno == EINVAL && join->count > 1) {
-        dp->offloads &= ~(join->first.protocol == TCP ? MPT_JOIN_TCP : MPT_JOIN_UDP);
-        for (uint32_t i = 0; i < join->count; i++)
-            write_alone(dp, &packets[i]);
-    } else
-        written(dp, result, join->count);
-}
-
-void ingress_write(struct mpt_datapath *dp) {
-    struct ingress *in = dp->ingress;
-    struct join *join = &in->join;
-    bool joins = (dp->offloads & (MPT_JOIN_TCP | MPT_JOIN_UDP)) != 0; /* now: a refusal on the way ends it for the next */
-    if (!joins)
-        for (uint32_t i = 0; i < in->out_count; i++)
-            write_alone(dp, &in->out[i]);
-    else
-        for (uint32_t i = 0; i < in->out_count; i++) {
-            struct segment next = join_read(in->out[i].data, in->out[i].length, dp->offloads);
-            if (i > 0 && join_add(join, &next))
-                continue;
-            if (i > 0)
-                write_join(dp, join, &in->out[i - join->count]);
-            join_start(join, &next);
-        }
-    if (in->out_count > 0 && joins)
-        write_join(dp, join, &in->out[in->out_count - join->count]);
-    for (uint32_t i = 0; i < in->out_count; i++)
-        release(dp, in->out[i]);
-    in->out_count = 0;
-}
-
-static void deliver(void *context, struct packet packet) {
-    struct mpt_datapath *dp = context;
-    if (dp->ingress->out_count == WRITES)
-        ingress_write(dp);
-    dp->ingress->out[dp->ingress->out_count++] = packet;
-}
-
-struct sink ingress_sink(struct mpt_datapath *dp) { return (struct sink){deliver, release, dp}; }
+struct sink ingress_sink(struct mpt_datapath *dp) { return (struct sink){delivery_add, packet_release, dp}; }
 
 /* --- a datagram's way to the reorder window --- */
 
@@ -283,7 +207,7 @@ static void decapsulate(struct mpt_datapath *dp, const struct source *source, st
     buffer->references++;
     struct packet kept = {packet, length, buffer};
     if (!sequenced || path->connection->order == NULL)
-        deliver(dp, kept);
+        delivery_add(dp, kept);
     else {
         path->arrived = sequence;
         path->heard_of = true;
@@ -444,7 +368,7 @@ uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
         dp->listening.behind_count--; /* its place in the table is still to come */
     if (was_behind != (dp->listening.behind_count > 0))
         tell_whether_behind(dp);
-    ingress_write(dp);
+    delivery_write(dp);
     return in->heard_count;
 }
 

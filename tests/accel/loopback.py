@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import itertools
 import os
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
@@ -24,10 +27,27 @@ SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hos
 _NETWORKS = itertools.count(os.getpid() * 2503)  # far from those of another test run beside this one
 
 
+@cache
+def _stamp_on_arrival() -> None:
+    """Return when the kernel stamps datagrams as they arrive: it begins some time after the first socket has asked for
+    it, and until then stamps them as they are read. A socket that stays open has it go on."""
+    keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    atexit.register(keeper.close)
+    keeper.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    keeper.bind(("127.0.0.1", 0))
+    sent = stamp = 0
+    while stamp >= sent:
+        keeper.sendto(b"", keeper.getsockname())
+        sent = time.time_ns()
+        seconds, nanoseconds = struct.unpack("ll", keeper.recvmsg(1, 64)[1][0][2])
+        stamp = seconds * 10**9 + nanoseconds
+
+
 class Loopback:
     """Hosts on 127.a.b.0/24, one address each in the order of their first mention; IPv6 hosts too."""
 
     def __init__(self) -> None:
+        _stamp_on_arrival()
         number = next(_NETWORKS)
         self._prefix = f"127.{number // 250 % 250 + 1}.{number % 250 + 1}"
         self._numbers = itertools.count(2)
