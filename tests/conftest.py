@@ -22,7 +22,9 @@ NEEDS_ROOT = "needs root: sudo scripts/test"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--whole-suite", action="store_true", help="as root, fail unless every namespace test was run (scripts/test)"
+        "--whole-suite",
+        action="store_true",
+        help="as root, fail unless every namespace test was run, and what needs the sanitizers (scripts/test)",
     )
 
 
