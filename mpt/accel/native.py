@@ -45,10 +45,10 @@ OFFLOADS: Final = {
 }
 
 
-def offload_tun(tun: int, wanted: bool) -> int:
+def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = fcntl.ioctl) -> int:
     """Ask the TUN for as much offload as it has; what of enum mpt_offload it gives."""
     try:
-        answer = fcntl.ioctl(tun, TUNGETIFF, bytes(40))
+        answer = ioctl(tun, TUNGETIFF, bytes(40))
     except OSError:
         return 0  # not a TUN device but a socket that stands for one
     (flags,) = struct.unpack_from("H", answer, 16)
@@ -56,7 +56,7 @@ def offload_tun(tun: int, wanted: bool) -> int:
         return 0
     for features, offloads in TUN_OFFLOADS if wanted else TUN_OFFLOADS[-1:]:
         try:
-            fcntl.ioctl(tun, TUNSETOFFLOAD, features)
+            ioctl(tun, TUNSETOFFLOAD, features)
         except OSError:
             continue  # an older kernel knows less
         return int(lib.MPT_VNET_HDR | offloads)
@@ -71,6 +71,14 @@ def can_segment() -> bool:
         except OSError:
             return False
         return True
+
+
+def offload_socket(data_socket: socket.socket, wanted: bool) -> None:
+    """Let the kernel join what a UDP socket receives, if it can."""
+    try:
+        data_socket.setsockopt(socket.IPPROTO_UDP, gro.UDP_GRO, wanted)
+    except OSError:
+        pass  # before Linux 5.0
 
 
 class NativeDataPath:
@@ -247,15 +255,12 @@ _NOBODY: Final = {"version": 0}
 
 
 def _prepare(descriptor: int, gso: bool) -> bool:
-    """Let the kernel join what a UDP socket receives, if it can; False for a connected socket without addresses."""
+    """Make a socket ready; False for a connected one without addresses."""
     duplicate = socket.socket(fileno=descriptor)
     try:
         if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
             return False
-        try:
-            duplicate.setsockopt(socket.IPPROTO_UDP, gro.UDP_GRO, gso)
-        except OSError:
-            pass  # before Linux 5.0
+        offload_socket(duplicate, gso)
         return True
     finally:
         duplicate.detach()

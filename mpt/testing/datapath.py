@@ -10,7 +10,8 @@ import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from struct import pack
@@ -290,6 +291,31 @@ class Stage:
         counters = self.datapath.counters()
         add_up(counters)
         return counters
+
+
+@contextmanager
+def closing(stage: Stage) -> Iterator[Stage]:
+    """A stage for a while; its sockets are closed with it. Raises AssertionError unless its counters add up at the end,
+    and nothing is held after it was closed."""
+    sockets: list[Any] = []
+    new_socket = stage.new_socket
+
+    def remembered_socket() -> Any:
+        sockets.append(new_socket())
+        return sockets[-1]
+
+    stage.new_socket = remembered_socket
+    try:
+        yield stage
+        stage.counters()
+    finally:
+        stage.datapath.close()
+        held = stage.counters().packets_held
+        for each in sockets:
+            each.close()
+        stage.tun.close()
+    if held:
+        raise AssertionError(f"a closed data path holds {held} packets")
 
 
 def add_up(counters: Counters) -> None:

@@ -1,10 +1,15 @@
-"""The pure functions of the C engine, on bytes."""
+"""The pure functions of the C engine, on bytes; and the whole of it on a stage."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+
+from mpt.testing.datapath import Stage, closing
+from tests.accel.loopback import loopback_stage
 
 native = pytest.importorskip("mpt.accel._native", exc_type=ImportError)
 ffi, lib = native.ffi, native.lib
@@ -42,3 +47,22 @@ def join(packets: Sequence[bytes], offloads: int = lib.MPT_JOIN_TCP | lib.MPT_JO
         raise MemoryError
     lengths = ffi.unpack(sizes, count)
     return _pieces(bytes(ffi.buffer(out, sum(lengths))), lengths)
+
+
+def with_offload(tun: int, wanted: bool) -> int:
+    """The answer of a TUN with vnet_hdr and every offload, for which a socketpair stands."""
+    return int(lib.MPT_VNET_HDR | lib.MPT_JOIN_TCP | lib.MPT_JOIN_UDP)
+
+
+@contextmanager
+def native_stage(**options: Any) -> Iterator[Stage]:
+    """A native data path with these options on UDP sockets, closed at the end."""
+    from mpt.accel.native import NativeDataPath
+
+    with closing(loopback_stage(lambda tun, heard: NativeDataPath(tun, heard, **options))) as made:
+        yield made
+
+
+def inside(stage: Stage) -> Any:
+    """The NativeDataPath of a stage."""
+    return stage.datapath._inner  # type: ignore[attr-defined]

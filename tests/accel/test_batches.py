@@ -14,8 +14,8 @@ import pytest
 from mpt.data.datapath import PythonDataPath
 from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, packet, path_row
 from mpt.wire import gre
-from tests.accel.engine import lib, split
-from tests.accel.loopback import Loopback, LoopbackDataPath, loopback_stage
+from tests.accel.engine import inside, lib, native_stage, split, with_offload
+from tests.accel.loopback import Loopback, LoopbackDataPath
 from tests.accel.model import PSH, TCP, UDP, VNET, Inner
 
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
@@ -25,32 +25,11 @@ TO_PEER = Inner(payload=bytes(range(250)) * 100, flags=0x10 | PSH)
 FROM_PEER = replace(TO_PEER, source=b"\x0a\0\0\3", destination=b"\x0a\0\0\2")
 
 
-def with_offload(tun: int, wanted: bool) -> int:
-    return int(lib.MPT_VNET_HDR | lib.MPT_JOIN_TCP | lib.MPT_JOIN_UDP)
-
-
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     """A native data path on a socketpair that passes for a TUN with vnet_hdr and every offload."""
-    made = loopback_stage(lambda tun, heard: native.NativeDataPath(tun, heard, ask_tun=with_offload))
-    sockets: list[Any] = []
-    new_socket = made.new_socket
-
-    def remembered_socket() -> Any:
-        sockets.append(new_socket())
-        return sockets[-1]
-
-    made.new_socket = remembered_socket
-    yield made
-    made.counters()
-    made.datapath.close()
-    for each in sockets:
-        each.close()
-    made.tun.close()
-
-
-def engine(stage: Stage) -> Any:
-    return stage.datapath._inner  # type: ignore[attr-defined]
+    with native_stage(ask_tun=with_offload) as made:
+        yield made
 
 
 def read(stage: Stage, *frames: bytes) -> None:
@@ -88,7 +67,7 @@ def test_a_super_packet_is_shared_out(stage: Stage, version: int, protocol: int)
     read(stage, inner.frame(1000))
     segments = [gre.encode(version, number) + each.octets() for number, each in enumerate(inner.cut(1000))]
     assert [[datagram for datagram, _ in wan.sent()] for wan in wans] == [segments[::2], segments[1::2]]
-    assert engine(stage).system_calls()["sends"] == 2
+    assert inside(stage).system_calls()["sends"] == 2
     assert stage.counters().packets_read == 25
 
 
@@ -102,7 +81,7 @@ def test_a_link_that_does_not_cut(stage: Stage) -> None:
     read(stage, TO_PEER.frame(1000))
     segments = [gre.encode(4, number) + each.octets() for number, each in enumerate(TO_PEER.cut(1000))]
     assert [datagram for datagram, _ in wan.sent()] == segments
-    assert "udp_segment" not in engine(stage).offloads()
+    assert "udp_segment" not in inside(stage).offloads()
     assert stage.counters().paths["a"].send_errors == {}
 
 
@@ -123,7 +102,7 @@ def test_a_path_that_refuses_leaves_it_to_the_others(stage: Stage) -> None:
     """The share of a path with a broken address goes over the other one, under the numbers it had."""
     wans = stage.new_socket(), stage.new_socket()
     broken = replace(path_row("a", wans[0]), remote=("255.255.255.255", 1))  # EACCES without SO_BROADCAST
-    inner = engine(stage)
+    inner = inside(stage)
     healthy = path_row("b", wans[1], OTHER_PEER)
     network = stage.datapath._network  # type: ignore[attr-defined]
     healthy = replace(
@@ -166,7 +145,7 @@ def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
     stage.datapath.socket_readable(wan, stage.now)
     (frame,) = stage.tun.delivered()
     assert split(frame) == segments
-    calls = engine(stage).system_calls()
+    calls = inside(stage).system_calls()
     assert (calls["receives"], calls["tun_writes"]) == (1, 1)
     assert stage.counters().packets_delivered == len(segments)
 

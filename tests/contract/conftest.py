@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import pytest
 
 from mpt.data.datapath import PythonDataPath
-from mpt.testing.datapath import Stage
+from mpt.testing.datapath import Stage, closing
 from tests.accel.loopback import loopback_stage
 from tests.host.machines import FakeMachine, Machine, real_machine
 
@@ -44,14 +42,14 @@ WITHOUT_MARKS = {"python on descriptors", "native on descriptors"}
 @pytest.fixture(params=[name for name in DATA_PATHS if name not in WITHOUT_ADDRESSES])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A data path; its counters must add up at the end of every test, and after it was closed."""
-    with stage_of(request.param) as made:
+    with closing(DATA_PATHS[request.param]()) as made:
         yield made
 
 
 @pytest.fixture(params=[name for name in DATA_PATHS if name not in WITHOUT_MARKS])
 def marking_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The same on sockets whose datagrams have a TOS octet."""
-    with stage_of(request.param) as made:
+    with closing(DATA_PATHS[request.param]()) as made:
         yield made
 
 
@@ -65,40 +63,19 @@ def python_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 @pytest.fixture(params=[name for name in DATA_PATHS if name.endswith("on loopback")])
 def udp_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The same on real UDP sockets."""
-    with stage_of(request.param) as made:
+    with closing(DATA_PATHS[request.param]()) as made:
         yield made
 
 
 @pytest.fixture(params=[name for name in DATA_PATHS if name.endswith("on descriptors")])
 def descriptor_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The same on socketpairs, whose descriptors a test can let fail."""
-    with stage_of(request.param) as made:
+    with closing(DATA_PATHS[request.param]()) as made:
         yield made
 
 
 @pytest.fixture(params=[name for name in DATA_PATHS if name in ("python in memory", "native on loopback")])
 def fast_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """One of each, the fastest, for what is done a hundred thousand times."""
-    with stage_of(request.param) as made:
+    with closing(DATA_PATHS[request.param]()) as made:
         yield made
-
-
-@contextmanager
-def stage_of(name: str) -> Iterator[Stage]:
-    """The data path of this name, closed at the end."""
-    made = DATA_PATHS[name]()
-    sockets: list[Any] = []
-    new_socket = made.new_socket
-
-    def remembered_socket() -> Any:
-        sockets.append(new_socket())
-        return sockets[-1]
-
-    made.new_socket = remembered_socket
-    yield made
-    made.counters()
-    made.datapath.close()
-    assert made.counters().packets_held == 0
-    for each in sockets:
-        each.close()
-    made.tun.close()

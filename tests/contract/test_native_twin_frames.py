@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from mpt.data.datapath import PythonDataPath
 from mpt.data.pathtable import ConnectionRow
 from mpt.model import PortMap
-from mpt.testing.datapath import Stage, connection_row, path_row
+from mpt.testing.datapath import Stage, closing, connection_row, path_row
 from mpt.wire import gre
-from tests.accel.engine import lib, split
+from tests.accel.engine import inside, native_stage, split, with_offload
 from tests.accel.loopback import loopback_stage
 from tests.accel.model import ACK, PSH, TCP, UDP, VNET, Inner
-from tests.contract.twins import PEERS, Twins, closing, native
+from tests.contract.twins import PEERS, Twins
 
 PORTS = (PortMap(tcp_dst=frozenset({80})), PortMap(udp_src=frozenset({53})), PortMap(tcp_src=frozenset({80})))
 LOCAL = bytes((10, 0, 0, 2))
@@ -31,10 +31,6 @@ REMOTES = {"a": bytes((10, 0, 0, 3)), "b": bytes((10, 0, 0, 13))}  # connection 
 ELSEWHERE = [bytes((10, 0, 0, 99)), ip_address(PEERS[1]).packed]  # nobody's, and one that would come back
 PIECE = [0, 200, 536, 1388, 5999, 9001]  # octets of payload of a segment; 0: not to be cut
 Frame = tuple[bytes, list[bytes]]  # what the TUN with the header gives, and the plain one
-
-
-def with_offload(tun: int, wanted: bool) -> int:
-    return int(lib.MPT_VNET_HDR | lib.MPT_JOIN_TCP | lib.MPT_JOIN_UDP)
 
 
 class FrameTwins(Twins):
@@ -75,12 +71,8 @@ def connection_of(datagram: bytes) -> Hashable:
 @contextmanager
 def frame_twins() -> Iterator[FrameTwins]:
     """One of each."""
-    stages = (
-        loopback_stage(PythonDataPath),
-        loopback_stage(lambda tun, heard: native.NativeDataPath(tun, heard, ask_tun=with_offload)),
-    )
-    with closing(FrameTwins(stages, connection_of)) as made:
-        yield made
+    with closing(loopback_stage(PythonDataPath)) as python, native_stage(ask_tun=with_offload) as other:
+        yield FrameTwins((python, other), connection_of)
 
 
 def rows(
@@ -242,6 +234,6 @@ def test_frames_are_really_cut_and_joined() -> None:
         both.set_table(lambda sockets: rows(sockets, 8))
         both.send_frames([frame(inner, 1000, False)])
         both.receive_run(0, *(gre.encode(4, n) + each.octets() for n, each in enumerate(back.cut(1000))))
-        calls = both.stages[1].datapath._inner.system_calls()  # type: ignore[attr-defined]
+        calls = inside(both.stages[1]).system_calls()
         assert calls == {"tun_reads": 1, "tun_writes": 1, "sends": 2, "receives": 1}
         assert both.stages[1].counters().packets_read == 3

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from mpt.data.datapath import PythonDataPath
 from mpt.data.pathtable import ConnectionRow
-from mpt.testing.datapath import Stage
+from mpt.testing.datapath import Stage, closing
 from tests.accel.loopback import loopback_stage
 
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
@@ -99,21 +99,5 @@ class Twins:
 @contextmanager
 def twins(lane: Callable[[bytes], Hashable] = one_lane) -> Iterator[Twins]:
     """One of each."""
-    with closing(Twins((loopback_stage(PythonDataPath), loopback_stage(native.NativeDataPath)), lane)) as made:
-        yield made
-
-
-SomeTwins = TypeVar("SomeTwins", bound=Twins)
-
-
-@contextmanager
-def closing(made: SomeTwins) -> Iterator[SomeTwins]:
-    """The end of all descriptors, whatever happens."""
-    try:
-        yield made
-    finally:
-        for stage in made.stages:
-            stage.datapath.close()
-            stage.tun.close()
-        for each in (*made.sockets[0], *made.sockets[1]):
-            each.close()
+    with closing(loopback_stage(PythonDataPath)) as python, closing(loopback_stage(native.NativeDataPath)) as other:
+        yield Twins((python, other), lane)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from mpt.testing.datapath import LOCAL, LOCAL_V6, REMOTE, REMOTE_V6, Stage, connection_row, numbered, path_row
+from mpt.testing.datapath import LOCAL, LOCAL_V6, REMOTE, REMOTE_V6, Stage, closing, connection_row, numbered, path_row
 from mpt.testing.network import Link, Network
 
 
@@ -32,6 +33,7 @@ class Pair:
         self._window, self._max_delay = window, max_delay
         self.got: dict[str, list[bytes]] = {"a": [], "b": []}
         self.sent: dict[str, list[bytes]] = {"a": [], "b": []}
+        self._open = {"a": ExitStack(), "b": ExitStack()}
         self._stages: dict[str, Stage] = {}
         self._sockets: dict[str, list[Any]] = {}
         for host in "ab":
@@ -96,17 +98,13 @@ class Pair:
         return sorted(set(range(len(self.sent[sender]))) - set(numbers))
 
     def _set_up(self, host: str) -> None:
-        stage = self._stages[host] = self._make()
+        stage = self._stages[host] = self._open[host].enter_context(closing(self._make()))
         self._sockets[host] = [stage.new_socket() for _ in self.links]
         self.network.join(stage.datapath)
 
     def _take_down(self, host: str) -> None:
-        stage = self._stages[host]
-        self.network.leave(stage.datapath)
-        stage.datapath.close()
-        for each in self._sockets[host]:
-            each.close()
-        stage.tun.close()
+        self.network.leave(self._stages[host].datapath)
+        self._open[host].close()
 
     def _lay(self) -> None:
         for number, (there, back) in enumerate(self.links):
