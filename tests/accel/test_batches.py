@@ -14,8 +14,8 @@ import pytest
 from mpt.data.datapath import PythonDataPath
 from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, packet, path_row
 from mpt.wire import gre
-from tests.accel.engine import inside, lib, native_stage, split, with_offload
-from tests.accel.loopback import Loopback, LoopbackDataPath
+from tests.accel.engine import inside, native_stage, split, with_offload
+from tests.accel.loopback import Loopback, LoopbackDataPath, loopback_stage
 from tests.accel.model import PSH, TCP, UDP, VNET, Inner
 
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
@@ -175,24 +175,24 @@ def test_the_python_path_takes_joined_datagrams_apart(gso: bool) -> None:
     stage.tun.close()
 
 
-def test_a_tun_that_refuses_joins_gets_every_packet_alone() -> None:
-    """Also the last ones of the wake-up in which it refuses the first; nothing goes uncounted."""
+@pytest.mark.parametrize(("protocol", "kept"), [(TCP, "join_udp"), (UDP, "join_tcp")])
+def test_a_tun_that_refuses_joins_gets_every_packet_alone(protocol: int, kept: str) -> None:
+    """Also the last ones of the wake-up in which it refuses the first; nothing goes uncounted, and the other protocol
+    is joined as before."""
     network = Loopback()
     tun = select.epoll()  # takes no write at all: EINVAL, as a TUN that does not know what a frame asks for
     heard: list[Any] = []
-    made = native.NativeDataPath(
-        tun.fileno(), lambda *call: heard.append(call), ask_tun=lambda *_: int(lib.MPT_VNET_HDR | lib.MPT_JOIN_TCP)
-    )
+    made = native.NativeDataPath(tun.fileno(), lambda *call: heard.append(call), ask_tun=with_offload)
     datapath, wan = LoopbackDataPath(made, network), network.new_socket()
     datapath.set_table((connection_row(path_row("a", wan), window=100),), 1.0)
-    flows = [replace(FROM_PEER, ports=(port, 5201)).cut(1000) for port in (1, 2)]
+    flows = [replace(FROM_PEER, protocol=protocol, ports=(port, 5201)).cut(1000) for port in (1, 2)]
     segments = [each.octets() for flow in flows for each in flow]
     for number, each in enumerate(segments):
         wan.deliver(gre.encode(4, number) + each, PEER)
     for _ in range(4):
         datapath.socket_readable(wan, 1.0)
     assert made.counters().ingress_dropped == {"tun_einval": len(segments)}
-    assert "join_tcp" not in made.offloads()
+    assert made.offloads() == {"vnet_hdr", "udp_segment", kept}
     datapath.close()
     wan.close()
     network.close()

@@ -56,7 +56,7 @@ def marking_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 @pytest.fixture(params=[name for name in DATA_PATHS if name.startswith("python")])
 def python_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The Python data path alone, for what the native one bounds or orders otherwise (tests/accel)."""
-    with stage_of(request.param) as made:
+    with closing(DATA_PATHS[request.param]()) as made:
         yield made
 
 
