@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,3 +38,18 @@ def tun_device() -> Path:
     if not device.exists():
         pytest.skip("there is no /dev/net/tun: modprobe tun")
     return device
+
+
+@pytest.fixture(autouse=True)
+def data_plane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str | None]:
+    """For tests that run on every data path (support.on_every_data_plane): all daemons have this one, and say so. For
+    the others what their environment or configuration says, or else the native one where it is built."""
+    wanted = getattr(request, "param", None)
+    if wanted is None:
+        yield None
+        return
+    monkeypatch.setenv("MPT_DATA_PLANE", wanted)
+    lab = request.getfixturevalue("lab")
+    yield wanted
+    said = "".join(process.output() for host in lab.hosts for process in host.processes)
+    assert set(re.findall(r"the data path is (\w+)", said)) == {wanted}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mpt.lab.bench_stage import native_is_built
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Link, Shape
@@ -20,6 +22,12 @@ from mpt.lab.tunnel import Daemon
 CONF = Path(__file__).parents[2] / "conf"
 SAMPLES = {"a": CONF, "b": CONF / "samples" / "host_b"}  # host A and host B of the guide's figure 3
 COMPLAINTS = re.compile(r"Traceback|Unhandled|RuntimeWarning|never awaited")
+
+# The data paths that there are, or the one that was asked for: MPT_DATA_PLANE=python scripts/test tests/netns
+DATA_PLANES = ["native", "python"] if native_is_built() else ["python"]
+if os.environ.get("MPT_DATA_PLANE", "auto") != "auto":
+    DATA_PLANES = [os.environ["MPT_DATA_PLANE"]]
+on_every_data_plane = pytest.mark.parametrize("data_plane", DATA_PLANES, indirect=True)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from mpt.lab.lab import Lab
 from mpt.lab.links import Shape
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import Description, Tunnel
-from tests.netns.support import answers, figure_3, wait_until
+from tests.netns.support import answers, figure_3, on_every_data_plane, wait_until
 from tests.netns.support import no_traceback as no_traceback
 
 CEILING = 0.9315  # of the rate of a path: a full segment of 1388 bytes is a frame of 1490, as tbf counts it
@@ -48,6 +48,7 @@ def test_unequal_rates_with_weights(lab: Lab) -> None:
           f"alone {singles[0]:.1f} and {singles[1]:.1f}, ratio to their sum {bonded / sum(singles):.3f}")
 
 
+@on_every_data_plane
 def test_unequal_delays_with_a_reorder_window(lab: Lab) -> None:
     """Two paths of 50 Mbit/s whose delays are 5 and 45 ms carry one TCP stream at 85 % of the sum or more with a window
     that fits; what they carry with window 0 is reported beside it."""

@@ -12,7 +12,7 @@ from mpt.lab.lab import Lab
 from mpt.lab.links import Direction, Link, Shape
 from mpt.lab.transfer import Progress, Transfer, rate_between
 from mpt.lab.tunnel import Description, Tunnel
-from tests.netns.support import answers, figure_3, status_count, wait_until
+from tests.netns.support import answers, figure_3, on_every_data_plane, status_count, wait_until
 from tests.netns.support import no_traceback as no_traceback
 
 PEER = "10.0.0.2"  # host b inside the tunnel
@@ -106,6 +106,7 @@ def test_a_black_hole_in_one_direction(lab: Lab, direction: Direction) -> None:
     assert status_count(deaf, 0, "OK") == 1
 
 
+@on_every_data_plane
 def test_all_paths_lost_and_back(lab: Lab) -> None:
     """When the last path is lost the daemons say so, and when one returns the same stream goes on by itself."""
     a, b, links = figure_3(lab, Shape(rate_mbit=50), Shape(rate_mbit=50))

@@ -18,7 +18,7 @@ from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import DATA_PORT, Description, Tunnel
 from mpt.wire import gre
 from mpt.wire.command import encode_keepalive
-from tests.netns.support import answers, figure_3, status_count, wait_until
+from tests.netns.support import answers, figure_3, on_every_data_plane, status_count, wait_until
 from tests.netns.support import no_traceback as no_traceback
 
 A, B = "10.0.0.1", "10.0.0.2"  # inside the tunnel; a attacks b
@@ -58,6 +58,7 @@ def attack(host: Host, source: str, seed: int) -> None:
                 time.sleep(PAUSE)
 
 
+@on_every_data_plane
 @pytest.mark.parametrize(("source", "window"), [("10.1.1.2", 1000), ("10.1.1.99", 0)])
 def test_a_stream_under_hostile_datagrams(lab: Lab, source: str, window: int) -> None:
     """While 20,000 random and mutated datagrams come from the peer's own address, or from a stranger's, a TCP stream

@@ -12,7 +12,7 @@ from mpt.lab.lab import Lab
 from mpt.lab.ping import ping
 from mpt.lab.tunnel import DATA_PORT
 from tests.netns.support import no_traceback as no_traceback
-from tests.netns.support import wait_until
+from tests.netns.support import on_every_data_plane, wait_until
 from tests.netns.support_control import B, Site, guide_hosts
 from tests.netns.test_wire import capture
 
@@ -22,9 +22,9 @@ COUNT = 10
 TOLD = "packets with ECN fields that no honest path makes"
 
 
-def sites(lab: Lab, plane: str, outer: int, *lines: str) -> tuple[Site, Site]:
+def sites(lab: Lab, outer: int, *lines: str) -> tuple[Site, Site]:
     """Two paths and one connection with these lines in its file."""
-    a, b, _ = guide_hosts(lab, outer=outer, extra={"connection": lines, "general": [f"data_plane = {plane}"]})
+    a, b, _ = guide_hosts(lab, outer=outer, extra={"connection": lines})
     return a, b
 
 
@@ -50,21 +50,21 @@ def congest(host: Host) -> None:
         host.run(["nft", f"add rule {family} router way udp dport {DATA_PORT} {header} ecn set ce"])
 
 
-@pytest.mark.parametrize("plane", ["python", "native"])
+@on_every_data_plane
 @pytest.mark.parametrize("outer", [4, 6])
-def test_a_datagram_shows_what_is_configured(lab: Lab, plane: str, outer: int) -> None:
+def test_a_datagram_shows_what_is_configured(lab: Lab, outer: int) -> None:
     """With copy and normal all of the packet's octet; a fixed DSCP for everything, keepalives too."""
-    a, b = sites(lab, plane, outer, "dscp = copy", "ecn = normal")
+    a, b = sites(lab, outer, "dscp = copy", "ecn = normal")
     capture(b.host, "eth1", lab.directory / "copy.pcap")
     send(a.host, EF | ECT_0)
     assert set(marks(b.host, lab.directory / "copy.pcap")) == {shown(outer, EF | ECT_0, EF | ECT_0)}
 
 
-@pytest.mark.parametrize("plane", ["python", "native"])
+@on_every_data_plane
 @pytest.mark.parametrize("outer", [4, 6])
-def test_a_fixed_dscp_is_that_of_everything(lab: Lab, plane: str, outer: int) -> None:
+def test_a_fixed_dscp_is_that_of_everything(lab: Lab, outer: int) -> None:
     """Keepalives too; towards a peer that does not look at it the outer ECN field says Not-ECT."""
-    a, b = sites(lab, plane, outer, "dscp = CS1")
+    a, b = sites(lab, outer, "dscp = CS1")
     capture(b.host, "eth1", lab.directory / "fixed.pcap")
     send(a.host, EF | ECT_0)
     assert set(marks(b.host, lab.directory / "fixed.pcap")) == {shown(outer, 8 << 2, EF | ECT_0)}
@@ -72,11 +72,11 @@ def test_a_fixed_dscp_is_that_of_everything(lab: Lab, plane: str, outer: int) ->
     assert {line.split()[0] for line in keepalives} == {shown(outer, 8 << 2)}
 
 
-@pytest.mark.parametrize("plane", ["python", "native"])
+@on_every_data_plane
 @pytest.mark.parametrize("outer", [4, 6])
-def test_congestion_on_the_way_is_told_to_who_understands_it(lab: Lab, plane: str, outer: int) -> None:
+def test_congestion_on_the_way_is_told_to_who_understands_it(lab: Lab, outer: int) -> None:
     """A mark gets into a packet whose sender knows ECN; one whose sender does not is dropped, counted, and told of."""
-    a, b = sites(lab, plane, outer, "ecn = normal")
+    a, b = sites(lab, outer, "ecn = normal")
     congest(b.host)
     capture(b.host, "tun0", lab.directory / "inside.pcap")
     send(a.host, EF | ECT_0)

@@ -6,8 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Link
@@ -21,6 +19,7 @@ from tests.netns.support import (
     figure_3,
     ip_json,
     keys,
+    on_every_data_plane,
     samples,
     start,
     start_samples,
@@ -70,6 +69,7 @@ def carried(links: list[Link], work: Transfer) -> list[int]:
     return [link.carried_bytes()[0] - start for link, start in zip(links, before, strict=True)]
 
 
+@on_every_data_plane
 def test_two_paths_to_one_address(lab: Lab) -> None:
     """Two interfaces of one host reach the same address of its peer, each over its own provider, and share the load."""
     a, b, links = two_providers(lab)
@@ -119,6 +119,7 @@ def test_an_existing_route_is_no_error_and_stays(lab: Lab) -> None:
     assert a.run(["ip", "route", "show"]) == before
 
 
+@on_every_data_plane
 def test_paths_that_are_not_bound_to_their_interface(lab: Lab) -> None:
     """With bind_to_device = 0 the sockets belong to no interface, and both paths carry traffic."""
     a, b, links = figure_3(lab)
@@ -129,6 +130,7 @@ def test_paths_that_are_not_bound_to_their_interface(lab: Lab) -> None:
     assert min(loads) > 0.4 * sum(loads)
 
 
+@on_every_data_plane
 def test_flow_mapping(lab: Lab) -> None:
     """TCP to port 5201, which is mapped to path_1, goes over that path alone; other ports use both; when path_1 is
     down the mapped port takes the other."""
@@ -147,6 +149,7 @@ def test_flow_mapping(lab: Lab) -> None:
     assert fallen_back[0] > 1_000_000
 
 
+@on_every_data_plane
 def test_a_hundred_connections_on_one_port(lab: Lab) -> None:
     """A server with a hundred connections of two paths each has two data sockets, and every one of them carries a
     ping."""
@@ -224,13 +227,12 @@ def connection(name: str, local: str, remote: str, paths: list[tuple[str, str, s
     )
 
 
-@pytest.mark.parametrize("plane", ["python", "native"])
-def test_link_local_peers(lab: Lab, plane: str) -> None:
+@on_every_data_plane
+def test_link_local_peers(lab: Lab) -> None:
     """Two cables whose ends have the same link-local addresses: the interface of a path tells which is meant."""
     a, b = lab.host("a"), lab.host("b")
     links = [lab.link(a, b, [("fe80::2/64", "fe80::3/64")]) for _ in range(2)]
-    extra = {"general": [f"data_plane = {plane}"]}
-    tunnel = Tunnel(Description(links, outer=6, reorder_window=100, extra=extra), lab.directory)
+    tunnel = Tunnel(Description(links, outer=6, reorder_window=100), lab.directory)
     time.sleep(1.0)  # longer than dead_time: the keepalives have arrived
     assert None not in ping(a, "10.0.0.2", count=20, interval=0.01)
     for daemon in tunnel.daemons:

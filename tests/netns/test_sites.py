@@ -12,7 +12,18 @@ from mpt.lab.lab import Lab
 from mpt.lab.ping import ping
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import Description, Tunnel
-from tests.netns.support import LIVELY, answers, edit, figure_3, ip_json, samples, start, start_samples, wait_until
+from tests.netns.support import (
+    LIVELY,
+    answers,
+    edit,
+    figure_3,
+    ip_json,
+    on_every_data_plane,
+    samples,
+    start,
+    start_samples,
+    wait_until,
+)
 from tests.netns.support import no_traceback as no_traceback
 
 INTERNET = "8.8.8.8"  # what the Internet of these tests answers as
@@ -26,6 +37,7 @@ def site(lab: Lab, gateway: Host, name: str, addresses: list[tuple[str, str]]) -
     return host
 
 
+@on_every_data_plane
 def test_the_networks_of_the_sample_files_reach_each_other(lab: Lab) -> None:
     """With the guide's sample files 11.1.1.0/24 behind host A and 21.1.1.0/24 behind host B exchange a TCP stream over
     both paths, every byte right; the second pair of networks works too, and an address outside them is not carried."""
@@ -50,6 +62,7 @@ def test_the_networks_of_the_sample_files_reach_each_other(lab: Lab) -> None:
     assert answers(left_2, "22.1.1.10")
 
 
+@on_every_data_plane
 def test_ipv6_networks_reach_each_other(lab: Lab) -> None:
     """Two IPv6 networks behind the hosts exchange a TCP stream, every byte right, through a tunnel over IPv4 paths."""
     a, b, links = figure_3(lab, forwarding=True)
@@ -63,6 +76,7 @@ def test_ipv6_networks_reach_each_other(lab: Lab) -> None:
     assert result.verified
 
 
+@on_every_data_plane
 @pytest.mark.parametrize("gateway", ["", "via a router"])
 def test_the_whole_internet_through_the_tunnel(lab: Lab, gateway: str) -> None:
     """With 0.0.0.0/0 as destination everything of host A's goes through the tunnel, while the paths themselves, even
@@ -114,6 +128,7 @@ def test_the_whole_internet_through_the_tunnel(lab: Lab, gateway: str) -> None:
     assert client.run(["ip", "route", "show"]) == routes_before
 
 
+@on_every_data_plane
 def test_the_ipv6_internet_through_the_tunnel(lab: Lab) -> None:
     """With ::/0 as destination IPv6 traffic to anywhere goes through the tunnel whose paths are IPv6 themselves."""
     a, b, links = figure_3(lab, forwarding=True)

@@ -16,7 +16,7 @@ from mpt.lab.ping import ping
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import DATA_PORT, Description, Tunnel
 from mpt.model import MAX_REORDER_WINDOW
-from tests.netns.support import answers, figure_3, keys, samples, start, wait_until
+from tests.netns.support import answers, figure_3, keys, on_every_data_plane, samples, start, wait_until
 from tests.netns.support import no_traceback as no_traceback
 
 FIELDS = (
@@ -51,6 +51,7 @@ def decode(host: Host, file: Path) -> list[dict[str, list[str]]]:
     ]
 
 
+@on_every_data_plane
 @pytest.mark.parametrize("outside", [4, 6])
 def test_tshark_reads_every_datagram(lab: Lab, outside: int) -> None:
     """tshark decodes GRE version 0 with the protocol type of the packet inside, right UDP checksums outside and TCP
@@ -91,6 +92,7 @@ def test_tshark_reads_every_datagram(lab: Lab, outside: int) -> None:
     print(f"\nIPv{outside}: {len(by_path[0])} + {len(by_path[1])} datagrams decoded")
 
 
+@on_every_data_plane
 @pytest.mark.parametrize("outside", [4, 6])
 def test_sequence_numbers_run_over_both_paths(lab: Lab, outside: int) -> None:
     """The sequence numbers of each direction, both paths together, are 0, 1, 2 and so on, and each path has a half."""
