@@ -280,8 +280,8 @@ void ordering_flush(struct ordering *o) {
 }
 
 void ordering_own(struct ordering *o) {
-    for (struct line *line = o->equalizer.lines; line < o->equalizer.lines + o->equalizer.line_count; line++)
-        for (; line->lent != NULL; line->lent = line->lent->next)
+    for (uint32_t i = 0; i < o->equalizer.line_count; i++)
+        for (struct line *line = &o->equalizer.lines[i]; line->lent != NULL; line->lent = line->lent->next)
             packet_own(&o->sink, &line->lent->packet);
     reorder_own(o->reorder);
 }

@@ -46,7 +46,8 @@ struct ingress *ingress_new(void) {
         free(in);
         return NULL;
     }
-    memset(in->buffers, 0, BUFFERS * sizeof *in->buffers); /* a flood that is the first to need them finds them in memory */
+    memset(in->buffers, 0xFF, BUFFERS * sizeof *in->buffers); /* a flood that is the first to need them finds them in
+                                                                 memory; zeros would not do, malloc knows such pages */
     for (uint32_t i = 0; i < BUFFERS; i++) {
         in->buffers[i].next = in->pool;
         in->pool = &in->buffers[i];

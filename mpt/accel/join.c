@@ -3,7 +3,8 @@
  * Two packets are joined only if, at the place where they would be cut, the cut gives back both octet for octet: one flow,
  * no IPv4 options, no IPv6 extension headers, no fragment, equal TTL, TOS, DF bit or traffic class, flow label and hop
  * limit, IPv4 ids that count up; for TCP a contiguous sequence number, equal acknowledgement, window and options, no flag
- * but ACK, and PSH on the last alone; equal payload sizes, but the last may be shorter; lengths and every checksum right.
+ * but ACK, and PSH on the last alone; equal payload sizes, but the last may be shorter; lengths and every checksum right,
+ * and written as the kernel writes it: 0, not 0xFFFF, which is the same number, but for UDP.
  * Only neighbours are joined, so nothing overtakes anything.
  */
 
@@ -14,7 +15,8 @@ enum { ACK = 0x10, PSH = 0x08, MORE_OR_OFFSET = 0x3FFF, UDP_SEGMENTS = 64 };
 struct segment join_read(const uint8_t *packet, uint32_t length, int offloads) {
     struct segment s = {.packet = packet, .length = length, .version = ip_version(packet, length)};
     if (s.version == 4) {
-        if (packet[0] != 0x45 || get16(packet + 2) != length || get16(packet + 6) & MORE_OR_OFFSET)
+        if (packet[0] != 0x45 || get16(packet + 2) != length || get16(packet + 6) & MORE_OR_OFFSET
+            || get16(packet + 10) == 0xFFFF)
             return s;
         s.transport = 20;
         s.protocol = packet[9];
@@ -27,7 +29,8 @@ struct segment join_read(const uint8_t *packet, uint32_t length, int offloads) {
         return s;
     const uint8_t *transport = packet + s.transport;
     if (s.protocol == TCP && offloads & MPT_JOIN_TCP) {
-        if (length < s.transport + 20 || (transport[13] & ~PSH) != ACK || transport[12] & 0x0F)
+        if (length < s.transport + 20 || (transport[13] & ~PSH) != ACK || transport[12] & 0x0F
+            || get16(transport + 16) == 0xFFFF)
             return s;
         uint32_t header = (transport[12] >> 4) * 4u;
         s.headers = s.transport + header;

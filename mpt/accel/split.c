@@ -32,7 +32,9 @@ bool split_start(struct split *split, const struct vnet_header *vnet, const uint
         return false;
     if (!(vnet->flags & VNET_NEEDS_CHECKSUM) || vnet->size == 0 || vnet->checksum_offset != (tcp ? 16 : 6))
         return false;
-    if (transport < (version == 4 ? 20 : 40) || (version == 4 && transport < (packet[0] & 0x0Fu) * 4))
+    if (transport < 40 && (version == 6 || transport < 20))
+        return false;
+    if (version == 4 && ((packet[0] & 0x0Fu) < 5 || transport < (packet[0] & 0x0Fu) * 4))
         return false;
     if (transport + (tcp ? 20 : 8) > length)
         return false;

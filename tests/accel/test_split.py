@@ -88,6 +88,7 @@ GOOD = Inner(payload=bytes(3000)).frame(1000)
         pack("=BBHHHH", 1, 3, 0, 1000, 20, 16) + GOOD[VNET:],  # UFO, which was not asked for
         pack("=BBHHHH", 1, 0, 0, 0, 3050, 16) + GOOD[VNET:],  # checksum behind the end
         GOOD[:VNET] + b"\x4f" + GOOD[VNET + 1 :],  # header longer than the start of TCP
+        GOOD[:VNET] + b"\x42" + GOOD[VNET + 1 :],  # header shorter than any
         GOOD[: VNET + 32] + b"\x00" + GOOD[VNET + 33 :],  # TCP header of no length
     ],
 )
