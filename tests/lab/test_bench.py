@@ -18,7 +18,7 @@ from mpt.lab.bench_load import COMMAND, ask_for_status, command_times, lateness,
 from mpt.lab.bench_measure import LOST_MS, Figures, climb, quantile, times_in
 from mpt.lab.bench_parts import LEGEND, NAMES, parts
 from mpt.lab.bench_report import Report, machine, machine_text
-from mpt.lab.bench_stage import ManyPaths, Variant
+from mpt.lab.bench_stage import ManyPaths, Variant, native_is_built
 from mpt.lab.bench_targets import TARGETS, as_json, as_text, verdicts
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
@@ -291,7 +291,7 @@ def test_too_short_a_run_is_refused(words: list[str], capsys: pytest.CaptureFixt
 def test_a_quick_run_measures_every_variant(tmp_path: Path) -> None:
     """A quick run ends well, gives all figures of all variants, and leaves nothing behind."""
     file = tmp_path / "figures.json"
-    argv = python("mpt.lab.bench", "--quick", "--data-plane", "python", "--json", str(file))
+    argv = python("mpt.lab.bench", "--quick", "--json", str(file))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as bench:
         output, errors = bench.communicate(timeout=200)
     assert bench.returncode == 0, errors
@@ -299,18 +299,23 @@ def test_a_quick_run_measures_every_variant(tmp_path: Path) -> None:
     values = json.loads(file.read_text())
     assert values["schema"] == SCHEMA
     assert tuple(values["parts"]) == NAMES
-    assert values["targets"] == []
+    planes = ["python", "native"] if native_is_built() else ["python"]
+    assert bool(values["targets"]) == native_is_built()
     variants = values["parts"]["tcp"]["variants"]
-    assert list(variants) == ["plain", "python 1000"]
+    assert list(variants) == ["plain", *(f"{plane} 1000" for plane in planes)]
     assert 0 < variants["python 1000"]["ratios"]["plain"]["tcp1_mbit"] < 1
-    for part, variant, names in (
-        ("ping", "python 1000", ["ping_ms"]),
-        ("tcp", "python 1000", ["tcp1_mbit", "tcp1_cpu_s_per_gb_b", "tcp4_back_mbit"]),
-        ("udp", "python 1000", ["udp64_pps", "udp1400_pps", "udp64_cpu_s_per_mpkt_a", "rss_peak_mb_a"]),
-        ("load", "python 1000", ["load_ping_p99_ms", "load_keepalive_late_ms_a", "load_command_max_ms_b"]),
-        ("paths", "python, 8", ["tcp1_mbit"]),
-        ("connections", "python, 100", ["tcp1_mbit", "spread_mbit", "spread_cpu_s_per_gb_b"]),
-    ):
+    expected = [
+        ("paths", f"{planes[-1]}, 8", ["tcp1_mbit"]),
+        ("connections", f"{planes[-1]}, 100", ["tcp1_mbit", "spread_mbit", "spread_cpu_s_per_gb_b"]),
+    ]
+    for plane in planes:
+        expected += [
+            ("ping", f"{plane} 1000", ["ping_ms"]),
+            ("tcp", f"{plane} 1000", ["tcp1_mbit", "tcp1_cpu_s_per_gb_b", "tcp4_back_mbit"]),
+            ("udp", f"{plane} 1000", ["udp64_pps", "udp1400_pps", "udp64_cpu_s_per_mpkt_a", "rss_peak_mb_a"]),
+            ("load", f"{plane} 1000", ["load_ping_p99_ms", "load_keepalive_late_ms_a", "load_command_max_ms_b"]),
+        ]
+    for part, variant, names in expected:
         figures = values["parts"][part]["variants"][variant]["figures"]
         for name in names:
             assert figures[name]["median"] > 0

@@ -17,6 +17,7 @@ import pytest
 
 from mpt.errors import HostError
 from mpt.lab.bench_soak import Counts, Soak, resume
+from mpt.lab.bench_stage import native_is_built
 from mpt.lab.filetransfer import READY, compare, goes_on, random_file, receive, send
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
@@ -241,10 +242,11 @@ def test_a_transfer_goes_on_until_both_ends_have_ended_or_one_has_failed() -> No
 
 
 @pytest.mark.netns
-def test_a_short_soak_finds_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data_plane", ["python", "native"] if native_is_built() else ["python"])
+def test_a_short_soak_finds_nothing_and_leaves_nothing(tmp_path: Path, data_plane: str) -> None:
     """Half a minute of loads, flaps and reloads ends well, with files checked, and everything is removed."""
     file = tmp_path / "soak.json"
-    argv = python("mpt.lab.bench", "--soak", "20", "--data-plane", "python", "--json", str(file))
+    argv = python("mpt.lab.bench", "--soak", "20", "--data-plane", data_plane, "--json", str(file))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as bench:
         output, errors = bench.communicate(timeout=200)
     assert bench.returncode == 0, output + errors
