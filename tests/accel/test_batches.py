@@ -243,6 +243,26 @@ def test_one_wake_up_reads_on_while_there_is_more(stage: Stage) -> None:
     assert all(900 <= count <= 900 + 32 * 64 for count in counts)
 
 
+def test_one_wake_up_looks_for_what_fills_a_gap_up_to_a_bound(stage: Stage) -> None:
+    """It reads the sockets of the other paths, too, but no more in all than it would of one; the next ones go on."""
+    wans = [stage.new_socket() for _ in range(17)]
+    peers = [f"10.1.1.{number}" for number in range(1, 18)]
+    paths = [path_row(number, wan, peer) for number, (wan, peer) in enumerate(zip(wans, peers, strict=True))]
+    stage.set_table(connection_row(*paths, window=10_000))
+    packets = numbered(3200, source=REMOTE, destination=LOCAL)
+    assert stage.receive(wans[0], gre.encode(4, 0) + packets[0], host=peers[0]) == plain(packets[0])
+    for number in range(2, 3200):  # the gap could still be filled by the last path, which is silent
+        wans[number % 16].deliver(gre.encode(4, number) + packets[number], peers[number % 16])
+    received = [1]
+    while received[-1] < 3199:
+        stage.datapath.socket_readable(wans[0], stage.now)
+        received.append(stage.counters().datagrams_received)
+    counts = [more - before for before, more in pairwise(received)]
+    assert len(counts) > 3
+    assert all(900 <= count <= 1024 + 32 for count in counts[:-1])
+    assert stage.counters().packets_held == 3198
+
+
 def test_more_is_held_than_there_are_buffers(stage: Stage) -> None:
     """Held packets are copied out of the receive buffers when these run short."""
     wan, slow = stage.new_socket(), stage.new_socket()
