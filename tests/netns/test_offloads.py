@@ -14,6 +14,12 @@ from tests.netns.support_control import B, guide_hosts
 JOINS = {"join_tcp", "join_udp"}  # which of them there are is the kernel's
 
 
+@pytest.fixture(autouse=True)
+def as_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the configuration says counts, whatever the other namespace tests are run on."""
+    monkeypatch.delenv("MPT_DATA_PLANE", raising=False)
+
+
 @pytest.mark.parametrize(
     ("lines", "plane", "expected"),
     [
