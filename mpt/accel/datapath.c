@@ -56,7 +56,17 @@ static void *place(uint8_t **at, const void *from, size_t size) {
     return to;
 }
 
-enum { BATCH_LIMIT = 128 }; /* packets that go path by path, at the most: a peer may have a smaller window than we */
+/* Packets that go path by path, at the most: a peer may have a smaller window than we. Many paths need more, or the run
+ * of each is too short to be worth its system call. */
+static uint32_t batch_limit(const struct connection *c) {
+    enum { AT_LEAST = 128, PER_PATH = 32 };
+    if (c->row.reorder_window == 0 || c->cycle_count <= 1)
+        return UINT32_MAX;
+    uint32_t half = c->row.reorder_window / 2;
+    uint32_t limit = c->cycle_count * PER_PATH > AT_LEAST ? c->cycle_count * PER_PATH : AT_LEAST;
+    limit = half < limit ? half : limit;
+    return limit > c->row.path_count ? limit : c->row.path_count;
+}
 
 static bool fill(struct connection *c, const struct mpt_connection_row *row, bool segment) {
     size_t networks = row->network_count * sizeof *row->networks, rules = row->rule_count * sizeof *row->rules;
@@ -79,10 +89,7 @@ static bool fill(struct connection *c, const struct mpt_connection_row *row, boo
         if (path->row.usable)
             c->cycle[c->cycle_count++] = (struct cycle_entry){.index = i, .weight = path->row.weight};
     }
-    uint32_t half = row->reorder_window / 2 < BATCH_LIMIT ? row->reorder_window / 2 : BATCH_LIMIT;
-    c->batch_limit = half > row->path_count ? half : row->path_count;
-    if (row->reorder_window == 0 || c->cycle_count <= 1)
-        c->batch_limit = UINT32_MAX;
+    c->batch_limit = batch_limit(c);
     return true;
 }
 

@@ -55,6 +55,17 @@ def test_no_path_gets_ahead_by_more_than_the_window_holds(stage: Stage, window: 
     assert max(abs(at - number) for at, number in enumerate(numbers)) <= max(window // 2, 2)
 
 
+@pytest.mark.parametrize(("paths", "limit"), [(2, 128), (4, 128), (5, 160), (8, 256), (12, 256)])
+def test_more_paths_make_longer_batches(stage: Stage, paths: int, limit: int) -> None:
+    """32 packets a path, but 128 at least and 256 at most: each path sends its share, then comes the next batch."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(*(path_row(f"p{n}", wan, f"10.1.1.{n + 3}") for n in range(paths)), window=1000))
+    read(stage, TO_PEER.frame(60))
+    numbers = [int.from_bytes(datagram[4:8], "big") for datagram, _ in wan.sent()]  # in the order of sending
+    batches = [range(first, min(first + limit, 417)) for first in range(0, 417, limit)]
+    assert numbers == [number for batch in batches for start in range(paths) for number in batch[start::paths]]
+
+
 @pytest.mark.parametrize("protocol", [TCP, UDP])
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_super_packet_is_shared_out(stage: Stage, version: int, protocol: int) -> None:
