@@ -126,11 +126,12 @@ class LoopbackSocket:
     def deliver(self, datagram: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
         self._network.host(host).sendmsg((datagram,), tos.ancillary(self.address, mark), 0, self.address)
 
-    def deliver_run(self, *datagrams: bytes, host: str = "10.1.1.3") -> None:
+    def deliver_run(self, *datagrams: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
         """The same in one system call: a data path that wants them so gets them joined. All have one length, but the
         last may be shorter."""
-        control = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))
-        self._network.host(host).sendmsg((b"".join(datagrams),), [control], 0, self.address)
+        cut = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))
+        control = [cut, *tos.ancillary(self.address, mark)]
+        self._network.host(host).sendmsg((b"".join(datagrams),), control, 0, self.address)
 
     def sent(self) -> list[tuple[bytes, Any]]:
         taken = self._network.taken_from(self._port)

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from mpt.data.datapath import PythonDataPath
 from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, packet, path_row
 from mpt.wire import gre
 from tests.accel.engine import inside, native_stage, split, with_offload
-from tests.accel.loopback import Loopback, LoopbackDataPath, loopback_stage
+from tests.accel.loopback import Loopback, LoopbackDataPath
 from tests.accel.model import PSH, TCP, UDP, VNET, Inner
 
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
@@ -80,6 +79,27 @@ def test_a_super_packet_is_shared_out(stage: Stage, version: int, protocol: int)
     assert [[datagram for datagram, _ in wan.sent()] for wan in wans] == [segments[::2], segments[1::2]]
     assert inside(stage).system_calls()["sends"] == 2
     assert stage.counters().packets_read == 25
+
+
+@pytest.mark.parametrize("dscp", [46, None])
+def test_marks_cost_no_batches(stage: Stage, dscp: int | None) -> None:
+    """The datagrams of a super-packet have its DSCP, or a fixed one, and its ECN field; still a system call a path.
+    Those that arrive marked alike are joined and written as one."""
+    wans = stage.new_socket(), stage.new_socket()
+    paths = path_row("a", wans[0]), path_row("b", wans[1], OTHER_PEER)
+    stage.set_table(connection_row(*paths, window=100, dscp=dscp, ecn=True))
+    ect_0 = 2
+    read(stage, replace(TO_PEER, tos=10 << 2 | ect_0, payload=TO_PEER.payload[:24_000]).frame(1000))
+    assert [len(wan.sent()) for wan in wans] == [12, 12]
+    assert {mark for wan in wans for mark in wan.marks} == {(10 if dscp is None else dscp) << 2 | ect_0}
+    assert inside(stage).system_calls()["sends"] == 2
+    segments = [each.octets() for each in replace(FROM_PEER, tos=10 << 2 | ect_0).cut(1000)]
+    wans[0].deliver_run(*(gre.encode(4, number) + each for number, each in enumerate(segments)), mark=ect_0)
+    stage.datapath.socket_readable(wans[0], stage.now)
+    (frame,) = stage.tun.delivered()
+    assert split(frame) == segments
+    calls = inside(stage).system_calls()
+    assert (calls["receives"], calls["tun_writes"]) == (1, 1)
 
 
 def test_a_link_that_does_not_cut(stage: Stage) -> None:
@@ -159,31 +179,6 @@ def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
     calls = inside(stage).system_calls()
     assert (calls["receives"], calls["tun_writes"]) == (1, 1)
     assert stage.counters().packets_delivered == len(segments)
-
-
-@pytest.mark.parametrize("gso", [True, False])
-def test_the_python_path_takes_joined_datagrams_apart(gso: bool) -> None:
-    """What the kernel hands over at once comes out one by one, unless it may not join."""
-    stage = loopback_stage(lambda tun, heard: PythonDataPath(tun, heard, gso))
-    wan = stage.new_socket()
-    reads, receive = [0], wan.recvmsg
-
-    def counted(*sizes: int) -> Any:
-        reads[0] += 1
-        return receive(*sizes)
-
-    wan.recvmsg = counted
-    stage.set_table(connection_row(path_row("a", wan), window=100))
-    segments = [each.octets() for each in FROM_PEER.cut(1000)]
-    datagrams = [gre.encode(4, number) + each for number, each in enumerate(segments)]
-    wan.deliver_run(*datagrams)
-    stage.datapath.socket_readable(wan, stage.now)
-    assert stage.tun.delivered() == segments
-    assert reads == [2 if gso else len(segments) + 1]
-    assert stage.counters().datagrams_received == len(segments)
-    stage.datapath.close()
-    wan.close()
-    stage.tun.close()
 
 
 @pytest.mark.parametrize(("protocol", "kept"), [(TCP, "join_udp"), (UDP, "join_tcp")])

@@ -32,6 +32,7 @@ def at_least(bound: float, measure: Callable[[], float]) -> float:
     return measured
 
 
+@on_every_data_plane
 def test_unequal_rates_with_weights(lab: Lab) -> None:
     """Paths of 100 and 20 Mbit/s with weights 5:1 carry one TCP stream at 90 % of the possible sum or more."""
     a, b, links = figure_3(lab, Shape(rate_mbit=100), Shape(rate_mbit=20))

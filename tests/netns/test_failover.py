@@ -57,6 +57,7 @@ def ten_losses(a: Host, b: Host, link: Link, way: str) -> tuple[float, float]:
     return result.longest_gap, max(recoveries)
 
 
+@on_every_data_plane
 @pytest.mark.parametrize("way", WAYS)
 def test_a_path_lost_and_restored_ten_times(lab: Lab, way: str) -> None:
     """With keepalives of 0.1 s and a dead time of 0.3 s at 100 + 100 Mbit/s, ten losses of a path during one stream
@@ -80,6 +81,7 @@ def test_a_path_lost_and_restored_ten_times(lab: Lab, way: str) -> None:
     assert recovery <= FULL_RATE_WITHIN
 
 
+@on_every_data_plane
 @pytest.mark.parametrize("direction", ["ab", "ba"])
 def test_a_black_hole_in_one_direction(lab: Lab, direction: Direction) -> None:
     """While one direction of a path is swallowed the host that hears nothing takes it down; a stream survives whichever

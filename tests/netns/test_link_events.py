@@ -14,7 +14,7 @@ from mpt.lab.links import Link, Shape
 from mpt.lab.ping import ping
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import DATA_PORT, Daemon, Description, Tunnel
-from tests.netns.support import answers, figure_3, status_count, udp_sockets, wait_until
+from tests.netns.support import answers, figure_3, on_every_data_plane, status_count, udp_sockets, wait_until
 from tests.netns.support import no_traceback as no_traceback
 
 A, B = "10.0.0.1", "10.0.0.2"  # inside the tunnel
@@ -42,6 +42,7 @@ def rate(link: Link, seconds: float = 0.3) -> float:
     return (link.carried_bytes()[0] - before) * 8e-6 / (time.monotonic() - started)
 
 
+@on_every_data_plane
 def test_a_link_event_does_not_wait_for_the_dead_time(lab: Lab) -> None:
     """With a dead time of 11 s a pulled cable takes the path down at both ends within a second, no ping is lost from
     then on, and the path is back soon after the cable."""
@@ -58,6 +59,7 @@ def test_a_link_event_does_not_wait_for_the_dead_time(lab: Lab) -> None:
     print(f"\ncarrier, dead time 11 s: down after {down:.2f} s, up after {up:.2f} s")
 
 
+@on_every_data_plane
 def test_an_address_is_removed_and_returns(lab: Lab) -> None:
     """A path whose local address is removed is down within a second and up again when the address returns."""
     a, _, links = figure_3(lab)
@@ -72,6 +74,7 @@ def test_an_address_is_removed_and_returns(lab: Lab) -> None:
     print(f"\naddress: down after {down:.2f} s, up after {up:.2f} s")
 
 
+@on_every_data_plane
 def test_an_interface_disappears_and_is_made_anew(lab: Lab) -> None:
     """An interface that is unplugged and returns, as a USB modem's does, carries its half of the same stream again."""
     a, b, links = figure_3(lab, Shape(rate_mbit=50), Shape(rate_mbit=50))
@@ -93,6 +96,7 @@ def test_an_interface_disappears_and_is_made_anew(lab: Lab) -> None:
     assert f"10.1.1.2%eth1:{DATA_PORT}" in udp_sockets(a)
 
 
+@on_every_data_plane
 def test_the_address_of_a_path_changes(lab: Lab) -> None:
     """With private_ipaddr = 0.0.0.0 a path follows the address of its interface: its socket is made anew, datagrams
     leave from the new address, and with the old one back the tunnel is whole again."""
@@ -112,6 +116,7 @@ def test_the_address_of_a_path_changes(lab: Lab) -> None:
     assert f"10.1.1.2%eth1:{DATA_PORT}" in udp_sockets(a)
 
 
+@on_every_data_plane
 @pytest.mark.parametrize("killed", ["a", "b"])
 def test_a_daemon_that_was_killed_starts_again(lab: Lab, killed: str) -> None:
     """When one daemon dies by SIGKILL and is started again, a ping every 0.1 s with a reorder window of 1000 is

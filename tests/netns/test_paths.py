@@ -84,6 +84,7 @@ def test_two_paths_to_one_address(lab: Lab) -> None:
     assert udp_sockets(b).count(f"{VPS}%eth1:23456") == 1
 
 
+@on_every_data_plane
 def test_everything_0_0_0_0_is_found_out(lab: Lab) -> None:
     """With 0.0.0.0 as private, public and gateway address a host finds its interfaces' addresses and their gateways,
     learns its public address from the DNS server that was configured, and carries traffic over both paths."""
@@ -102,6 +103,7 @@ def test_everything_0_0_0_0_is_found_out(lab: Lab) -> None:
     wait_until(lambda: "the public address is 10.1.1.2" in daemon.process.output(), "the public address")
 
 
+@on_every_data_plane
 def test_an_existing_route_is_no_error_and_stays(lab: Lab) -> None:
     """Routes to the peer that were there before, even the very one that the daemon would add, are neither an error nor
     removed when it ends."""

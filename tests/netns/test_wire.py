@@ -121,6 +121,7 @@ def test_sequence_numbers_run_over_both_paths(lab: Lab, outside: int) -> None:
         assert all(path == sorted(path) for path in numbers)
 
 
+@on_every_data_plane
 @pytest.mark.parametrize("inside", [4, 6])
 def test_keepalives_byte_for_byte(lab: Lab, inside: int) -> None:
     """A keepalive is the 44 octets that the C program sends, the first comes at once on every path, and then one comes
