@@ -333,7 +333,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     offloads = take_octet(&in) & (MPT_VNET_HDR | MPT_JOIN_TCP | MPT_JOIN_UDP | MPT_UDP_SEGMENT);
     if (!(offloads & MPT_VNET_HDR))
         offloads &= MPT_UDP_SEGMENT;
-    dp = mpt_new(device, offloads);
+    dp = mpt_new(device, offloads, 0x9E3779B97F4A7C15u);
     CHECK(dp != NULL);
     now = 1000;
     written = 0;

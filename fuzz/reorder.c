@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     delivered = released = arrived = 0;
     struct sink sink = {deliver, release, NULL};
     double max_delay = data[1] / 1000.0, now = 1000;
-    struct ordering *ordering = ordering_new(1 + data[0] % 40, max_delay, sink);
+    struct ordering *ordering = ordering_new(1 + data[0] % 40, max_delay, 0x9E3779B97F4A7C15u, sink);
     CHECK(ordering != NULL);
     struct buffer *buffer = NULL;
     uint32_t near = 0;

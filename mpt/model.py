@@ -60,7 +60,7 @@ class GeneralConfig:
     public_address_name: str = "myip.opendns.com"
     control_socket: str | None = None  # path of the unix socket for commands; None: that of this network namespace
     data_plane: str = "auto"  # which data path: "auto", "python" or "native"
-    gso: bool = True  # whether the native data path may let the kernel cut and join datagrams
+    gso: bool = True  # whether the kernel may join datagrams and, for the native data path, cut them
     tun_offload: bool = True  # the same for packets of the TUN
     log_ecn: bool = True  # whether the log tells of ECN fields that no honest path makes
     allow_default_key: bool = False  # whether the key that is built into every MPT program authenticates anybody

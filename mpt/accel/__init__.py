@@ -8,11 +8,8 @@ from typing import Final
 
 from mpt.data.datapath import DataPath, PythonDataPath
 from mpt.errors import ConfigError
+from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
 from mpt.model import GeneralConfig
-
-IFF_TUN: Final = 0x0001  # <linux/if_tun.h>
-IFF_NO_PI: Final = 0x1000
-IFF_VNET_HDR: Final = 0x4000
 
 CHOICES: Final = ("auto", "python", "native")
 

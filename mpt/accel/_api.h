@@ -109,7 +109,7 @@ struct mpt_counters {
 
 /* --- the data path (datapath.c, egress.c, ingress.c) --- */
 
-struct mpt_datapath *mpt_new(int tun, int offloads);
+struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret);
 void mpt_free(struct mpt_datapath *datapath);
 /* Returns 0, or -1 without memory, and then the old table stands. */
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);

@@ -129,7 +129,8 @@ void packet_own(struct sink *sink, struct packet *packet); /* copy it out of its
 
 struct equalizer;
 struct reorder;
-struct reorder *reorder_new(uint32_t window, double max_delay, struct sink sink, struct equalizer *equalizer);
+struct reorder *reorder_new(uint32_t window, double max_delay, uint64_t secret, struct sink sink,
+                            struct equalizer *equalizer);
 void reorder_free(struct reorder *reorder);
 /* `arrived` is when the packet came, `now` or before. */
 void reorder_arrive(
@@ -151,7 +152,7 @@ void equalizer_came_late(struct equalizer *equalizer, uint32_t path);
 void equalizer_gap_filled(struct equalizer *equalizer, uint32_t path, uint32_t waiting_path, double later);
 
 struct ordering; /* the equalizer and the reorder window of one connection, one behind the other */
-struct ordering *ordering_new(uint32_t window, double max_delay, struct sink sink);
+struct ordering *ordering_new(uint32_t window, double max_delay, uint64_t secret, struct sink sink);
 void ordering_free(struct ordering *ordering);
 void ordering_arrive(struct ordering *ordering, uint32_t sequence, struct packet packet, uint32_t path, double now);
 void ordering_deadline(struct ordering *ordering, double now);
@@ -222,6 +223,7 @@ struct ingress;
 struct delivery;
 struct mpt_datapath {
     int tun, offloads;
+    uint64_t secret; /* of the hashes */
     struct connection *connections;
     uint32_t connection_count;
     struct listening listening;

@@ -4,12 +4,13 @@
 
 #include <stdlib.h>
 
-struct mpt_datapath *mpt_new(int tun, int offloads) {
+struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret) {
     struct mpt_datapath *dp = calloc(1, sizeof *dp);
     if (dp == NULL)
         return NULL;
     dp->tun = tun;
     dp->offloads = offloads;
+    dp->secret = secret;
     dp->egress = egress_new();
     dp->ingress = ingress_new();
     dp->delivery = delivery_new();
@@ -64,8 +65,7 @@ static uint32_t batch_limit(const struct connection *c) {
         return UINT32_MAX;
     uint32_t half = c->row.reorder_window / 2;
     uint32_t limit = c->cycle_count * PER_PATH > AT_LEAST ? c->cycle_count * PER_PATH : AT_LEAST;
-    limit = half < limit ? half : limit;
-    return limit > c->row.path_count ? limit : c->row.path_count;
+    return half < limit ? half : limit;
 }
 
 static bool fill(struct connection *c, const struct mpt_connection_row *row, bool segment) {
@@ -182,7 +182,7 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
         if (old != NULL)
             c->sequence = old->sequence;
         if (good && rows[made].reorder_window && (old == NULL || old->order == NULL || !same_window(old, c))) {
-            c->order = ordering_new(rows[made].reorder_window, rows[made].max_delay, ingress_sink(dp));
+            c->order = ordering_new(rows[made].reorder_window, rows[made].max_delay, dp->secret, ingress_sink(dp));
             good = c->order != NULL;
         }
     }

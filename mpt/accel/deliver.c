@@ -51,12 +51,14 @@ static void write_alone(struct mpt_datapath *dp, const struct packet *packet) {
     written(dp, write_pieces(dp, pieces, 2), 1);
 }
 
-/* Write `join`, which is of `packets` on; when the kernel does not take such a thing, never make one again. */
+/* Write `join`, which is of `packets` on, or when it is refused its packets one by one. What the kernel does not know at
+ * all is never made again. */
 static void write_join(struct mpt_datapath *dp, struct join *join, const struct packet *packets) {
     int pieces = join_finish(join);
     ssize_t result = write_pieces(dp, join->pieces, pieces);
-    if (result < 0 && errno == EINVAL && join->count > 1) {
-        dp->offloads &= ~(join->first.protocol == TCP ? MPT_JOIN_TCP : MPT_JOIN_UDP);
+    if (result < 0 && join->count > 1 && (errno == EINVAL || errno == EMSGSIZE || errno == ENOBUFS)) {
+        if (errno == EINVAL)
+            dp->offloads &= ~(join->first.protocol == TCP ? MPT_JOIN_TCP : MPT_JOIN_UDP);
         for (uint32_t i = 0; i < join->count; i++)
             write_alone(dp, &packets[i]);
     } else
@@ -66,20 +68,15 @@ static void write_join(struct mpt_datapath *dp, struct join *join, const struct 
 void delivery_write(struct mpt_datapath *dp) {
     struct delivery *d = dp->delivery;
     struct join *join = &d->join;
-    bool joins = (dp->offloads & (MPT_JOIN_TCP | MPT_JOIN_UDP)) != 0; /* now: a refusal on the way ends it for the next */
-    if (!joins)
-        for (uint32_t i = 0; i < d->count; i++)
-            write_alone(dp, &d->packets[i]);
-    else
-        for (uint32_t i = 0; i < d->count; i++) {
-            struct segment next = join_read(d->packets[i].data, d->packets[i].length, dp->offloads);
-            if (i > 0 && join_add(join, &next))
-                continue;
-            if (i > 0)
-                write_join(dp, join, &d->packets[i - join->count]);
-            join_start(join, &next);
-        }
-    if (d->count > 0 && joins)
+    for (uint32_t i = 0; i < d->count; i++) {
+        struct segment next = join_read(d->packets[i].data, d->packets[i].length, dp->offloads);
+        if (i > 0 && join_add(join, &next))
+            continue;
+        if (i > 0)
+            write_join(dp, join, &d->packets[i - join->count]);
+        join_start(join, &next);
+    }
+    if (d->count > 0)
         write_join(dp, join, &d->packets[d->count - join->count]);
     for (uint32_t i = 0; i < d->count; i++)
         packet_release(dp, d->packets[i]);

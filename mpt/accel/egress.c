@@ -50,7 +50,6 @@ union control { /* room for the ancillary data of a message: the size of its seg
 struct run { int32_t first; uint32_t count; }; /* packets that one message carries */
 
 struct egress {
-    bool alone; /* the last packet was for a path that refuses: the next one has to wait until it is out */
     uint32_t count, used;
     uint32_t touched_count;
     struct path *touched[PACKETS];
@@ -126,20 +125,25 @@ static int send_alone(struct outgoing *o, struct path *path) {
     return 0;
 }
 
-/* `path` refused a packet with `error`: try the others, unless they could not mend it. */
-static void refused(struct mpt_datapath *dp, struct outgoing *o, struct path *path, int error) {
+static int try_alone(struct outgoing *o, struct path *path) {
+    int error = send_alone(o, path);
+    if (error == 0)
+        account(o, path);
+    else
+        path->row.counters->send_errors[errno_index(error)]++;
+    return error;
+}
+
+/* `path` has refused a packet, or one before it in the batch, with `error`: try the others, unless they could not mend
+ * it; `again`: and then the path itself. */
+static void refused(struct mpt_datapath *dp, struct outgoing *o, struct path *path, int error, bool again) {
     struct connection *c = path->connection;
     path->row.counters->send_errors[errno_index(error)]++;
-    for (struct path *other = c->paths; other < c->paths + c->row.path_count && !local_trouble(error); other++) {
-        if (other == path || !other->row.usable)
-            continue;
-        error = send_alone(o, other);
-        if (error == 0) {
-            account(o, other);
+    for (struct path *other = c->paths; other < c->paths + c->row.path_count && !local_trouble(error); other++)
+        if (other != path && other->row.usable && (error = try_alone(o, other)) == 0)
             return;
-        }
-        other->row.counters->send_errors[errno_index(error)]++;
-    }
+    if (again && !local_trouble(error) && (error = try_alone(o, path)) == 0)
+        return;
     o->state = FAILED;
     dp->counters.send_drops[errno_index(error)]++;
 }
@@ -184,15 +188,19 @@ static uint32_t gather(struct egress *e, struct path *path, int32_t *next, bool 
     return count;
 }
 
+/* Where a path refuses a message it is not to carry the next ones of the batch: the peer would take the numbers that now
+ * come over other paths for lost. */
 static void send_path(struct mpt_datapath *dp, struct path *path) {
     struct egress *e = dp->egress;
     int32_t next = path->first;
+    int refusal = 0;
     bool cuts = path->segment;
     while (next >= 0) {
         uint32_t count = gather(e, path, &next, cuts), done = 0;
         while (done < count) {
             struct run *run = &e->runs[done];
-            int sent = sendmmsg(path->row.fd, &e->messages[done], count - done, MSG_DONTWAIT), error = errno;
+            int sent = refusal ? -1 : sendmmsg(path->row.fd, &e->messages[done], count - done, MSG_DONTWAIT);
+            int error = refusal ? refusal : errno;
             if (sent > 0) {
                 dp->counters.sends++;
                 path->refuses = false;
@@ -205,7 +213,7 @@ static void send_path(struct mpt_datapath *dp, struct path *path) {
             }
             if (error == EINTR)
                 continue;
-            if (run->count > 1 && (error == EIO || error == EINVAL || error == EMSGSIZE)) {
+            if (!refusal && run->count > 1 && (error == EIO || error == EINVAL || error == EMSGSIZE)) {
                 path->segment = error == EMSGSIZE; /* too long for the way, or else the link or the kernel never cuts */
                 cuts = false;
                 next = run->first;
@@ -214,7 +222,9 @@ static void send_path(struct mpt_datapath *dp, struct path *path) {
             path->refuses = true;
             int32_t i = run->first;
             for (uint32_t k = 0; k < run->count; k++, i = e->packets[i].next)
-                refused(dp, &e->packets[i], path, error);
+                refused(dp, &e->packets[i], path, error, refusal != 0);
+            if (!local_trouble(error))
+                refusal = error;
             number_anew(e, path->connection);
             done++;
         }
@@ -298,13 +308,14 @@ static struct outgoing *enqueue(struct mpt_datapath *dp, struct connection *c, s
         }
         path = &c->paths[cycle_next(c->cycle, c->cycle_count)];
     }
-    if (e->count == PACKETS || path->refuses || e->alone || (c->batched && c->sequence - c->batch_sequence >= c->batch_limit))
+    bool alone = path->refuses || (e->count > 0 && e->packets[0].path->refuses); /* one by one, the packets of a path that
+        refuses go in their order over the others, and take no numbers in vain */
+    if (e->count == PACKETS || alone || (c->batched && c->sequence - c->batch_sequence >= c->batch_limit))
         send_batch(dp);
     if (!c->batched) {
         c->batched = true;
         c->batch_sequence = c->sequence;
     }
-    e->alone = path->refuses; /* one by one, its packets go in their order over the others, and take no numbers in vain */
     int32_t i = (int32_t)e->count++;
     struct outgoing *o = &e->packets[i];
     o->path = path;

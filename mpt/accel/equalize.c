@@ -189,14 +189,14 @@ void ordering_keepalive(struct ordering *o, uint32_t path, double now) {
 
 void ordering_set_behind(struct ordering *o, bool is_behind) { o->equalizer.is_behind = is_behind; }
 
-struct ordering *ordering_new(uint32_t window, double max_delay, struct sink sink) {
+struct ordering *ordering_new(uint32_t window, double max_delay, uint64_t secret, struct sink sink) {
     struct ordering *o = calloc(1, sizeof *o);
     if (o == NULL)
         return NULL;
     o->max_delay = max_delay;
     o->sink = sink;
     o->equalizer = (struct equalizer){.limit = SHARE * max_delay, .capacity = window, .believes_keepalives = true};
-    o->reorder = reorder_new(window, max_delay, sink, &o->equalizer);
+    o->reorder = reorder_new(window, max_delay, secret, sink, &o->equalizer);
     if (o->reorder == NULL) {
         free(o);
         return NULL;

@@ -8,6 +8,7 @@ as mpt.data.datapath.PythonDataPath, which is the reference.
 from __future__ import annotations
 
 import fcntl
+import secrets
 import socket
 import struct
 from collections import Counter
@@ -18,13 +19,13 @@ from typing import Any, Final
 from mpt.accel._native import ffi, lib
 from mpt.data.counters import Counters, PathCounters
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
+from mpt.host.tun import IFF_VNET_HDR
 from mpt.model import Address
 from mpt.wire import command, gro, ip, tos
 
 # <linux/if_tun.h>, x86-64 and arm64
 TUNGETIFF: Final = 0x800454D2
 TUNSETOFFLOAD: Final = 0x400454D0
-IFF_VNET_HDR: Final = 0x4000
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 TUN_OFFLOADS: Final = (  # what we ask for, the most first
     (
@@ -99,7 +100,7 @@ class NativeDataPath:
         self._heard = heard
         self._gso = gso
         offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso and can_segment() else 0)
-        self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads), lib.mpt_free)
+        self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads, secrets.randbits(64)), lib.mpt_free)
         if self._engine == ffi.NULL:
             raise MemoryError
         self._ids: dict[Hashable, int] = {}  # of connections and paths; an id is never used twice

@@ -9,7 +9,6 @@
 #include "_native.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 
 #define RESTART_SILENCE 0.25
 #define PATH_MEMORY 10.0
@@ -53,7 +52,8 @@ struct reorder {
     uint64_t late, duplicate, stray;
 };
 
-struct reorder *reorder_new(uint32_t window, double max_delay, struct sink sink, struct equalizer *equalizer) {
+struct reorder *reorder_new(uint32_t window, double max_delay, uint64_t secret, struct sink sink,
+                            struct equalizer *equalizer) {
     struct reorder *r = calloc(1, sizeof *r);
     if (r == NULL)
         return NULL;
@@ -66,9 +66,7 @@ struct reorder *reorder_new(uint32_t window, double max_delay, struct sink sink,
     r->equalizer = equalizer;
     r->newest = -1;
     r->shift = 64 - bits;
-    if (getrandom(&r->secret, sizeof r->secret, GRND_NONBLOCK) != sizeof r->secret)
-        r->secret = (uint64_t)(uintptr_t)r; /* before the kernel has entropy, which is before there is a network */
-    r->secret |= 1;
+    r->secret = secret | 1;
     r->heap_room = 2 * (window + 2);
     r->slots = calloc(window + 1, sizeof *r->slots);
     r->chains = malloc(sizeof *r->chains << bits);

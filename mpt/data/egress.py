@@ -81,7 +81,7 @@ class Egress:
                 self.packets_read += 1
                 return
             self.packets_read += 1
-            version = packet[0] >> 4 if packet else 0
+            version = packet[0] >> 4 if len(packet) >= ip.SHORTEST else 0
             sender = flows.get(packet[12:20] if version == 4 else packet[8:40] if version == 6 else b"")
             if sender is None:
                 sender = self._classify(packet)

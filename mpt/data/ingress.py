@@ -175,8 +175,8 @@ class Ingress:
             except DecodeError as error:
                 self.dropped[error.reason] += 1
                 return
-        if len(datagram) <= offset or datagram[offset] >> 4 != version:
-            self._not_ip(datagram, offset, source, now)
+        if len(datagram) < offset + ip.SHORTEST or datagram[offset] >> 4 != version:
+            self._not_ip(datagram, offset, version, source, now)
             return
         addresses = datagram[offset + 12 : offset + 20] if version == 4 else datagram[offset + 8 : offset + 40]
         path = source.flows.get(addresses) or self._identify(datagram[offset:], addresses, source)
@@ -206,7 +206,7 @@ class Ingress:
             self.dropped["ecn_not_ect"] += 1
         return marked
 
-    def _not_ip(self, datagram: bytes, offset: int, source: _Source, now: float) -> None:
+    def _not_ip(self, datagram: bytes, offset: int, version: int, source: _Source, now: float) -> None:
         """A keepalive is told to control; anything else that is no packet of the announced version is dropped."""
         payload = datagram[offset:]
         path = source.keepalives.get(payload)
@@ -221,7 +221,7 @@ class Ingress:
         elif payload[0] >= command.COMMAND:
             self.dropped["keepalive_unknown" if payload[0] == command.KEEPALIVE else "command_on_data_port"] += 1
         else:
-            self.dropped["inner_version"] += 1
+            self.dropped["inner_truncated" if payload[0] >> 4 == version else "inner_version"] += 1
 
     def _identify(
         self, packet: bytes, addresses: bytes, source: _Source

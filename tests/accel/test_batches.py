@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from tests.accel.model import PSH, TCP, UDP, VNET, Inner
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
 
 SO_NO_CHECK = 11  # <asm-generic/socket.h>; the kernel cuts no datagrams without checksums
+IP_RECVERR = 11  # <linux/in.h>; an ICMP error is told by the next system call
 TO_PEER = Inner(payload=bytes(range(250)) * 100, flags=0x10 | PSH)
 FROM_PEER = replace(TO_PEER, source=b"\x0a\0\0\3", destination=b"\x0a\0\0\2")
 
@@ -154,6 +156,23 @@ def test_a_path_that_refuses_leaves_it_to_the_others(stage: Stage) -> None:
     ]
 
 
+def test_a_path_that_refuses_once_carries_no_more_of_the_batch(stage: Stage) -> None:
+    """Its numbers would tell the peer that those before them, which go over the other path now, are lost."""
+    wans = stage.new_socket(), stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wans[0]), path_row("b", wans[1], OTHER_PEER), window=1000))
+    wans[0].setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+    wans[0].sendto(b"", ("127.0.0.1", 9))  # nobody is there: that is told by the next sending
+    inners = [replace(TO_PEER, payload=bytes(size)) for size in (4000, 2000)]
+    read(stage, inners[0].frame(1000), inners[1].frame(500))  # two messages a path
+    packets = [each.octets() for inner, size in zip(inners, (1000, 500), strict=True) for each in inner.cut(size)]
+    datagrams = [gre.encode(4, number) + each for number, each in enumerate(packets)]
+    assert wans[0].sent() == []
+    assert [datagram for datagram, _ in wans[1].sent()] == datagrams[::2] + datagrams[1::2]
+    assert stage.counters().paths["a"].send_errors == {"send_econnrefused": 4}
+    read(stage, inners[0].frame(1000))
+    assert [len(wan.sent()) for wan in wans] == [2, 2]
+
+
 def test_a_path_that_drops_leaves_no_gaps(stage: Stage) -> None:
     """Once it is known to drop packets, its next ones go before those that follow them are numbered."""
     wans = stage.new_socket(), stage.new_socket()
@@ -179,6 +198,21 @@ def test_what_arrives_joined_is_written_joined(stage: Stage) -> None:
     calls = inside(stage).system_calls()
     assert (calls["receives"], calls["tun_writes"]) == (1, 1)
     assert stage.counters().packets_delivered == len(segments)
+
+
+def test_a_tun_without_room_for_a_join_gets_its_packets(stage: Stage) -> None:
+    """One by one, and the next join is tried again: it may be shorter."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(path_row("a", wan), window=100))
+    with socket.socket(fileno=os.dup(stage.tun.fd)) as sharing:
+        sharing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 7000)  # doubled it is less than both packets, EMSGSIZE
+    segments = [each.octets() for each in replace(FROM_PEER, payload=bytes(15_000)).cut(7500)]
+    wan.deliver_run(*(gre.encode(4, number) + each for number, each in enumerate(segments)))
+    stage.datapath.socket_readable(wan, stage.now)
+    assert [split(frame) for frame in stage.tun.delivered()] == [[each] for each in segments]
+    counters = stage.counters()
+    assert (counters.packets_delivered, counters.ingress_dropped) == (2, {})
+    assert "join_tcp" in inside(stage).offloads()
 
 
 @pytest.mark.parametrize(("protocol", "kept"), [(TCP, "join_udp"), (UDP, "join_tcp")])

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from mpt.accel import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
+from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
 from mpt.testing.datapath import PEER, Stage, connection_row, path_row
 from mpt.testing.tun import FakeTun
-from mpt.wire import gre
+from mpt.wire import gre, gro
 from tests.accel.engine import inside, lib, native_stage, with_offload
 from tests.accel.model import PSH, VNET, Inner
 
@@ -25,7 +25,6 @@ native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
 # <linux/if_tun.h>: TUN_F_CSUM; with TSO4, TSO6 and TSO_ECN; with USO4 and USO6, too
 CHECKSUM, AND_TCP, AND_UDP = 0x01, 0x0F, 0x6F
 PLAIN = IFF_TUN | IFF_NO_PI
-UDP_GRO = 104  # <linux/udp.h>
 TO_PEER = Inner(payload=bytes(range(250)) * 20, flags=0x10 | PSH)  # 5 segments of 1000 octets
 FROM_PEER = replace(TO_PEER, source=TO_PEER.destination, destination=TO_PEER.source)
 
@@ -101,7 +100,7 @@ def datagrams(inner: Inner, first: int = 0) -> list[bytes]:
 
 def wants_joined(data_socket: Any) -> bool:
     with socket.socket(fileno=os.dup(data_socket.fileno())) as sharing:
-        return bool(sharing.getsockopt(socket.IPPROTO_UDP, UDP_GRO))
+        return bool(sharing.getsockopt(socket.IPPROTO_UDP, gro.UDP_GRO))
 
 
 def received(host: socket.socket) -> list[tuple[bytes, int]]:
@@ -113,7 +112,7 @@ def received(host: socket.socket) -> list[tuple[bytes, int]]:
         except BlockingIOError:
             return told
         sizes = {kind: value for level, kind, value in ancillary if level == socket.IPPROTO_UDP}
-        told.append((octets, int.from_bytes(sizes.get(UDP_GRO, b""), sys.byteorder)))
+        told.append((octets, int.from_bytes(sizes.get(gro.UDP_GRO, b""), sys.byteorder)))
 
 
 @pytest.mark.parametrize("gso", [True, False])
@@ -125,7 +124,7 @@ def test_gso_off_sends_and_receives_datagrams_one_by_one(gso: bool) -> None:
         assert wants_joined(wan) == gso
         assert ("udp_segment" in inside(stage).offloads()) == gso
         host = stage.datapath._network.host(PEER)  # type: ignore[attr-defined]
-        host.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)  # it likes its datagrams joined
+        host.setsockopt(socket.IPPROTO_UDP, gro.UDP_GRO, 1)  # it likes its datagrams joined
         read(stage, TO_PEER.frame(1000))
         sent = datagrams(TO_PEER)
         assert received(host) == ([(b"".join(sent), len(sent[0]))] if gso else [(each, 0) for each in sent])
@@ -140,7 +139,7 @@ def test_a_socket_that_joins_nothing() -> None:
     refusing, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with refusing, other:
         with pytest.raises(OSError):
-            refusing.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+            refusing.setsockopt(socket.IPPROTO_UDP, gro.UDP_GRO, 1)
         native.offload_socket(refusing, True)
 
 

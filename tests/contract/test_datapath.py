@@ -239,6 +239,19 @@ def test_every_reason_to_drop(stage: Stage, datagram: bytes, reason: str) -> Non
     assert stage.receive(wan, GOOD) == [reply(0)]
 
 
+def test_a_truncated_packet_is_not_taken_for_another(stage: Stage) -> None:
+    """Half an IPv6 header that ends with the addresses of an IPv4 packet that was seen is no packet, either way."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(path_row("p", wan)))
+    there, back = packet(LOCAL, REMOTE), packet(REMOTE, LOCAL)
+    stage.send(there, b"\x60" + bytes(7) + there[12:20])
+    assert [datagram for datagram, _ in wan.sent()] == [gre.encode(4) + there]
+    half = b"\x60" + bytes(7) + back[12:20]
+    assert stage.receive(wan, gre.encode(4) + back, gre.encode(6) + half) == [back]
+    counters = stage.counters()
+    assert (counters.egress_dropped, counters.ingress_dropped) == ({"not_ip": 1}, {"inner_truncated": 1})
+
+
 def test_late_reads_tell_nothing_about_the_paths(stage: Stage) -> None:
     """A keepalive that had to wait in a full socket is no sign of a slow path: the other one need not wait for it."""
     busy, idle = stage.new_socket(), stage.new_socket()
