@@ -22,6 +22,13 @@ def has_sanitizers() -> bool:
     return shutil.which("gcc") is not None and has_sanitizer("libasan.so") and has_sanitizer("libubsan.so")
 
 
+def has_libfuzzer(directory: Path) -> bool:
+    source = directory / "empty.c"
+    source.write_text("int LLVMFuzzerTestOneInput(const unsigned char *data, unsigned long size) { return 0; }")
+    argv = ["clang", "-fsanitize=fuzzer,address,undefined", str(source), "-o", str(directory / "empty")]
+    return shutil.which("clang") is not None and subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
 @pytest.fixture(autouse=True)
 def sanitizers(request: pytest.FixtureRequest) -> None:
     """They are needed; a whole run as root fails without them."""
@@ -39,9 +46,13 @@ def run(*command: str, **environment: str) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
-def test_fuzz_targets(tmp_path: Path) -> None:
-    """No target reads or writes where it should not, loses a packet, or does what C leaves undefined."""
-    run("fuzz/run", "1", FUZZ_GCC="1", FUZZ_BUILD=str(tmp_path))
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_fuzz_targets(tmp_path: Path, compiler: str) -> None:
+    """No target reads or writes where it should not, loses a packet, or does what C leaves undefined; with libFuzzer
+    where there is clang."""
+    if compiler == "clang" and not has_libfuzzer(tmp_path):
+        pytest.skip("there is no clang with libFuzzer")
+    run("fuzz/run", "1", FUZZ_GCC="1" if compiler == "gcc" else "", FUZZ_BUILD=str(tmp_path))
 
 
 def test_engine() -> None:
