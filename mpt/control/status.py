@@ -8,7 +8,7 @@ removed or changes its meaning. Addresses are text, times seconds, counts whole 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Final
 
 from mpt.model import Status
@@ -111,9 +111,9 @@ class StatusDocument:
 
 
 def _plain(value: Any) -> Any:
-    """Not ``dataclasses.asdict``: that one miscounts a Counter."""
+    """Not by ``dataclasses.asdict``, which miscounts a Counter, nor ``fields``: CPython keeps thousands of its tuples."""
     if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
