@@ -111,7 +111,7 @@ class StatusDocument:
 
 
 def _plain(value: Any) -> Any:
-    """Not by ``dataclasses.asdict``, which miscounts a Counter, nor ``fields``: CPython keeps thousands of its tuples."""
+    """Not ``dataclasses.asdict``, which miscounts a Counter, nor ``fields``: CPython keeps thousands of its tuples."""
     if is_dataclass(value):
         return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
