@@ -87,19 +87,24 @@ def makeService(options: Options) -> IService:
 
 
 def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
-    """Packets flow: print the guide's block, and tell whoever waits at `ready_fd`.
-
-    What is there now is there to stay. Going through it takes the garbage collector 20 ms, in which no packet is
-    carried; so it would do that seldom, and meanwhile keep megabytes that changes of links and files have left behind.
-    Without it a collection takes a millisecond or two, and there is one a minute.
-    """
-    gc.collect()
-    gc.freeze()
+    """Packets flow: print the guide's block, and tell whoever waits at `ready_fd`."""
+    settle()
     if foreground:
         show(root.information() + (f"{KEYS}\n" if has_terminal() else ""))
     if ready_fd is not None:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
+
+
+def settle() -> None:
+    """Keep the garbage collector from what is there now, which is there to stay.
+
+    Going through it takes 20 ms, in which no packet is carried; so the collector would do that seldom, and meanwhile keep
+    megabytes that changes of links and files have left behind. Without it a collection takes a millisecond or two, and
+    there is one every COLLECT_EVERY seconds.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _refuse(error: MptError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 
@@ -81,6 +82,20 @@ def test_the_document_is_plain_json() -> None:
     assert plain["connections"][0]["paths"][0]["keepalive_age"] == 0.42
     assert plain["tunnels"][0]["egress_dropped"] == {"no_connection": 66}
     assert plain["tunnels"][0]["offloads"] == ["join_tcp", "udp_segment", "vnet_hdr"]
+
+
+def test_looking_often_takes_no_memory() -> None:
+    """Nothing of a document stays behind, in the interpreter's free lists neither."""
+    DOCUMENT.as_json()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(200):
+            DOCUMENT.as_json()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 10_000
 
 
 def test_a_data_path_without_offloads_says_so() -> None:

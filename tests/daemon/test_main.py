@@ -91,6 +91,22 @@ makeService(options)
     assert [line for line in done.stdout.splitlines() if "data path" in line] == ["the data path is python: asked for"]
 
 
+def test_garbage_is_collected_once_a_minute(tmp_path: Path) -> None:
+    """And the collector does not go through what the start has made."""
+    code = f"""
+import gc
+from twisted.application.internet import TimerService
+from mpt.daemon.tap import Options, makeService, settle
+options = Options()
+options.parseOptions(["--config", {str(configuration(tmp_path, "auto"))!r}])
+(timer,) = (each for each in makeService(options) if isinstance(each, TimerService))
+settle()
+print(timer.step, timer.call[0] is gc.collect, gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)
+"""
+    done = run("-c", code)
+    assert done.stdout == "60.0 True True True\n", done.stderr
+
+
 def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon does not speak of data_plane when $MPT_DATA_PLANE is wrong."""
     monkeypatch.setenv("MPT_DATA_PLANE", "fast")
