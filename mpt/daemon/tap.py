@@ -99,9 +99,9 @@ def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
 def settle() -> None:
     """Keep the garbage collector from what is there now, which is there to stay.
 
-    Going through it takes 20 ms, in which no packet is carried; so the collector would do that seldom, and meanwhile keep
-    megabytes that changes of links and files have left behind. Without it a collection takes a millisecond or two, and
-    there is one every COLLECT_EVERY seconds.
+    Going through it takes 20 ms, in which no packet is carried; so the collector would do that seldom, and meanwhile
+    keep megabytes that changes of links and files have left behind. Without it a collection takes a millisecond or two,
+    and there is one every COLLECT_EVERY seconds.
     """
     gc.collect()
     gc.freeze()
