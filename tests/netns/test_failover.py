@@ -57,7 +57,6 @@ def ten_losses(a: Host, b: Host, link: Link, way: str) -> tuple[float, float]:
     return result.longest_gap, max(recoveries)
 
 
-@on_every_data_plane
 @pytest.mark.parametrize("way", WAYS)
 def test_a_path_lost_and_restored_ten_times(lab: Lab, way: str) -> None:
     """With keepalives of 0.1 s and a dead time of 0.3 s at 100 + 100 Mbit/s, ten losses of a path during one stream

@@ -21,8 +21,8 @@ from tests.netns.support import no_traceback as no_traceback
 
 FIELDS = (
     "udp.dstport", "udp.srcport", "udp.checksum", "udp.checksum.status", "udp.length",
-    "gre.flags_and_version", "gre.proto", "gre.sequence_number", "frame.protocols", "tcp.checksum.status",
-    "_ws.malformed",
+    "gre.flags_and_version", "gre.proto", "gre.sequence_number", "frame.protocols", "tcp.checksum",
+    "tcp.checksum.status", "_ws.malformed",
 )
 IP = {4: "ip", 6: "ipv6"}  # as tshark calls them
 GOOD = "1"  # tshark's checksum status
@@ -65,6 +65,7 @@ def test_tshark_reads_every_datagram(lab: Lab, outside: int) -> None:
         capture(a, link.a.interface, files[-1])
     addresses = ("10.0.0.1/24", "10.0.0.2/24"), ("fec0::1/64", "fec0::2/64")
     Tunnel(Description(links, *addresses, outer=outside, reorder_window=1000), lab.directory)
+    wait_until(lambda: answers(a, "10.0.0.2") and answers(a, "fec0::2"), "an answer through the tunnel")
     assert None not in ping(a, "10.0.0.2", count=5, interval=0.01) + ping(a, "fec0::2", count=5, interval=0.01)
     for address in ("10.0.0.2", "fec0::2"):
         Transfer(a, b, address, seconds=0.2, warmup=0.1).finish()
@@ -86,9 +87,10 @@ def test_tshark_reads_every_datagram(lab: Lab, outside: int) -> None:
         assert {row["gre.proto"][0] for row in mine} == {protocol}
         layers = f"eth:ethertype:{IP[outside]}:udp:gre:{IP[version]}:"
         assert all(row["frame.protocols"][0].startswith(layers) for row in packets)
-        tcp = [row["tcp.checksum.status"][0] for row in packets if row["tcp.checksum.status"]]
-        assert len(tcp) > 100
-        assert set(tcp) == {GOOD}
+        tcp = {(row["tcp.checksum.status"][0], row["tcp.checksum"][0]) for row in packets if row["tcp.checksum"]}
+        assert len(tcp) > 50  # different ones
+        # Linux may write 0xffff for 0, the same number (skb_checksum_help); tshark wants 0 for TCP
+        assert {status for status, checksum in tcp if checksum != "0xffff"} == {GOOD}
     print(f"\nIPv{outside}: {len(by_path[0])} + {len(by_path[1])} datagrams decoded")
 
 
