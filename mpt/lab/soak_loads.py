@@ -118,11 +118,13 @@ class Running:
 
     def _start_iperf(self, arguments: list[str]) -> None:
         address = self._stage.description.address_of("b")
-        common = ["--port", str(PORT)]
-        server = self._stage.b.start(["iperf3", "--server", "--one-off", "--forceflush", "--bind", address, *common])
+        common = ["--port", str(PORT), "--forceflush"]
+        server = self._stage.b.start(["iperf3", "--server", "--one-off", "--bind", address, *common])
         server.wait_for_output("listening", 10)
         client = self._stage.a.start(["iperf3", "--client", address, *common, *arguments])
         self._iperf = [server, client]
+        if self.load.is_udp:
+            client.wait_for_output("connected to", 10)  # no flap before its first datagram has been answered
 
     def _start_files(self, files: Files, port: int) -> None:
         a, b = self._stage.a, self._stage.b
