@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.application.internet import TimerService
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 from twisted.python import usage
@@ -79,7 +79,6 @@ def makeService(options: Options) -> IService:
         lost=lambda name: reactor.stop(),
     )
     reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, root))  # type: ignore[attr-defined]
-    TimerService(COLLECT_EVERY, gc.collect).setServiceParent(root)
     if foreground and has_terminal():
         keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}
         Console(reactor, keys).setServiceParent(root)
@@ -88,7 +87,7 @@ def makeService(options: Options) -> IService:
 
 def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
     """Packets flow: print the guide's block, and tell whoever waits at `ready_fd`."""
-    settle()
+    settle(root)
     if foreground:
         show(root.information() + (f"{KEYS}\n" if has_terminal() else ""))
     if ready_fd is not None:
@@ -96,7 +95,7 @@ def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
         os.close(ready_fd)
 
 
-def settle() -> None:
+def settle(services: MultiService) -> None:
     """Keep the garbage collector from what is there now, which is there to stay.
 
     Going through it takes 20 ms, in which no packet is carried; so the collector would do that seldom, and meanwhile
@@ -105,6 +104,7 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
+    TimerService(COLLECT_EVERY, gc.collect).setServiceParent(services)
 
 
 def _refuse(error: MptError) -> None:

@@ -91,16 +91,17 @@ makeService(options)
     assert [line for line in done.stdout.splitlines() if "data path" in line] == ["the data path is python: asked for"]
 
 
-def test_garbage_is_collected_once_a_minute(tmp_path: Path) -> None:
+def test_garbage_is_collected_once_a_minute() -> None:
     """And the collector does not go through what the start has made."""
-    code = f"""
+    code = """
 import gc
-from twisted.application.internet import TimerService
-from mpt.daemon.tap import Options, makeService, settle
-options = Options()
-options.parseOptions(["--config", {str(configuration(tmp_path, "auto"))!r}])
-(timer,) = (each for each in makeService(options) if isinstance(each, TimerService))
-settle()
+from twisted.internet import reactor
+from twisted.application.service import MultiService
+from mpt.daemon.tap import settle
+services = MultiService()
+services.startService()
+settle(services)
+(timer,) = services
 print(timer.step, timer.call[0] is gc.collect, gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)
 """
     done = run("-c", code)
