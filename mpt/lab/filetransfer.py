@@ -48,6 +48,8 @@ def send(address: str, port: int, sizes: Sequence[int]) -> Iterator[dict[str, ob
         file, digest = random_file(size)
         with file, socket.create_connection((address, port), timeout=PATIENCE) as stream:
             stream.sendfile(file)
+            stream.shutdown(socket.SHUT_WR)
+            stream.recv(1)  # until the receiver has it all and closes: the next connection might overtake this one
             yield {"bytes": size, "sha256": digest}
 
 
