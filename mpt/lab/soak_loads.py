@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mpt.errors import HostError
@@ -123,8 +124,9 @@ class Running:
         server.wait_for_output("listening", 10)
         client = self._stage.a.start(["iperf3", "--client", address, *common, *arguments])
         self._iperf = [server, client]
-        if self.load.is_udp:
-            client.wait_for_output("connected to", 10)  # no flap before its first datagram has been answered
+        if self.load.is_udp:  # no flap before its first datagram has been answered; finish() tells if it is not
+            with suppress(HostError):
+                client.wait_for_output("connected to", 10)
 
     def _start_files(self, files: Files, port: int) -> None:
         a, b = self._stage.a, self._stage.b

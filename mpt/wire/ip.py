@@ -15,7 +15,7 @@ _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION = 0, 43, 44, 51,
 _MAX_EXTENSION_HEADERS = 8  # more than any sane packet has; bounds the walk over a hostile one
 
 MIN_LENGTH: Final = {4: 20, 6: 40}
-SHORTEST: Final = 20  # so that the address octets of a truncated IPv6 packet are never as few as those of IPv4
+SHORTEST: Final = min(MIN_LENGTH.values())  # of what is longer, no octets of IPv6 addresses are as few as those of IPv4
 
 
 def version(packet: bytes) -> int:

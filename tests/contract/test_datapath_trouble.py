@@ -111,8 +111,7 @@ def test_a_full_path_drops(descriptor_stage: Stage, full: int) -> None:
 
 
 def test_a_burst_for_a_full_path(descriptor_stage: Stage) -> None:
-    """The same when all the packets are there at once. Each is counted under the path's error, or under the one before:
-    one that has refused a packet of a batch is not asked again."""
+    """The same when all the packets are there at once."""
     stage = descriptor_stage
     full, other = two_paths(stage)
     fill(full.fileno())
