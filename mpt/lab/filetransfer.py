@@ -18,7 +18,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from mpt.errors import HostError
@@ -28,6 +28,7 @@ from mpt.lab.process import Process
 CHUNK = 1 << 20  # octets made or hashed at once
 READY = '"ready"'  # the receiver's first line
 PATIENCE = 30.0  # seconds without an octet, or without a connection, after which either end gives up
+ATTEMPTS = 10  # to connect, in this time
 
 
 def random_file(size: int) -> tuple[BinaryIO, str]:
@@ -42,11 +43,25 @@ def random_file(size: int) -> tuple[BinaryIO, str]:
     return file, digest.hexdigest()
 
 
+def connect(
+    address: str, port: int, create: Callable[..., socket.socket] = socket.create_connection
+) -> socket.socket:
+    """A connection, begun anew now and then: in PATIENCE TCP itself would try five times, and wait 16 s after the last.
+    TimeoutError when that is over."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return create((address, port), timeout=PATIENCE / ATTEMPTS)
+        except TimeoutError:
+            pass
+    return create((address, port), timeout=PATIENCE / ATTEMPTS)
+
+
 def send(address: str, port: int, sizes: Sequence[int]) -> Iterator[dict[str, object]]:
     """Send a new file of each size; gives what was sent. OSError when the connection breaks or stalls."""
     for size in sizes:
         file, digest = random_file(size)
-        with file, socket.create_connection((address, port), timeout=PATIENCE) as stream:
+        with file, connect(address, port) as stream:
+            stream.settimeout(PATIENCE)
             stream.sendfile(file)
             stream.shutdown(socket.SHUT_WR)
             stream.recv(1)  # until the receiver has it all and closes: the next connection might overtake this one

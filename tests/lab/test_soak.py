@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from mpt.errors import HostError
 from mpt.lab.bench_soak import Counts, Soak, resume
 from mpt.lab.bench_stage import native_is_built
-from mpt.lab.filetransfer import READY, compare, goes_on, random_file, receive, send
+from mpt.lab.filetransfer import ATTEMPTS, PATIENCE, READY, compare, connect, goes_on, random_file, receive, send
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
 from mpt.lab.soak_events import Deck
@@ -214,6 +215,23 @@ def test_files_come_as_they_were_sent() -> None:
     file, digest = random_file(0)
     with file:
         assert digest.startswith("e3b0c442") and file.read() == b""
+
+
+@pytest.mark.parametrize("lost", [0, 1, ATTEMPTS - 1, ATTEMPTS])
+def test_a_connection_is_begun_anew_for_as_long_as_patience_lasts(lost: int) -> None:
+    """Each attempt has its share of the time, so that a few lost packets do not cost all of it."""
+    given: list[float] = []
+
+    def create(address: tuple[str, int], timeout: float) -> socket.socket:
+        given.append(timeout)
+        if len(given) <= lost:
+            raise TimeoutError
+        return socket.socket()
+
+    with pytest.raises(TimeoutError) if lost == ATTEMPTS else nullcontext():
+        connect("127.0.0.1", 1, create).close()
+    assert len(given) == min(lost + 1, ATTEMPTS)
+    assert sum(given) <= PATIENCE
 
 
 def accounts(*files: tuple[int, str]) -> str:
