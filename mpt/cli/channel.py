@@ -36,8 +36,11 @@ class ChannelError(MptError):
 
 
 def _no_answer(timeout: float) -> ChannelError:
-    return ChannelError(TIMED_OUT, f"no answer for {timeout:g} seconds: the command may still be carried out. "
-                                   "Look with `mpt show status`; cmd_timeout or --timeout gives it more time")
+    return ChannelError(
+        TIMED_OUT,
+        f"no answer for {timeout:g} seconds: the command may still be carried out. "
+        "Look with `mpt show status`; cmd_timeout or --timeout gives it more time",
+    )
 
 
 def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) -> Reply:

@@ -18,8 +18,7 @@ DEFAULTS: Final = GeneralConfig()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The unix sockets to try in this order, whether it must be one of them, the UDP port, and the patience in seconds.
-    """
+    """The unix sockets to try in order, whether one of them must answer, the UDP port, and the patience in seconds."""
 
     sockets: tuple[str, ...]
     named: bool

@@ -75,8 +75,12 @@ def _check_addresses(head: Section, tunnels: Sequence[TunnelConfig] | None) -> N
     elif peer is not None and any(tunnel.holds(peer) for tunnel in tunnels or ()):
         head.problem("ip_remote", "must be the peer's tunnel address, not that of a tunnel of this host")
     if own is not None and tunnels is not None and not any(tunnel.holds(own) for tunnel in tunnels):
-        there = [f"{address.ip} ({tunnel.name})" for tunnel in tunnels
-                 for address in (tunnel.ipv4_addr, tunnel.ipv6_addr) if address is not None]
+        there = [
+            f"{address.ip} ({tunnel.name})"
+            for tunnel in tunnels
+            for address in (tunnel.ipv4_addr, tunnel.ipv6_addr)
+            if address is not None
+        ]
         head.problem("ip_local", f"must be an address of a tunnel of interface.conf: {', '.join(there)}")
 
 
@@ -95,8 +99,11 @@ def _check_authentication(head: Section) -> None:
     if key is None:
         head.problem("auth_key", "is missing: auth_type = 2 needs 'auth_key = ' and 64 hexadecimal digits")
     elif not _SHA256_KEY.fullmatch(key):
-        head.warn("auth_key", f"should be 64 hexadecimal digits for auth_type = 2, but is {len(key)} characters"
-                              + (" long" if len(key) != 64 else " that are not all hexadecimal digits"))
+        head.warn(
+            "auth_key",
+            f"should be 64 hexadecimal digits for auth_type = 2, but is {len(key)} characters"
+            + (" long" if len(key) != 64 else " that are not all hexadecimal digits"),
+        )
 
 
 def _check_path(section: Section, peer_unknown: bool, tunnels: Sequence[TunnelConfig]) -> None:
@@ -144,8 +151,10 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
         if None not in end and end[2] != UNSPECIFIED:
             earlier = ends.setdefault(end, section)
             if earlier is not section:
-                section.problem("remote_ipaddr", f"makes this the same path as [{earlier.name}]: interface, local and "
-                                                 "remote address are all equal")
+                section.problem(
+                    "remote_ipaddr",
+                    f"makes this the same path as [{earlier.name}]: interface, local and remote address are all equal",
+                )
         for key in PORT_KEYS:
             for other in sections[:number]:
                 twice = (values.get(key) or frozenset()) & (other.values.get(key) or frozenset())

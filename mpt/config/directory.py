@@ -50,8 +50,9 @@ def find_directory(
             return candidate
     origin = "--config" if explicit else "$MPT_CONFIG_DIR" if named else ""
     tried = f"{origin} {named}" if named else " and ".join(map(str, candidates))
-    raise ConfigError(f"there is no {INTERFACE_FILE} in {tried}: name the right directory with --config DIR or in "
-                      "$MPT_CONFIG_DIR")
+    raise ConfigError(
+        f"there is no {INTERFACE_FILE} in {tried}: name the right directory with --config DIR or in $MPT_CONFIG_DIR"
+    )
 
 
 def control_sockets(environ: Mapping[str, str], namespace: Path = OWN_NAMESPACE) -> tuple[str, ...]:
@@ -155,13 +156,15 @@ def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ..
 def _check_mtu(interface: IniFile, tunnels: Sequence[TunnelConfig], connections: Sequence[ConnectionConfig]) -> None:
     """Warn of an MTU whose datagrams do not fit a 1500 octet link (guide 2.6.2 says 1420 to 1464)."""
     for number, tunnel in enumerate(tunnels):
-        versions = {path.ip_ver for connection in connections if tunnel.holds(connection.ip_local)
-                    for path in connection.paths}
+        versions = {
+            path.ip_ver for connection in connections if tunnel.holds(connection.ip_local) for path in connection.paths
+        }
         largest = _LARGEST_MTU[6 if 6 in versions else 4]
         if tunnel.mtu > largest:
             paths = "an IPv6 path" if 6 in versions else "IPv4 paths"
             interface.sections[f"tun_{number}"].warn(
-                "mtu", f"should be at most {largest} with {paths} over Ethernet, or datagrams get fragmented")
+                "mtu", f"should be at most {largest} with {paths} over Ethernet, or datagrams get fragmented"
+            )
 
 
 # ---- one connection among others --------------------------------------------------------------------------------
@@ -210,8 +213,10 @@ class _Taken:
             tunnel, file = self.sockets.get(socket, (self._tunnel(connection), None))
             if tunnel != self._tunnel(connection):
                 ini.sections[f"path_{number}"].problem(
-                    "interface_name", f"with its local address and local_port = {connection.local_port} serves "
-                    f"{tunnel} in {file}: a connection of another tunnel needs another local_port")
+                    "interface_name",
+                    f"with its local address and local_port = {connection.local_port} serves "
+                    f"{tunnel} in {file}: a connection of another tunnel needs another local_port",
+                )
 
     def _tunnel(self, connection: ConnectionConfig) -> str:
         """The name of the tunnel of `connection`; "" while interface.conf has errors."""
@@ -220,5 +225,7 @@ class _Taken:
 
 def _sockets(connection: ConnectionConfig) -> list[tuple[Address, int, str]]:
     """What the data socket of each path is bound to."""
-    return [(path.private_ipaddr or path.public_ipaddr, connection.local_port, path.interface_name)
-            for path in connection.paths]
+    return [
+        (path.private_ipaddr or path.public_ipaddr, connection.local_port, path.interface_name)
+        for path in connection.paths
+    ]

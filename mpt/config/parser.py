@@ -97,8 +97,9 @@ class Section:
                 except ValueError as error:
                     self.problem(key.name, f"must be {error}")
             elif key.mandatory and key.name not in optional:
-                self.problem(key.name, f"{'is empty' if entry else 'is missing'}: "
-                                       f"write for example '{key.name} = {key.example}'")
+                self.problem(
+                    key.name, f"{'is empty' if entry else 'is missing'}: write for example '{key.name} = {key.example}'"
+                )
             else:  # the C program reads an empty value as if the key were absent
                 self.values[key.name] = key.default_value
         return self
@@ -192,7 +193,7 @@ class IniFile:
                 counter.problem(count_key, f"{_few(absent)} missing: write it, or count only what there is")
             if extra:
                 counter.problem(count_key, f"{_few(extra)} not counted: number them from 0 up and count them all")
-        return [self.sections[name] for _number, name in sorted(present.items())[:schema.MAX_NUMBERED]]
+        return [self.sections[name] for _number, name in sorted(present.items())[: schema.MAX_NUMBERED]]
 
     def warn_of_unknown_sections(self, kinds: Collection[str]) -> None:
         """Warn of every section that is none of these kinds, `_n` in a kind standing for a number."""

@@ -379,13 +379,26 @@ PATH = (  # guide 2.6.3.2; the port keys are of draft section 5.2
     _must("ip_ver", ip_version, "4", "IP version outside the tunnel."),
     _must("public_ipaddr", public_address, "10.1.1.2", "Our address as the peer sees it; 0.0.0.0: find it out."),
     Key(PRIVATE, address_or_any, "", "Our address on the interface, behind NAT; 0.0.0.0: the interface's first one."),
-    _must("remote_ipaddr", remote_address, "10.1.1.3", "The peer's address; only while remote_port is 0 "
-          "may it be absent or 0.0.0.0."),
-    _must("gateway_ipaddr", address_or_any, "10.1.1.1", "Next hop to the peer: our own address if it is on the "
-          "link, 0.0.0.0 for the interface's default route.", aliases=("gw_ipaddr",)),
+    _must(
+        "remote_ipaddr",
+        remote_address,
+        "10.1.1.3",
+        "The peer's address; only while remote_port is 0 may it be absent or 0.0.0.0.",
+    ),
+    _must(
+        "gateway_ipaddr",
+        address_or_any,
+        "10.1.1.1",
+        "Next hop to the peer: our own address if it is on the link, 0.0.0.0 for the interface's default route.",
+        aliases=("gw_ipaddr",),
+    ),
     Key("keepalive_time", seconds(0.01, 255, "none"), "0", "Time between two keepalives; 0.1 is fine."),
-    Key("dead_time", seconds(0.01, 65535, "never"), "", "Silence after which the path is down; absent: 3 × "
-        "keepalive_time."),
+    Key(
+        "dead_time",
+        seconds(0.01, 65535, "never"),
+        "",
+        "Silence after which the path is down; absent: 3 × keepalive_time.",
+    ),
     _must("weight_out", integer(1, MAX_WEIGHT), "1", "Share of the outgoing packets that takes it.", default="1"),
     Key("weight_in", integer(1, MAX_WEIGHT), "1", "The peer's weight_out, set there by `mpt create`."),
     Key("cmd_default", flag, "0", "Whether `mpt create` talks over this path.", aliases=("default_cmd",)),

@@ -137,12 +137,20 @@ def _blocks(
 ) -> tuple[Block, list[Block], list[Block]]:
     """Head, paths and networks, in the order of the C program; what it does not know comes last, and not for peers."""
     head = _settings(
-        name=connection.name, permission=int(connection.permission), ip_ver=connection.ip_ver,
-        ip_local=connection.ip_local, local_port=connection.local_port, local_cmd_port=local_cmd_port,
-        ip_remote=connection.ip_remote, remote_port=connection.remote_port,
-        remote_cmd_port=connection.remote_cmd_port, path_count=len(connection.paths),
-        network_count=len(connection.networks), status=int(connection.status),
-        reorder_window=connection.reorder_window, max_buffdelay_msec=connection.max_buffdelay_msec,
+        name=connection.name,
+        permission=int(connection.permission),
+        ip_ver=connection.ip_ver,
+        ip_local=connection.ip_local,
+        local_port=connection.local_port,
+        local_cmd_port=local_cmd_port,
+        ip_remote=connection.ip_remote,
+        remote_port=connection.remote_port,
+        remote_cmd_port=connection.remote_cmd_port,
+        path_count=len(connection.paths),
+        network_count=len(connection.networks),
+        status=int(connection.status),
+        reorder_window=connection.reorder_window,
+        max_buffdelay_msec=connection.max_buffdelay_msec,
         auth_type=int(connection.auth_type),
     )
     if not for_peer:
@@ -163,15 +171,23 @@ def _path_settings(path: PathConfig, status: Status, for_peer: bool) -> list[Set
     if for_peer and private is None:
         private = path.public_ipaddr  # absent, the C program would look for the interface, which it does not have
     settings = _settings(
-        interface_name=path.interface_name, ip_ver=path.ip_ver, private_ipaddr="" if private is None else private,
-        public_ipaddr=path.public_ipaddr, gw_ipaddr=path.gateway_ipaddr, remote_ipaddr=path.remote_ipaddr,
-        keepalive_time=_seconds(path.keepalive_time), dead_time=_seconds(path.dead_time),
-        weight_in=path.weight_in, weight_out=path.weight_out, status=int(status),
+        interface_name=path.interface_name,
+        ip_ver=path.ip_ver,
+        private_ipaddr="" if private is None else private,
+        public_ipaddr=path.public_ipaddr,
+        gw_ipaddr=path.gateway_ipaddr,
+        remote_ipaddr=path.remote_ipaddr,
+        keepalive_time=_seconds(path.keepalive_time),
+        dead_time=_seconds(path.dead_time),
+        weight_in=path.weight_in,
+        weight_out=path.weight_out,
+        status=int(status),
     )
     if for_peer:
         return settings
     settings += _settings(
-        cmd_default="1" if path.cmd_default else "", bind_to_device="" if path.bind_to_device else "0",
+        cmd_default="1" if path.cmd_default else "",
+        bind_to_device="" if path.bind_to_device else "0",
         **{key: _ports(getattr(path.ports, key)) for key in PORT_KEYS},
     )
     return settings

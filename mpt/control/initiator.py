@@ -132,9 +132,7 @@ def _request(
             "the peer: write 1 (SEND) or 3 (SEND and RECEIVE)"
         )
     key = auth.usable_key(connection.auth_key, allow_default_key) if auth_type is AuthType.SHA256 else ""
-    message = Message(
-        kind, value, 3, connection.ip_ver, connection.ip_local, connection.ip_remote, payload, auth_type
-    )
+    message = Message(kind, value, 3, connection.ip_ver, connection.ip_local, connection.ip_remote, payload, auth_type)
     return Request(message, key)
 
 

@@ -111,10 +111,16 @@ def created_connection(
     if peer.has_networks:  # not the peer's own list: it could draw any traffic of this host to itself
         networks = (NetworkConfig(peer.ip_ver, _EVERYWHERE[peer.ip_ver], ip_network(peer.ip_local)),)
     return replace(
-        template, name=_free_name(peer, taken), ip_remote=peer.ip_local, remote_port=peer.local_port,
-        remote_cmd_port=peer.local_cmd_port, paths=_paths(template, peer), networks=networks,
+        template,
+        name=_free_name(peer, taken),
+        ip_remote=peer.ip_local,
+        remote_port=peer.local_port,
+        remote_cmd_port=peer.local_cmd_port,
+        paths=_paths(template, peer),
+        networks=networks,
         reorder_window=max(template.reorder_window, peer.reorder_window),
-        auth_type=max(template.auth_type, peer.auth_type), file=directory / file_name(peer.ip_local),
+        auth_type=max(template.auth_type, peer.auth_type),
+        file=directory / file_name(peer.ip_local),
     )
 
 
@@ -127,8 +133,12 @@ def joined_connection(own: ConnectionConfig, peer: PeerSide) -> ConnectionConfig
     if peer.ip_ver != own.ip_ver:
         raise MergeError(Result.NO_CONNECTION, f"the peer created a connection of ip_ver = {peer.ip_ver}")
     return replace(
-        own, ip_remote=peer.ip_local, remote_port=peer.local_port, remote_cmd_port=peer.local_cmd_port,
-        paths=_paths(own, peer), reorder_window=max(own.reorder_window, peer.reorder_window),
+        own,
+        ip_remote=peer.ip_local,
+        remote_port=peer.local_port,
+        remote_cmd_port=peer.local_cmd_port,
+        paths=_paths(own, peer),
+        reorder_window=max(own.reorder_window, peer.reorder_window),
         auth_type=max(own.auth_type, peer.auth_type),
     )
 
@@ -151,10 +161,16 @@ def _paths(own: ConnectionConfig, peer: PeerSide) -> tuple[PathConfig, ...]:
             raise MergeError(Result.NO_PATH, f"path_{number} is of ip_ver = {ours.ip_ver} here, {theirs.ip_ver} there")
         if theirs.public_ipaddr == UNSPECIFIED:
             raise MergeError(Result.NO_PATH, f"the peer does not know its public address on path_{number}")
-        paths.append(replace(
-            ours, remote_ipaddr=theirs.public_ipaddr, keepalive_time=theirs.keepalive_time, dead_time=theirs.dead_time,
-            weight_out=theirs.weight_in, weight_in=theirs.weight_out,
-        ))
+        paths.append(
+            replace(
+                ours,
+                remote_ipaddr=theirs.public_ipaddr,
+                keepalive_time=theirs.keepalive_time,
+                dead_time=theirs.dead_time,
+                weight_out=theirs.weight_in,
+                weight_in=theirs.weight_out,
+            )
+        )
     return tuple(paths)
 
 
@@ -170,8 +186,12 @@ def _peer_path(values: dict[str, Any]) -> PeerPath:
     if dead is None or not keepalive:
         dead = 3 * keepalive
     return PeerPath(
-        values["ip_ver"], values["public_ipaddr"], keepalive, dead,
-        values.get("weight_in") or 1, values.get("weight_out") or 1,
+        values["ip_ver"],
+        values["public_ipaddr"],
+        keepalive,
+        dead,
+        values.get("weight_in") or 1,
+        values.get("weight_out") or 1,
     )
 
 

@@ -319,9 +319,7 @@ class Responder:
         memory.random = command.NO_RANDOM if message.auth_type is AuthType.NONE else self._random()
         memory.offer = _reply(replace(message, random=memory.random), Result.DONE, message.payload[:4], key)
 
-    def _execute(
-        self, message: Message, source: Endpoint, connection: ConnectionConfig | None
-    ) -> tuple[int, bytes]:
+    def _execute(self, message: Message, source: Endpoint, connection: ConnectionConfig | None) -> tuple[int, bytes]:
         """Result and payload of round 4."""
         try:
             if message.command == command.CREATE:
@@ -329,7 +327,8 @@ class Responder:
                     return Result.ALREADY_EXISTS, EXISTS_PAYLOAD
                 text = command.decode_create(message.payload)
                 result, answer = self._policy.create(
-                    ConnectionCreate(text, message.sender, source, len(message.payload)))
+                    ConnectionCreate(text, message.sender, source, len(message.payload))
+                )
                 if result == Result.ALREADY_EXISTS:
                     return result, EXISTS_PAYLOAD
                 return result, command.encode_create(answer) if result == Result.DONE else b""
@@ -379,8 +378,6 @@ def concerned_paths(change: PathStatusChange) -> tuple[int, ...]:
     Those whose two public addresses are named; else, because NAT can hide ours from us, those that lead to the peer's
     address and whose own public address is not known.
     """
-    named = [
-        (index, path) for index, path in enumerate(change.connection.paths) if path.remote_ipaddr == change.peer
-    ]
+    named = [(index, path) for index, path in enumerate(change.connection.paths) if path.remote_ipaddr == change.peer]
     exact = tuple(index for index, path in named if path.public_ipaddr == change.own)
     return exact or tuple(index for index, path in named if path.public_ipaddr == UNSPECIFIED)

@@ -128,15 +128,20 @@ _COLUMNS = ("PATH", "STATUS", "INTERFACE", "LOCAL", "REMOTE", "OUT:IN", "HEARD",
 
 def status_text(document: StatusDocument) -> str:
     """The document as an aligned table for each connection, one row a path, after a line or two for each tunnel."""
-    lines = [f"mpt {document.version}, pid {document.pid}, up for {_age(document.uptime)}, "
-             f"command port {document.cmdport}, remote creation {'on' if document.accept_remote else 'off'}"]
+    lines = [
+        f"mpt {document.version}, pid {document.pid}, up for {_age(document.uptime)}, "
+        f"command port {document.cmdport}, remote creation {'on' if document.accept_remote else 'off'}"
+    ]
     if document.control_dropped:
         lines.append(f"  refused commands: {_reasons(document.control_dropped)}")
     for tunnel in document.tunnels:
         addresses = ", ".join(address for address in (tunnel.ipv4_addr, tunnel.ipv6_addr) if address)
-        lines += ["", f"{tunnel.name}: {addresses}, mtu {tunnel.mtu}; packets out {tunnel.packets_read}, "
-                      f"in {tunnel.packets_delivered}, held {tunnel.packets_held}",
-                  f"  {tunnel.data_plane} data path, offloads: {', '.join(tunnel.offloads) or 'none'}"]
+        lines += [
+            "",
+            f"{tunnel.name}: {addresses}, mtu {tunnel.mtu}; packets out {tunnel.packets_read}, "
+            f"in {tunnel.packets_delivered}, held {tunnel.packets_held}",
+            f"  {tunnel.data_plane} data path, offloads: {', '.join(tunnel.offloads) or 'none'}",
+        ]
         drops = (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped))
         lines += [f"  dropped {way}: {_reasons(reasons)}" for way, reasons in drops if any(reasons.values())]
         if tunnel.ecn_unexpected:
@@ -150,8 +155,10 @@ def status_text(document: StatusDocument) -> str:
 
 def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
     usable = sum(path.status == WORDS[Status.OK] and not path.peer_says_down for path in connection.paths)
-    yield (f"{connection.name} ({connection.file or 'not saved'}): {connection.local_address} to "
-           f"{connection.remote_address} on {connection.tunnel}, {usable} of {len(connection.paths)} paths work")
+    yield (
+        f"{connection.name} ({connection.file or 'not saved'}): {connection.local_address} to "
+        f"{connection.remote_address} on {connection.tunnel}, {usable} of {len(connection.paths)} paths work"
+    )
     rows = [_COLUMNS, *map(_row, connection.paths)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -190,7 +197,7 @@ def _octets(count: int) -> str:
 
 
 def _age(seconds: float) -> str:
-    """"0.4 s", "59 s", "12 min", "5 h", "3 d": as much as one wants to know."""
+    """ "0.4 s", "59 s", "12 min", "5 h", "3 d": as much as one wants to know."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -140,5 +140,3 @@ class CommandService(Service):
 def _report(failure: Failure) -> None:
     if not failure.check(CancelledError):
         log.failure("a local command failed", failure)
-
-

@@ -45,7 +45,11 @@ def _in_background(options: argparse.Namespace) -> int:
     command += ["--pidfile", _absolute(options.pidfile)] if options.pidfile else []
     with tempfile.TemporaryFile("w+") as said:
         daemon = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, pass_fds=[tell_ready],
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            pass_fds=[tell_ready],
             start_new_session=True,
         )
         os.close(tell_ready)

@@ -31,7 +31,8 @@ class Notices:
         self._look_at = self._ecn_due = 0.0
         log.info(
             "{tunnel}: offloads in use: {offloads}",
-            tunnel=tunnel, offloads=", ".join(sorted(self._offloads)) or "none",
+            tunnel=tunnel,
+            offloads=", ".join(sorted(self._offloads)) or "none",
         )
 
     def look(self, now: float) -> None:
@@ -49,7 +50,8 @@ class Notices:
         for offload in sorted(given_up):
             log.warn(
                 "{tunnel}: the kernel or a link refuses the offload {offload}: packets go without it, at more CPU time",
-                tunnel=self._tunnel, offload=offload,
+                tunnel=self._tunnel,
+                offload=offload,
             )
 
     def _look_at_ecn(self, now: float) -> None:
@@ -59,6 +61,7 @@ class Notices:
             log.warn(
                 "{tunnel}: packets with ECN fields that no honest path makes: {count}; something on the way changes "
                 "them (log_ecn = 0 silences this)",
-                tunnel=self._tunnel, count=count - self._ecn_told,
+                tunnel=self._tunnel,
+                count=count - self._ecn_told,
             )
             self._ecn_told, self._ecn_due = count, now + ECN_PAUSE

@@ -72,8 +72,9 @@ class DaemonOperations:
         Linux takes the IPv6 addresses from a link that goes down. Those that are configured for paths return with it.
         """
         netlink = self._root.machine.netlink
-        concerned = [path for each in self._root.connections() for path in each.paths
-                     if path.config.interface_name == interface]
+        concerned = [
+            path for each in self._root.connections() for path in each.paths if path.config.interface_name == interface
+        ]
         before = netlink.snapshot().get(interface)
         if before is not None and not up:
             wanted = {path.config.private_ipaddr or path.config.public_ipaddr for path in concerned}
@@ -96,8 +97,15 @@ class DaemonOperations:
             if path.config.remote_ipaddr == destination and source in _own_addresses(connection, path)
         ]
         if not concerned:
-            known = ", ".join(sorted({f"{connection.public_address(path)} {path.config.remote_ipaddr}"
-                                      for connection in self._root.connections() for path in connection.paths}))
+            known = ", ".join(
+                sorted(
+                    {
+                        f"{connection.public_address(path)} {path.config.remote_ipaddr}"
+                        for connection in self._root.connections()
+                        for path in connection.paths
+                    }
+                )
+            )
             raise HostError(f"there is no path from {source} to {destination}; there are: {known or 'none'}")
         said: list[str] = []
         for connection, index in concerned:
@@ -255,8 +263,7 @@ class DaemonOperations:
         return found
 
     def _replace(self, running: Connection, config: ConnectionConfig, by_hand: Iterable[int] = ()) -> Connection:
-        """Run `config` in the place of `running`, with the paths `by_hand` down; if that is refused, `running` goes on.
-        """
+        """Run `config` in place of `running`, with the paths `by_hand` down; if that is refused, `running` goes on."""
         down_before, thought_down = _down_by_hand(running), running.paths_thought_down()
         self._root.remove_connection(running)
         try:
@@ -296,9 +303,13 @@ def _own_addresses(connection: Connection, path: Path) -> set[Address]:
 
 def _create_path(connection: Connection) -> Path:
     """The path that a create goes over: the one marked cmd_default, else the first that leads anywhere."""
-    able = [path for path in connection.paths
-            if path.port is not None and not path.config.remote_ipaddr.is_unspecified
-            and path.status in (Status.OK, Status.DOWN)]
+    able = [
+        path
+        for path in connection.paths
+        if path.port is not None
+        and not path.config.remote_ipaddr.is_unspecified
+        and path.status in (Status.OK, Status.DOWN)
+    ]
     if not able:
         raise HostError(f"no path of {connection.config.name} can reach the peer: look at `mpt show status`")
     return next((path for path in able if path.config.cmd_default), able[0])

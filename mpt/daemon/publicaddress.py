@@ -66,8 +66,12 @@ class PublicAddresses(Service):
         """The peer has named our end of `path` by this address."""
         if self.found.get(path) != address:
             self.found[path] = address
-            log.info("the peer knows path_{index} of {name} by the address {address}",
-                     index=path[1], name=path[0], address=address)
+            log.info(
+                "the peer knows path_{index} of {name} by the address {address}",
+                index=path[1],
+                name=path[0],
+                address=address,
+            )
 
     def _answered(self, answer: tuple[list[Any], list[Any], list[Any]]) -> None:
         self._asked = None

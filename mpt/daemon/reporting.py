@@ -119,7 +119,10 @@ class Reporter:
         endpoint = carrier.port.endpoint
         try:
             request = path_status_request(
-                self._connection, self._public_address(path), path.config.remote_ipaddr, report.up,
+                self._connection,
+                self._public_address(path),
+                path.config.remote_ipaddr,
+                report.up,
                 self._allow_default_key(),
             )
         except PeerError as error:
@@ -147,7 +150,9 @@ class Reporter:
         if not outcome.ok:
             log.info(
                 "{path}: the peer was not told that it is {state}: {why}",
-                path=self._paths[report.path], state="up" if report.up else "down", why=outcome.explanation(),
+                path=self._paths[report.path],
+                state="up" if report.up else "down",
+                why=outcome.explanation(),
             )
         self._agreement.report_ended(outcome.ok, self._machine.now())
         if (self._paths[report.path].status is Status.OK) is report.up:  # else the next report says what holds now

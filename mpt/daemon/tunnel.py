@@ -25,6 +25,7 @@ from mpt.model import ConnectionConfig, TunnelConfig
 
 log = Logger()
 
+
 class Tunnel(MultiService):
     """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside.
     `log_ecn()` is what interface.conf says now."""
@@ -65,8 +66,15 @@ class Tunnel(MultiService):
     def add(self, config: ConnectionConfig) -> Connection:
         """Put a connection on this tunnel; on a running one it starts. Raises HostError, and then it is not there."""
         connection = Connection(
-            self._machine, config, self.config.name, self._pool, self._routes, lambda: self._interfaces,
-            self._table_changed, self._last_received, self._control,
+            self._machine,
+            config,
+            self.config.name,
+            self._pool,
+            self._routes,
+            lambda: self._interfaces,
+            self._table_changed,
+            self._last_received,
+            self._control,
         )
         self.connections[config.name] = connection
         try:

@@ -37,9 +37,7 @@ class _Sender:
         self.sequenced = row.reorder_window > 0
         self.prefixes = {4: gre.prefix(4, self.sequenced), 6: gre.prefix(6, self.sequenced)}
         usable = [(index, path) for index, path in enumerate(row.paths) if path.usable and path.socket is not None]
-        self.paths = {
-            index: (path.socket, path.remote, counters[path.key]) for index, path in usable if path.socket
-        }
+        self.paths = {index: (path.socket, path.remote, counters[path.key]) for index, path in usable if path.socket}
         marks = tos.encapsulated(row.dscp, row.ecn)
         self.marks = marks if any(marks) else None  # None, the usual case: the socket's own 0 is right for everything
         self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])

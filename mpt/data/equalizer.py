@@ -34,8 +34,17 @@ Line = deque[tuple[float, int, bytes, float]]  # due, sequence, packet, time of 
 class Equalizer:
     """The delay line before a reorder buffer; at most `capacity` packets wait in it, then the first goes on early."""
 
-    __slots__ = ("_believes_keepalives", "_capacity", "_is_dense", "_keepalives", "_lag", "_limit", "_lines",
-                 "_waiting", "shifts")
+    __slots__ = (
+        "_believes_keepalives",
+        "_capacity",
+        "_is_dense",
+        "_keepalives",
+        "_lag",
+        "_limit",
+        "_lines",
+        "_waiting",
+        "shifts",
+    )
 
     def __init__(self, limit: float, capacity: int) -> None:
         self._limit = limit

@@ -24,8 +24,11 @@ ANCILLARY_ROOM: Final = tos.ROOM + gro.ROOM
 FLOWS_CACHED: Final = 4096
 
 # The headers that nearly every datagram has: the first four octets -> (header length, IP version).
-USUAL_HEADERS: Final = {gre.prefix(version, sequenced): (8 if sequenced else 4, version)
-                        for version in (4, 6) for sequenced in (False, True)}
+USUAL_HEADERS: Final = {
+    gre.prefix(version, sequenced): (8 if sequenced else 4, version)
+    for version in (4, 6)
+    for sequenced in (False, True)
+}
 
 
 class _Receiver:

@@ -20,9 +20,7 @@ class Ordering:
     def __init__(self, window: int, max_delay: float) -> None:
         self._max_delay = max_delay
         self._equalizer = Equalizer(SHARE * max_delay, window)
-        self._reorder = ReorderBuffer(
-            window, max_delay, self._gap_filled, self._equalizer.came_late
-        )
+        self._reorder = ReorderBuffer(window, max_delay, self._gap_filled, self._equalizer.came_late)
         self.is_behind = False  # packets are read later than they came: their times tell nothing about the paths
 
     @property

@@ -55,8 +55,23 @@ class ReorderBuffer:
     one over a path came after its turn.
     """
 
-    __slots__ = ("_arrivals", "_held", "_last_good", "_newest", "_order", "_paths", "_skipped", "_strays",
-                 "_suspended_until", "came_late", "dropped", "expected", "gap_filled", "max_delay", "window")
+    __slots__ = (
+        "_arrivals",
+        "_held",
+        "_last_good",
+        "_newest",
+        "_order",
+        "_paths",
+        "_skipped",
+        "_strays",
+        "_suspended_until",
+        "came_late",
+        "dropped",
+        "expected",
+        "gap_filled",
+        "max_delay",
+        "window",
+    )
 
     def __init__(
         self,

@@ -93,8 +93,10 @@ class Report:
     def _lines(self, block: Block) -> list[str]:
         """A heading, then a line for each variant that has any of these figures."""
         rows = [[block.title, *(column.heading for column in block.columns)]]
-        rows += [[f"  {variant.title}", *(self._cell(variant, column) for column in block.columns)]
-                 for variant in self.variants]  # fmt: skip
+        rows += [
+            [f"  {variant.title}", *(self._cell(variant, column) for column in block.columns)]
+            for variant in self.variants
+        ]
         if block.compared:
             for baseline in dict.fromkeys(name for variant in self.variants for name in variant.baselines):
                 ratios = [self.ratio(variant, baseline, block.columns[0].name) for variant in self.variants]

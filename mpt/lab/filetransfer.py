@@ -43,9 +43,7 @@ def random_file(size: int) -> tuple[BinaryIO, str]:
     return file, digest.hexdigest()
 
 
-def connect(
-    address: str, port: int, create: Callable[..., socket.socket] = socket.create_connection
-) -> socket.socket:
+def connect(address: str, port: int, create: Callable[..., socket.socket] = socket.create_connection) -> socket.socket:
     """A connection, begun anew now and then: in PATIENCE TCP itself would try five times, and wait 16 s after the last.
     TimeoutError when that is over."""
     for _ in range(ATTEMPTS - 1):

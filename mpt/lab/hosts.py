@@ -41,9 +41,7 @@ class Host:
     def __repr__(self) -> str:
         return f"Host({self.name!r}, namespace {self.namespace!r})"
 
-    def start(
-        self, argv: Sequence[str], *, interactive: bool = False, pass_fds: Sequence[int] = ()
-    ) -> Process:
+    def start(self, argv: Sequence[str], *, interactive: bool = False, pass_fds: Sequence[int] = ()) -> Process:
         """Start a program here and go on; it is ended with the lab at the latest."""
         ours = argv[:2] == [sys.executable, "-m"]
         program = argv[2].removesuffix(".main") if ours else Path(argv[0]).name

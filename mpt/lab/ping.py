@@ -38,9 +38,7 @@ def ping(
     return times
 
 
-def _echo(
-    raw: socket.socket, version: int, identifier: int, sequence: int, size: int, timeout: float
-) -> float | None:
+def _echo(raw: socket.socket, version: int, identifier: int, sequence: int, size: int, timeout: float) -> float | None:
     """One request and its answer: seconds, or None."""
     header = struct.pack("!BBHHH", ECHO_REQUEST[version], 0, 0, identifier, sequence)
     message = header + bytes(size)

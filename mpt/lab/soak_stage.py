@@ -1,7 +1,7 @@
 """What a soak runs on: two hosts, two paths, a tunnel with an IPv4 and an IPv6 connection; and what must always hold.
 
-    host a   eth1 10.1.1.2 ──── 10.1.1.3 eth1   host b      inside: 10.0.0.2 and fd00::2 on a,
-             eth2 10.2.2.2 ──── 10.2.2.3 eth2                       10.0.0.3 and fd00::3 on b
+host a   eth1 10.1.1.2 ──── 10.1.1.3 eth1   host b      inside: 10.0.0.2 and fd00::2 on a,
+         eth2 10.2.2.2 ──── 10.2.2.3 eth2                       10.0.0.3 and fd00::3 on b
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ class SoakStage:
 
     def __init__(self, lab: Lab, data_plane: str, preload: str = "") -> None:
         self.a, self.b = lab.host("soak-a"), lab.host("soak-b")
-        self.links = [
-            lab.link(self.a, self.b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")]) for n in range(1, PATHS + 1)
-        ]
+        self.links = [lab.link(self.a, self.b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")]) for n in range(1, PATHS + 1)]
         self.description = Description(
             self.links,
             tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),

@@ -135,8 +135,16 @@ def decode(datagram: bytes) -> Message:
     if not (ip_version == sender.version == receiver.version):
         raise DecodeError("command_ip_version", str(ip_version))
     return Message(
-        command, datagram[1], number, ip_version, sender, receiver, bytes(datagram[at + 40 :]), auth_type,
-        proof[:4], proof[4:],
+        command,
+        datagram[1],
+        number,
+        ip_version,
+        sender,
+        receiver,
+        bytes(datagram[at + 40 :]),
+        auth_type,
+        proof[:4],
+        proof[4:],
     )
 
 

@@ -305,68 +305,95 @@ FILENAME:   {what} (Optional)
             Without path; without it: {otherwise}"""
 _FORMS = (
     Form(
-        "address", "addr", "addr[ess] {add | del} IP_ADDRESS[/PREF_LEN] dev INTERFACE",
+        "address",
+        "addr",
+        "addr[ess] {add | del} IP_ADDRESS[/PREF_LEN] dev INTERFACE",
         "add an IP address to an interface, or remove it",
         """\
 IP_ADDRESS: The IP address (can be v4 or v6) to manipulate
 PREF_LEN:   The prefix length of the manipulated address
             Default prefix length: 24 for IPv4, 64 for IPv6.
 INTERFACE:  The name of the interface related to the manipulated address""",
-        True, _address,
+        True,
+        _address,
     ),
     Form(
-        "interface", "int", "int[erface] INTERFACE {up | down}",
+        "interface",
+        "int",
+        "int[erface] INTERFACE {up | down}",
         "enable or disable an interface and the paths over it",
         "INTERFACE: The name of the interface e.g. eth0",
-        True, lambda words: SwitchInterface(words.take(_INTERFACE), words.take(_UP_OR_DOWN)),
+        True,
+        lambda words: SwitchInterface(words.take(_INTERFACE), words.take(_UP_OR_DOWN)),
     ),
     Form(
-        "path", "", "path {up | down} SOURCE DESTINATION",
+        "path",
+        "",
+        "path {up | down} SOURCE DESTINATION",
         "take a path down by hand, or up again",
         """\
 SOURCE:      Our IP address of the path: its public or its private address
 DESTINATION: The peer's IP address of the path
 A path that is taken down stays down, keepalives or not, until it is taken up; the peer is told.""",
-        True, _path,
+        True,
+        _path,
     ),
     Form(
-        "reload", "", "reload [FILENAME]",
+        "reload",
+        "",
+        "reload [FILENAME]",
         "read the connection files again: new ones, changed ones",
         _OPTIONAL_FILE.format(what="Reload only this connection file", otherwise="every *.conf file")
         + "\nWhat did not change keeps its traffic. A file with an error changes nothing.",
-        True, lambda words: Reload(words.take_if_any(_FILE)),
+        True,
+        lambda words: Reload(words.take_if_any(_FILE)),
     ),
     Form(
-        "restart", "", "restart [FILENAME]",
+        "restart",
+        "",
+        "restart [FILENAME]",
         "stop and start connections without reading files",
         _OPTIONAL_FILE.format(what="Restart only the connection of this config file", otherwise="all connections"),
-        True, lambda words: Restart(words.take_if_any(_FILE)),
+        True,
+        lambda words: Restart(words.take_if_any(_FILE)),
     ),
     Form(
-        "delete", "", "delete FILENAME",
+        "delete",
+        "",
+        "delete FILENAME",
         "remove a connection; its file is kept as *.conf.disabled",
         "FILENAME:   The config file of the connection to be removed, without path",
-        True, lambda words: Delete(words.take(_FILE)),
+        True,
+        lambda words: Delete(words.take(_FILE)),
     ),
     Form(
-        "save", "", "save [FILENAME]",
+        "save",
+        "",
+        "save [FILENAME]",
         "write what changed at run time to the connection files",
         _OPTIONAL_FILE.format(what="Save changed connection information to config file", otherwise="all files"),
-        True, lambda words: Save(words.take_if_any(_FILE)),
+        True,
+        lambda words: Save(words.take_if_any(_FILE)),
     ),
     Form(
-        "create", "", "create FILENAME",
+        "create",
+        "",
+        "create FILENAME",
         "create the other end of a connection at its peer",
         """\
 FILENAME:   The config file of the connection, without path
 The peer needs a conf.template and accept_remote = 1. Neither side stores the result: see mpt save.""",
-        True, lambda words: Create(words.take(_FILE)),
+        True,
+        lambda words: Create(words.take(_FILE)),
     ),
     Form(
-        "show", "", "show status",
+        "show",
+        "",
+        "show status",
         "tunnels, connections and paths: status, packets, drops",
         "Anybody may look; with --json: one object, as docs/commands.md describes it.",
-        False, _show,
+        False,
+        _show,
     ),
 )
 FORMS: Final = {form.name: form for form in _FORMS}

@@ -71,8 +71,11 @@ def is_unexpected(inner: int, outer: int) -> bool:
 Ancillary = tuple[int, int, bytes]
 ROOM: Final = socket.CMSG_SPACE(4)  # what recvmsg() needs for one
 
-_ECN: Final = {value: number & 0x03 for number in range(256)
-               for value in (number.to_bytes(1, "big"), number.to_bytes(4, sys.byteorder))}  # fmt: skip
+_ECN: Final = {
+    value: number & 0x03
+    for number in range(256)
+    for value in (number.to_bytes(1, "big"), number.to_bytes(4, sys.byteorder))
+}
 _OCTETS: Final = [number.to_bytes(4, sys.byteorder) for number in range(256)]
 
 

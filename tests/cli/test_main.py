@@ -102,8 +102,20 @@ def test_a_bad_command_is_told_before_anybody_is_asked(path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     "words",
-    ["--frob", "-x", "--socket", "--timeout", "--timeout soon", "--timeout 0", "--timeout nan", "-0", "-65536",
-     "-99999999999", "--socket s -6", "--socket s -65010"],
+    [
+        "--frob",
+        "-x",
+        "--socket",
+        "--timeout",
+        "--timeout soon",
+        "--timeout 0",
+        "--timeout nan",
+        "-0",
+        "-65536",
+        "-99999999999",
+        "--socket s -6",
+        "--socket s -65010",
+    ],
 )
 def test_a_bad_option_is_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Which one, and what it needs; status 2."""
@@ -276,8 +288,14 @@ def test_mpt_needs_only_the_standard_library(path: Path) -> None:
     program = "import sys; from mpt.cli.main import main; code = main(); print(sorted(sys.modules)); sys.exit(code)"
     with unix_daemon(path, encode_reply(1, Reply(0, "the status"))):
         command = [sys.executable, "-c", program, "--socket", str(path), "show", "status"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False,
-                              env={**os.environ, "PYTHONPATH": str(DOCUMENT.parent.parent)})
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(DOCUMENT.parent.parent)},
+        )
     assert (done.returncode, done.stderr) == (0, "")
     answer, modules = done.stdout.splitlines()
     assert answer == "the status"
@@ -291,8 +309,14 @@ def test_a_socket_that_one_may_not_use_is_status_5(path: Path) -> None:
     path.parent.chmod(0o700)
     program = "import os, sys; from mpt.cli.main import main; os.setuid(65533); sys.exit(main())"
     command = [sys.executable, "-c", program, "--socket", str(path), "show", "status"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False,
-                          env={"PYTHONPATH": str(DOCUMENT.parent.parent)})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env={"PYTHONPATH": str(DOCUMENT.parent.parent)},
+    )
     assert done.returncode == 5
     assert "not permitted to use" in done.stderr
 
@@ -303,8 +327,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(path: Path) -> None:
         reading, writing = os.pipe()
         os.close(reading)
         command = [sys.executable, "-m", "mpt.cli.main", "--socket", str(path), "show", "status"]
-        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=20, check=False,
-                              env={**os.environ, "PYTHONPATH": str(DOCUMENT.parent.parent)})
+        done = subprocess.run(
+            command,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=20,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(DOCUMENT.parent.parent)},
+        )
         os.close(writing)
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 

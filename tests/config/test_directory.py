@@ -312,8 +312,15 @@ def test_the_public_address_may_be_the_private_one(tmp_path: Path) -> None:
 
 def test_an_ipv6_path_may_ask_to_find_everything_out(tmp_path: Path) -> None:
     """0.0.0.0 and :: mean the same on a path of either version."""
-    text = changed(CONNECTION, "path_0", ip_ver="6", public_ipaddr="::", private_ipaddr="0.0.0.0", gw_ipaddr="0.0.0.0",
-                   remote_ipaddr="2001:db8::3")
+    text = changed(
+        CONNECTION,
+        "path_0",
+        ip_ver="6",
+        public_ipaddr="::",
+        private_ipaddr="0.0.0.0",
+        gw_ipaddr="0.0.0.0",
+        remote_ipaddr="2001:db8::3",
+    )
     path = load_directory(write(tmp_path, connections={"a.conf": text})).config.connections[0].paths[0]
     assert path.public_ipaddr == path.private_ipaddr == path.gateway_ipaddr == UNSPECIFIED
 
@@ -475,8 +482,9 @@ def test_an_mtu_too_large_for_the_paths_warns(mtu: int, version: int, warns: boo
     """1464 fits 1500 octets over IPv4, 1444 over IPv6."""
     text = CONNECTION
     if version == 6:
-        text = changed(text, "path_0", ip_ver="6", public_ipaddr="2001:db8::2", gw_ipaddr="fe80::1",
-                       remote_ipaddr="2001:db8::3")
+        text = changed(
+            text, "path_0", ip_ver="6", public_ipaddr="2001:db8::2", gw_ipaddr="fe80::1", remote_ipaddr="2001:db8::3"
+        )
     loaded = load_directory(write(tmp_path, changed(INTERFACE, "tun_0", mtu=str(mtu)), {"a.conf": text}))
     assert bool(loaded.warnings) is warns
     pattern = re.compile(r"interface\.conf:\d+: \[tun_0\] mtu = '\d+': should be at most")

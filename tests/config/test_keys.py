@@ -247,12 +247,7 @@ def test_every_key_of_the_schema_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("section", "key"),
-    [
-        (section, key.name)
-        for section, kind in KINDS.items()
-        for key in schema.SECTIONS[kind]
-        if key.mandatory
-    ],
+    [(section, key.name) for section, kind in KINDS.items() for key in schema.SECTIONS[kind] if key.mandatory],
 )
 def test_a_missing_mandatory_key_is_an_error_with_an_example(section: str, key: str, tmp_path: Path) -> None:
     """The error names the key and proposes a line that would do."""

@@ -78,13 +78,29 @@ dst_addr         = 21.1.1.0/24
 """
 
 SAMPLE = ConnectionConfig(
-    name="MPT_connection_10.0.0.2", ip_ver=4, ip_local=ip_address("10.0.0.2"), local_port=23456,
-    ip_remote=ip_address("10.0.0.3"), remote_port=23456, remote_cmd_port=60456, permission=Permission(3),
-    max_buffdelay_msec=200, auth_type=AuthType.SHA256, auth_key="00112233445566778899AABBCCDDEEFF" * 2,
+    name="MPT_connection_10.0.0.2",
+    ip_ver=4,
+    ip_local=ip_address("10.0.0.2"),
+    local_port=23456,
+    ip_remote=ip_address("10.0.0.3"),
+    remote_port=23456,
+    remote_cmd_port=60456,
+    permission=Permission(3),
+    max_buffdelay_msec=200,
+    auth_type=AuthType.SHA256,
+    auth_key="00112233445566778899AABBCCDDEEFF" * 2,
     paths=(
         PathConfig(
-            "eth1", 4, ip_address("10.1.1.2"), ip_address("10.1.1.3"), ip_address("10.1.1.1"), keepalive_time=5.0,
-            dead_time=11.0, weight_out=3, cmd_default=True, bind_to_device=False,
+            "eth1",
+            4,
+            ip_address("10.1.1.2"),
+            ip_address("10.1.1.3"),
+            ip_address("10.1.1.1"),
+            keepalive_time=5.0,
+            dead_time=11.0,
+            weight_out=3,
+            cmd_default=True,
+            bind_to_device=False,
             ports=PortMap(tcp_dst=frozenset({80, 443, 8000, 8001, 8002})),
         ),
     ),
@@ -127,8 +143,12 @@ def test_a_new_file_has_what_a_peer_does_not_get(tmp_path: Path) -> None:
     path = tmp_path / "peer_10_0_0_3.conf"
     assert save(path, SAMPLE, [Status.OK], CMD_PORT)
     text = path.read_text()
-    for line in (f"auth_key         = {SAMPLE.auth_key}", "cmd_default      = 1", "bind_to_device   = 0",
-                 "tcp_dst          = 80 443 8000-8002"):
+    for line in (
+        f"auth_key         = {SAMPLE.auth_key}",
+        "cmd_default      = 1",
+        "bind_to_device   = 0",
+        "tcp_dst          = 80 443 8000-8002",
+    ):
         assert f"\n{line}\n" in text
     assert "private_ipaddr" not in text
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -248,8 +268,13 @@ def test_a_name_is_read_back_as_it_was(name: str, tmp_path: Path) -> None:
 
 _addresses = st.integers(0x0B000001, 0x0BFFFFFF).map(IPv4Address)
 _ports = st.frozensets(st.integers(1, 65535), max_size=6)
-_times = st.one_of(st.just((0.0, 0.0)), st.tuples(
-    st.floats(0.01, 255).map(lambda value: round(value, 3)), st.floats(0.01, 65535).map(lambda value: round(value, 3))))
+_times = st.one_of(
+    st.just((0.0, 0.0)),
+    st.tuples(
+        st.floats(0.01, 255).map(lambda value: round(value, 3)),
+        st.floats(0.01, 65535).map(lambda value: round(value, 3)),
+    ),
+)
 _letters = st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=["C", "Z"])
 _words = st.text(_letters, min_size=1, max_size=20)
 
@@ -258,13 +283,22 @@ _words = st.text(_letters, min_size=1, max_size=20)
 def _path(draw: st.DrawFn, number: int) -> PathConfig:
     keepalive, dead = draw(_times)
     return PathConfig(
-        interface_name=f"eth{number}", ip_ver=4, public_ipaddr=draw(_addresses), remote_ipaddr=draw(_addresses),
-        gateway_ipaddr=draw(st.one_of(_addresses, st.just(UNSPECIFIED))), keepalive_time=keepalive, dead_time=dead,
+        interface_name=f"eth{number}",
+        ip_ver=4,
+        public_ipaddr=draw(_addresses),
+        remote_ipaddr=draw(_addresses),
+        gateway_ipaddr=draw(st.one_of(_addresses, st.just(UNSPECIFIED))),
+        keepalive_time=keepalive,
+        dead_time=dead,
         private_ipaddr=draw(st.one_of(st.none(), st.just(UNSPECIFIED), _addresses)),
-        weight_out=draw(st.integers(1, 10_000)), weight_in=draw(st.integers(1, 10_000)), cmd_default=number == 1,
-        status=draw(st.sampled_from(Status)), bind_to_device=draw(st.booleans()),
+        weight_out=draw(st.integers(1, 10_000)),
+        weight_in=draw(st.integers(1, 10_000)),
+        cmd_default=number == 1,
+        status=draw(st.sampled_from(Status)),
+        bind_to_device=draw(st.booleans()),
         ports=draw(st.one_of(st.just(PortMap()), st.builds(PortMap, _ports, _ports, _ports, _ports)))
-        if number == 0 else PortMap(),
+        if number == 0
+        else PortMap(),
     )
 
 
@@ -272,14 +306,21 @@ def _path(draw: st.DrawFn, number: int) -> PathConfig:
 def _connection(draw: st.DrawFn) -> ConnectionConfig:
     networks = st.tuples(_addresses, st.integers(0, 32)).map(lambda pair: ip_network(pair, strict=False))
     return ConnectionConfig(
-        name=draw(_words.filter(lambda word: not {"'", '"'} <= set(word))), ip_ver=4, ip_local=ip_address("10.0.0.2"),
-        local_port=draw(st.integers(1, 60455)), ip_remote=draw(_addresses), remote_port=draw(st.integers(0, 65534)),
+        name=draw(_words.filter(lambda word: not {"'", '"'} <= set(word))),
+        ip_ver=4,
+        ip_local=ip_address("10.0.0.2"),
+        local_port=draw(st.integers(1, 60455)),
+        ip_remote=draw(_addresses),
+        remote_port=draw(st.integers(0, 65534)),
         remote_cmd_port=draw(st.integers(1, 65534)),
         paths=tuple(draw(_path(number)) for number in range(draw(st.integers(1, 4)))),
         networks=tuple(draw(st.lists(st.builds(NetworkConfig, st.just(4), networks, networks), max_size=3))),
-        permission=Permission(draw(st.integers(0, 3))), status=draw(st.sampled_from(Status)),
-        reorder_window=draw(st.integers(0, 10_000)), max_buffdelay_msec=draw(st.integers(1, 60_000)),
-        auth_type=draw(st.sampled_from(AuthType)), auth_key=draw(st.sampled_from(["0" * 64, "k # 'x", 'a;"b', "\\"])),
+        permission=Permission(draw(st.integers(0, 3))),
+        status=draw(st.sampled_from(Status)),
+        reorder_window=draw(st.integers(0, 10_000)),
+        max_buffdelay_msec=draw(st.integers(1, 60_000)),
+        auth_type=draw(st.sampled_from(AuthType)),
+        auth_key=draw(st.sampled_from(["0" * 64, "k # 'x", 'a;"b', "\\"])),
     )
 
 

@@ -12,9 +12,7 @@ from mpt.wire import gre
 from tests.accel.loopback import loopback_stage
 from tests.accel.model import PSH, Inner
 
-FROM_PEER = Inner(
-    payload=bytes(range(250)) * 100, flags=0x10 | PSH, source=b"\x0a\0\0\3", destination=b"\x0a\0\0\2"
-)
+FROM_PEER = Inner(payload=bytes(range(250)) * 100, flags=0x10 | PSH, source=b"\x0a\0\0\3", destination=b"\x0a\0\0\2")
 
 
 @pytest.mark.parametrize("gso", [True, False])

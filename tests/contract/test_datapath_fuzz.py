@@ -42,14 +42,22 @@ def two_connections(stage: Stage, window: int) -> list[Any]:
     networks = [("11.0.0.0/8", "21.0.0.0/8"), ("fd0a::/16", "fd0b::/16")]
     stage.set_table(
         connection_row(
-            path_row("a0", sockets[0], ports=ports), path_row("a1", sockets[1], OTHER_PEER),
-            key="a", networks=networks, window=window,
+            path_row("a0", sockets[0], ports=ports),
+            path_row("a1", sockets[1], OTHER_PEER),
+            key="a",
+            networks=networks,
+            window=window,
         ),
         connection_row(
-            path_row("b0", sockets[0]), path_row("b1", sockets[1], OTHER_PEER, weight=3),
-            key="b", local=LOCAL_V6, remote=REMOTE_V6, window=window, max_delay=0.3,
+            path_row("b0", sockets[0]),
+            path_row("b1", sockets[1], OTHER_PEER, weight=3),
+            key="b",
+            local=LOCAL_V6,
+            remote=REMOTE_V6,
+            window=window,
+            max_delay=0.3,
         ),
-    )  # fmt: skip
+    )
     return sockets
 
 

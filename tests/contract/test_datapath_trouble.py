@@ -309,9 +309,7 @@ def test_a_wake_up_receives_a_bounded_batch(python_stage: Stage) -> None:
 
 
 @TUN_TROUBLE
-def test_what_the_tun_does_not_take_is_counted(
-    descriptor_stage: Stage, broken: Callable[[], int], reason: str
-) -> None:
+def test_what_the_tun_does_not_take_is_counted(descriptor_stage: Stage, broken: Callable[[], int], reason: str) -> None:
     """The packet counts as dropped, the next ones are written."""
     stage = descriptor_stage
     first, _ = two_paths(stage)

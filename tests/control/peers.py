@@ -26,16 +26,30 @@ TEXT = ";;;;;;;####\n[connection]\nname = x\n"
 def path(number: int, own: int, peer: int) -> PathConfig:
     """A path of the guide's figure 3."""
     return PathConfig(
-        f"eth{number}", 4, ip_address(f"10.{number}.{number}.{own}"), ip_address(f"10.{number}.{number}.{peer}"),
-        ip_address(f"10.{number}.{number}.{own}"), keepalive_time=1, dead_time=3,
+        f"eth{number}",
+        4,
+        ip_address(f"10.{number}.{number}.{own}"),
+        ip_address(f"10.{number}.{number}.{peer}"),
+        ip_address(f"10.{number}.{number}.{own}"),
+        keepalive_time=1,
+        dead_time=3,
     )
 
 
 def connection(own: int = 2, peer: int = 3, auth_type: AuthType = AuthType.NONE, key: str = KEY) -> ConnectionConfig:
     """The connection of host A (own = 2) or host B (own = 3), with two paths."""
     return ConnectionConfig(
-        f"MPT_connection_10.0.0.{own}", 4, ip_address(f"10.0.0.{own}"), 23456, ip_address(f"10.0.0.{peer}"), 23456,
-        60456, (path(1, own, peer), path(2, own, peer)), permission=Permission(3), auth_type=auth_type, auth_key=key,
+        f"MPT_connection_10.0.0.{own}",
+        4,
+        ip_address(f"10.0.0.{own}"),
+        23456,
+        ip_address(f"10.0.0.{peer}"),
+        23456,
+        60456,
+        (path(1, own, peer), path(2, own, peer)),
+        permission=Permission(3),
+        auth_type=auth_type,
+        auth_key=key,
     )
 
 

@@ -100,8 +100,19 @@ def test_a_command_is_carried_out(line: str, call: tuple[object, ...]) -> None:
     assert silent.ok and silent.text.split()[0] == call[0]
 
 
-@pytest.mark.parametrize("line", ["addr add 10.0.0.5 dev eth1", "int eth1 up", "path up 10.1.1.2 10.1.1.3", "reload",
-                                  "restart", "delete a.conf", "save", "create a.conf"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "addr add 10.0.0.5 dev eth1",
+        "int eth1 up",
+        "path up 10.1.1.2 10.1.1.3",
+        "reload",
+        "restart",
+        "delete a.conf",
+        "save",
+        "create a.conf",
+    ],
+)
 def test_who_may_only_look_changes_nothing(line: str) -> None:
     """Refused with code 5 before anything is done, and told who may."""
     operations = FakeOperations()

@@ -58,7 +58,9 @@ def test_every_state_takes_every_input_as_the_table_says(state: State, event: In
     if state is State.ENDED:
         asked.receive(b"", reply_to(third), 0.0)
     replies = {
-        Input.ROUND_2: round_2, Input.ROUND_4: reply_to(third), Input.REFUSED_IN_2: reply_to(first, Result.NO_PATH),
+        Input.ROUND_2: round_2,
+        Input.ROUND_4: reply_to(third),
+        Input.REFUSED_IN_2: reply_to(first, Result.NO_PATH),
         Input.REFUSED_IN_4: reply_to(third, Result.NO_PATH),
     }
     if event in replies:
@@ -127,9 +129,7 @@ def test_replies_of_the_c_program_come_twice() -> None:
         ({"auth_type": AuthType.SHA256}, B_END),
     ],
 )
-def test_only_the_asked_endpoint_answers_for_what_was_asked(
-    change: dict[str, object], source: Endpoint
-) -> None:
+def test_only_the_asked_endpoint_answers_for_what_was_asked(change: dict[str, object], source: Endpoint) -> None:
     """A reply from elsewhere, or for something else, is counted and changes nothing."""
     asked = ask(AuthType.RANDOM)
     asked.reply(octets(replace(reply_to(asked.last, random=RANDOM), **change)), source)  # type: ignore[arg-type]

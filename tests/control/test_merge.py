@@ -69,8 +69,9 @@ def test_the_example_of_the_guide_makes_the_other_side(client: ConnectionConfig,
 
 def test_the_client_joins_what_the_server_made(client: ConnectionConfig, template: ConnectionConfig) -> None:
     """It learns the peer's port, and with a smaller file also the other addresses; what is its own stays."""
-    bare = replace(client, paths=(client.paths[0], replace(client.paths[1], remote_ipaddr=UNSPECIFIED)),
-                   networks=(EVERYTHING,))
+    bare = replace(
+        client, paths=(client.paths[0], replace(client.paths[1], remote_ipaddr=UNSPECIFIED)), networks=(EVERYTHING,)
+    )
     joined = joined_connection(bare, read_peer_side(text_of(created(bare, template))))
     assert joined == replace(client, remote_port=65060, networks=(EVERYTHING,))
 

@@ -111,7 +111,10 @@ class Stage:
         self.ready = 0
         self.uids: dict[int, int] = {}
         machine = Machine(
-            self.reactor, self.reactor.seconds, self.system, self.netlink,
+            self.reactor,
+            self.reactor.seconds,
+            self.system,
+            self.netlink,
             udp_sender_uid=lambda address, port: self.uids.get(port),
         )
         config = config or Config(Path("conf"), general, tunnels, connections or (connection(),))

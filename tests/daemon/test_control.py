@@ -124,7 +124,8 @@ def test_a_client_that_does_not_take_its_replies_is_not_served_until_it_does(run
 
 
 @pytest.mark.parametrize(
-    ("uid", "gid", "code"), [(0, 0, 0), (SOME_USER, -1, 0), (SOME_USER, SOME_USER, 5)],
+    ("uid", "gid", "code"),
+    [(0, 0, 0), (SOME_USER, -1, 0), (SOME_USER, SOME_USER, 5)],
     ids=["root", "in the group", "a stranger"],
 )
 def test_only_root_and_the_group_may_change_things(run: Run, uid: int, gid: int, code: int) -> None:

@@ -15,8 +15,11 @@ from tests.daemon.stage import PACKET, Run, Stage
 
 NAME = "MPT_connection_10.0.0.2"
 OTHER = files.changed(
-    files.without(files.without(files.CONNECTION, "net_0"), "net_1"), "connection",
-    name="other", ip_remote="10.0.0.9", network_count="0",
+    files.without(files.without(files.CONNECTION, "net_0"), "net_1"),
+    "connection",
+    name="other",
+    ip_remote="10.0.0.9",
+    network_count="0",
 )
 
 

@@ -41,16 +41,21 @@ def test_it_tells_the_age_of_keepalives_and_who_says_that_a_path_is_down(run: Ru
 
 def test_it_names_the_file_the_addresses_and_never_the_key(run: Run) -> None:
     """A path without its interface has no local address; the words and the document say the same."""
-    stage = run(connection(
-        path(1, public_ipaddr=ip_address("0.0.0.0")), replace(path(2), interface_name="wwan0"),
-        file=Path("conf/connections/c.conf"), auth_key="a secret",
-    ))
+    stage = run(
+        connection(
+            path(1, public_ipaddr=ip_address("0.0.0.0")),
+            replace(path(2), interface_name="wwan0"),
+            file=Path("conf/connections/c.conf"),
+            auth_key="a secret",
+        )
+    )
     reply = stage.ask("show status").reply
     assert reply is not None and reply.data is not None
     (shown,) = reply.data["connections"]
     assert shown["file"] == "c.conf"
     assert [(each["local_address"], each["public_address"]) for each in shown["paths"]] == [
-        ("10.1.1.2", "10.1.1.2"), ("-", "10.2.2.2"),
+        ("10.1.1.2", "10.1.1.2"),
+        ("-", "10.2.2.2"),
     ]
     assert "secret" not in str(reply.data) + reply.text
     assert "interface down" in reply.text

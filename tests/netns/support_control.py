@@ -118,8 +118,15 @@ def run(host: Host, argv: Sequence[str]) -> Said:
 
 
 def guide_hosts(
-    lab: Lab, *shapes: Shape, keepalive: float = 0.15, dead: float = DEAD, window: int = 1000, ipv6: bool = False,
-    outer: int = 4, networks: Sequence[tuple[str, str]] = (), extra: Mapping[str, Sequence[str]] | None = None,
+    lab: Lab,
+    *shapes: Shape,
+    keepalive: float = 0.15,
+    dead: float = DEAD,
+    window: int = 1000,
+    ipv6: bool = False,
+    outer: int = 4,
+    networks: Sequence[tuple[str, str]] = (),
+    extra: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Site, Site, list[Link]]:
     """Hosts a and b of the guide's figure 3, their daemons running, all paths up, and the links.
 
@@ -127,8 +134,15 @@ def guide_hosts(
     """
     a, b, links = figure_3(lab, *shapes)
     description = Description(
-        links, (f"{A}/24", f"{B}/24"), (f"{A6}/64", f"{B6}/64") if ipv6 else None, keepalive=keepalive, dead=dead,
-        outer=outer, reorder_window=window, networks=networks, extra=extra or {},
+        links,
+        (f"{A}/24", f"{B}/24"),
+        (f"{A6}/64", f"{B6}/64") if ipv6 else None,
+        keepalive=keepalive,
+        dead=dead,
+        outer=outer,
+        reorder_window=window,
+        networks=networks,
+        extra=extra or {},
     )
     sides: tuple[tuple[Host, Side], ...] = ((a, "a"), (b, "b"))
     directories = []
@@ -147,6 +161,7 @@ def guide_hosts(
 
 def settle(*sites: Site, paths: Sequence[str] = ("up", "up"), timeout: float = 6.0) -> float:
     """Wait until ``mpt show status`` shows `paths` at every site; how many seconds it took."""
+
     def as_wanted() -> bool:
         return all(site.paths() == list(paths) for site in sites)
 

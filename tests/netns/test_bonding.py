@@ -45,8 +45,10 @@ def test_unequal_rates_with_weights(lab: Lab) -> None:
         other.pull()
         singles.append(stream(a, b, "10.0.0.2", seconds=2, warmup=1.5))
         other.plug()
-    print(f"\n100 + 20 Mbit/s, weights 5:1: {bonded:.1f} of {possible:.1f} ({bonded / possible:.1%}), "
-          f"alone {singles[0]:.1f} and {singles[1]:.1f}, ratio to their sum {bonded / sum(singles):.3f}")
+    print(
+        f"\n100 + 20 Mbit/s, weights 5:1: {bonded:.1f} of {possible:.1f} ({bonded / possible:.1%}), "
+        f"alone {singles[0]:.1f} and {singles[1]:.1f}, ratio to their sum {bonded / sum(singles):.3f}"
+    )
 
 
 @on_every_data_plane
@@ -64,5 +66,7 @@ def test_unequal_delays_with_a_reorder_window(lab: Lab) -> None:
         else:
             figures[window] = stream(a, b, "10.0.0.2", seconds=3, warmup=2)
         tunnel.stop()
-    print(f"\n50 + 50 Mbit/s, 5 and 45 ms: {figures[1000]:.1f} of {possible:.1f} ({figures[1000] / possible:.1%}) with "
-          f"a window of 1000, {figures[0]:.1f} ({figures[0] / possible:.1%}) with window 0")
+    print(
+        f"\n50 + 50 Mbit/s, 5 and 45 ms: {figures[1000]:.1f} of {possible:.1f} ({figures[1000] / possible:.1%}) with "
+        f"a window of 1000, {figures[0]:.1f} ({figures[0] / possible:.1%}) with window 0"
+    )

@@ -299,8 +299,9 @@ def test_4_6_mpt_save(lab: Lab) -> None:
     before = file.read_text()
     a.done("path", "down", *PATH_0)
     assert f"saved: {CONNECTION}" in a.done("save")
-    assert [(old, new) for old, new in zip(before.splitlines(), file.read_text().splitlines(), strict=True)
-            if old != new] == [("status             = 0", "status             = 131")]
+    assert [
+        (old, new) for old, new in zip(before.splitlines(), file.read_text().splitlines(), strict=True) if old != new
+    ] == [("status             = 0", "status             = 131")]
     assert value_of(file, "path_0", "status") == "131"
     assert file.stat().st_mode & 0o7777 == 0o640
     assert sorted(path.name for path in a.connections.iterdir()) == [CONNECTION]
@@ -316,8 +317,7 @@ def test_4_6_mpt_save(lab: Lab) -> None:
 
 
 def test_mpt_path(lab: Lab) -> None:
-    """Down by hand a path carries nothing, is shown as down at both ends, and no keepalive revives it; up it is back.
-    """
+    """Down by hand a path carries nothing, both ends show it down, and no keepalive revives it; up it is back."""
     a, b, _ = guide_hosts(lab)
     assert "path_0 of lab_ipv4 is MANUAL_DOWN; the peer knows" in a.done("path", "down", *PATH_0)
     settle(a, paths=["manual down", "up"], timeout=1)
@@ -345,8 +345,13 @@ def test_mpt_show_status(lab: Lab) -> None:
     a, _, _ = guide_hosts(lab)
     assert None not in ping(a.host, B, count=20, interval=0.01)
     text = a.done("show", "status")
-    for part in ("tun0: 10.0.0.2/24, mtu 1440", "lab_ipv4 (connection.conf): 10.0.0.2 to 10.0.0.3 on tun0, 2 of 2",
-                 "path_0", "eth2", "10.2.2.3"):
+    for part in (
+        "tun0: 10.0.0.2/24, mtu 1440",
+        "lab_ipv4 (connection.conf): 10.0.0.2 to 10.0.0.3 on tun0, 2 of 2",
+        "path_0",
+        "eth2",
+        "10.2.2.3",
+    ):
         assert part in text
     document = json.loads(a.done("--json", "show", "status"))
     assert document["schema"] == SCHEMA
@@ -385,8 +390,16 @@ def test_somebody_who_is_not_root_may_look_but_not_touch(lab: Lab) -> None:
     everything that changes something ends with code 5 and changes nothing."""
     a, b, _ = guide_hosts(lab)
     client = client_of_nobody(lab, a.host)
-    changes = ["path down 10.1.1.2 10.1.1.3", "int eth1 down", "addr add 10.9.9.9 dev eth1",
-               "reload", "restart", "save", f"delete {CONNECTION}", f"create {CONNECTION}"]
+    changes = [
+        "path down 10.1.1.2 10.1.1.3",
+        "int eth1 down",
+        "addr add 10.9.9.9 dev eth1",
+        "reload",
+        "restart",
+        "save",
+        f"delete {CONNECTION}",
+        f"create {CONNECTION}",
+    ]
     for way, commands in (([], changes), (["-60456"], changes[:3]), (["-6", "-60456"], changes[3:])):
         looked = client(*way, "show", "status")
         assert looked.code == 0, looked

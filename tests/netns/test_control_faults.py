@@ -164,9 +164,11 @@ def test_a_second_daemon(lab: Lab) -> None:
     the first does not notice."""
     a, _, _ = guide_hosts(lab)
     second = python("mpt.daemon.main", "--config", str(a.directory))
-    wanted = [(f"UDP port {COMMAND_PORT} is in use", r"^cmdport_local.*", "cmdport_local = 60457"),
-              ("tun0 is in use", r"^name .*", "name = tun1"),
-              ("UDP port 4754 at 10.1.1.2 is in use", "", "")]
+    wanted = [
+        (f"UDP port {COMMAND_PORT} is in use", r"^cmdport_local.*", "cmdport_local = 60457"),
+        ("tun0 is in use", r"^name .*", "name = tun1"),
+        ("UDP port 4754 at 10.1.1.2 is in use", "", ""),
+    ]
     for text, pattern, replacement in wanted:
         ended = run(a.host, second)
         assert ended.code == 1, ended
@@ -184,8 +186,18 @@ def test_a_second_daemon(lab: Lab) -> None:
 def round_1(dice: random.Random, auth_type: AuthType = AuthType.NONE) -> bytes:
     """The first datagram of a handshake that is never gone on with, as host a would send it."""
     return command.encode(
-        Message(command.PATH_STATUS, dice.choice([0, 0x80]), 1, 4, ip_address(A), ip_address(B),
-                command.encode_size(dice.randrange(1 << 16)), auth_type, dice.randbytes(4), dice.randbytes(32))
+        Message(
+            command.PATH_STATUS,
+            dice.choice([0, 0x80]),
+            1,
+            4,
+            ip_address(A),
+            ip_address(B),
+            command.encode_size(dice.randrange(1 << 16)),
+            auth_type,
+            dice.randbytes(4),
+            dice.randbytes(32),
+        )
     )
 
 
@@ -199,15 +211,30 @@ def mutated(dice: random.Random) -> bytes:
     elif kind == 0xA5:
         datagram = bytearray(b"\xa5\0\0\0")
     else:
-        payload = dice.choice([
-            command.encode_size(32), command.encode_path(ip_address("10.1.1.9"), ip_address("10.1.1.3")),
-            b";;;;;;;\n[connection]\nname = x\nip_ver = 4\nip_local = 10.0.0.9\npath_count = 1\n[path_0]\n",
-        ])
+        payload = dice.choice(
+            [
+                command.encode_size(32),
+                command.encode_path(ip_address("10.1.1.9"), ip_address("10.1.1.3")),
+                b";;;;;;;\n[connection]\nname = x\nip_ver = 4\nip_local = 10.0.0.9\npath_count = 1\n[path_0]\n",
+            ]
+        )
         sender, receiver = dice.choice([(A, B), (B, A), ("10.0.0.9", B)])
-        datagram = bytearray(command.encode(Message(
-            kind, 0x80, dice.randrange(5), 4, ip_address(sender), ip_address(receiver), payload, auth_type,
-            dice.randbytes(4), dice.randbytes(32),
-        )))
+        datagram = bytearray(
+            command.encode(
+                Message(
+                    kind,
+                    0x80,
+                    dice.randrange(5),
+                    4,
+                    ip_address(sender),
+                    ip_address(receiver),
+                    payload,
+                    auth_type,
+                    dice.randbytes(4),
+                    dice.randbytes(32),
+                )
+            )
+        )
     for _ in range(dice.choice([0, 1, 2, 8])):
         datagram[dice.randrange(len(datagram))] = dice.randrange(256)
     return bytes(datagram[: dice.randrange(len(datagram))] if dice.random() < 0.2 else datagram)
@@ -245,9 +272,13 @@ def test_commands_under_attack(lab: Lab, source: str, auth_type: int) -> None:
     with ThreadPoolExecutor(1) as pool:
         attacking = pool.submit(attack, a.host, source)
         while not attacking.done():
-            for site, words in ((b, ["show", "status"]), (b, ["path", "down", *reversed(PATH_1)]),
-                                (a, ["path", "down", *PATH_1]), (a, ["path", "up", *PATH_1]),
-                                (b, ["path", "up", *reversed(PATH_1)])):
+            for site, words in (
+                (b, ["show", "status"]),
+                (b, ["path", "down", *reversed(PATH_1)]),
+                (a, ["path", "down", *PATH_1]),
+                (a, ["path", "up", *PATH_1]),
+                (b, ["path", "up", *reversed(PATH_1)]),
+            ):
                 started = time.monotonic()
                 said = site.done(*words)
                 times.append(time.monotonic() - started)
@@ -256,8 +287,10 @@ def test_commands_under_attack(lab: Lab, source: str, auth_type: int) -> None:
     assert None not in ping(a.host, B, count=20, interval=0.01, timeout=0.5)
     resident = b.daemon.process.resident_bytes()
     refused = sum(b.status()["control_dropped"].values())
-    print(f"\n{MUTATED + HALF_OPEN} from {source}, auth_type {auth_type}: {len(times)} commands, slowest "
-          f"{max(times):.2f} s; {refused} refused; {at_start / 1e6:.0f} to {resident / 1e6:.0f} MB")
+    print(
+        f"\n{MUTATED + HALF_OPEN} from {source}, auth_type {auth_type}: {len(times)} commands, slowest "
+        f"{max(times):.2f} s; {refused} refused; {at_start / 1e6:.0f} to {resident / 1e6:.0f} MB"
+    )
     assert max(times) < TIMEOUT
     assert len(b.status()["connections"]) == 1
     assert status_count(b.daemon, 0, "DOWN") == status_count(b.daemon, 0, "MANUAL_DOWN") == 0

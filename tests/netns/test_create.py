@@ -38,9 +38,9 @@ ipv4_addr       = {address}/24
 def create_hosts(lab: Lab, client: str = CREATE_CLIENT, template: str = CREATE_TEMPLATE) -> tuple[Site, Site]:
     """Hosts a and b of figure 3 whose networks have the gateways of the guide's example, a router; both daemons run.
 
-        a  eth1 10.1.1.2 ──┐ br1 10.1.1.1 ┌── 10.1.1.3 eth1  b
-           eth2 10.2.2.2 ──┤ br2 10.2.2.1 ├── 10.2.2.3 eth2
-                           └──── router ──┘
+    a  eth1 10.1.1.2 ──┐ br1 10.1.1.1 ┌── 10.1.1.3 eth1  b
+       eth2 10.2.2.2 ──┤ br2 10.2.2.1 ├── 10.2.2.3 eth2
+                       └──── router ──┘
     """
     a, b, router = lab.host("a"), lab.host("b"), lab.host("router", forwarding=True)
     for n in (1, 2):

@@ -50,8 +50,10 @@ def ten_losses(a: Host, b: Host, link: Link, way: str) -> tuple[float, float]:
     result = transfer.finish()
     before = rate_between(transfer.progress, first_lost_at - 1.2, first_lost_at)
     recoveries = [time_to_full_rate(transfer.progress, returned, before) for returned in returned_at]
-    print(f"\n{way} x {CYCLES}: {before:.0f} Mbit/s before, longest gap {result.longest_gap:.3f} s, "
-          f"full rate back after {', '.join(f'{seconds:.2f}' for seconds in recoveries)} s")
+    print(
+        f"\n{way} x {CYCLES}: {before:.0f} Mbit/s before, longest gap {result.longest_gap:.3f} s, "
+        f"full rate back after {', '.join(f'{seconds:.2f}' for seconds in recoveries)} s"
+    )
     assert result.verified
     assert before > 120  # it had both paths
     return result.longest_gap, max(recoveries)
@@ -100,8 +102,10 @@ def test_a_black_hole_in_one_direction(lab: Lab, direction: Direction) -> None:
     result = transfer.finish()
     during = rate_between(transfer.progress, lost, returned)
     recovery = time_to_full_rate(transfer.progress, returned, 100 * 0.93)
-    print(f"\none way, {direction}: {during:.1f} Mbit/s meanwhile, longest gap {result.longest_gap:.3f} s, "
-          f"full rate back after {recovery:.2f} s")
+    print(
+        f"\none way, {direction}: {during:.1f} Mbit/s meanwhile, longest gap {result.longest_gap:.3f} s, "
+        f"full rate back after {recovery:.2f} s"
+    )
     assert result.verified
     assert recovery <= FULL_RATE_WITHIN
     assert status_count(deaf, 0, "OK") == 1

@@ -145,7 +145,12 @@ def test_other_ways_to_start_in_the_foreground(lab: Lab, way: str) -> None:
     argv = {
         "twistd -n mpt": [str(BIN / "twistd"), "--pidfile=", "-n", "mpt", "--config", directory],
         "twistd -ny mpt.tac": [
-            "env", f"MPT_CONFIG_DIR={directory}", str(BIN / "twistd"), "--pidfile=", "-ny", str(CHECKOUT / "mpt.tac"),
+            "env",
+            f"MPT_CONFIG_DIR={directory}",
+            str(BIN / "twistd"),
+            "--pidfile=",
+            "-ny",
+            str(CHECKOUT / "mpt.tac"),
         ],
         "mptsrv": [str(BIN / "mptsrv"), "--config", directory],
     }[way]

@@ -74,8 +74,10 @@ def test_a_stream_under_hostile_datagrams(lab: Lab, source: str, window: int) ->
     result = transfer.finish()
     assert None not in ping(a, B, count=20, interval=0.01, timeout=0.5)
     resident = [daemon.process.resident_bytes() for daemon in tunnel.daemons]
-    print(f"\n{DATAGRAMS} from {source} in {seconds:.1f} s, window {window}: {result.mbit:.0f} Mbit/s meanwhile, "
-          f"longest gap {result.longest_gap:.2f} s, daemons {', '.join(f'{each / 1e6:.0f} MB' for each in resident)}")
+    print(
+        f"\n{DATAGRAMS} from {source} in {seconds:.1f} s, window {window}: {result.mbit:.0f} Mbit/s meanwhile, "
+        f"longest gap {result.longest_gap:.2f} s, daemons {', '.join(f'{each / 1e6:.0f} MB' for each in resident)}"
+    )
     assert result.verified
     for daemon in tunnel.daemons:
         assert sum(status_count(daemon, path, "DOWN") for path in (0, 1)) == 0

@@ -144,8 +144,10 @@ def test_flow_mapping(lab: Lab) -> None:
     links[1].black_hole()
     wait_until(lambda: all(status_count(daemon, 1, "DOWN") for daemon in tunnel.daemons), "path_1 down")
     fallen_back = carried(links, Transfer(a, b, "10.0.0.2", port=5201, seconds=0.3, warmup=0.2))
-    print(f"\nkB over the paths: mapped {[n // 1000 for n in mapped]}, free {[n // 1000 for n in free]}, "
-          f"path_1 down {[n // 1000 for n in fallen_back]}")
+    print(
+        f"\nkB over the paths: mapped {[n // 1000 for n in mapped]}, free {[n // 1000 for n in free]}, "
+        f"path_1 down {[n // 1000 for n in fallen_back]}"
+    )
     assert mapped[0] < 10_000 < 1_000_000 < mapped[1]  # path_0 has its keepalives
     assert min(free) > 0.4 * sum(free)
     assert fallen_back[0] > 1_000_000
@@ -175,8 +177,10 @@ def test_a_hundred_connections_on_one_port(lab: Lab) -> None:
         host.ip(*(f"route add 10.0.255.1 dev tun{i} table {i}" for i in range(1, TUNNELS + 1)))
     wait_until(lambda: answers(server, addresses[-1]), "an answer of the last connection")
     silent = [address for address in addresses if None in ping(server, address, count=2, interval=0.0)]
-    print(f"\n{len(addresses)} connections: all ready after {ready - started:.1f} s, two pings over each in "
-          f"{time.monotonic() - ready:.1f} s, server {daemons[0].process.resident_bytes() / 1e6:.0f} MB")
+    print(
+        f"\n{len(addresses)} connections: all ready after {ready - started:.1f} s, two pings over each in "
+        f"{time.monotonic() - ready:.1f} s, server {daemons[0].process.resident_bytes() / 1e6:.0f} MB"
+    )
     assert silent == []
     data_sockets = [each for each in udp_sockets(server) if each.endswith(f":{DATA_PORT}")]
     assert sorted(data_sockets) == [f"10.1.0.1%eth1:{DATA_PORT}", f"10.2.0.1%eth2:{DATA_PORT}"]

@@ -20,9 +20,18 @@ from tests.netns.support import answers, figure_3, keys, on_every_data_plane, sa
 from tests.netns.support import no_traceback as no_traceback
 
 FIELDS = (
-    "udp.dstport", "udp.srcport", "udp.checksum", "udp.checksum.status", "udp.length",
-    "gre.flags_and_version", "gre.proto", "gre.sequence_number", "frame.protocols", "tcp.checksum",
-    "tcp.checksum.status", "_ws.malformed",
+    "udp.dstport",
+    "udp.srcport",
+    "udp.checksum",
+    "udp.checksum.status",
+    "udp.length",
+    "gre.flags_and_version",
+    "gre.proto",
+    "gre.sequence_number",
+    "frame.protocols",
+    "tcp.checksum",
+    "tcp.checksum.status",
+    "_ws.malformed",
 )
 IP = {4: "ip", 6: "ipv6"}  # as tshark calls them
 GOOD = "1"  # tshark's checksum status
@@ -110,8 +119,23 @@ def test_sequence_numbers_run_over_both_paths(lab: Lab, outside: int) -> None:
     by_path = []
     for file in files:
         lines = a.run(
-            ["tshark", "-r", str(file), "-d", f"udp.port=={DATA_PORT},gre", "-Y", "gre.sequence_number", "-T", "fields",
-             "-e", version, "-e", "gre.sequence_number", "-E", "occurrence=f"]
+            [
+                "tshark",
+                "-r",
+                str(file),
+                "-d",
+                f"udp.port=={DATA_PORT},gre",
+                "-Y",
+                "gre.sequence_number",
+                "-T",
+                "fields",
+                "-e",
+                version,
+                "-e",
+                "gre.sequence_number",
+                "-E",
+                "occurrence=f",
+            ]
         ).splitlines()
         by_path.append([(line.split("\t")[0], int(line.split("\t")[1])) for line in lines])
     for source in {source for source, _ in by_path[0] + by_path[1]}:

@@ -144,7 +144,8 @@ class World:
         a, b = self.ends.values()
         return all(
             one.agreement.peer_down(index, self.now) is not other.state[index]
-            for one, other in ((a, b), (b, a)) for index in (0, 1)
+            for one, other in ((a, b), (b, a))
+            for index in (0, 1)
         )
 
 
@@ -250,8 +251,12 @@ def knocked_at(auth_type: AuthType) -> tuple[Host, list[bytes]]:
     one = begin(host, path_status_request(config, path.public_ipaddr, path.remote_ipaddr, False))
     two = begin(host, create_request(config, TEXT))
     return host, [
-        first, create, octets(round_3(auth_type, offers[0].random)), octets(create_3(offers[1].random, TEXT * 20)),
-        octets(reply_to(one.last)), octets(reply_to(two.last)),
+        first,
+        create,
+        octets(round_3(auth_type, offers[0].random)),
+        octets(create_3(offers[1].random, TEXT * 20)),
+        octets(reply_to(one.last)),
+        octets(reply_to(two.last)),
     ]
 
 

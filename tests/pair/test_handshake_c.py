@@ -55,9 +55,7 @@ def test_our_path_status_change_at_a_c_server() -> None:
 
 def test_our_path_status_change_at_a_c_server_with_a_random_number() -> None:
     """Type 1, with the random number of a live C server."""
-    asked = begin(
-        Host(NotingPolicy()), path_status_request(connection(auth_type=AuthType.RANDOM), *ADDRESSES, up=True)
-    )
+    asked = begin(Host(NotingPolicy()), path_status_request(connection(auth_type=AuthType.RANDOM), *ADDRESSES, up=True))
     assert asked.sent == [bytes.fromhex("a2000104 00000000 01040000" + TUNNEL_ADDRESSES + "20000000")]
     asked.reply(bytes.fromhex("a2000104 a57a514b 02040000" + TUNNEL_ADDRESSES + "20000000"))
     assert asked.sent[1:] == [bytes.fromhex("a2000104 a57a514b 03040000" + TUNNEL_ADDRESSES + PATH)]
@@ -69,9 +67,11 @@ def test_a_c_client_changes_a_path_here() -> None:
     """Types 0 and 2, and what it gets is what the C server would send."""
     host = Host(NotingPolicy([connection(3, 2)]))
     assert host.ask(bytes.fromhex("a2800000 01040000" + TUNNEL_ADDRESSES + "20000000")) == [
-        bytes.fromhex("a2000000 02040000" + TUNNEL_ADDRESSES + "20000000")]
+        bytes.fromhex("a2000000 02040000" + TUNNEL_ADDRESSES + "20000000")
+    ]
     assert host.ask(bytes.fromhex("a2800000 03040000" + TUNNEL_ADDRESSES + PATH)) == [
-        bytes.fromhex("a2000000 04040000" + TUNNEL_ADDRESSES)]
+        bytes.fromhex("a2000000 04040000" + TUNNEL_ADDRESSES)
+    ]
     assert [change.up for change in host.policy.changes] == [False]
     host = Host(NotingPolicy([connection(3, 2, AuthType.SHA256)]))
     head = "a2800224 00000000" + "00" * 32
@@ -142,7 +142,6 @@ def test_a_c_client_creates_a_connection_here(echoes_random: bool) -> None:
 def test_a_c_client_without_round_1_is_refused() -> None:
     """The C server would create the connection, also from a recording."""
     host = Host(NotingPolicy())
-    request = c_digest(bytes.fromhex(
-        "a3000224 00000000" + "00" * 32 + "03040000" + TUNNEL_ADDRESSES) + TEXT.encode())
+    request = c_digest(bytes.fromhex("a3000224 00000000" + "00" * 32 + "03040000" + TUNNEL_ADDRESSES) + TEXT.encode())
     (answer,) = host.ask(request, A_END)
     assert answer[1] == Result.ROUND_MISMATCH and not host.policy.creates

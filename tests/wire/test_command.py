@@ -17,9 +17,7 @@ from mpt.model import Address, AuthType
 from mpt.wire import command
 from mpt.wire.command import Message, Result, address_octets, decode, encode, encode_keepalive, encode_path, encode_size
 
-A2_ROUND_1 = bytes.fromhex(
-    "a28000000104000000000000000000000000ffff0a00000300000000000000000000ffff0a00000220000000"
-)
+A2_ROUND_1 = bytes.fromhex("a28000000104000000000000000000000000ffff0a00000300000000000000000000ffff0a00000220000000")
 A2_ROUND_3 = bytes.fromhex(
     "a28000000304000000000000000000000000ffff0a00000300000000000000000000ffff0a000002"
     "00000000000000000000ffff0a01010300000000000000000000ffff0a010102"
@@ -66,11 +64,16 @@ def test_a_round_2_of_a_live_c_server() -> None:
 
 
 @given(
-    st.sampled_from([command.PATH_STATUS, command.CREATE]), st.integers(0, 255), st.integers(1, 4),
-    st.sampled_from(AuthType), st.binary(max_size=100), st.one_of(
+    st.sampled_from([command.PATH_STATUS, command.CREATE]),
+    st.integers(0, 255),
+    st.integers(1, 4),
+    st.sampled_from(AuthType),
+    st.binary(max_size=100),
+    st.one_of(
         st.tuples(st.integers(0, 2**32 - 1).map(IPv4Address), st.integers(0, 2**32 - 1).map(IPv4Address)),
         st.tuples(st.integers(2**96, 2**128 - 1).map(IPv6Address), st.integers(2**96, 2**128 - 1).map(IPv6Address)),
-    ), st.binary(min_size=36, max_size=36),
+    ),
+    st.binary(min_size=36, max_size=36),
 )
 def test_what_is_encoded_is_decoded(
     kind: int, value: int, number: int, auth_type: AuthType, payload: bytes, ends: tuple[Address, Address], proof: bytes

@@ -148,6 +148,8 @@ def test_the_usage_is_the_guides() -> None:
     assert FORMS["interface"].usage() == (
         "mpt int[erface] INTERFACE {up | down}\n\nINTERFACE: The name of the interface e.g. eth0"
     )
-    assert FORMS["save"].usage().startswith(
-        "mpt save [FILENAME]\n\nFILENAME:   Save changed connection information to config file (Optional)"
+    assert (
+        FORMS["save"]
+        .usage()
+        .startswith("mpt save [FILENAME]\n\nFILENAME:   Save changed connection information to config file (Optional)")
     )

@@ -136,7 +136,8 @@ def test_the_client_reads_its_own_answers() -> None:
     reader = ReplyReader(7)
     assert reader.feed(encode_reply(8, Reply(0, "not ours"))) == []
     assert reader.feed(encode_progress(7, Progress("a")) + encode_reply(7, Reply(0, "b", {"c": [1]}))) == [
-        Progress("a"), Reply(0, "b", {"c": [1]}),
+        Progress("a"),
+        Reply(0, "b", {"c": [1]}),
     ]
     assert reader.feed(encode_reply(0, Reply(2, "what?"))) == [Reply(2, "what?")]
 
@@ -156,8 +157,18 @@ def test_a_text_request_is_the_c_programs() -> None:
     assert decode_text_request(b"\xa4abcpath down 10.1.1.2 10.1.1.3") == PATH_DOWN
 
 
-@pytest.mark.parametrize("datagram", [b"", b"\xa4", b"\xa4\0\0\0", b"\xa4\0\0\0\0save", b"\xa3\0\0\0save\0",
-                                      b"\xa4\0\0\0\xff\xff\0", b"\xa4\0\0\0" + b"a " * 17])
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b"",
+        b"\xa4",
+        b"\xa4\0\0\0",
+        b"\xa4\0\0\0\0save",
+        b"\xa3\0\0\0save\0",
+        b"\xa4\0\0\0\xff\xff\0",
+        b"\xa4\0\0\0" + b"a " * 17,
+    ],
+)
 def test_a_bad_text_request_is_refused(datagram: bytes) -> None:
     """By DecodeError, and nothing else."""
     with pytest.raises(DecodeError):
