@@ -14,7 +14,7 @@ MODULES = sorted((ROOT / "mpt").rglob("*.py"))
 
 # Our own packages: whom each may import, besides itself. Downward only; data and control are siblings.
 _SHARED = {"errors", "model"}
-_LOW = _SHARED | {"wire", "config", "host"}
+_LOW = _SHARED | {"wire", "config", "host", "local"}
 _BOTH_PLANES = _LOW | {"data", "control"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -22,12 +22,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": _SHARED,
     "config": _SHARED,
     "host": _SHARED,
+    "local": _SHARED,
     "data": _LOW,
     "control": _LOW,
     "accel": _BOTH_PLANES,
     "daemon": _BOTH_PLANES | {"accel"},
-    "cli": _SHARED | {"wire", "config", "lab"},  # lab: `mpt demo`
-    "lab": _SHARED | {"config"},  # drives the installed programs from outside
+    "cli": _SHARED | {"local", "config", "lab"},  # lab: `mpt demo`
+    "lab": _SHARED | {"config", "local"},  # drives the installed programs from outside
     "testing": _BOTH_PLANES | {"accel", "daemon"},
 }
 

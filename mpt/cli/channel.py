@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mpt.errors import DecodeError, MptError
-from mpt.wire.local import (
+from mpt.local.protocol import (
     FAILED,
     NO_DAEMON,
     NOT_PERMITTED,

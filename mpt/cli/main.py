@@ -17,9 +17,9 @@ from pathlib import Path
 from mpt import __version__
 from mpt.cli.channel import ChannelError, ask_udp, ask_unix
 from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, Settings, find_settings
-from mpt.config.directory import RUNTIME_DIRECTORY
-from mpt.wire.grammar import FORMS, GrammarError, form_named, parse
-from mpt.wire.local import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT, Reply
+from mpt.local.grammar import FORMS, GrammarError, form_named, parse
+from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT, Reply
+from mpt.local.sockets import RUNTIME_DIRECTORY
 
 INTERRUPTED = 130  # what a shell says of a program that ^C ended
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mpt.config.directory import INTERFACE_FILE, control_sockets, find_directory
+from mpt.config.directory import INTERFACE_FILE, find_directory
 from mpt.config.parser import read_file
 from mpt.errors import MptError
+from mpt.local.sockets import control_sockets
 from mpt.model import GeneralConfig
 
 SOCKET_VARIABLE: Final = "MPT_CONTROL_SOCKET"

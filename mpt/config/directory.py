@@ -20,9 +20,6 @@ INTERFACE_FILE = "interface.conf"  # guide 2.6.2
 CONNECTIONS = "connections"  # guide 2.6.3
 SYSTEM_DIRECTORY = Path("/etc/mpt")
 
-RUNTIME_DIRECTORY = "/run/mpt"
-OWN_NAMESPACE = Path("/proc/self/ns/net")  # namespaces(7)
-
 IPV6_MINIMUM_MTU = 1280  # RFC 8200 section 5
 _LARGEST_MTU = {4: 1464, 6: 1444}  # 1500 less the path's IP header (20 or 40), UDP (8) and GRE with sequence number (8)
 
@@ -53,17 +50,6 @@ def find_directory(
     raise ConfigError(
         f"there is no {INTERFACE_FILE} in {tried}: name the right directory with --config DIR or in $MPT_CONFIG_DIR"
     )
-
-
-def control_sockets(environ: Mapping[str, str], namespace: Path = OWN_NAMESPACE) -> tuple[str, ...]:
-    """Where the unix socket for local commands may be by default: below /run/mpt, or in the user's runtime directory.
-
-    Its name has the number of the network `namespace` in it: several share one file system, and each may have its
-    daemon.
-    """
-    name = f"net-{namespace.stat().st_ino}.sock"
-    user = environ.get("XDG_RUNTIME_DIR")
-    return tuple(os.path.join(each, name) for each in (RUNTIME_DIRECTORY, user and os.path.join(user, "mpt")) if each)
 
 
 def load_directory(directory: Path) -> Loaded:

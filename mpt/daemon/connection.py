@@ -19,7 +19,7 @@ from mpt.control.agreement import effective_status
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
-from mpt.daemon.reporting import Ask, Reporter
+from mpt.daemon.peerreports import Ask, Reporter
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathtable import ConnectionRow

@@ -1,4 +1,4 @@
-"""What the commands of guide chapter 4 do to the running daemon (`mpt.control.commands.Operations`).
+"""What the commands of guide chapter 4 do to the running daemon (`mpt.local.commands.Operations`).
 
 A file is named without its directory. What a command says it has done, it has done; failures are raised and change
 nothing.
@@ -20,16 +20,16 @@ from mpt import __version__
 from mpt.config import writer
 from mpt.config.directory import load_connection, load_directory
 from mpt.control import merge
-from mpt.control.commands import PeerRefusedError, ProgressReport, UnknownFileError
 from mpt.control.initiator import Outcome, create_request
-from mpt.control.status import StatusDocument
-from mpt.daemon.commandport import Peer, Way
 from mpt.daemon.connection import Connection
 from mpt.daemon.path import Path
-from mpt.daemon.policy import describe
-from mpt.daemon.statusreport import connection_statuses, tunnel_status
+from mpt.daemon.peerport import Peer, Way
+from mpt.daemon.peerrequests import describe
+from mpt.daemon.statusdocument import connection_statuses, tunnel_status
 from mpt.errors import ConfigError, HostError, MptError
 from mpt.host.netlink import InterfaceAddress
+from mpt.local.commands import PeerRefusedError, ProgressReport, UnknownFileError
+from mpt.local.status import StatusDocument
 from mpt.model import Address, ConnectionConfig, Status
 from mpt.wire.command import TEXT_FOR_C
 

@@ -9,13 +9,13 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 
 from mpt.accel import DataPlane
-from mpt.daemon.commands import CommandService
 from mpt.daemon.connection import Connection, PeerControl
-from mpt.daemon.control import ControlSocket
+from mpt.daemon.localsocket import LocalSocket
 from mpt.daemon.machine import Machine
 from mpt.daemon.netwatch import NetWatch
 from mpt.daemon.operations import DaemonOperations
-from mpt.daemon.policy import DaemonPolicy
+from mpt.daemon.peercontrol import CommandService
+from mpt.daemon.peerrequests import PeerRequests
 from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.tunnel import Tunnel
@@ -50,9 +50,9 @@ class Root(MultiService):
         self.operations = DaemonOperations(self)
         self.watch = NetWatch(machine, self.interfaces_changed)
         self.public_addresses = PublicAddresses(machine, config)
-        self.control = ControlSocket(machine, config.general.control_socket, self.operations)
+        self.control = LocalSocket(machine, config.general.control_socket, self.operations)
         self.commands = CommandService(
-            machine, config.general.cmdport_local, DaemonPolicy(self), self.control.answer_for_user
+            machine, config.general.cmdport_local, PeerRequests(self), self.control.answer_for_user
         )
         control = PeerControl(
             self.commands.begin, lambda: self.config.general.allow_default_key, self.public_addresses.found.get

@@ -19,14 +19,14 @@ from twisted.python import usage
 from mpt import __version__
 from mpt.accel import configured_datapath
 from mpt.config.directory import find_directory, load_directory
-from mpt.control.commands import answer
-from mpt.control.status import status_text
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.errors import MptError
 from mpt.host.netlink import Netlink
 from mpt.host.system import System
+from mpt.local.commands import answer
+from mpt.local.status import status_text
 
 log = Logger()
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from mpt.config.directory import control_sockets
 from mpt.errors import HostError
 from mpt.lab.bench_measure import PING_INTERVAL, Effort, Figures, clients, ping_times, quantile, result
 from mpt.lab.bench_stage import Stage
 from mpt.lab.hosts import Host
 from mpt.lab.process import Process
+from mpt.local.sockets import control_sockets
 
 RAMP = 0.5  # seconds that the stream has to reach its rate
 INTERFACE = "eth1"  # that of the first path

@@ -13,7 +13,7 @@ A datagram between two command ports, `sh` being 0, 4 or 36 octets of authentica
 
 A reply repeats the addresses of its request, not swapped. Whole numbers in payloads are in host order, which is little
 endian on everything that MPT runs on. A keepalive is a plain GRE header and this header, and is never authenticated.
-A4 and A5 are between a program and the daemon of its own host: see ``mpt.wire.local``.
+A4 and A5 are between a program and the daemon of its own host: see ``mpt.local.protocol``.
 
 Whatever the bytes are, decoding raises nothing but DecodeError.
 """

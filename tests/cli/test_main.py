@@ -14,9 +14,9 @@ import pytest
 
 from mpt.cli import channel
 from mpt.cli.main import main, parse_options, usage
-from mpt.config.directory import control_sockets
-from mpt.wire.grammar import FORMS
-from mpt.wire.local import END, Progress, Reply, encode_progress, encode_reply
+from mpt.local.grammar import FORMS
+from mpt.local.protocol import END, Progress, Reply, encode_progress, encode_reply
+from mpt.local.sockets import control_sockets
 from tests.cli.daemons import udp_daemon, unix_daemon
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "commands.md"
@@ -33,7 +33,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPT_CONFIG_DIR", str(tmp_path / "conf"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.delenv("MPT_CONTROL_SOCKET", raising=False)
-    monkeypatch.setattr("mpt.config.directory.RUNTIME_DIRECTORY", str(tmp_path / "system"))
+    monkeypatch.setattr("mpt.local.sockets.RUNTIME_DIRECTORY", str(tmp_path / "system"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpt.config.directory import load_directory
-from mpt.daemon.commandport import PACKET_INFO
+from mpt.daemon.peerport import PACKET_INFO
 from mpt.model import Address
 from mpt.testing.system import FakeSocket
 from mpt.wire.command import address_octets

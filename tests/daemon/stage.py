@@ -11,18 +11,18 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 
 from mpt.accel import DataPlane, choose_datapath
-from mpt.control.commands import Operations, answer
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.data.datapath import DataPath
 from mpt.errors import MptError
+from mpt.local.commands import Operations, answer
+from mpt.local.protocol import Reply
 from mpt.model import Config, ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.reactor import FakeReactor
 from mpt.testing.system import FakeSocket, FakeSystem
 from mpt.testing.tun import FakeTun
 from mpt.wire.command import encode_keepalive
-from mpt.wire.local import Reply
 
 TUNNEL = TunnelConfig("tun0", 1440, IPv4Interface("10.0.0.2/24"), IPv6Interface("fec0::2/64"))
 GENERAL = GeneralConfig(control_socket="/nowhere/mpt.sock")

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.names import client, dns
 
 from mpt.control.responder import PathStatusChange
-from mpt.daemon.policy import DaemonPolicy
+from mpt.daemon.peerrequests import PeerRequests
 from mpt.model import UNSPECIFIED, Permission
 from mpt.wire.command import Result
 from tests.daemon.stage import GENERAL, Run, Stage, connection, path
@@ -79,7 +79,7 @@ def test_what_the_peer_calls_us_is_learned(run: Run) -> None:
     """A peer that reports a path names both of its ends."""
     stage = run(replace(OPEN, permission=Permission.RECEIVE))
     (running,) = stage.root.connections()
-    policy = DaemonPolicy(stage.root)
+    policy = PeerRequests(stage.root)
     change = PathStatusChange(running.config, ip_address("198.51.100.9"), ip_address("10.1.1.3"), True)
     assert policy.path_status(change) == Result.DONE
     assert str(running.public_address(running.paths[0])) == "198.51.100.9"

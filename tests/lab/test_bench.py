@@ -22,8 +22,8 @@ from mpt.lab.bench_stage import ManyPaths, Variant, native_is_built
 from mpt.lab.bench_targets import TARGETS, as_json, as_text, verdicts
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
+from mpt.local.protocol import Reply, Request, RequestReader, encode_reply
 from mpt.wire.command import encode_keepalive
-from mpt.wire.local import Reply, Request, RequestReader, encode_reply
 from tests.cli.daemons import unix_daemon
 
 PLAIN = Variant()

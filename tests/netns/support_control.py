@@ -18,13 +18,13 @@ from typing import Any
 
 import mpt
 from mpt.cli.channel import ask_unix
-from mpt.config.directory import control_sockets
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Link, Shape
 from mpt.lab.namespaces import NETNS_DIRECTORY
 from mpt.lab.process import python
 from mpt.lab.tunnel import DATA_PORT, Daemon, Description, Side, write_configuration
+from mpt.local.sockets import control_sockets
 from tests.netns.support import figure_3, start, wait_until
 
 A, B = "10.0.0.2", "10.0.0.3"  # inside the tunnel, guide figure 3

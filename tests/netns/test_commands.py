@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mpt.control.status import SCHEMA
 from mpt.lab.lab import Lab
 from mpt.lab.links import Shape
 from mpt.lab.ping import ping
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import DATA_PORT
+from mpt.local.status import SCHEMA
 from tests.netns.support import answers, ip_json, udp_sockets, wait_until
 from tests.netns.support import no_traceback as no_traceback
 from tests.netns.support_control import (

@@ -1,4 +1,4 @@
-"""The unix socket for local commands: JSON lines (`mpt.wire.local`), and who may do what.
+"""The unix socket for local commands: JSON lines (`mpt.local.protocol`), and who may do what.
 
 Everybody may connect and look; only root and the members of the socket's group may change things. The kernel says who
 connected (SO_PEERCRED), so the mode of the socket need not: it is open to all.
@@ -25,12 +25,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from mpt.config.directory import RUNTIME_DIRECTORY, control_sockets
-from mpt.control.commands import Operations, answer
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
 from mpt.host.credentials import peer_may_change, peer_of, user_may_change
-from mpt.wire.local import (
+from mpt.local.commands import Operations, answer
+from mpt.local.protocol import (
     BAD_USAGE,
     FAILED,
     BadRequest,
@@ -41,6 +40,7 @@ from mpt.wire.local import (
     encode_progress,
     encode_reply,
 )
+from mpt.local.sockets import RUNTIME_DIRECTORY, control_sockets
 
 log = Logger()
 
@@ -50,14 +50,14 @@ CLIENTS_AT_ONCE = 64
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class ControlProtocol(Protocol):
+class LocalClient(Protocol):
     """One client: its requests are carried out one after the other.
 
     While one is carried out, and while the client does not take its replies, nothing more is read: what is kept for a
     client is bounded by the kernel's buffers, by what the reactor reads at once and by one reply.
     """
 
-    def __init__(self, service: ControlSocket) -> None:
+    def __init__(self, service: LocalSocket) -> None:
         self._service = service
         self._reader = RequestReader()
         self._may_change = False
@@ -162,7 +162,7 @@ class ControlProtocol(Protocol):
             self.transport.write(line)
 
 
-class ControlSocket(Service):
+class LocalSocket(Service):
     """The socket at `path`, or, if that is None, at the first of the `default_paths()` that can be had; that none can
     be is only a warning."""
 
@@ -180,7 +180,7 @@ class ControlSocket(Service):
         self.operations = operations
         self.group = 0
         self.path: str | None = None
-        self.clients: set[ControlProtocol] = set()
+        self.clients: set[LocalClient] = set()
 
     def startService(self) -> None:
         super().startService()
@@ -212,7 +212,7 @@ class ControlSocket(Service):
         if directory.startswith(RUNTIME_DIRECTORY) or not self._configured:
             os.makedirs(directory, mode=0o755, exist_ok=True)
         _remove_dead(path)
-        factory = Factory.forProtocol(lambda: ControlProtocol(self))
+        factory = Factory.forProtocol(lambda: LocalClient(self))
         factory.noisy = False
         try:
             self._port = self._machine.reactor.listenUNIX(path, factory, mode=MODE)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.errors import DecodeError
-from mpt.wire import local
-from mpt.wire.local import (
+from mpt.local import protocol
+from mpt.local.protocol import (
     BadRequest,
     LineReader,
     Progress,
@@ -76,7 +76,7 @@ def test_octets_come_in_any_portions() -> None:
         (b'{"mpt": 1, "id": 3, "command": ["save", 1]}', 3, '"command" must be'),
         (b'{"mpt": 1, "id": 3, "command": [["save"]]}', 3, '"command" must be'),
         (b'{"mpt": 1, "id": 3, "command": [' + b'"a",' * 16 + b'"a"]}', 3, '"command" must be'),
-        (b" " * local.MAX_REQUEST_LINE + b"{}", 0, "too long"),
+        (b" " * protocol.MAX_REQUEST_LINE + b"{}", 0, "too long"),
     ],
 )
 def test_a_bad_line_is_told_and_the_next_is_read(line: bytes, id: int, text: str) -> None:
@@ -216,7 +216,7 @@ def test_the_verdict_of_a_c_server_is_in_its_text(text: str, code: int) -> None:
 
 def test_other_datagrams_of_a_server() -> None:
     """The end, a text in between, and what is none of it."""
-    assert decode_text_reply(local.END) is None
+    assert decode_text_reply(protocol.END) is None
     assert decode_text_reply(b"\xa4\0\0\0working") == Progress("working")
     with pytest.raises(DecodeError):
         decode_text_reply(b"CMD_OK:")

@@ -11,7 +11,7 @@ import pytest
 
 from mpt.config.directory import load_directory
 from mpt.control.responder import ConnectionCreate, PathStatusChange
-from mpt.daemon.policy import DaemonPolicy
+from mpt.daemon.peerrequests import PeerRequests
 from mpt.wire.command import Result
 from tests.config import files
 from tests.daemon.pair import mirrored
@@ -37,7 +37,7 @@ def create(stage: Stage, sender: str = "10.0.0.2", limit: int = 1500) -> tuple[i
     """Ask as host A does, with its connection file for the text."""
     own = files.CREATE_CLIENT.replace("10.0.0.2", sender)
     own = files.changed(own, "connection", remote_port="65060", local_cmd_port="60456", auth_key=None)
-    return DaemonPolicy(stage.root).create(ConnectionCreate(";;;;;;\n" + own, ip_address(sender), ASKED_BY, limit))
+    return PeerRequests(stage.root).create(ConnectionCreate(";;;;;;\n" + own, ip_address(sender), ASKED_BY, limit))
 
 
 def test_a_create_starts_the_connection_and_answers_with_it(host_b: Callable[..., Stage]) -> None:
@@ -70,7 +70,7 @@ def test_a_name_that_is_taken_gets_the_peers_address_behind_it(host_b: Callable[
 def test_what_does_not_fit_is_refused_and_nothing_is_started(host_b: Callable[..., Stage]) -> None:
     """Nonsense, somebody else's address, other paths than the template has."""
     stage = host_b()
-    policy = DaemonPolicy(stage.root)
+    policy = PeerRequests(stage.root)
     nonsense = ConnectionCreate(";;;;;;\n[[[", LOCAL, ASKED_BY, 1500)
     foreign = ConnectionCreate(";;;;;;\n" + files.CREATE_CLIENT, ip_address("10.0.0.8"), ASKED_BY, 1500)
     assert policy.create(nonsense)[0] == policy.create(foreign)[0] == Result.NO_CONNECTION
@@ -90,7 +90,7 @@ def test_the_template_is_read_anew_for_every_create(host_b: Callable[..., Stage]
     """An operator who mends it need not restart the daemon."""
     stage = host_b()
     template = tmp_path / "connections" / "conf.template"
-    policy = DaemonPolicy(stage.root)
+    policy = PeerRequests(stage.root)
     assert policy.create_key() == "A0A1A2A3A4A5A6A7A8A9B0B1B2B3B4B5B6B7B8B9C0C1C2C3C4C5C6C7C8C9D1D2"
     good = template.read_text()
     template.write_text("[connection]\nname = x\n")
@@ -104,7 +104,7 @@ def test_the_template_is_read_anew_for_every_create(host_b: Callable[..., Stage]
 def test_a_peer_speaks_of_the_paths_of_its_own_connection_only(run: Run) -> None:
     """What it says of others changes nothing, and is acknowledged as the C program does."""
     stage = run(connection())
-    policy = DaemonPolicy(stage.root)
+    policy = PeerRequests(stage.root)
     (running,) = stage.root.connections()
     own, peer = ip_address("10.1.1.2"), ip_address("10.1.1.3")
     assert policy.path_status(PathStatusChange(running.config, own, peer, False)) == Result.DONE

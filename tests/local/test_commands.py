@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from mpt.control.commands import Operations, PeerRefusedError, ProgressReport, UnknownFileError, answer
-from mpt.control.status import StatusDocument
 from mpt.errors import HostError, MptError, PeerError
+from mpt.local.commands import Operations, PeerRefusedError, ProgressReport, UnknownFileError, answer
+from mpt.local.protocol import Reply
+from mpt.local.status import StatusDocument
 from mpt.model import Address
-from mpt.wire.local import Reply
 
 DOCUMENT = StatusDocument(
     version="1", pid=42, uptime=1.0, cmdport=65050, accept_remote=False, tunnels=(), connections=()

@@ -10,9 +10,9 @@ from twisted.logger import Logger
 
 from mpt.control.agreement import Agreement, Report
 from mpt.control.initiator import Outcome, Request, path_status_request
-from mpt.daemon.commandport import Peer, Way
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
+from mpt.daemon.peerport import Peer, Way
 from mpt.daemon.timers import DeadlineLoop
 from mpt.errors import PeerError
 from mpt.model import Address, ConnectionConfig, Permission, Status

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Final, Protocol
 
-from mpt.control.status import StatusDocument, status_text
 from mpt.errors import MptError, PeerError
+from mpt.local import grammar
+from mpt.local.grammar import Command, GrammarError
+from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NOT_PERMITTED, NOT_PERMITTED_TEXT, Reply
+from mpt.local.status import StatusDocument, status_text
 from mpt.model import Address
-from mpt.wire import grammar
-from mpt.wire.grammar import Command, GrammarError
-from mpt.wire.local import BAD_USAGE, DONE, FAILED, NOT_PERMITTED, NOT_PERMITTED_TEXT, Reply
 
 ALREADY_EXISTS: Final = 5  # the peer's answer to `create`, by the C program's number
 

@@ -16,7 +16,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
-from mpt.daemon.control import CLIENTS_AT_ONCE, ControlProtocol, ControlSocket
+from mpt.daemon.localsocket import CLIENTS_AT_ONCE, LocalClient, LocalSocket
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
 from mpt.host.system import System
@@ -45,7 +45,7 @@ class Client:
 
     def __init__(self, stage: Stage, uid: int = 0, gid: int = 0) -> None:
         assert PATH is not None
-        self.protocol: ControlProtocol = stage.reactor.unix_ports[PATH].factory.buildProtocol(None)
+        self.protocol: LocalClient = stage.reactor.unix_ports[PATH].factory.buildProtocol(None)
         self.transport = StringTransport()
         self.transport.socket = PeerSocket(uid, gid)  # type: ignore[attr-defined]
         self._id = 0
@@ -241,7 +241,7 @@ class Listening:
     def __init__(self, path: str | None, *defaults: str) -> None:
         self.reactor = FakeReactor()
         machine = Machine(self.reactor, self.reactor.seconds, System(), FakeNetlink())
-        self.control = ControlSocket(machine, path, Broken(), lambda: defaults)
+        self.control = LocalSocket(machine, path, Broken(), lambda: defaults)
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
-"""The state of the running services as the document that `mpt show status` gives (`mpt.control.status`)."""
+"""The state of the running services as the document that `mpt show status` gives (`mpt.local.status`)."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-from mpt.control.status import WORDS, ConnectionStatus, PathStatus, TunnelStatus
 from mpt.daemon.connection import Connection
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import PathCounters
+from mpt.local.status import WORDS, ConnectionStatus, PathStatus, TunnelStatus
 
 
 def tunnel_status(tunnel: Tunnel) -> TunnelStatus:

@@ -25,7 +25,7 @@ log = Logger()
 TEMPLATE = "conf.template"  # guide 4.7
 
 
-class DaemonPolicy:
+class PeerRequests:
     """The responder's view of the daemon (`mpt.control.responder.Policy`)."""
 
     def __init__(self, root: Root) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.wire.grammar import (
+from mpt.local.grammar import (
     FORMS,
     ChangeAddress,
     Command,

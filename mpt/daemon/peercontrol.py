@@ -17,12 +17,12 @@ from twisted.python.failure import Failure
 from mpt.control.handshake import Handshakes, Outgoing
 from mpt.control.initiator import Endpoint, Outcome, Request
 from mpt.control.responder import Policy
-from mpt.daemon.commandport import CommandPort, Peer, Way
 from mpt.daemon.machine import Machine
+from mpt.daemon.peerport import CommandPort, Peer, Way
 from mpt.daemon.timers import DeadlineLoop
 from mpt.errors import DecodeError
-from mpt.wire import local
-from mpt.wire.local import Reply
+from mpt.local import protocol
+from mpt.local.protocol import Reply
 
 log = Logger()
 
@@ -93,7 +93,7 @@ class CommandService(Service):
         self._send(sent, way)
 
     def _received(self, datagram: bytes, peer: Peer, way: Way) -> None:
-        if peer.address.is_loopback and local.is_local_command(datagram):
+        if peer.address.is_loopback and protocol.is_local_command(datagram):
             self._local_command(datagram, peer, way)
         else:
             self._send(self.handshakes.receive(datagram, peer, self._machine.now()), way)
@@ -116,7 +116,7 @@ class CommandService(Service):
             self.handshakes.counters["local_busy"] += 1
             return
         try:
-            words = local.decode_text_request(datagram)
+            words = protocol.decode_text_request(datagram)
         except DecodeError as error:
             self.handshakes.counters[error.reason] += 1
             return
@@ -127,7 +127,7 @@ class CommandService(Service):
 
     async def _answer(self, words: Sequence[str], peer: Peer, way: Way) -> None:
         reply = await self._answer_local(words, self._machine.udp_sender_uid(peer.address, peer.port))
-        text, end = local.encode_text_reply(reply)
+        text, end = protocol.encode_text_reply(reply)
         self._reply(text, peer, way)
         await deferLater(self._machine.reactor, END_AFTER)
         self._reply(end, peer, way)

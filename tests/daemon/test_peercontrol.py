@@ -7,11 +7,11 @@ import errno
 import pytest
 
 from mpt.control.initiator import Outcome, path_status_request
-from mpt.daemon.commandport import Peer, Way
-from mpt.daemon.commands import END_AFTER, LOCAL_COMMANDS_AT_ONCE
+from mpt.daemon.peercontrol import END_AFTER, LOCAL_COMMANDS_AT_ONCE
+from mpt.daemon.peerport import Peer, Way
 from mpt.errors import PeerError
+from mpt.local.protocol import END, encode_text_request
 from mpt.model import Permission
-from mpt.wire.local import END, encode_text_request
 from tests.daemon.stage import LOCAL, REMOTE, Run, Stage, connection, path
 
 CLIENT = 40001  # a UDP port

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from mpt.control.status import (
+from mpt.local.status import (
     WORDS,
     ConnectionStatus,
     PathStatus,

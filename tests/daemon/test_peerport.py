@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from twisted.internet.protocol import DatagramProtocol
 
-from mpt.daemon.commandport import BATCH, PACKET_INFO, CommandPort, Peer, Way
 from mpt.daemon.machine import Machine
+from mpt.daemon.peerport import BATCH, PACKET_INFO, CommandPort, Peer, Way
 from mpt.errors import HostError
 from mpt.host.system import System
 from mpt.testing.netlink import FakeNetlink

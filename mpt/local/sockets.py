@@ -1,0 +1,21 @@
+"""Where the unix socket for local commands is: the daemon listens there, the client looks there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+RUNTIME_DIRECTORY = "/run/mpt"
+OWN_NAMESPACE = Path("/proc/self/ns/net")  # namespaces(7)
+
+
+def control_sockets(environ: Mapping[str, str], namespace: Path = OWN_NAMESPACE) -> tuple[str, ...]:
+    """Where the unix socket for local commands may be by default: below /run/mpt, or in the user's runtime directory.
+
+    Its name has the number of the network `namespace` in it: several share one file system, and each may have its
+    daemon.
+    """
+    name = f"net-{namespace.stat().st_ino}.sock"
+    user = environ.get("XDG_RUNTIME_DIR")
+    return tuple(os.path.join(each, name) for each in (RUNTIME_DIRECTORY, user and os.path.join(user, "mpt")) if each)
