@@ -56,6 +56,7 @@ class GeneralConfig:
     accept_remote: bool = False
     cmdport_local: int = 65050
     cmd_timeout: float = 25.0
+    udp_commands: str = "connected"  # from which local UDP sockets changes are taken: "connected" or "unconnected"
     public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our address
     public_address_name: str = "myip.opendns.com"
     control_socket: str | None = None  # path of the unix socket for commands; None: that of this network namespace
@@ -144,6 +145,7 @@ class ConnectionConfig:
     status: Status = Status.OK
     reorder_window: int = 0  # packets; 0: no reordering here, no sequence numbers from here
     max_buffdelay_msec: int = 100
+    max_loss: int = 30  # per cent; above it a path is left; 0: never
     dscp: int | None = 0  # of the datagrams; None: that of the packet inside
     ecn: bool = False  # whether datagrams have the ECN field of the packet inside (RFC 6040, normal mode)
     auth_type: AuthType = AuthType.NONE

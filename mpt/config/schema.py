@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from itertools import zip_longest
 from typing import Any
 
 from mpt.model import (
@@ -23,6 +24,7 @@ from mpt.model import (
     UNSPECIFIED,
     Address,
     AuthType,
+    Config,
     Permission,
     Status,
 )
@@ -167,6 +169,21 @@ def auto_or_off(text: str) -> bool:
     return text.lower() == "auto"
 
 
+def udp_commands(text: str) -> str:
+    """Which UDP sockets of this host may send commands that change something."""
+    if text.lower() not in ("connected", "unconnected"):
+        raise ValueError("connected or unconnected")
+    return text.lower()
+
+
+def per_cent(text: str) -> int:
+    """A share in per cent; 0 stands for no limit."""
+    try:
+        return integer(0, 100)(text)
+    except ValueError:
+        raise ValueError("per cent, a whole number from 1 to 100, or 0 for never") from None
+
+
 def dscp(text: str) -> int | None:
     """A differentiated services code point, by number or name; None for that of the packet inside."""
     word = text.lower()
@@ -306,7 +323,8 @@ class Key:
     """One key: how to read it, and what it is when it is not written.
 
     `default` is the text that an absent key stands for; "" means None, and `doc` then says what that does. `example`
-    is the value that an error message proposes for a missing mandatory key.
+    is the value that an error message proposes for a missing mandatory key. `reload` says whether `mpt reload` takes
+    a new value; a key without it takes effect at the next start of mptsrv.
     """
 
     name: str
@@ -317,6 +335,7 @@ class Key:
     example: str = ""
     aliases: tuple[str, ...] = ()
     secret: bool = False
+    reload: bool = True
     default_value: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -331,26 +350,32 @@ def _must(name: str, read: Callable[[str], Any], example: str, doc: str, **more:
 _port = integer(1, 65534)
 
 GENERAL = (  # guide 2.6.2
-    Key("tunnel_num", integer(1, MAX_TUNNELS), "", "How many [tun_n] sections there are; absent: all there are."),
+    Key("tunnel_num", integer(1, MAX_TUNNELS), "", "How many [tun_n] sections there are; absent: all.", reload=False),
     Key("accept_remote", flag, "0", "Whether peers that no file names may create connections here."),
-    Key("cmdport_local", _port, "65050", "UDP port that takes control commands."),
+    Key("cmdport_local", _port, "65050", "UDP port that takes control commands.", reload=False),
     Key("cmd_timeout", seconds(0.1, 3600), "25", "How long the `mpt` command waits for an answer."),
-    Key("public_address_resolver", address, "", "DNS server that we ask for our public address; absent: none."),
-    Key("control_socket", socket_path, "", "Unix socket that takes local commands; absent: one below /run/mpt."),
-    Key("data_plane", data_plane, "auto", "Which data path carries the packets; auto: native where it is built."),
-    Key("gso", auto_or_off, "auto", "Whether the kernel joins datagrams, and cuts those of the native data path."),
-    Key("tun_offload", auto_or_off, "auto", "The same for the tunnel's packets, with the native data path."),
+    Key(
+        "udp_commands",
+        udp_commands,
+        "connected",
+        "Local UDP sockets whose commands may change something: those connected to cmdport_local; or others too.",
+    ),
+    Key("public_address_resolver", address, "", "DNS server that we ask for our public address.", reload=False),
+    Key("control_socket", socket_path, "", "Unix socket for local commands; absent: one below /run/mpt.", reload=False),
+    Key("data_plane", data_plane, "auto", "The data path; auto: native where it is built.", reload=False),
+    Key("gso", auto_or_off, "auto", "Whether the kernel joins datagrams, and cuts those of native.", reload=False),
+    Key("tun_offload", auto_or_off, "auto", "The same for the tunnel's packets, with native.", reload=False),
     Key("log_ecn", flag, "1", "Whether the log tells, once an hour, of ECN fields that no honest path makes."),
     Key("allow_default_key", flag, "0", "Whether the key that every MPT program has built in opens this host to all."),
-    Key("public_address_name", host_name, "myip.opendns.com", "The name to which that DNS server answers our address."),
+    Key("public_address_name", host_name, "myip.opendns.com", "The name that the DNS server is asked.", reload=False),
 )
 
 TUNNEL = (  # guide 2.6.2
-    _must("name", interface_name, "tun0", "Name of the tunnel interface."),
-    Key("mtu", integer(576, 65535), "1440", "Largest packet of the tunnel interface: 1420 to 1464 on Ethernet."),
-    Key("ipv4_addr", ipv4_interface, "", "IPv4 address of the tunnel; /24 if no length is given."),
-    Key("ipv6_addr", ipv6_interface, "", "IPv6 address of the tunnel; /64 if no length is given."),
-    Key("queue_length", integer(1, 100_000), "1500", "Transmit queue of the tunnel interface, in packets."),
+    _must("name", interface_name, "tun0", "Name of the tunnel interface.", reload=False),
+    Key("mtu", integer(576, 65535), "1440", "Largest packet of the tunnel: 1420 to 1464 on Ethernet.", reload=False),
+    Key("ipv4_addr", ipv4_interface, "", "IPv4 address of the tunnel; /24 if no length is given.", reload=False),
+    Key("ipv6_addr", ipv6_interface, "", "IPv6 address of the tunnel; /64 if no length is given.", reload=False),
+    Key("queue_length", integer(1, 100_000), "1500", "Transmit queue of the tunnel, in packets.", reload=False),
 )
 
 CONNECTION = (  # guide 2.6.3.1
@@ -368,6 +393,7 @@ CONNECTION = (  # guide 2.6.3.1
     _must("status", status, "0", "State of the connection at start."),
     Key("reorder_window", integer(0, MAX_REORDER_WINDOW), "0", "Packets held to restore the order; 0: no reordering."),
     Key("max_buffdelay_msec", delay, "100", "Longest time a packet is held for its order.", aliases=("max_buffdelay",)),
+    Key("max_loss", per_cent, "30", "Loss on a path, in per cent, above which the path is left; 0: never."),
     Key("dscp", dscp, "0", "DSCP of the datagrams; copy: that of the packet inside."),
     Key("ecn", ecn, "compatibility", "normal: the datagrams have the ECN field of the packet inside (RFC 6040)."),
     _must("auth_type", auth_type, "0", "How control commands are authenticated."),
@@ -425,6 +451,27 @@ SPELLINGS: dict[str, dict[str, Key]] = {
     kind: {spelling: key for key in keys for spelling in (key.name, *key.aliases)} for kind, keys in SECTIONS.items()
 }
 """Of each kind of section, every accepted spelling of every key."""
+
+
+def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
+    """Return the keys whose values differ between `old` and `new` and that only a new start of mptsrv takes.
+
+    Each is named with its section, such as "[general] gso"; a tunnel that is only in one of them is "[tun_1]".
+    """
+    sections: list[tuple[str, tuple[Key, ...], Any, Any]] = [("general", GENERAL, old.general, new.general)]
+    pairs = zip_longest(old.tunnels, new.tunnels)
+    sections += [(f"tun_{number}", TUNNEL, *pair) for number, pair in enumerate(pairs)]
+    changed: list[str] = []
+    for name, keys, before, after in sections:
+        if before is None or after is None:
+            changed.append(f"[{name}]")
+            continue
+        changed += [
+            f"[{name}] {key.name}"
+            for key in keys
+            if not key.reload and getattr(before, key.name) != getattr(after, key.name)
+        ]
+    return tuple(changed)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
