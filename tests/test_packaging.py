@@ -58,7 +58,7 @@ def wheel_of(source: Path, output: Path, **variables: str) -> Path:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, so that the checkout itself stays clean."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("mpt", "twisted", "conf", "fuzz"):
+    for name in ("mpt", "bench", "twisted", "conf", "fuzz"):
         copy_tree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
         if (ROOT / name).exists():
@@ -105,7 +105,7 @@ def test_the_wheel_holds_every_module_and_the_plugin(wheel: Path) -> None:
 
 
 def test_the_wheel_holds_nothing_of_others(wheel: Path) -> None:
-    """No tests, no caches, and above all no ``twisted/__init__.py``, which would overwrite Twisted's."""
+    """No tests, no benchmark, no caches, and above all no ``twisted/__init__.py``, which would overwrite Twisted's."""
     names = set(zipfile.ZipFile(wheel).namelist())
     metadata = wheel.name.split("-")[0] + "-" + wheel.name.split("-")[1]
     assert {name.split("/")[0] for name in names} <= {"mpt", "twisted", f"{metadata}.dist-info", f"{metadata}.data"}
@@ -227,14 +227,15 @@ def test_an_installation_without_the_native_data_path_says_how_to_get_it(source:
 
 
 def test_the_source_distribution_can_build_it_all(source: Path, tmp_path: Path) -> None:
-    """It holds the C sources, their headers and what fuzzes them, and nothing that was made from them."""
+    """It holds the C sources, their headers, the benchmark and what fuzzes, and nothing that was made from them."""
     assert build("sdist", source, tmp_path).returncode == 0
     [archive] = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
     made = {"mpt/accel/_native.c"}
     accel = {f"mpt/accel/{file.name}" for ending in ("*.c", "*.h") for file in (ROOT / "mpt/accel").glob(ending)} - made
+    bench = {str(file.relative_to(ROOT)) for file in (ROOT / "bench").rglob("*.py")}
     fuzz = {f"fuzz/{file.name}" for file in (ROOT / "fuzz").glob("*.[ch]")} | {"fuzz/run", "fuzz/sanitize"}
     assert "mpt/accel/_api.h" in accel and "fuzz/driver.c" in fuzz
-    assert accel | fuzz | {"setup.py", "mpt/accel/build_native.py"} <= names
+    assert accel | bench | fuzz | {"setup.py", "mpt/accel/build_native.py"} <= names
     assert not [name for name in names if name in made or name.endswith((".so", ".o"))]

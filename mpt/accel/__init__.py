@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Final
 
 from mpt.data.datapath import DataPath, PythonDataPath
@@ -18,6 +19,11 @@ TO_HAVE_IT: Final = (
     "To have it, install a C compiler and Python's headers (Debian: gcc and python3-dev), then mpt again: "
     "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."
 )
+
+
+def native_is_built() -> bool:
+    """Return whether the extension of the native data path is there; it may still fail to load."""
+    return find_spec("mpt.accel._native") is not None
 
 
 @dataclass(frozen=True, slots=True)

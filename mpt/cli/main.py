@@ -38,7 +38,7 @@ class Program:
 
 def demo(arguments: Sequence[str]) -> int:
     """``mpt demo``: everything in namespaces of this machine."""
-    from mpt.lab.demo import main as run_demo
+    from mpt.lab.demo.main import main as run_demo
 
     return run_demo(arguments)
 

@@ -4,7 +4,7 @@
 
 Each end is a veth whose far side stands in the wire namespace. There, a frame that arrives at one device leaves by the
 other: by a ``tc`` redirect in the kernel, or, for delay, jitter and loss on a kernel without netem, through a process
-of ours (`mpt.lab.wire`). The rate is a token bucket where the frame leaves, as the bottleneck of a real line: outside
+of ours (`mpt.lab.netem`). The rate is a token bucket where the frame leaves, as the bottleneck of a real line: outside
 both hosts, so that their sockets feel no pressure back from it and a full queue drops.
 """
 
@@ -67,7 +67,7 @@ class Shape:
         return f"tbf rate {self.rate_mbit * 1e6:.0f}bit burst {burst} limit {limit}"
 
     def wire_settings(self, is_open: bool) -> dict[str, Any]:
-        """The same for the process of `mpt.lab.wire`, in seconds and shares."""
+        """The same for the process of `mpt.lab.netem`, in seconds and shares."""
         return {
             "delay": self.delay_ms / 1000,
             "jitter": self.jitter_ms / 1000,
@@ -257,7 +257,7 @@ class Link:
     def _start_process(self) -> None:
         size = str(self.mtu + ETHERNET_HEADER + 4)  # 4: a VLAN tag
         self._process = self._wires.start_python(
-            "mpt.lab.wire", self.a.far_side, self.b.far_side, "--frame-size", size, interactive=True
+            "mpt.lab.netem.frames", self.a.far_side, self.b.far_side, "--frame-size", size, interactive=True
         )
         self._expect("ready")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mpt.lab.bench_load import under_load
-from mpt.lab.bench_measure import Effort
-from mpt.lab.bench_parts import LOAD_KEEPALIVE
-from mpt.lab.bench_stage import WINDOW, Variant, build
+from bench.load import under_load
+from bench.measure import Effort
+from bench.parts import LOAD_KEEPALIVE
+from bench.variants import WINDOW, Variant, build
 from mpt.lab.lab import Lab
 from tests.netns.support import COMPLAINTS
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.lab.delayline import MAX_HELD, DelayLine
+from mpt.lab.netem.delayline import MAX_HELD, DelayLine
 
 GAPS = st.lists(st.floats(0, 0.01), min_size=1, max_size=50)
 

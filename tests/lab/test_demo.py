@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from mpt.errors import MptError
-from mpt.lab.demo import Outcome, main
-from mpt.lab.demo_options import parser, shapes_of, text_of
+from mpt.lab.demo.main import Outcome, main
+from mpt.lab.demo.options import parser, shapes_of, text_of
 from mpt.lab.links import Shape
 
 

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from mpt.lab.screen import LiveScreen, PlainScreen, Row, screen_for
+from mpt.lab.demo.screen import LiveScreen, PlainScreen, Row, screen_for
 
 
 class Terminal(io.StringIO):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mpt.lab.bench_stage import native_is_built
+from mpt.accel import native_is_built
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Link, Shape

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
+from bench.measure import PING_INTERVAL, Effort, Figures, clients, ping_times, quantile, result
+from bench.variants import Stage
 from mpt.errors import HostError
-from mpt.lab.bench_measure import PING_INTERVAL, Effort, Figures, clients, ping_times, quantile, result
-from mpt.lab.bench_stage import Stage
 from mpt.lab.hosts import Host
 from mpt.lab.process import Process
 from mpt.local.sockets import control_sockets

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from bench.variants import MTU, PATHS, WINDOW
 from mpt.errors import HostError
-from mpt.lab.bench_stage import MTU, PATHS, WINDOW
 from mpt.lab.lab import Lab
 from mpt.lab.links import End
 from mpt.lab.ping import ping

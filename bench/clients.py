@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from bench.variants import DEAD, MTU, Stage, Variant, name_of, wait_for_answer
 from mpt.config.writer import file_text
-from mpt.lab.bench_stage import DEAD, MTU, Stage, Variant, name_of, wait_for_answer
 from mpt.lab.lab import Lab
 from mpt.lab.tunnel import COMMAND_PORT, DATA_PORT, Daemon
 from mpt.model import ConnectionConfig, PathConfig, Status

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 
 import mpt
-from mpt.lab.bench_measure import Figures
-from mpt.lab.bench_stage import Variant
+from bench.measure import Figures
+from bench.variants import Variant
 
 NAME_WIDTH, WIDTH = 16, 9  # columns of the table
 BUSY = 0.5  # load average from which the machine counts as not idle

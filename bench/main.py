@@ -14,14 +14,16 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import targets
+from bench.clients import ManyConnections, build_clients
+from bench.measure import Effort, memory_after_load, memory_at_start, require_programs
+from bench.parts import LEGEND, NAMES, Part, parts
+from bench.report import Report, machine, machine_text
+from bench.soak.course import soak
+from bench.variants import MTU, WINDOW, Stage, Variant, build
+from mpt.accel import native_is_built
 from mpt.errors import MptError
-from mpt.lab import bench_targets, privileges
-from mpt.lab.bench_clients import ManyConnections, build_clients
-from mpt.lab.bench_measure import Effort, memory_after_load, memory_at_start, require_programs
-from mpt.lab.bench_parts import LEGEND, NAMES, Part, parts
-from mpt.lab.bench_report import Report, machine, machine_text
-from mpt.lab.bench_soak import soak
-from mpt.lab.bench_stage import MTU, WINDOW, Stage, Variant, build, native_is_built
+from mpt.lab import privileges
 from mpt.lab.lab import Lab
 
 SCHEMA = "mpt.bench/2"
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.rounds < 1 or options.seconds < 1 or (options.soak is not None and options.soak < 20):
             raise MptError("at least 1 round of 1 second, or a soak of 20 seconds")
-        privileges.obtain("mpt.lab.bench", words)
+        privileges.obtain("bench.main", words)
         require_programs()
         return _soak(options) if options.soak is not None else _compare(options)
     except MptError as error:
@@ -100,12 +102,12 @@ def _compare(options: argparse.Namespace) -> int:
         for part in parts(planes, quick=options.quick)
         if part.name in options.only
     }
-    verdicts = bench_targets.verdicts(reports)
-    texts = [*(report.as_text() for report in reports.values()), LEGEND, bench_targets.as_text(verdicts)]
+    verdicts = targets.verdicts(reports)
+    texts = [*(report.as_text() for report in reports.values()), LEGEND, targets.as_text(verdicts)]
     figures = {
         "settings": {"rounds": rounds, "seconds": effort.seconds, "pings": effort.pings, "mtu": MTU},
         "parts": {name: report.as_json() for name, report in reports.items()},
-        "targets": bench_targets.as_json(verdicts),
+        "targets": targets.as_json(verdicts),
     }
     _publish(options.json, facts, "\n\n".join(text for text in texts if text), figures)
     return 0

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from mpt.errors import HostError
@@ -77,11 +76,6 @@ class ManyPaths(Variant):
     @property
     def baselines(self) -> Mapping[str, Variant]:
         return self._others({"2 paths": replace(self, paths=PATHS), "python": replace(self, data_plane="python")})
-
-
-def native_is_built() -> bool:
-    """Whether the native data path can be loaded."""
-    return find_spec("mpt.accel._native") is not None
 
 
 @dataclass(frozen=True)

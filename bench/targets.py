@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from mpt.lab.bench_clients import ManyConnections
-from mpt.lab.bench_parts import LOAD_KEEPALIVE
-from mpt.lab.bench_report import Report
-from mpt.lab.bench_stage import WINDOW, ManyPaths, Variant
+from bench.clients import ManyConnections
+from bench.parts import LOAD_KEEPALIVE
+from bench.report import Report
+from bench.variants import WINDOW, ManyPaths, Variant
 
 RELATIONS: dict[str, Callable[[float, float], bool]] = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 NATIVE = Variant("native", WINDOW)

@@ -16,16 +16,16 @@ from typing import Any
 
 import pytest
 
+from bench.soak.course import Counts, Soak, resume
+from bench.soak.events import Deck
+from bench.soak.files import ATTEMPTS, PATIENCE, READY, compare, connect, goes_on, random_file, receive, send
+from bench.soak.loads import LOADS, SMALL
+from bench.soak.memory import MemoryLog, slope
+from bench.soak.stage import SCANDALS, miscounts, settings, sleeping_paths, wanted_settings
+from mpt.accel import native_is_built
 from mpt.errors import HostError
-from mpt.lab.bench_soak import Counts, Soak, resume
-from mpt.lab.bench_stage import native_is_built
-from mpt.lab.filetransfer import ATTEMPTS, PATIENCE, READY, compare, connect, goes_on, random_file, receive, send
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
-from mpt.lab.soak_events import Deck
-from mpt.lab.soak_loads import LOADS, SMALL
-from mpt.lab.soak_memory import MemoryLog, slope
-from mpt.lab.soak_stage import SCANDALS, miscounts, settings, sleeping_paths, wanted_settings
 from mpt.lab.tunnel import Description
 
 # ---- memory and outcome --------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_a_transfer_goes_on_until_both_ends_have_ended_or_one_has_failed() -> No
 def test_a_short_soak_finds_nothing_and_leaves_nothing(tmp_path: Path, data_plane: str) -> None:
     """Half a minute of loads, flaps and reloads ends well, with files checked, and everything is removed."""
     file = tmp_path / "soak.json"
-    argv = python("mpt.lab.bench", "--soak", "20", "--data-plane", data_plane, "--json", str(file))
+    argv = python("bench.main", "--soak", "20", "--data-plane", data_plane, "--json", str(file))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as bench:
         output, errors = bench.communicate(timeout=200)
     assert bench.returncode == 0, output + errors

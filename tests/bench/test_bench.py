@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.clients import ManyConnections
+from bench.load import COMMAND, ask_for_status, command_times, lateness, take_keepalives_only
+from bench.main import SCHEMA, main
+from bench.measure import LOST_MS, Figures, climb, quantile, times_in
+from bench.parts import LEGEND, NAMES, parts
+from bench.report import Report, machine, machine_text
+from bench.targets import TARGETS, as_json, as_text, verdicts
+from bench.variants import ManyPaths, Variant
+from mpt.accel import native_is_built
 from mpt.errors import HostError
-from mpt.lab.bench import SCHEMA, main
-from mpt.lab.bench_clients import ManyConnections
-from mpt.lab.bench_load import COMMAND, ask_for_status, command_times, lateness, take_keepalives_only
-from mpt.lab.bench_measure import LOST_MS, Figures, climb, quantile, times_in
-from mpt.lab.bench_parts import LEGEND, NAMES, parts
-from mpt.lab.bench_report import Report, machine, machine_text
-from mpt.lab.bench_stage import ManyPaths, Variant, native_is_built
-from mpt.lab.bench_targets import TARGETS, as_json, as_text, verdicts
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
 from mpt.local.protocol import Reply, Request, RequestReader, encode_reply
@@ -291,7 +292,7 @@ def test_too_short_a_run_is_refused(words: list[str], capsys: pytest.CaptureFixt
 def test_a_quick_run_measures_every_variant(tmp_path: Path) -> None:
     """A quick run ends well, gives all figures of all variants, and leaves nothing behind."""
     file = tmp_path / "figures.json"
-    argv = python("mpt.lab.bench", "--quick", "--json", str(file))
+    argv = python("bench.main", "--quick", "--json", str(file))
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as bench:
         output, errors = bench.communicate(timeout=200)
     assert bench.returncode == 0, errors

@@ -15,8 +15,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from bench.variants import Stage, memory_of
 from mpt.errors import HostError
-from mpt.lab.bench_stage import Stage, memory_of
 from mpt.lab.process import Process
 
 Figures = dict[str, float]

@@ -2,7 +2,7 @@
 
 For kernels without netem. It stands in the namespace where both devices are::
 
-    python -m mpt.lab.wire l0a l0b --frame-size 1518
+    python -m mpt.lab.netem.frames l0a l0b --frame-size 1518
 
 It writes ``ready`` and then obeys one JSON object a line on its input, each answered by ``ok``::
 
@@ -23,7 +23,7 @@ import sys
 import time
 from typing import Any
 
-from mpt.lab.delayline import DelayLine
+from mpt.lab.netem.delayline import DelayLine
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
@@ -120,8 +120,8 @@ def open_device(name: str) -> socket.socket:
 
 
 def main() -> None:
-    """Entry point of ``python -m mpt.lab.wire``."""
-    parser = argparse.ArgumentParser(prog="mpt.lab.wire", description="carry frames between two devices")
+    """Entry point of ``python -m mpt.lab.netem.frames``."""
+    parser = argparse.ArgumentParser(prog="mpt.lab.netem.frames", description="carry frames between two devices")
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--frame-size", type=int, default=1518, help="longest frame, bytes")

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mpt.lab.bench_stage import memory_of
+from bench.soak.events import Events, Flaps, Reloads, Say
+from bench.soak.loads import LOADS, Running
+from bench.soak.memory import LIMIT_MB, STEADY_MB, WARM_UP, MemoryLog
+from bench.soak.stage import SoakStage
+from bench.variants import memory_of
 from mpt.lab.lab import Lab
-from mpt.lab.soak_events import Events, Flaps, Reloads, Say
-from mpt.lab.soak_loads import LOADS, Running
-from mpt.lab.soak_memory import LIMIT_MB, STEADY_MB, WARM_UP, MemoryLog
-from mpt.lab.soak_stage import SoakStage
 
 SAMPLE_TIME = 5.0  # seconds
 LOAD_TIME = 10.0  # seconds that iperf3 lasts, and a twelfth of a short soak

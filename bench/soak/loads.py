@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from bench.measure import PORT
+from bench.soak.files import FileTransfer
+from bench.soak.stage import VERSIONS, SoakStage
 from mpt.errors import HostError
-from mpt.lab.bench_measure import PORT
-from mpt.lab.filetransfer import FileTransfer
 from mpt.lab.process import Process
-from mpt.lab.soak_stage import VERSIONS, SoakStage
 
 FILE_PORT = 5400  # and one more for each transfer that runs beside another
 OVERTIME = 30.0  # seconds after its time in which iperf3 must have come to its end

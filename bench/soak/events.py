@@ -17,9 +17,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from bench.soak.stage import DEAD, KEEPALIVE, SIDES, SoakStage, settings, sleeping_paths, wanted_settings
+from bench.variants import PATHS, WINDOW
 from mpt.errors import HostError
-from mpt.lab.bench_stage import PATHS, WINDOW
-from mpt.lab.soak_stage import DEAD, KEEPALIVE, SIDES, SoakStage, settings, sleeping_paths, wanted_settings
 from mpt.lab.tunnel import Description, Side, connection_text
 
 SHARE = 10  # a short soak has an event in each tenth of it

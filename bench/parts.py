@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from mpt.lab.bench_clients import SPREAD, ManyConnections
-from mpt.lab.bench_load import under_load
-from mpt.lab.bench_measure import Measure, round_trip, spread_tcp, tcp, udp
-from mpt.lab.bench_report import Block, Column
-from mpt.lab.bench_stage import WINDOW, ManyPaths, Variant
+from bench.clients import SPREAD, ManyConnections
+from bench.load import under_load
+from bench.measure import Measure, round_trip, spread_tcp, tcp, udp
+from bench.report import Block, Column
+from bench.variants import WINDOW, ManyPaths, Variant
 
 NAMES = ("ping", "tcp", "udp", "load", "paths", "connections")
 LOAD_KEEPALIVE = 0.1  # seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mpt.lab.bench_stage import WINDOW
+from bench.variants import WINDOW
 
 LIMIT_MB = 60.0  # what a daemon may need
 STEADY_MB = WINDOW * 2e-3  # growth that is none, however long the run: a reorder window that is full for the first time

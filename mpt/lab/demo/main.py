@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 from mpt.errors import MptError
 from mpt.lab import privileges
-from mpt.lab.demo_options import parser, shapes_of, text_of
+from mpt.lab.demo.options import parser, shapes_of, text_of
+from mpt.lab.demo.screen import Row, Screen, screen_for
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab, sweep
 from mpt.lab.links import Link, Shape
 from mpt.lab.ping import ping
-from mpt.lab.screen import Row, Screen, screen_for
 from mpt.lab.transfer import Progress, Result, Transfer, rate_between
 from mpt.lab.tunnel import Description, Tunnel, reorder_window_of, weights_of
 

@@ -2,8 +2,8 @@
 
 The two ends are processes of their own, each in its namespace, and are given the same sizes in octets::
 
-    python -m mpt.lab.filetransfer receive 10.0.0.3 --port 5400 1 65536
-    python -m mpt.lab.filetransfer send 10.0.0.3 --port 5400 1 65536
+    python -m bench.soak.files receive 10.0.0.3 --port 5400 1 65536
+    python -m bench.soak.files send 10.0.0.3 --port 5400 1 65536
 
 Every file is new, and a connection of its own. Both ends write one JSON line for each file, with its size and its
 SHA-256; `FileTransfer` starts both and compares what they say, so that nothing of the comparison crosses the network
@@ -102,7 +102,7 @@ class FileTransfer:
     """New files of `sizes` octets, one after the other, from `sender` to `address` of `receiver`; running at once."""
 
     def __init__(self, sender: Host, receiver: Host, address: str, port: int, sizes: Sequence[int]) -> None:
-        module, words = "mpt.lab.filetransfer", [address, "--port", str(port), *map(str, sizes)]
+        module, words = "bench.soak.files", [address, "--port", str(port), *map(str, sizes)]
         self._hosts = sender, receiver
         self._receiver: Process = receiver.start_python(module, "receive", *words)
         self._receiver.wait_for_output(READY, PATIENCE)
@@ -128,8 +128,8 @@ class FileTransfer:
 
 
 def main() -> int:
-    """Entry point of ``python -m mpt.lab.filetransfer``; 0: all files were sent, or have come."""
-    parser = argparse.ArgumentParser(prog="mpt.lab.filetransfer", description="files of random octets over TCP")
+    """Entry point of ``python -m bench.soak.files``; 0: all files were sent, or have come."""
+    parser = argparse.ArgumentParser(prog="bench.soak.files", description="files of random octets over TCP")
     parser.add_argument("role", choices=["send", "receive"])
     parser.add_argument("address", help="the receiver's")
     parser.add_argument("--port", type=int, default=5400)
