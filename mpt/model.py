@@ -1,4 +1,4 @@
-"""The frozen values that every part of mpt shares: what is configured, and the states of a path.
+"""The frozen values that every part of mpt shares: the configuration, the states of a path, interfaces and routes.
 
 Addresses are ``ipaddress`` objects, times are seconds (float) unless a name says otherwise, ports are ints.
 These are values for configuration, status and control; the packet path works on ints, tuples and bytes.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+InterfaceAddress = IPv4Interface | IPv6Interface
 
 MAX_PATHS = 20  # guide 2.6.3.1, path_count
 MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
@@ -170,3 +171,39 @@ class Config:
     def tunnel_of(self, connection: ConnectionConfig) -> TunnelConfig:
         """The tunnel that `connection` runs on: it owns its `ip_local`. The loader has made sure that there is one."""
         return next(tunnel for tunnel in self.tunnels if tunnel.holds(connection.ip_local))
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An interface of this machine as the kernel shows it.
+
+    `up`: the operator switched it on. `carrier`: the line works (IFF_LOWER_UP, which does not lag as IFF_RUNNING does)
+    and waits for nothing else, such as authentication (IFF_DORMANT). `mtu` in octets. `addresses` are in the kernel's
+    order, primary ones first, without the IPv6 addresses that cannot be used because a duplicate is being looked for or
+    was found. `needs_gateway`: there are neighbours to choose from; False for a line with one other end (PPP), and for
+    one that resolves no addresses.
+    """
+
+    name: str
+    index: int
+    up: bool
+    carrier: bool
+    mtu: int
+    addresses: tuple[InterfaceAddress, ...] = ()
+    needs_gateway: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table.
+
+    `gateway` None: the destination is on the link itself. `metric` None: the kernel's default. `source`: the address
+    that this host sends from. `onlink`: the gateway is on the link even if no address of the interface says so.
+    """
+
+    destination: Network
+    interface: str
+    gateway: Address | None = None
+    metric: int | None = None
+    source: Address | None = None
+    onlink: bool = False

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": _SHARED,
     "local": _SHARED,
     "data": _LOW,
-    "control": _LOW,
+    "control": _LOW - {"host"},
     "accel": _BOTH_PLANES,
     "daemon": _BOTH_PLANES | {"accel"},
     "cli": _SHARED | {"local", "config", "lab"},  # lab: `mpt demo`

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_network
 from typing import Final
 
-from mpt.host.netlink import Interface, Route
-from mpt.model import Address, ConnectionConfig, Network, PathConfig
+from mpt.model import Address, ConnectionConfig, Interface, Network, PathConfig, Route
 
 # Two paths may lead to one remote address over different interfaces. The kernel keeps both routes if their metrics
 # differ, and a socket that is bound to its interface finds its own. Metric = this + the interface's index.

@@ -24,8 +24,7 @@ from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
-from mpt.host.netlink import Interface
-from mpt.model import UNSPECIFIED, Address, ConnectionConfig, Status
+from mpt.model import UNSPECIFIED, Address, ConnectionConfig, Interface, Status
 
 log = Logger()
 

@@ -12,7 +12,8 @@ from zope.interface import implementer
 
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
-from mpt.host.netlink import EventSocket, Interface
+from mpt.host.netlink import EventSocket
+from mpt.model import Interface
 
 log = Logger()
 

@@ -27,10 +27,9 @@ from mpt.daemon.peerport import Peer, Way
 from mpt.daemon.peerrequests import describe
 from mpt.daemon.statusdocument import connection_statuses, tunnel_status
 from mpt.errors import ConfigError, HostError, MptError
-from mpt.host.netlink import InterfaceAddress
 from mpt.local.commands import PeerRefusedError, ProgressReport, UnknownFileError
 from mpt.local.status import StatusDocument
-from mpt.model import Address, ConnectionConfig, Status
+from mpt.model import Address, ConnectionConfig, InterfaceAddress, Status
 from mpt.wire.command import TEXT_FOR_C
 
 if TYPE_CHECKING:

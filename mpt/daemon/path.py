@@ -15,8 +15,7 @@ from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import Endpoint, PathPort, SocketPool
 from mpt.data.pathtable import PathRow
 from mpt.errors import HostError
-from mpt.host.netlink import Interface
-from mpt.model import ConnectionConfig, PathConfig, Status
+from mpt.model import ConnectionConfig, Interface, PathConfig, Status
 from mpt.wire.command import encode_keepalive
 
 log = Logger()

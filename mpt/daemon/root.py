@@ -20,8 +20,7 @@ from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.tunnel import Tunnel
 from mpt.errors import HostError, MptError
-from mpt.host.netlink import Interface
-from mpt.model import Config, ConnectionConfig
+from mpt.model import Config, ConnectionConfig, Interface
 
 log = Logger()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from mpt.errors import HostError
-from mpt.host.netlink import NetlinkApi, Route
-from mpt.model import Network
+from mpt.host.netlink import NetlinkApi
+from mpt.model import Network, Route
 
 log = Logger()
 

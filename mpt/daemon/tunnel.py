@@ -19,9 +19,8 @@ from mpt.daemon.tunport import TunPort
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
 from mpt.errors import HostError
-from mpt.host.netlink import Interface, InterfaceAddress
 from mpt.host.tun import Tun, give_addresses
-from mpt.model import ConnectionConfig, TunnelConfig
+from mpt.model import ConnectionConfig, Interface, InterfaceAddress, TunnelConfig
 
 log = Logger()
 

@@ -12,13 +12,11 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Protocol
 
 from mpt.errors import HostError
-from mpt.model import Address, Network
+from mpt.model import Address, Interface, InterfaceAddress, Route
 
 # <linux/if.h>, <linux/if_addr.h>, <linux/if_link.h>, <linux/rtnetlink.h>
 _IFF_UP = 0x1
@@ -41,36 +39,6 @@ _RTN_UNICAST = 1
 DEFAULT_METRIC = {4: 0, 6: 1024}  # what the kernel takes for a route without a metric, by IP version
 _ANY = {4: "0.0.0.0", 6: "::"}
 _DUMP_ATTEMPTS = 10  # the kernel marks a listing that changed under way, and we ask again
-
-InterfaceAddress = IPv4Interface | IPv6Interface
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """One interface as the kernel shows it.
-
-    `up`: the operator switched it on. `carrier`: the line works (IFF_LOWER_UP, which does not lag as IFF_RUNNING does)
-    and waits for nothing else, such as authentication (IFF_DORMANT). `addresses` in the kernel's order, primary ones
-    first; IPv6 addresses that cannot be used, as a duplicate is being looked for or was found, are left out.
-    """
-
-    name: str
-    index: int
-    up: bool
-    carrier: bool
-    mtu: int
-    addresses: tuple[InterfaceAddress, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route of the main table. `gateway` None: on the link itself; `metric` None: the kernel's default."""
-
-    destination: Network
-    interface: str
-    gateway: Address | None = None
-    metric: int | None = None
-    source: Address | None = None
 
 
 class EventSocket:

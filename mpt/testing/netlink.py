@@ -10,17 +10,8 @@ from dataclasses import replace
 from ipaddress import ip_interface
 
 from mpt.errors import HostError
-from mpt.host.netlink import (
-    DEFAULT_METRIC,
-    EventSocket,
-    Interface,
-    InterfaceAddress,
-    Route,
-    address_refused,
-    link_refused,
-    route_refused,
-)
-from mpt.model import Address
+from mpt.host.netlink import DEFAULT_METRIC, EventSocket, address_refused, link_refused, route_refused
+from mpt.model import Address, Interface, InterfaceAddress, Route
 
 
 class FakeEventSocket(EventSocket):

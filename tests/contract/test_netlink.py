@@ -9,7 +9,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from mpt.errors import HostError
-from mpt.host.netlink import EventSocket, Route
+from mpt.host.netlink import EventSocket
+from mpt.model import Route
 from tests.host.machines import Machine, wait_until
 
 PEER = {4: "192.0.2.1/32", 6: "2001:db8::1/128"}

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from mpt.control.routing import HALVES, PEER_ROUTE_METRIC, local_address, peer_route, tunnel_routes
-from mpt.host.netlink import Interface, Route
-from mpt.model import Address, ConnectionConfig, NetworkConfig, PathConfig
+from mpt.model import Address, ConnectionConfig, Interface, NetworkConfig, PathConfig, Route
 
 
 def interface(*addresses: str, name: str = "eth1", index: int = 2) -> Interface:

@@ -11,8 +11,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from zope.interface import provider
 
 from mpt.errors import HostError
-from mpt.host.netlink import Route
-from mpt.model import NetworkConfig
+from mpt.model import NetworkConfig, Route
 from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, REMOTE, Run, connection, path
 
 

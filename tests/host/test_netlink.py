@@ -14,7 +14,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from mpt.errors import HostError
-from mpt.host.netlink import EventSocket, Route
+from mpt.host.netlink import EventSocket
+from mpt.model import Route
 from tests.host.machines import PATIENCE, real_machine, run, wait_until
 
 

@@ -9,8 +9,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from mpt.errors import HostError
-from mpt.host.netlink import Route
 from mpt.host.sockets import BUFFER_SIZE, SO_RCVBUFFORCE, SO_SNDBUFFORCE, open_data_socket
+from mpt.model import Route
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.system import FakeSystem
 from tests.host.machines import PATIENCE, real_machine, run
