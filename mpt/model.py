@@ -19,7 +19,11 @@ MAX_PATHS = 20  # guide 2.6.3.1, path_count
 MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
 MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
 MAX_WEIGHT = 10_000  # guide 2.6.3.2, weight_out
-UNSPECIFIED = IPv4Address("0.0.0.0")  # guide 2.6.3.2: "find it out yourself"
+
+
+def unspecified(version: int) -> Address:
+    """Return the address of IP `version` that stands for "find it out yourself" (guide 2.6.3.2): 0.0.0.0 or ::."""
+    return IPv4Address(0) if version == 4 else IPv6Address(0)
 
 
 class Status(enum.IntEnum):
@@ -100,8 +104,9 @@ class PortMap:
 class PathConfig:
     """One section [path_n] of a connection file (guide 2.6.3.2).
 
-    0.0.0.0 in `public_ipaddr`, `private_ipaddr` or `gateway_ipaddr` means "find it out"; `private_ipaddr` None means
-    that the public address is on the interface itself.
+    All addresses are of version `ip_ver`. An unspecified `public_ipaddr`, `private_ipaddr` or `gateway_ipaddr` means
+    "find it out", an unspecified `remote_ipaddr` that the peer is not known yet. `private_ipaddr` None means that the
+    public address is on the interface itself.
     """
 
     interface_name: str

@@ -14,7 +14,6 @@ from typing import Any
 from mpt.config.parser import IniFile, Section
 from mpt.config.schema import PORT_KEYS, PRIVATE
 from mpt.model import (
-    UNSPECIFIED,
     Address,
     AuthType,
     ConnectionConfig,
@@ -23,9 +22,11 @@ from mpt.model import (
     PathConfig,
     PortMap,
     TunnelConfig,
+    unspecified,
 )
 
 _PEER_KEYS = ("ip_remote", "remote_cmd_port")  # what a template does not know
+_PATH_ADDRESSES = ("public_ipaddr", PRIVATE, "remote_ipaddr", "gateway_ipaddr")
 _NOT_KEPT = ("local_cmd_port", "path_count", "network_count")  # read, and of no use afterwards
 _SHA256_KEY = re.compile(r"[0-9a-fA-F]{64}")  # guide table 3
 
@@ -57,7 +58,7 @@ def build_connection(
     if ini.problems:
         return None
     if head.values["ip_remote"] is None:  # in a template
-        head.values["ip_remote"] = UNSPECIFIED
+        head.values["ip_remote"] = unspecified(head.values["ip_ver"])
     return ConnectionConfig(
         paths=tuple(_path(section.values) for section in path_sections),
         networks=tuple(_network(section.values) for section in network_sections),
@@ -111,16 +112,17 @@ def _check_path(section: Section, peer_unknown: bool, tunnels: Sequence[TunnelCo
     values = section.values
     if any(tunnel.name == values.get("interface_name") for tunnel in tunnels):
         section.problem("interface_name", "must be a physical interface, not the tunnel itself")
-    _check_versions(section, ("public_ipaddr", PRIVATE, "remote_ipaddr", "gateway_ipaddr"))
+    _check_versions(section, _PATH_ADDRESSES)
     if values.get("public_ipaddr") == PRIVATE and PRIVATE in values:
         if values[PRIVATE] is None:
             section.problem("public_ipaddr", f"names a key that is missing: write '{PRIVATE} = ' and its address")
         values["public_ipaddr"] = values[PRIVATE]
-    if "remote_ipaddr" in values and values["remote_ipaddr"] in (None, UNSPECIFIED):
-        values["remote_ipaddr"] = UNSPECIFIED
+    peer: Address | None = values.get("remote_ipaddr")
+    if (peer is None and "remote_ipaddr" in values) or (peer is not None and peer.is_unspecified):
+        values["remote_ipaddr"] = unspecified(values.get("ip_ver", 4))
         if not peer_unknown:
             section.problem("remote_ipaddr", "must be the peer's address; 0.0.0.0 is allowed while remote_port is 0")
-    elif values.get("remote_ipaddr") in _known(values.get("public_ipaddr"), values.get(PRIVATE)):
+    elif peer in _known(values.get("public_ipaddr"), values.get(PRIVATE)):
         section.warn("remote_ipaddr", "is this host's own address on the path: the peer's is expected")
     _settle_times(section)
 
@@ -147,8 +149,9 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
     for number, section in enumerate(sections):
         values = section.values
         local = values.get(PRIVATE) or values.get("public_ipaddr")
-        end = (values.get("interface_name"), local, values.get("remote_ipaddr"))
-        if None not in end and end[2] != UNSPECIFIED:
+        peer: Address | None = values.get("remote_ipaddr")
+        end = (values.get("interface_name"), local, peer)
+        if None not in end and peer is not None and not peer.is_unspecified:
             earlier = ends.setdefault(end, section)
             if earlier is not section:
                 section.problem(
@@ -177,18 +180,20 @@ def _check_network(section: Section) -> None:
 
 
 def _check_versions(section: Section, keys: Sequence[str]) -> None:
-    """The addresses of these keys are of version ip_ver; 0.0.0.0 stands for "find it out" in both."""
+    """Report addresses that are not of version ip_ver; an unspecified one is taken as that of this version."""
     version = section.values.get("ip_ver")
     for key in keys:
         value = section.values.get(key)
-        if version is None or value in (None, PRIVATE, UNSPECIFIED):
+        if version is None or value in (None, PRIVATE) or value.version == version:
             continue
-        if value.version != version:
+        if value.is_unspecified:
+            section.values[key] = unspecified(version)
+        else:
             section.problem(key, f"must be an IPv{version} address, for ip_ver = {version}")
 
 
 def _known(*addresses: Address | None) -> list[Address]:
-    return [address for address in addresses if address is not None and address != UNSPECIFIED]
+    return [address for address in addresses if address is not None and not address.is_unspecified]
 
 
 def _path(values: dict[str, Any]) -> PathConfig:

@@ -21,7 +21,6 @@ from mpt.model import (
     MAX_PATHS,
     MAX_REORDER_WINDOW,
     MAX_WEIGHT,
-    UNSPECIFIED,
     Address,
     AuthType,
     Config,
@@ -239,9 +238,8 @@ def address(text: str) -> Address:
 
 
 def address_or_any(text: str) -> Address:
-    """An address, or 0.0.0.0 for "find it out"; :: means the same and comes out as 0.0.0.0."""
-    found = _plain_address(text, "an IPv4 or IPv6 address such as 10.1.1.2 or 2001:db8::2, or 0.0.0.0 for: find it out")
-    return UNSPECIFIED if found.is_unspecified else found
+    """An address, or 0.0.0.0 or :: for "find it out"; which of the two is written means nothing."""
+    return _plain_address(text, "an IPv4 or IPv6 address such as 10.1.1.2 or 2001:db8::2, or 0.0.0.0 for: find it out")
 
 
 def remote_address(text: str) -> Address:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from mpt.config.parser import IniFile, Section, read_text
 from mpt.config.schema import PRIVATE, SECTIONS
 from mpt.errors import PeerError
-from mpt.model import UNSPECIFIED, Address, AuthType, ConnectionConfig, NetworkConfig, PathConfig
+from mpt.model import Address, AuthType, ConnectionConfig, NetworkConfig, PathConfig
 from mpt.wire.command import Result
 
 LARGEST_NAME: Final = 64  # characters; the longest that a configuration file may have
@@ -159,7 +159,7 @@ def _paths(own: ConnectionConfig, peer: PeerSide) -> tuple[PathConfig, ...]:
     for number, (ours, theirs) in enumerate(zip(own.paths, peer.paths, strict=False)):
         if ours.ip_ver != theirs.ip_ver:
             raise MergeError(Result.NO_PATH, f"path_{number} is of ip_ver = {ours.ip_ver} here, {theirs.ip_ver} there")
-        if theirs.public_ipaddr == UNSPECIFIED:
+        if theirs.public_ipaddr.is_unspecified:
             raise MergeError(Result.NO_PATH, f"the peer does not know its public address on path_{number}")
         paths.append(
             replace(
@@ -206,4 +206,8 @@ def _read(ini: IniFile, name: str, kind: str, wanted: Collection[str]) -> Sectio
     for key in wanted:
         if section.values.get(key) is None:
             raise MergeError(Result.NO_CONNECTION, f"the peer's description has no good {key} in [{name}]")
+        if isinstance(section.values[key], Address) and section.values[key].version != section.values["ip_ver"]:
+            raise MergeError(
+                Result.NO_CONNECTION, f"the peer's description has a {key} in [{name}] that is not of its ip_ver"
+            )
     return section

@@ -28,7 +28,7 @@ from typing import Final, NamedTuple, Protocol
 from mpt.control import auth
 from mpt.control.initiator import Endpoint
 from mpt.errors import DecodeError, PeerError
-from mpt.model import UNSPECIFIED, Address, AuthType, ConnectionConfig, Permission
+from mpt.model import Address, AuthType, ConnectionConfig, Permission
 from mpt.wire import command
 from mpt.wire.command import Message, Result
 
@@ -258,7 +258,7 @@ class Responder:
         key = ""
         if message.auth_type is AuthType.SHA256:
             key = self._signing_key(datagram, connection.auth_key)
-        elif not any(path.remote_ipaddr in (source[0], UNSPECIFIED) for path in connection.paths):
+        elif not any(path.remote_ipaddr == source[0] or path.remote_ipaddr.is_unspecified for path in connection.paths):
             raise Refusal(Result.AUTH_FAILED, "request_source")
         if Permission.RECEIVE not in connection.permission:
             raise Refusal(Result.NOT_PERMITTED, "request_permission", key)
@@ -380,4 +380,4 @@ def concerned_paths(change: PathStatusChange) -> tuple[int, ...]:
     """
     named = [(index, path) for index, path in enumerate(change.connection.paths) if path.remote_ipaddr == change.peer]
     exact = tuple(index for index, path in named if path.public_ipaddr == change.own)
-    return exact or tuple(index for index, path in named if path.public_ipaddr == UNSPECIFIED)
+    return exact or tuple(index for index, path in named if path.public_ipaddr.is_unspecified)

@@ -24,7 +24,7 @@ from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
-from mpt.model import UNSPECIFIED, Address, ConnectionConfig, Interface, Status
+from mpt.model import Address, ConnectionConfig, Interface, Status
 
 log = Logger()
 
@@ -134,7 +134,7 @@ class Connection(Service):
         if not path.config.public_ipaddr.is_unspecified:
             return path.config.public_ipaddr
         found = self._control.public_address(path.key)
-        return found or (path.port.endpoint.address if path.port is not None else UNSPECIFIED)
+        return found or (path.port.endpoint.address if path.port is not None else path.config.public_ipaddr)
 
     def statuses(self) -> list[Status]:
         """The status of every path as the peer and we see it."""

@@ -11,7 +11,7 @@ import pytest
 from mpt.config.directory import find_directory, load_connection, load_directory
 from mpt.config.parser import ConfigurationErrors, Problem
 from mpt.errors import ConfigError
-from mpt.model import UNSPECIFIED, GeneralConfig, Status
+from mpt.model import GeneralConfig, Status, unspecified
 from tests.config.files import (
     CONNECTION,
     CREATE_CLIENT,
@@ -101,14 +101,14 @@ def test_the_guides_create_example_loads(tmp_path: Path) -> None:
     assert only.remote_port == 0
     assert [path.status for path in only.paths] == [Status.DOWN, Status.DOWN]
     assert only.paths[0].cmd_default
-    assert only.paths[0].private_ipaddr == UNSPECIFIED
+    assert only.paths[0].private_ipaddr == unspecified(4)
 
 
 def test_with_an_unknown_remote_port_a_path_needs_no_remote_address(tmp_path: Path) -> None:
     """The remote address of the command path is enough for `mpt create` (guide 4.7)."""
     text = changed(CREATE_CLIENT, "path_1", remote_ipaddr=None)
     (only,) = load_directory(write(tmp_path, connections={"client.conf": text})).config.connections
-    assert only.paths[1].remote_ipaddr == UNSPECIFIED
+    assert only.paths[1].remote_ipaddr == unspecified(4)
     assert only.paths[0].remote_ipaddr == IPv4Address("10.1.1.3")
 
 
@@ -122,7 +122,7 @@ def test_the_guides_template_loads_by_itself_but_is_no_connection(tmp_path: Path
         tmp_path / "connections" / "conf.template", loaded.config.general, loaded.config.tunnels
     )
     assert warnings == ()
-    assert (template.ip_remote, template.remote_port) == (UNSPECIFIED, 0)
+    assert (template.ip_remote, template.remote_port) == (unspecified(4), 0)
     assert [path.weight_out for path in template.paths] == [1, 1]
 
 
@@ -322,7 +322,7 @@ def test_an_ipv6_path_may_ask_to_find_everything_out(tmp_path: Path) -> None:
         remote_ipaddr="2001:db8::3",
     )
     path = load_directory(write(tmp_path, connections={"a.conf": text})).config.connections[0].paths[0]
-    assert path.public_ipaddr == path.private_ipaddr == path.gateway_ipaddr == UNSPECIFIED
+    assert path.public_ipaddr == path.private_ipaddr == path.gateway_ipaddr == unspecified(6)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from mpt.config import schema
 from mpt.config.directory import load_directory
 from mpt.config.parser import ConfigurationErrors
-from mpt.model import UNSPECIFIED, AuthType, Config, Permission, Status
+from mpt.model import AuthType, Config, Permission, Status, unspecified
 from tests.config.files import CONNECTION, INTERFACE, changed, line_of, write
 
 HEX_64 = "00112233445566778899AABBCCDDEEFFA0A1A2A3A4A5A6A7A8A9AAABACADAEAF"
@@ -97,10 +97,18 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("connection", "auth_key"): [(HEX_64, HEX_64), ("'a;b'", "a;b")],
     ("path_1", "interface_name"): [("wlan0", "wlan0"), ("enp0s31f6.100", "enp0s31f6.100")],
     ("path_1", "ip_ver"): [("4", 4)],
-    ("path_1", "public_ipaddr"): [("10.2.2.9", IPv4Address("10.2.2.9")), ("0.0.0.0", UNSPECIFIED), ("::", UNSPECIFIED)],
-    ("path_1", "private_ipaddr"): [("192.168.1.9", IPv4Address("192.168.1.9")), ("0.0.0.0", UNSPECIFIED), ("", None)],
+    ("path_1", "public_ipaddr"): [
+        ("10.2.2.9", IPv4Address("10.2.2.9")),
+        ("0.0.0.0", unspecified(4)),
+        ("::", unspecified(4)),
+    ],
+    ("path_1", "private_ipaddr"): [
+        ("192.168.1.9", IPv4Address("192.168.1.9")),
+        ("0.0.0.0", unspecified(4)),
+        ("", None),
+    ],
     ("path_1", "remote_ipaddr"): [("203.0.113.7", IPv4Address("203.0.113.7"))],
-    ("path_1", "gw_ipaddr"): [("10.2.2.1", IPv4Address("10.2.2.1")), ("0.0.0.0", UNSPECIFIED)],
+    ("path_1", "gw_ipaddr"): [("10.2.2.1", IPv4Address("10.2.2.1")), ("0.0.0.0", unspecified(4))],
     ("path_1", "keepalive_time"): [("0.1", 0.1), ("0.01", 0.01), ("3.", 3.0)],
     ("path_1", "dead_time"): [("65535", 65535.0), ("6.5", 6.5), ("", 15.0), ("0", 0.0)],
     ("path_1", "weight_out"): [("1", 1), ("10000", 10_000)],

@@ -17,7 +17,6 @@ from mpt.config.parser import ConfigurationErrors, read_text
 from mpt.config.writer import connection_text, file_text, save
 from mpt.errors import ConfigError
 from mpt.model import (
-    UNSPECIFIED,
     AuthType,
     ConnectionConfig,
     GeneralConfig,
@@ -27,6 +26,7 @@ from mpt.model import (
     PortMap,
     Status,
     TunnelConfig,
+    unspecified,
 )
 from tests.config.files import CONNECTION, changed
 
@@ -287,10 +287,10 @@ def _path(draw: st.DrawFn, number: int) -> PathConfig:
         ip_ver=4,
         public_ipaddr=draw(_addresses),
         remote_ipaddr=draw(_addresses),
-        gateway_ipaddr=draw(st.one_of(_addresses, st.just(UNSPECIFIED))),
+        gateway_ipaddr=draw(st.one_of(_addresses, st.just(unspecified(4)))),
         keepalive_time=keepalive,
         dead_time=dead,
-        private_ipaddr=draw(st.one_of(st.none(), st.just(UNSPECIFIED), _addresses)),
+        private_ipaddr=draw(st.one_of(st.none(), st.just(unspecified(4)), _addresses)),
         weight_out=draw(st.integers(1, 10_000)),
         weight_in=draw(st.integers(1, 10_000)),
         cmd_default=number == 1,

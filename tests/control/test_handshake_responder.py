@@ -12,7 +12,7 @@ from mpt.control import responder
 from mpt.control.auth import DEFAULT_KEY, verify
 from mpt.control.initiator import Endpoint, path_status_request
 from mpt.control.responder import Input, Output, PathStatusChange, State, concerned_paths
-from mpt.model import UNSPECIFIED, AuthType, Permission
+from mpt.model import AuthType, Permission, unspecified
 from mpt.wire import command
 from mpt.wire.command import NO_RANDOM, Result
 from tests.control.peers import (
@@ -210,7 +210,7 @@ def test_a_wrong_key_is_refused() -> None:
 def test_without_a_key_only_the_addresses_of_the_paths_count(auth_type: AuthType) -> None:
     """A stranger is refused; a peer whose address is not known yet may come from anywhere."""
     assert refused(host(auth_type), octets(round_1(auth_type)), "request_source", STRANGER) == Result.AUTH_FAILED
-    paths = tuple(replace(path, remote_ipaddr=UNSPECIFIED) for path in connection(3, 2).paths)
+    paths = tuple(replace(path, remote_ipaddr=unspecified(4)) for path in connection(3, 2).paths)
     assert host(auth_type, paths=paths).answer(octets(round_1(auth_type)), STRANGER).value == Result.DONE
 
 
@@ -380,5 +380,5 @@ def test_a_path_is_named_by_both_its_addresses() -> None:
     own, peer = ip_address("10.2.2.3"), ip_address("10.2.2.2")
     assert concerned_paths(PathStatusChange(config, own, peer, True)) == (1,)
     assert concerned_paths(PathStatusChange(config, peer, own, True)) == ()
-    natted = replace(config, paths=tuple(replace(path, public_ipaddr=UNSPECIFIED) for path in config.paths))
+    natted = replace(config, paths=tuple(replace(path, public_ipaddr=unspecified(4)) for path in config.paths))
     assert concerned_paths(PathStatusChange(natted, ip_address("198.51.100.1"), peer, True)) == (1,)

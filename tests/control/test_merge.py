@@ -18,7 +18,7 @@ from mpt.control.merge import (
     joined_connection,
     read_peer_side,
 )
-from mpt.model import UNSPECIFIED, AuthType, ConnectionConfig, GeneralConfig, NetworkConfig, Status, TunnelConfig
+from mpt.model import AuthType, ConnectionConfig, GeneralConfig, NetworkConfig, Status, TunnelConfig, unspecified
 from mpt.wire.command import Result
 from tests.config.files import CREATE_CLIENT, CREATE_TEMPLATE
 
@@ -70,7 +70,7 @@ def test_the_example_of_the_guide_makes_the_other_side(client: ConnectionConfig,
 def test_the_client_joins_what_the_server_made(client: ConnectionConfig, template: ConnectionConfig) -> None:
     """It learns the peer's port, and with a smaller file also the other addresses; what is its own stays."""
     bare = replace(
-        client, paths=(client.paths[0], replace(client.paths[1], remote_ipaddr=UNSPECIFIED)), networks=(EVERYTHING,)
+        client, paths=(client.paths[0], replace(client.paths[1], remote_ipaddr=unspecified(4))), networks=(EVERYTHING,)
     )
     joined = joined_connection(bare, read_peer_side(text_of(created(bare, template))))
     assert joined == replace(client, remote_port=65060, networks=(EVERYTHING,))
@@ -172,10 +172,27 @@ def test_a_description_cut_anywhere_is_read_or_refused(client: ConnectionConfig)
             pass
 
 
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("public_ipaddr    = 10.1.1.2", "public_ipaddr = 2001:db8::2"),
+        ("ip_remote        = 10.0.0.3", "ip_remote = fec0::3"),
+    ],
+)
+def test_an_address_that_is_not_of_its_ip_version_is_refused(
+    client: ConnectionConfig, written: str, instead: str
+) -> None:
+    """A path that had it could not be used."""
+    text = text_of(client)
+    assert written in text
+    with pytest.raises(MergeError, match="not of its ip_ver"):
+        read_peer_side(text.replace(written, instead))
+
+
 def test_what_does_not_fit_is_refused(client: ConnectionConfig, template: ConnectionConfig) -> None:
     """Somebody else's address, another IP version, a public address that the peer does not know."""
     peer = read_peer_side(text_of(client))
-    unknown = replace(peer, paths=(replace(peer.paths[0], public_ipaddr=UNSPECIFIED),))
+    unknown = replace(peer, paths=(replace(peer.paths[0], public_ipaddr=unspecified(4)),))
     sixth = replace(peer, paths=(replace(peer.paths[0], ip_ver=6),))
     for side, sender, result in (
         (peer, ip_address("10.0.0.9"), Result.NO_CONNECTION),

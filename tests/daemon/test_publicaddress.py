@@ -12,11 +12,11 @@ from twisted.names import client, dns
 
 from mpt.control.responder import PathStatusChange
 from mpt.daemon.peerrequests import PeerRequests
-from mpt.model import UNSPECIFIED, Permission
+from mpt.model import Permission, unspecified
 from mpt.wire.command import Result
 from tests.daemon.stage import GENERAL, Run, Stage, connection, path
 
-OPEN = connection(path(1, public_ipaddr=UNSPECIFIED, private_ipaddr=UNSPECIFIED), path(2))
+OPEN = connection(path(1, public_ipaddr=unspecified(4), private_ipaddr=unspecified(4)), path(2))
 
 
 class Resolver:
