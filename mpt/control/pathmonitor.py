@@ -1,14 +1,17 @@
 """Whether a path may be used (guide 2.6.3.2: keepalive_time, dead_time, status).
 
-Four facts decide, and each has one owner: the operator (manual), the interface (is it there, with carrier), its
-address, and life signs from the peer. The status is derived from them, the first that is wrong in this order:
+Five facts decide, and each has one owner: the operator, the interface (there, with carrier), the local address, life
+signs from the peer, and the loss on the way here. The first fact that is wrong is the status:
 
     operator says down -> MANUAL_DOWN    interface lost -> INTERFACE_DOWN    address lost -> ADDRESS_DOWN
-    no life sign       -> DOWN           else           -> OK
+    no life sign, or too much loss -> DOWN    else -> OK
 
-A facts table rather than a state per combination: a path that the operator took down while its cable was out is still
-down by hand when the cable comes back. Only a keepalive revives a path that was silent for the dead time; data that
-comes over a living path keeps it alive, so that a full queue that drops keepalives does not kill it.
+The facts are kept, not their combinations: a path that the operator took down while its cable was out is still down by
+hand when the cable comes back. Only a keepalive revives a path that was silent for the dead time. Data keeps a living
+path alive, so a full queue that drops keepalives does not kill it.
+
+A path may be OK before its peer was heard: the guide lets packets flow at once. `is_waiting` tells such a path from one
+that is known to work.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ class Event(enum.Enum):
     ADDRESS_FOUND = enum.auto()
     OPERATOR_DOWN = enum.auto()
     OPERATOR_UP = enum.auto()
+    LOSS_FOUND = enum.auto()
+    LOSS_GONE = enum.auto()
 
 
 SENDS_KEEPALIVES: Final = frozenset({Status.OK, Status.DOWN})  # the C program sends in these states, too
@@ -38,16 +43,29 @@ SENDS_KEEPALIVES: Final = frozenset({Status.OK, Status.DOWN})  # the C program s
 class PathMonitor:
     """The state of one path. `keepalive_time` and `dead_time` in seconds, 0: off; `now` is monotonic seconds."""
 
-    __slots__ = ("_address", "_alive", "_dead_time", "_interface", "_last_heard", "_manual", "is_monitored")
+    __slots__ = (
+        "_address",
+        "_alive",
+        "_dead_time",
+        "_heard",
+        "_interface",
+        "_last_heard",
+        "_lossy",
+        "_manual",
+        "_since",
+        "is_monitored",
+    )
 
     def __init__(self, initial: Status, keepalive_time: float, dead_time: float, now: float) -> None:
         self.is_monitored = keepalive_time > 0 and dead_time > 0
         self._dead_time = dead_time
-        self._last_heard = now
+        self._last_heard = self._since = now
         self._manual = initial in (Status.MANUAL_DOWN, Status.DISABLED)
         self._interface = True
         self._address = True
         self._alive = initial is not Status.DOWN
+        self._heard = False  # a keepalive came since the path began, or began anew
+        self._lossy = False
 
     @property
     def status(self) -> Status:
@@ -58,35 +76,51 @@ class PathMonitor:
             return Status.INTERFACE_DOWN
         if not self._address:
             return Status.ADDRESS_DOWN
-        return Status.OK if self._alive else Status.DOWN
+        return Status.OK if self._alive and not self._lossy else Status.DOWN
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the path is down only because of its loss."""
+        return self.status is Status.DOWN and self._alive
+
+    def is_waiting(self, last_received: float) -> bool:
+        """Return whether nothing shows yet that the path works: it is OK, but no keepalive and no data came over it
+        since it began or came up; `last_received` is when the last data came, 0.0 for never."""
+        return self.status is Status.OK and not self._heard and last_received <= self._since
 
     def event(self, event: Event, now: float) -> bool:
-        """Take in `event`; whether the status has changed by it."""
+        """Note `event`; return whether the status has changed by it."""
         before = self.status
         match event:
             case Event.KEEPALIVE_HEARD:
                 self._last_heard = now
-                self._alive = True
+                self._alive = self._heard = True
             case Event.DEAD_TIME_OVER:
                 self._alive = False
             case Event.INTERFACE_LOST | Event.INTERFACE_FOUND:
                 found = event is Event.INTERFACE_FOUND
-                self._interface_again(self._interface, found, now)
+                if found and not self._interface:
+                    self._begin_anew(not self.is_monitored, now)
                 self._interface = found
             case Event.ADDRESS_LOST | Event.ADDRESS_FOUND:
                 found = event is Event.ADDRESS_FOUND
-                self._interface_again(self._address, found, now)
+                if found and not self._address:
+                    self._begin_anew(not self.is_monitored, now)
                 self._address = found
             case Event.OPERATOR_DOWN:
                 self._manual = True
             case Event.OPERATOR_UP:
+                if before is not Status.OK:
+                    heard_lately = self._heard and now - self._last_heard < self._dead_time
+                    self._begin_anew(True, now)
+                    self._heard = heard_lately
                 self._manual = False
-                self._alive = True
-                self._last_heard = now
+            case Event.LOSS_FOUND | Event.LOSS_GONE:
+                self._lossy = event is Event.LOSS_FOUND
         return self.status is not before
 
     def check(self, now: float, last_received: float) -> bool:
-        """Look at the clock; `last_received` is when the last data came over this path. Whether the status has
+        """Look at the clock; `last_received` is when the last data came over this path. Return whether the status has
         changed."""
         if self._alive and last_received > self._last_heard:
             self._last_heard = last_received
@@ -94,14 +128,14 @@ class PathMonitor:
         return deadline is not None and now >= deadline and self.event(Event.DEAD_TIME_OVER, now)
 
     def next_deadline(self) -> float | None:
-        """When `check` must be called next; None when nothing can change by waiting."""
-        if not self.is_monitored or self.status is not Status.OK:
+        """Return when `check` must be called next, None when nothing can change by waiting."""
+        if not self.is_monitored or not (self.status is Status.OK or self.is_lossy):
             return None
         return self._last_heard + self._dead_time
 
-    def _interface_again(self, before: bool, after: bool, now: float) -> None:
-        """When the interface or its address is back, risk no data before the peer is heard, if there are keepalives
-        to wait for; else the path is simply good again."""
-        if after and not before:
-            self._last_heard = now
-            self._alive = not self.is_monitored
+    def _begin_anew(self, alive: bool, now: float) -> None:
+        """The path has its whole dead time again. After an interface or its address has returned it risks no data
+        before the peer is heard, if there are keepalives to wait for."""
+        self._last_heard = self._since = now
+        self._alive = alive
+        self._heard = self._lossy = False

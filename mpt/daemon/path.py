@@ -115,6 +115,8 @@ class Path:
 
     def heard(self, now: float) -> None:
         """A keepalive came over this path. One that revives it is answered at once: both are up in a round trip."""
+        if self.monitor.is_waiting(0.0):
+            log.info("{path}: the peer is heard", path=self)
         self.heard_at = now
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
             self._send_keepalive()

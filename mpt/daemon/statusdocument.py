@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from mpt.daemon.connection import Connection
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import PathCounters
-from mpt.local.status import WORDS, ConnectionStatus, PathStatus, TunnelStatus
+from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, TunnelStatus
 
 
 def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
@@ -68,9 +68,11 @@ def _connection_status(
 def _path_status(connection: Connection, index: int, counters: PathCounters, now: float) -> PathStatus:
     path = connection.paths[index]
     config = path.config
+    peer_says_down = connection.reporter.peer_down(index)
+    is_waiting = path.monitor.is_waiting(counters.last_received) and not peer_says_down
     return PathStatus(
         name=f"path_{index}",
-        status=WORDS[connection.statuses()[index]],
+        status=WAITING if is_waiting else WORDS[connection.statuses()[index]],
         interface=config.interface_name,
         local_address=str(path.port.endpoint.address) if path.port is not None else "-",
         public_address=str(connection.public_address(path)),
@@ -84,6 +86,6 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         bytes_sent=counters.bytes_sent,
         packets_received=counters.packets_received,
         bytes_received=counters.bytes_received,
-        peer_says_down=connection.reporter.peer_down(index),
+        peer_says_down=peer_says_down,
         drops=dict(counters.send_errors),
     )

@@ -25,13 +25,16 @@ WORDS: Final = {
 }
 """The word for each status, in the document and on the screen."""
 
+WAITING: Final = "waiting"
+"""The word for a path that is OK, but over which the peer was not heard yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class PathStatus:
     """One path. Packets and octets are those of the inner packets; `drops` counts what it could not send, by reason."""
 
     name: str  # "path_0"
-    status: str  # one of WORDS
+    status: str  # one of WORDS, or WAITING
     interface: str
     local_address: str  # on the interface
     public_address: str  # as the peer sees it

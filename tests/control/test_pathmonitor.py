@@ -14,6 +14,7 @@ HEARD, DEAD = Event.KEEPALIVE_HEARD, Event.DEAD_TIME_OVER
 LINK_LOST, LINK_FOUND = Event.INTERFACE_LOST, Event.INTERFACE_FOUND
 ADDRESS_LOST, ADDRESS_FOUND = Event.ADDRESS_LOST, Event.ADDRESS_FOUND
 BY_HAND_DOWN, BY_HAND_UP = Event.OPERATOR_DOWN, Event.OPERATOR_UP
+LOSSY, LOSSLESS = Event.LOSS_FOUND, Event.LOSS_GONE
 
 # How a monitored path gets into each state, from a configured status of OK.
 INTO: dict[Status, tuple[Event, ...]] = {
@@ -35,6 +36,8 @@ TABLE: dict[Status, dict[Event, tuple[Status, Status]]] = {
         ADDRESS_FOUND: (OK, OK),
         BY_HAND_DOWN: (MANUAL, MANUAL),
         BY_HAND_UP: (OK, OK),
+        LOSSY: (DOWN, DOWN),
+        LOSSLESS: (OK, OK),
     },
     DOWN: {
         HEARD: (OK, OK),
@@ -45,6 +48,8 @@ TABLE: dict[Status, dict[Event, tuple[Status, Status]]] = {
         ADDRESS_FOUND: (DOWN, DOWN),
         BY_HAND_DOWN: (MANUAL, MANUAL),
         BY_HAND_UP: (OK, OK),
+        LOSSY: (DOWN, DOWN),
+        LOSSLESS: (DOWN, DOWN),
     },
     INTERFACE: {
         HEARD: (INTERFACE, INTERFACE),
@@ -55,6 +60,8 @@ TABLE: dict[Status, dict[Event, tuple[Status, Status]]] = {
         ADDRESS_FOUND: (INTERFACE, INTERFACE),
         BY_HAND_DOWN: (MANUAL, MANUAL),
         BY_HAND_UP: (INTERFACE, INTERFACE),
+        LOSSY: (INTERFACE, INTERFACE),
+        LOSSLESS: (INTERFACE, INTERFACE),
     },
     ADDRESS: {
         HEARD: (ADDRESS, ADDRESS),
@@ -65,6 +72,8 @@ TABLE: dict[Status, dict[Event, tuple[Status, Status]]] = {
         ADDRESS_FOUND: (DOWN, OK),
         BY_HAND_DOWN: (MANUAL, MANUAL),
         BY_HAND_UP: (ADDRESS, ADDRESS),
+        LOSSY: (ADDRESS, ADDRESS),
+        LOSSLESS: (ADDRESS, ADDRESS),
     },
     MANUAL: {
         HEARD: (MANUAL, MANUAL),
@@ -75,6 +84,8 @@ TABLE: dict[Status, dict[Event, tuple[Status, Status]]] = {
         ADDRESS_FOUND: (MANUAL, MANUAL),
         BY_HAND_DOWN: (MANUAL, MANUAL),
         BY_HAND_UP: (OK, OK),
+        LOSSY: (MANUAL, MANUAL),
+        LOSSLESS: (MANUAL, MANUAL),
     },
 }
 
@@ -212,6 +223,64 @@ def test_the_dead_time_begins_anew_when_a_path_comes_up() -> None:
     by_keepalive.event(LINK_FOUND, NOW + 100)
     by_keepalive.event(HEARD, NOW + 101)
     assert by_keepalive.next_deadline() == NOW + 104
+
+
+def test_a_lossy_path_comes_back_as_what_it_is_then() -> None:
+    """Loss is a fact of its own: it hides neither silence nor a cable that is out, and keepalives do not end it."""
+    path = monitor(HEARD, LOSSY)
+    assert (path.status, path.is_lossy) == (DOWN, True)
+    assert not path.event(HEARD, NOW + 1)
+    assert path.event(LOSSLESS, NOW + 2) and path.status is OK
+    silent = monitor(HEARD, LOSSY)
+    assert not silent.check(NOW + 3, last_received=0.0)
+    assert not silent.is_lossy
+    assert not silent.event(LOSSLESS, NOW + 4) and silent.status is DOWN
+    unplugged = monitor(HEARD, LOSSY, LINK_LOST)
+    assert unplugged.status is INTERFACE and not unplugged.is_lossy
+
+
+@pytest.mark.parametrize("again", [(LINK_LOST, LINK_FOUND, HEARD), (BY_HAND_DOWN, BY_HAND_UP), (BY_HAND_UP,)])
+def test_a_path_that_begins_anew_has_no_loss_yet(again: tuple[Event, ...]) -> None:
+    """Another cable, or the operator's word, is a new beginning."""
+    assert monitor(LOSSY, *again).status is OK
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_a_path_waits_until_its_peer_was_heard(monitored: bool) -> None:
+    """A keepalive or data ends that; what came before the path began does not count."""
+    keepalive_time = 1.0 if monitored else 0.0
+    path = monitor(keepalive_time=keepalive_time)
+    assert path.status is OK
+    assert path.is_waiting(0.0) and path.is_waiting(NOW)
+    assert not path.is_waiting(NOW + 0.1)
+    path.event(HEARD, NOW)
+    assert not path.is_waiting(0.0)
+
+
+@pytest.mark.parametrize("again", [(BY_HAND_DOWN, BY_HAND_UP), (LINK_LOST, LINK_FOUND), (ADDRESS_LOST, ADDRESS_FOUND)])
+def test_a_path_that_comes_up_without_a_life_sign_waits_again(again: tuple[Event, ...]) -> None:
+    """It was heard in another life."""
+    path = monitor(HEARD, keepalive_time=0.0)
+    for event in again:
+        path.event(event, NOW + 3)
+    assert path.status is OK
+    assert path.is_waiting(NOW + 3)
+
+
+def test_a_path_that_the_operator_switches_off_and_on_was_heard() -> None:
+    """While its dead time is not over, it need not wait again."""
+    assert not monitor(HEARD, BY_HAND_DOWN, BY_HAND_UP).is_waiting(0.0)
+
+
+@pytest.mark.parametrize("state", [DOWN, INTERFACE, ADDRESS, MANUAL], ids=lambda state: state.name)
+def test_only_a_path_that_is_ok_waits(state: Status) -> None:
+    """Every other status says more."""
+    assert not monitor(*INTO[state]).is_waiting(0.0)
+
+
+def test_to_take_up_what_is_up_changes_nothing() -> None:
+    """The path was heard already."""
+    assert not monitor(HEARD, BY_HAND_UP).is_waiting(0.0)
 
 
 def test_when_keepalives_are_sent() -> None:

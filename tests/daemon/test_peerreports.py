@@ -54,11 +54,15 @@ def test_a_connection_that_starts_anew_takes_back_what_was_said_before(pair: Pai
     pair.a.ask("restart")
     for _ in range(20):
         pair.cables.pass_time(0.2)
-        assert pair.statuses() == [["manual down", "up"], ["down", "up"]]
+        (own, other), of_the_peer = pair.statuses()
+        assert own == "manual down" and other in ("waiting", "up")  # it begins anew, the peer does not
+        assert of_the_peer == ["down", "up"]
     (file,) = (tmp_path / "a" / "connections").glob("*.conf")
     file.write_text(files.changed(file.read_text(), "path_0", weight_out="3"))
     assert pair.a.ask("reload").text.startswith("changed: ")
     pair.cables.pass_time(1.0)
+    assert pair.statuses() == [["waiting", "waiting"], ["up", "up"]]
+    pair.cables.pass_time(5.0)
     assert pair.statuses() == [["up", "up"]] * 2
 
 

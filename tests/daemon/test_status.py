@@ -6,7 +6,12 @@ from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from tests.daemon.stage import KEEPALIVE_IN, PACKET, REPLY, Run, connection, path
+from tests.daemon.stage import KEEPALIVE_IN, PACKET, REPLY, Run, Stage, connection, path
+
+
+def shown(stage: Stage) -> list[str]:
+    """The word for every path of the first connection."""
+    return [each.status for each in stage.root.operations.status().connections[0].paths]
 
 
 def test_it_counts_what_went_over_each_path(run: Run) -> None:
@@ -37,6 +42,31 @@ def test_it_tells_the_age_of_keepalives_and_who_says_that_a_path_is_down(run: Ru
     assert (first.status, first.peer_says_down) == ("down", True)
     assert (second.status, second.peer_says_down) == ("manual down", False)
     assert first.keepalive_age is not None and 0.4 < first.keepalive_age < 0.6
+
+
+def test_a_path_waits_until_its_peer_was_heard(run: Run) -> None:
+    """No path is "up" before, and none is counted as one that works; packets flow all the same."""
+    stage = run(connection(path(1), path(2, keepalive_time=0.0)))
+    assert shown(stage) == ["waiting", "waiting"]
+    assert "0 of 2 paths work" in stage.ask("show status").text
+    stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    assert sum(each.packets_sent for each in stage.root.operations.status().connections[0].paths) == 1
+    stage.receive(1, KEEPALIVE_IN)
+    assert shown(stage) == ["up", "waiting"]
+    stage.receive(2, bytes.fromhex("00000800") + REPLY)
+    assert shown(stage) == ["up", "up"]
+    stage.reactor.pass_time(3.5)
+    assert shown(stage) == ["down", "up"]
+
+
+def test_without_a_peer_a_path_waits_for_its_dead_time_and_without_keepalives_for_ever(run: Run) -> None:
+    """A daemon alone claims nothing."""
+    stage = run(connection(path(1), path(2, keepalive_time=0.0)))
+    stage.reactor.pass_time(3.5)
+    assert shown(stage) == ["down", "waiting"]
+    stage.reactor.pass_time(100.0, step=1.0)
+    assert shown(stage) == ["down", "waiting"]
 
 
 def test_it_names_the_file_the_addresses_and_never_the_key(run: Run) -> None:
