@@ -10,17 +10,17 @@ connections there are; the other clients are alive, and idle.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
-from bench.variants import DEAD, MTU, Stage, Variant, name_of, wait_for_answer
+from bench.variants import AS_CONFIGURED, DEAD, MTU, Stage, Variant, name_of
 from mpt.config.writer import file_text
 from mpt.lab.lab import Lab
-from mpt.lab.tunnel import COMMAND_PORT, DATA_PORT, Daemon
-from mpt.model import ConnectionConfig, PathConfig, Status
+from mpt.lab.links import PLAIN
+from mpt.lab.tunnel import COMMAND_PORT, DATA_PORT, Daemon, interface_text, wait_for_answer, write_directory
+from mpt.model import ConnectionConfig, PathConfig, TunnelConfig
 
 SPREAD = 8  # connections that carry traffic, at most
 TUNNELS = 20  # of one daemon, at most: guide 2.6.2, tunnel_num
@@ -51,24 +51,22 @@ def build_clients(lab: Lab, variant: ManyConnections) -> Stage:
     name = name_of(variant)
     a, b = lab.host(f"{name}-a"), lab.host(f"{name}-b")
     paths = range(1, variant.paths + 1)
-    for n in paths:
-        lab.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")])
+    lab.cables(a, b, [PLAIN] * variant.paths)
     numbers = range(variant.connections)
     b.ip(*(f"address add {_outer(n, i)}/24 dev eth{n}" for n in paths for i in numbers))
-    os.environ.pop("MPT_DATA_PLANE", None)  # it would win over the configuration
-    daemons = [Daemon(a, _server(variant, lab.directory / name / "server"))]
+    daemons = [Daemon(a, _server(variant, lab.directory / name / "server"), AS_CONFIGURED)]
     for first in numbers[::TUNNELS]:
         directory = lab.directory / name / f"clients{first}"
-        daemons.append(Daemon(b, _clients(variant, numbers[first : first + TUNNELS], directory)))
+        daemons.append(Daemon(b, _clients(variant, numbers[first : first + TUNNELS], directory), AS_CONFIGURED))
     for daemon in daemons:
         daemon.wait_until_ready()
     working = numbers[:SPREAD]
     for i in working:  # an answer must leave by the tunnel that it is from
         b.ip(f"rule add from {CLIENTS + i} table {i + 1}", f"route add {SERVER} dev tun{i} table {i + 1}")
     addresses = [str(CLIENTS + i) for i in working]
-    stage = Stage(variant, a, b, addresses[-1], [daemon.process for daemon in daemons[:2]], addresses)
-    wait_for_answer(stage)
-    return stage
+    processes = [daemon.process for daemon in daemons[:2]]
+    wait_for_answer(a, addresses[-1], processes)
+    return Stage(variant, a, b, addresses[-1], processes, addresses)
 
 
 def _server(variant: ManyConnections, directory: Path) -> Path:
@@ -77,14 +75,14 @@ def _server(variant: ManyConnections, directory: Path) -> Path:
         _connection(variant, i, (SERVER, CLIENTS + i), _paths(variant, i, is_server=True))
         for i in range(variant.connections)
     ]
-    tunnels = [("tun0", f"{SERVER}/16")]
+    tunnels = [TunnelConfig("tun0", MTU, IPv4Interface(f"{SERVER}/16"))]
     return _write(directory, variant, COMMAND_PORT, tunnels, connections)
 
 
 def _clients(variant: ManyConnections, numbers: Sequence[int], directory: Path) -> Path:
     """The configuration of the daemon on b that serves the clients `numbers`."""
     connections = [_connection(variant, i, (CLIENTS + i, SERVER), _paths(variant, i, is_server=False)) for i in numbers]
-    tunnels = [(f"tun{i}", f"{CLIENTS + i}/32") for i in numbers]
+    tunnels = [TunnelConfig(f"tun{i}", MTU, IPv4Interface(f"{CLIENTS + i}/32")) for i in numbers]
     return _write(directory, variant, COMMAND_PORT + 1 + numbers[0], tunnels, connections)
 
 
@@ -124,24 +122,17 @@ def _write(
     directory: Path,
     variant: ManyConnections,
     command_port: int,
-    tunnels: Sequence[tuple[str, str]],
+    tunnels: Sequence[TunnelConfig],
     connections: Sequence[ConnectionConfig],
 ) -> Path:
-    """A configuration directory with these tunnels, by name and address, and connections."""
-    (directory / "connections").mkdir(parents=True)
-    lines = [
-        "[general]",
-        f"tunnel_num = {len(tunnels)}",
-        f"cmdport_local = {command_port}",
-        f"control_socket = {directory}/control",
-        f"data_plane = {variant.data_plane}",
-    ]
-    for number, (name, address) in enumerate(tunnels):
-        lines += [f"[tun_{number}]", f"name = {name}", f"mtu = {MTU}", f"ipv4_addr = {address}"]
-    (directory / "interface.conf").write_text("\n".join(lines) + "\n")
-    for connection in connections:
-        text = file_text(connection, [Status.OK] * len(connection.paths), command_port)
-        (directory / "connections" / f"{connection.name}.conf").write_text(text)
+    """A configuration directory with these tunnels and connections."""
+    general = {
+        "cmdport_local": command_port,
+        "control_socket": directory / "control",
+        "data_plane": variant.data_plane,
+    }
+    texts = {each.name: file_text(each, [path.status for path in each.paths], command_port) for each in connections}
+    write_directory(directory, interface_text(general, tunnels), texts)
     return directory
 
 

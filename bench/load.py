@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from bench.measure import PING_INTERVAL, Effort, Figures, clients, ping_times, quantile, result
+from bench.measure import PING_INTERVAL, STREAM_END, Effort, Figures, ping_times, quantile, timed
 from bench.variants import Stage
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
+from mpt.lab.iperf import iperf3, result
 from mpt.lab.process import Process
 from mpt.local.sockets import control_sockets
 
@@ -47,13 +48,13 @@ def under_load(stage: Stage, effort: Effort) -> Figures:
     watches = [KeepaliveWatch(host) for host in (stage.a, stage.b)] if stage.daemons else []
     count = int(effort.seconds / PING_INTERVAL)
     seconds = ceil(RAMP + effort.seconds + 1 + effort.seconds)  # the pings may take a second longer
-    with clients(stage, [stage.address], seconds) as (stream,):
+    with iperf3(stage.a, stage.b, [stage.address], *timed(seconds)) as (stream,):
         time.sleep(RAMP)
         started = time.time()
         times = ping_times(stage, count)
         asked = command_times([control_socket(daemon) for daemon in stage.daemons], effort.seconds)
         ended = time.time()
-        end = result(stream, seconds)["end"]["sum_received"]
+        end = result(stream, seconds + STREAM_END)["end"]["sum_received"]
     figures = {
         "load_ping_ms": quantile(times, 0.5),
         "load_ping_p99_ms": quantile(times, 0.99),

@@ -5,23 +5,21 @@ Names that end in ``_a`` and ``_b`` are of the sending and the receiving daemon;
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from bench.variants import Stage, memory_of
+from bench.variants import Stage
 from mpt.errors import HostError
+from mpt.lab.iperf import iperf3, result
 from mpt.lab.process import Process
 
 Figures = dict[str, float]
 
-PORT = 5201
 STREAM_END = 20.0  # seconds that a stream may last longer than it should
 UDP_SECONDS = 1.0  # of each rate that is tried
 UDP_BUFFER = 2 << 20  # bytes; iperf3's own of 208 KB takes 270 small packets: 2 ms of 135,000 a second
@@ -57,7 +55,7 @@ def tcp(stage: Stage, effort: Effort, streams: int = 1, *, back: bool = False) -
     name = f"tcp{streams}_back" if back else f"tcp{streams}"
     spent = _CpuMeter(stage)
     words = ["--parallel", str(streams), *(["--reverse"] if back else [])]
-    end = iperf(stage, effort.seconds, *words)["end"]["sum_received"]
+    end = stream(stage, effort.seconds, *words)["end"]["sum_received"]
     return {
         f"{name}_mbit": end["bits_per_second"] / 1e6,
         **spent.per(f"{name}_cpu_s_per_gb", end["bytes"] / 1e9),
@@ -68,8 +66,8 @@ def spread_tcp(stage: Stage, effort: Effort, streams: int) -> Figures:
     """TCP streams from a, each of its own program, spread over the stage's addresses: what `tcp` gives, of them all."""
     addresses = [stage.addresses[n % len(stage.addresses)] for n in range(streams)]
     spent = _CpuMeter(stage)
-    with clients(stage, addresses, effort.seconds) as running:
-        ends = [result(client, effort.seconds)["end"]["sum_received"] for client in running]
+    with iperf3(stage.a, stage.b, addresses, *timed(effort.seconds)) as running:
+        ends = [result(client, effort.seconds + STREAM_END)["end"]["sum_received"] for client in running]
     return {
         "spread_mbit": sum(end["bits_per_second"] for end in ends) / 1e6,
         **spent.per("spread_cpu_s_per_gb", sum(end["bytes"] for end in ends) / 1e9),
@@ -88,7 +86,7 @@ def udp(stage: Stage, effort: Effort, payload: int = 64) -> Figures:
     def offer(rate: float) -> Figures:
         spent = _CpuMeter(stage)
         bits = f"{rate * payload * 8:.0f}"  # 0: as fast as it can
-        end = iperf(stage, UDP_SECONDS, "-u", "-l", str(payload), "-b", bits, "-w", str(buffer))["end"]["sum"]
+        end = stream(stage, UDP_SECONDS, "-u", "-l", str(payload), "-b", bits, "-w", str(buffer))["end"]["sum"]
         received = end["packets"] - end["lost_packets"]
         return {
             f"{name}_pps": received / end["seconds"],
@@ -137,53 +135,27 @@ def times_in(said: str) -> list[float]:
 
 def memory_at_start(stage: Stage) -> Figures:
     """Resident memory of each daemon before any load, in MB."""
-    return {f"rss_start_mb_{side}": memory_of(process)[0] for side, process in _sides(stage)}
+    return {f"rss_start_mb_{side}": process.memory().resident / 1e6 for side, process in _sides(stage)}
 
 
 def memory_after_load(stage: Stage) -> Figures:
     """Resident memory of each daemon now, and its peak until now, in MB."""
-    figures = {}
+    figures: Figures = {}
     for side, process in _sides(stage):
-        figures[f"rss_load_mb_{side}"], figures[f"rss_peak_mb_{side}"] = memory_of(process)
+        memory = process.memory()
+        figures |= {f"rss_load_mb_{side}": memory.resident / 1e6, f"rss_peak_mb_{side}": memory.peak / 1e6}
     return figures
 
 
-def iperf(stage: Stage, seconds: float, *arguments: str) -> dict[str, Any]:
-    """Run iperf3 from a to b to its end and give its JSON; HostError if it fails."""
-    with clients(stage, [stage.address], seconds, *arguments) as running:
-        return result(running[0], seconds)
+def stream(stage: Stage, seconds: float, *arguments: str) -> dict[str, Any]:
+    """Run iperf3 from a to b for `seconds` and give its JSON; HostError if it fails."""
+    with iperf3(stage.a, stage.b, [stage.address], *timed(seconds), *arguments) as (running,):
+        return result(running, seconds + STREAM_END)
 
 
-@contextmanager
-def clients(stage: Stage, addresses: Sequence[str], seconds: float, *arguments: str) -> Iterator[list[Process]]:
-    """Start an iperf3 on a for each of `addresses` of b, and its server there; end them with the block.
-
-    iperf3 knows whole seconds only.
-    """
-    servers, running = [], []
-    try:
-        for port, address in enumerate(addresses, PORT):
-            argv = ["iperf3", "--server", "--one-off", "--forceflush", "--bind", address, "--port", str(port)]
-            servers.append(stage.b.start(argv))
-        for server in servers:
-            server.wait_for_output("listening", 10)
-        for port, address in enumerate(addresses, PORT):
-            argv = ["iperf3", "--client", address, "--port", str(port), "--json", "--time", f"{seconds:.0f}"]
-            running.append(stage.a.start([*argv, *arguments]))
-        yield running
-    finally:
-        for host, processes in ((stage.a, running), (stage.b, servers)):
-            for process in processes:
-                process.stop()
-                host.processes.remove(process)
-
-
-def result(client: Process, seconds: float) -> dict[str, Any]:
-    """The JSON of an iperf3 that should take `seconds`, at its end; HostError if it fails."""
-    if client.wait(seconds + STREAM_END) != 0:
-        raise HostError(f"{' '.join(client.argv)} failed:\n{client.complaint()}")
-    values: dict[str, Any] = json.loads(client.output())
-    return values
+def timed(seconds: float) -> tuple[str, ...]:
+    """The arguments of an iperf3 of so many seconds whose `result` is wanted."""
+    return "--json", "--time", f"{seconds:.0f}"
 
 
 def quantile(values: Sequence[float], share: float) -> float:

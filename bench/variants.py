@@ -6,25 +6,22 @@ go from one to the next in a moment; the daemons that are not measured only send
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
-from mpt.errors import HostError
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
-from mpt.lab.ping import ping
+from mpt.lab.links import PLAIN
 from mpt.lab.process import Process
-from mpt.lab.tunnel import Description, Tunnel
+from mpt.lab.tunnel import Description, Tunnel, wait_for_answer
 
 MTU = 1440  # bytes, guide 2.6.2
 PATHS = 2
 WINDOW = 1000  # packets
 KEEPALIVE, DEAD = 1.0, 5.0  # seconds; a saturated machine must not take a path down
-PATIENCE = 5.0  # seconds until the first ping passes
+PLAIN_ADDRESS = "10.1.1.3"  # of b, beside the tunnel
+AS_CONFIGURED = {"MPT_DATA_PLANE": ""}  # set, it would take precedence over the configuration
 
 
 @dataclass(frozen=True)
@@ -97,46 +94,24 @@ def build(lab: Lab, variant: Variant) -> Stage:
     """Hosts, unshaped links and, unless the variant is plain, both daemons; it answers a ping when this returns."""
     name = name_of(variant)
     a, b = lab.host(f"{name}-a"), lab.host(f"{name}-b")
-    links = [lab.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")]) for n in range(1, variant.paths + 1)]
-    address, daemons = "10.1.1.3", []
-    if variant.data_plane is not None:
-        description = Description(
-            links,
-            tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
-            keepalive=variant.keepalive,
-            dead=DEAD,
-            reorder_window=variant.reorder_window,
-            mtu=MTU,
-            extra={"general": [f"data_plane = {variant.data_plane}"]},
-        )
-        os.environ.pop("MPT_DATA_PLANE", None)  # it would win over the configuration
-        tunnel = Tunnel(description, lab.directory / name)
-        address = description.address_of("b")
-        daemons = [daemon.process for daemon in tunnel.daemons]
-    stage = Stage(variant, a, b, address, daemons)
-    wait_for_answer(stage)
-    return stage
+    links = lab.cables(a, b, [PLAIN] * variant.paths)
+    if variant.data_plane is None:
+        wait_for_answer(a, PLAIN_ADDRESS)
+        return Stage(variant, a, b, PLAIN_ADDRESS, [])
+    description = Description(
+        links,
+        tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
+        keepalive=variant.keepalive,
+        dead=DEAD,
+        reorder_window=variant.reorder_window,
+        mtu=MTU,
+        extra={"general": [f"data_plane = {variant.data_plane}"]},
+    )
+    tunnel = Tunnel(description, lab.directory / name, AS_CONFIGURED)
+    tunnel.wait_for_answer()
+    return Stage(variant, a, b, description.address_of("b"), tunnel.processes)
 
 
 def name_of(variant: Variant) -> str:
     """What the hosts and the directory of a variant are called."""
     return re.sub(r"\W+", "-", variant.title)
-
-
-def wait_for_answer(stage: Stage) -> None:
-    """Return once a ping comes back to a; HostError with the daemons' own words if none does."""
-    end = time.monotonic() + PATIENCE
-    while ping(stage.a, stage.address, count=1, timeout=0.5) == [None]:
-        if time.monotonic() > end:
-            said = "\n".join(process.complaint() for process in stage.daemons)
-            raise HostError(f"{stage.variant.title}: {stage.address} does not answer; the daemons said:\n{said}")
-
-
-def memory_of(process: Process) -> tuple[float, float]:
-    """Resident memory of `process`, now and at its peak, in 10^6 bytes (proc(5), VmRSS and VmHWM, which are in KiB)."""
-    sizes = {}
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name in ("VmRSS", "VmHWM"):
-            sizes[name] = int(value.split()[0]) * 1024e-6
-    return sizes["VmRSS"], sizes["VmHWM"]

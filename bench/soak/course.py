@@ -6,18 +6,18 @@ up, and their memory must not grow.
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.soak.events import Events, Flaps, Reloads, Say
-from bench.soak.loads import LOADS, Running
+from bench.soak.events import Flaps, Reloads, Say, happened
+from bench.soak.loads import LOADS, carry
 from bench.soak.memory import LIMIT_MB, STEADY_MB, WARM_UP, MemoryLog
 from bench.soak.stage import SoakStage
-from bench.variants import memory_of
+from mpt.errors import HostError
 from mpt.lab.lab import Lab
 
 SAMPLE_TIME = 5.0  # seconds
@@ -116,13 +116,12 @@ def soak(lab: Lab, data_plane: str, seconds: float, seed: int, say: Callable[[st
 
 
 class _Course:
-    """One soak: a generator each for the loads, the flaps, the reloads and the samples, resumed at their times."""
+    """One soak: the loads one after the other, beside them the flaps, the reloads and the samples."""
 
     def __init__(self, stage: SoakStage, seconds: float, seed: int, say: Say, sanitized: bool) -> None:
         self._stage, self._seconds, self._seed, self._say_line = stage, seconds, seed, say
         self._sanitized = sanitized
         self._started = time.monotonic()
-        self._is_over = False
         self._failures: list[str] = []
         self._flaps = Flaps(stage, seconds, seed, self._say, self._fail)
         self._reloads = Reloads(stage, seconds, seed, self._say, self._fail)
@@ -131,56 +130,55 @@ class _Course:
 
     def run(self) -> Soak:
         """Until the last load and the last event are over, or a daemon is."""
-        events: tuple[Events, ...] = (self._flaps, self._reloads)
-        tasks = [self._samples(), self._loads(), *(each.run() for each in events)]
         try:
-            resume(tasks, lambda: not self._all_live or (self._is_over and all(each.is_quiet for each in events)))
-        finally:
-            self._end(events)
-            for task in tasks:
-                task.close()
+            asyncio.run(self._all())
+        except* HostError as errors:
+            self._fail_all(map(str, errors.exceptions))
         self._fail_all(self._stage.troubles())
         self._fail_all(self._stage.stop())
         return Soak(self._elapsed, self._seed, self._logs, self._counts, self._failures, self._sanitized)
 
-    def _samples(self) -> Generator[float, None, None]:
-        while self._all_live:
-            for log, process in zip(self._logs, self._stage.daemons, strict=True):
-                log.samples.append((self._elapsed, memory_of(process)[0]))
-            yield SAMPLE_TIME
+    async def _all(self) -> None:
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch(over))
+            tasks.create_task(self._flaps.run(over))
+            tasks.create_task(self._reloads.run(over))
+            await self._carry_loads()
+            over.set()
 
-    def _loads(self) -> Generator[float, None, None]:
+    async def _watch(self, over: asyncio.Event) -> None:
+        """Take the samples; HostError, which ends the soak, if a daemon has ended."""
+        while True:
+            for log, process in zip(self._logs, self._stage.daemons, strict=True):
+                if not process.running:
+                    raise HostError("a daemon has ended, the soak breaks off")
+                log.samples.append((self._elapsed, process.memory().resident / 1e6))
+            if await happened(over, SAMPLE_TIME):
+                return
+
+    async def _carry_loads(self) -> None:
+        seconds = max(min(LOAD_TIME, self._seconds / len(LOADS)), SHORTEST_LOAD)
         for load in itertools.cycle(LOADS):
             while load.is_udp and not self._flaps.is_quiet:
-                yield TICK
+                await asyncio.sleep(TICK)
             if self._elapsed >= self._seconds:
-                break
+                return
             self._say(f"load     {load.title}")
-            running = Running(self._stage, load, max(min(LOAD_TIME, self._seconds / len(LOADS)), SHORTEST_LOAD))
             began = self._elapsed
-            yield from running.wait()
-            self._fail_all(f"load {load.title}: {failure}" for failure in running.finish())
+            carried = await carry(self._stage, load, seconds)
+            self._fail_all(f"load {load.title}: {failure}" for failure in carried.failures)
             self._counts.loads += 1
-            self._counts.transfers += running.files
-            self._counts.bytes_checked += running.octets
+            self._counts.transfers += carried.files
+            self._counts.bytes_checked += carried.octets
             self._fail_all(self._stage.troubles())
             memory = " ".join(f"{log.samples[-1][1]:.2f}" for log in self._logs)
-            files = f", {running.files} files, {running.octets:,} octets right" if running.files else ""
+            files = f", {carried.files} files, {carried.octets:,} octets right" if carried.files else ""
             self._say(f"         … {load.title}: {self._elapsed - began:.1f} s{files}; {memory} MB")
-        self._is_over = True
-        self._end((self._flaps, self._reloads))
-
-    def _end(self, events: Iterable[Events]) -> None:
-        for each in events:
-            each.over = True
 
     @property
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
-
-    @property
-    def _all_live(self) -> bool:
-        return all(process.running for process in self._stage.daemons)
 
     def _say(self, line: str) -> None:
         self._say_line(f"{self._elapsed:6.1f} s  {line}")
@@ -192,17 +190,6 @@ class _Course:
     def _fail_all(self, failures: Iterable[str]) -> None:
         for failure in failures:
             self._fail(failure)
-
-
-def resume(tasks: Iterable[Generator[float, None, None]], is_over: Callable[[], bool]) -> None:
-    """Resume each of `tasks` when the seconds that it gave last are over, until `is_over` or until all have ended."""
-    turns = [(time.monotonic(), number, task) for number, task in enumerate(tasks)]
-    while turns and not is_over():
-        due, number, task = heapq.heappop(turns)
-        time.sleep(max(due - time.monotonic(), 0))
-        wait = next(task, None)
-        if wait is not None:
-            heapq.heappush(turns, (time.monotonic() + wait, number, task))
 
 
 def _by_kind(counts: Mapping[str, int]) -> str:

@@ -1,16 +1,16 @@
 """What happens to the paths and to the configuration during a soak, in a seeded order.
 
-Events wait without blocking: `Events.run` is a generator that gives the seconds after which it wants to be resumed, and
-that undoes what it has done when it is closed.
+Every event undoes what it has done, also when it is cancelled.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -48,30 +48,37 @@ class Deck:
         return self._left.pop()
 
 
+async def happened(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event`, no longer than `seconds`; return whether it has happened."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+    return event.is_set()
+
+
 class Events:
-    """One event after the other until `over`; `done` counts them by kind, `is_quiet` between them."""
+    """One event after the other; `done` counts them by kind, `is_quiet` says whether none is under way."""
 
     word = "event"
     between = (0.0, 0.0)  # seconds, at random, in a long soak
 
     def __init__(self, stage: SoakStage, seconds: float, seed: int, say: Say, fail: Say) -> None:
         self.done: Counter[str] = Counter()
-        self.is_quiet, self.over = True, False
+        self.is_quiet = True
         self._stage, self._say, self._fail = stage, say, fail
         self._rng = random.Random(f"{self.word} {seed}")
         self._longest = seconds / SHARE
 
-    def run(self) -> Generator[float, None, None]:
-        """Seconds to wait."""
+    async def run(self, over: asyncio.Event) -> None:
+        """Let events happen until the soak is `over`; the last one comes to its end."""
         deck = Deck(self._rng, *self.kinds())
-        while not self.over:
-            yield min(self._rng.uniform(*self.between), self._longest)
-            if self.over:
-                break
+        while not await happened(over, min(self._rng.uniform(*self.between), self._longest)):
             kind = deck.draw()
             self.is_quiet = False
             try:
-                yield from self.happen(kind)
+                await self.happen(kind)
                 self.done[kind] += 1
             except HostError as error:
                 self._fail(f"{self.word} {kind}: {error}")
@@ -81,8 +88,8 @@ class Events:
         """What a deck consists of."""
         raise NotImplementedError
 
-    def happen(self, kind: str) -> Iterator[float]:
-        """Seconds to wait until it is over; HostError if something else came about than should."""
+    async def happen(self, kind: str) -> None:
+        """Let an event of this kind happen and pass; HostError if something else came about than should."""
         raise NotImplementedError
 
 
@@ -95,21 +102,21 @@ class Flaps(Events):
     def kinds(self) -> tuple[Sequence[str], Sequence[str]]:
         return list(self._kinds), ["carrier", "hole", "mpt path", "mpt interface"]
 
-    def happen(self, kind: str) -> Iterator[float]:
+    async def happen(self, kind: str) -> None:
         with self._kinds[kind](self) as what:
             self._say(f"flap     {kind}: {what}")
-            yield self._hold(kind)
-        yield from self.recover()
+            await asyncio.sleep(self._hold(kind))
+        await self.recover()
 
-    def recover(self) -> Iterator[float]:
-        """Seconds to wait until all paths work again; HostError if that takes too long."""
+    async def recover(self) -> None:
+        """Wait until all paths work again; HostError if that takes too long."""
         waited = 0.0
         while sleeping := [
             f"{path} (says {side})" for side in SIDES for path in sleeping_paths(self._stage.status(side))
         ]:
             if waited > RECOVERY:
                 raise HostError(f"after {waited:.0f} s still down: {'; '.join(sleeping)}")
-            yield LOOK
+            await asyncio.sleep(LOOK)
             waited += LOOK
 
     def _hold(self, kind: str) -> float:
@@ -185,12 +192,12 @@ class Reloads(Events):
     def kinds(self) -> tuple[Sequence[str], Sequence[str]]:
         return list(self._kinds), ["weights", "keepalive", "SIGHUP"]
 
-    def happen(self, kind: str) -> Iterator[float]:
+    async def happen(self, kind: str) -> None:
         side = self._rng.choice(SIDES)
         self._say(f"reload   {kind} at {side}")
         if kind in ("weights", "keepalive", "window", "SIGHUP"):
             self._running[side] = self._vary(kind)
-        yield from self._kinds[kind](self, side)
+        await self._kinds[kind](self, side)
         self._check(side)
 
     @cached_property
@@ -207,20 +214,19 @@ class Reloads(Events):
             return replace(plain, reorder_window=rng.choice([0, WINDOW // 10, WINDOW // 2]))
         return replace(plain, weights=tuple(rng.randint(1, 10) for _ in range(PATHS)))
 
-    def _changed(self, side: Side) -> Iterator[float]:
+    async def _changed(self, side: Side) -> None:
         self._write(side)
         self._stage.mpt(side, "reload")
-        yield 0.0
 
-    def _signalled(self, side: Side) -> Iterator[float]:
+    async def _signalled(self, side: Side) -> None:
         self._write(side)
         self._stage.daemons[SIDES.index(side)].signal(signal.SIGHUP)
         waited = 0.0
         while waited < EFFECT and settings(self._stage.status(side)) != wanted_settings(self._running[side]):
-            yield LOOK
+            await asyncio.sleep(LOOK)
             waited += LOOK
 
-    def _refused(self, side: Side) -> Iterator[float]:
+    async def _refused(self, side: Side) -> None:
         """A file with an error is named, and changes nothing."""
         file = self._file(side, self._rng.choice([4, 6]))
         good = file.read_text()
@@ -234,9 +240,8 @@ class Reloads(Events):
             raise HostError(f"{file.name} has an error and was read all the same")
         finally:
             file.write_text(good)
-        yield 0.0
 
-    def _connection(self, side: Side) -> Iterator[float]:
+    async def _connection(self, side: Side) -> None:
         """The IPv6 connection goes, and comes back while its packets are still being sent."""
         file = self._file(side, 6)
         disabled = file.with_name(f"{file.name}.disabled")
@@ -244,7 +249,7 @@ class Reloads(Events):
         try:
             if len(self._stage.status(side)["connections"]) != 1:
                 raise HostError(f"{file.name} was deleted, and its connection is still there")
-            yield self._rng.uniform(1, 2)
+            await asyncio.sleep(self._rng.uniform(1, 2))
         finally:
             disabled.rename(file)
             self._stage.mpt(side, "reload")
@@ -263,7 +268,7 @@ class Reloads(Events):
         directory = self._stage.tunnel.daemons[SIDES.index(side)].directory
         return directory / "connections" / f"ipv{version}.conf"
 
-    _kinds: ClassVar[dict[str, Callable[[Reloads, Side], Iterator[float]]]] = {
+    _kinds: ClassVar[dict[str, Callable[[Reloads, Side], Awaitable[None]]]] = {
         "weights": _changed,
         "keepalive": _changed,
         "window": _changed,

@@ -116,9 +116,7 @@ class FileTransfer:
     def finish(self) -> tuple[int, int]:
         """Take it down; the files and octets that came. HostError unless all is over and every octet was right."""
         ended = not self._receiver.running and not self._sender.running
-        codes = [process.stop() for process in (self._sender, self._receiver)]
-        for host, process in zip(self._hosts, (self._sender, self._receiver), strict=True):
-            host.processes.remove(process)
+        codes = [host.end(process) for host, process in zip(self._hosts, (self._sender, self._receiver), strict=True)]
         if not ended or codes != [0, 0]:
             raise HostError(
                 f"{' '.join(self._sender.argv[3:])} broke off; the sender: {self._sender.complaint() or '-'};"

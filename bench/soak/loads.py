@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from bench.measure import PORT
 from bench.soak.files import FileTransfer
 from bench.soak.stage import VERSIONS, SoakStage
 from mpt.errors import HostError
+from mpt.lab.iperf import iperf3
 from mpt.lab.process import Process
 
 FILE_PORT = 5400  # and one more for each transfer that runs beside another
 OVERTIME = 30.0  # seconds after its time in which iperf3 must have come to its end
+LOOK = 0.2  # seconds between two looks whether all has ended
 LONGEST = 300.0  # seconds for files that crawl but never stall
 
 SMALL = (1, 2, 99, 1387, 1388, 1389, 4096, 65_535, 65_536, 65_537, 1_000_000)  # octets; 1388: a segment
@@ -70,66 +72,47 @@ LOADS = (
 )
 
 
-class Running:
-    """`load`, running from the moment this is made; `files` and `octets` are known when it is finished."""
+@dataclass(frozen=True)
+class Carried:
+    """What came of a load: files and octets that were right, and what failed."""
 
-    def __init__(self, stage: SoakStage, load: Load, seconds: float) -> None:
-        self.load = load
-        self.files = self.octets = 0
-        self._stage = stage
-        self._started = time.monotonic()
-        self._iperf: list[Process] = []
-        self._transfers: list[FileTransfer] = []
-        self._give_up = seconds + OVERTIME
-        if load.files:
-            self._give_up += LONGEST
+    files: int
+    octets: int
+    failures: Sequence[str]
+
+
+async def carry(stage: SoakStage, load: Load, seconds: float) -> Carried:
+    """Carry `load`, iperf3 for `seconds`, until all has ended, or for as long as one can believe that it will."""
+    started = time.monotonic()
+    longest = seconds + OVERTIME + (LONGEST if load.files else 0)
+    with ExitStack() as stack:
+        clients: list[Process] = []
         if load.iperf is not None:
-            self._start_iperf(["--time", f"{seconds:.0f}", *load.iperf])
-        for index, files in enumerate(load.files):
-            self._start_files(files, FILE_PORT + index)
-
-    def wait(self) -> Iterator[float]:
-        """Seconds to wait until all has come to its end, or for as long as one can believe that it will."""
-        while self._is_running and time.monotonic() - self._started < self._give_up:
-            yield 0.2
-
-    def finish(self) -> list[str]:
-        """Take down what still runs; what failed."""
-        failures = []
-        if self._iperf:
-            server, client = self._iperf
-            if client.returncode != 0:
-                failures.append(f"iperf3 {' '.join(client.argv[5:])}: {client.complaint() or 'it did not end'}")
-            for host, process in ((self._stage.a, client), (self._stage.b, server)):
-                process.stop()
-                host.processes.remove(process)
-        for transfer in self._transfers:
+            address = stage.description.address_of("b")
+            words = ["--time", f"{seconds:.0f}", *load.iperf]
+            clients = stack.enter_context(iperf3(stage.a, stage.b, [address], *words))
+        if load.is_udp:  # no flap before its first datagram has been answered; its exit code tells if it is not
+            with suppress(HostError):
+                clients[0].wait_for_output("connected to", 10)
+        transfers = [_start(stage, files, FILE_PORT + index) for index, files in enumerate(load.files)]
+        running: list[Process | FileTransfer] = [*clients, *transfers]
+        while any(each.running for each in running) and time.monotonic() - started < longest:
+            await asyncio.sleep(LOOK)
+        failures = [
+            f"iperf3 {' '.join(client.argv[6:])}: {client.complaint() or 'it did not end'}"
+            for client in clients
+            if client.returncode != 0
+        ]
+        counts = []
+        for transfer in transfers:
             try:
-                files, octets = transfer.finish()
+                counts.append(transfer.finish())
             except HostError as error:
                 failures.append(str(error))
-            else:
-                self.files += files
-                self.octets += octets
-        return failures
+    return Carried(sum(files for files, _ in counts), sum(octets for _, octets in counts), failures)
 
-    @property
-    def _is_running(self) -> bool:
-        return any(process.running for process in self._iperf[1:]) or any(each.running for each in self._transfers)
 
-    def _start_iperf(self, arguments: list[str]) -> None:
-        address = self._stage.description.address_of("b")
-        common = ["--port", str(PORT), "--forceflush"]
-        server = self._stage.b.start(["iperf3", "--server", "--one-off", "--bind", address, *common])
-        server.wait_for_output("listening", 10)
-        client = self._stage.a.start(["iperf3", "--client", address, *common, *arguments])
-        self._iperf = [server, client]
-        if self.load.is_udp:  # no flap before its first datagram has been answered; finish() tells if it is not
-            with suppress(HostError):
-                client.wait_for_output("connected to", 10)
-
-    def _start_files(self, files: Files, port: int) -> None:
-        a, b = self._stage.a, self._stage.b
-        sender, receiver = (a, b) if files.upward else (b, a)
-        address = self._stage.description.address_of("b" if files.upward else "a", files.version)
-        self._transfers.append(FileTransfer(sender, receiver, address, port, files.sizes))
+def _start(stage: SoakStage, files: Files, port: int) -> FileTransfer:
+    sender, receiver = (stage.a, stage.b) if files.upward else (stage.b, stage.a)
+    address = stage.description.address_of("b" if files.upward else "a", files.version)
+    return FileTransfer(sender, receiver, address, port, files.sizes)

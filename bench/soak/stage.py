@@ -7,18 +7,13 @@ host a   eth1 10.1.1.2 ──── 10.1.1.3 eth1   host b      inside: 10.0.0.2
 from __future__ import annotations
 
 import json
-import os
 import re
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from bench.variants import MTU, PATHS, WINDOW
-from mpt.errors import HostError
+from bench.variants import AS_CONFIGURED, MTU, PATHS, WINDOW
 from mpt.lab.lab import Lab
-from mpt.lab.links import End
-from mpt.lab.ping import ping
+from mpt.lab.links import PLAIN, End
 from mpt.lab.process import Process, python
 from mpt.lab.tunnel import Description, Side, Tunnel
 
@@ -39,7 +34,7 @@ class SoakStage:
 
     def __init__(self, lab: Lab, data_plane: str, preload: str = "") -> None:
         self.a, self.b = lab.host("soak-a"), lab.host("soak-b")
-        self.links = [lab.link(self.a, self.b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")]) for n in range(1, PATHS + 1)]
+        self.links = lab.cables(self.a, self.b, [PLAIN] * PATHS)
         self.description = Description(
             self.links,
             tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
@@ -52,19 +47,13 @@ class SoakStage:
             extra={"general": [f"data_plane = {data_plane}"]},
         )
         self._read_to = [0, 0]  # of what the daemons have said
-        with _environment(preload):
-            self.tunnel = Tunnel(self.description, lab.directory / "soak")
-        end = time.monotonic() + PATIENCE
-        for version in VERSIONS:
-            while ping(self.a, self.description.address_of("b", version), count=1, timeout=0.5) == [None]:
-                if time.monotonic() > end:
-                    said = "\n".join(process.complaint() for process in self.daemons)
-                    raise HostError(f"no answer to an IPv{version} ping; the daemons said:\n{said}")
+        self.tunnel = Tunnel(self.description, lab.directory / "soak", _variables(preload))
+        self.tunnel.wait_for_answer(PATIENCE)
 
     @property
     def daemons(self) -> list[Process]:
         """Those of a and b."""
-        return [daemon.process for daemon in self.tunnel.daemons]
+        return self.tunnel.processes
 
     def ends(self, index: int, side: Side) -> tuple[End, str, str]:
         """Of path `index`: the end of its link at `side`, and its outer addresses as `side` names them."""
@@ -162,24 +151,17 @@ def wanted_settings(description: Description) -> dict[str, tuple[Any, ...]]:
     return dict.fromkeys((f"lab_ipv{version}" for version in VERSIONS), (description.reorder_window, *paths))
 
 
-@contextmanager
-def _environment(preload: str) -> Iterator[None]:
-    """The environment that the daemons are started in: without MPT_DATA_PLANE, which would win over the configuration.
+def _variables(preload: str) -> dict[str, str]:
+    """The environment of the daemons.
 
-    The interpreter is not built with the sanitizers, and would only leak into their reports; it has to use malloc, so
-    that they see its buffers.
+    With a sanitizer: the interpreter is not built with it, and would only leak into its reports; it has to use malloc,
+    so that the sanitizer sees its buffers.
     """
-    before = dict(os.environ)
-    os.environ.pop("MPT_DATA_PLANE", None)
-    if preload:
-        os.environ.update(
-            LD_PRELOAD=preload,
-            ASAN_OPTIONS="detect_leaks=0",
-            UBSAN_OPTIONS="print_stacktrace=1",
-            PYTHONMALLOC="malloc",
-        )
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    if not preload:
+        return AS_CONFIGURED
+    return AS_CONFIGURED | {
+        "LD_PRELOAD": preload,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "PYTHONMALLOC": "malloc",
+    }

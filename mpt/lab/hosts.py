@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,12 +41,19 @@ class Host:
     def __repr__(self) -> str:
         return f"Host({self.name!r}, namespace {self.namespace!r})"
 
-    def start(self, argv: Sequence[str], *, interactive: bool = False, pass_fds: Sequence[int] = ()) -> Process:
-        """Start a program here and go on; it is ended with the lab at the latest."""
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        interactive: bool = False,
+        pass_fds: Sequence[int] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start a program here and go on, as `Process` describes it; it is ended with the lab at the latest."""
         ours = argv[:2] == [sys.executable, "-m"]
         program = argv[2].removesuffix(".main") if ours else Path(argv[0]).name
         log = self._directory / f"{self.name}-{next(self._counter)}-{program}"
-        process = Process(self.namespace, argv, log, interactive=interactive, pass_fds=pass_fds)
+        process = Process(self.namespace, argv, log, interactive=interactive, pass_fds=pass_fds, variables=variables)
         self.processes.append(process)
         return process
 
@@ -54,14 +61,18 @@ class Host:
         """Start one of our own modules here, as ``python -m module``."""
         return self.start(python(module, *arguments), interactive=interactive)
 
+    def end(self, process: Process) -> int:
+        """End a program that was started here, if it still runs, and forget it; gives its exit code."""
+        self.processes.remove(process)
+        return process.stop()
+
     def run(self, argv: Sequence[str], *, timeout: float = 60.0, check: bool = True) -> str:
         """Run a program here to its end and give back its output; HostError if it fails, unless `check` is False."""
         process = self.start(argv)
         try:
             code = process.wait(timeout)
         finally:
-            process.stop()
-            self.processes.remove(process)
+            self.end(process)
         if check and code != 0:
             raise HostError(f"{' '.join(argv)} on {self.name} ended with {code}:\n{process.complaint()}")
         return process.output()

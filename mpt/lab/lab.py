@@ -101,6 +101,14 @@ class Lab:
         self.links.append(link)
         return link
 
+    def cables(self, a: Host, b: Host, shapes: Iterable[Shape]) -> list[Link]:
+        """A cable from `a` to `b` for each of `shapes`, addressed as in the guide's figure 3: the n-th, from 1 on, is
+        10.n.n.2 and fdnn::2 at a, 10.n.n.3 and fdnn::3 at b; nn has two decimal digits."""
+        return [
+            self.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24"), (f"fd{n:02}::2/64", f"fd{n:02}::3/64")], shape)
+            for n, shape in enumerate(shapes, start=1)
+        ]
+
     def namespaces(self) -> list[str]:
         """The names of this lab's namespaces as ``ip netns`` shows them."""
         return _namespaces_of(self.name)

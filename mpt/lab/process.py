@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import mpt
 from mpt.errors import HostError
@@ -29,12 +29,20 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+class Memory(NamedTuple):
+    """Resident memory of a program in bytes: now, and at its peak."""
+
+    resident: int
+    peak: int
+
+
 class Process:
     """A running program, in namespace `namespace` by ``ip netns exec`` (which becomes the program: same pid).
 
     Its output goes to files beside `log` (``.out`` and ``.err``), so that nobody has to drain a pipe; with
-    `interactive` its input and output are the pipes `stdin` and `stdout` instead. It is a session of its own: the ^C
-    of a terminal reaches its owner alone, who then ends it in good order.
+    `interactive` its input and output are the pipes `stdin` and `stdout` instead. Variables of `variables` take
+    precedence over the environment. It is a session of its own: the ^C of a terminal reaches its owner alone, who then
+    ends it in good order.
     """
 
     def __init__(
@@ -45,6 +53,7 @@ class Process:
         *,
         interactive: bool = False,
         pass_fds: Sequence[int] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.argv = list(argv)
         self._output, self._errors = log.with_name(f"{log.name}.out"), log.with_name(f"{log.name}.err")
@@ -55,7 +64,7 @@ class Process:
                 stdout=subprocess.PIPE if interactive else output,
                 stderr=errors,
                 pass_fds=pass_fds,
-                env=environment(),
+                env={**environment(), **(variables or {})},
                 start_new_session=True,
                 text=True,
             )
@@ -124,9 +133,11 @@ class Process:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
-    def resident_bytes(self) -> int:
-        """Resident memory now (proc(5), /proc/PID/statm field 2)."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    def memory(self) -> Memory:
+        """Return the resident memory (proc(5), /proc/PID/status, VmRSS and VmHWM, which are in KiB)."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        values = dict(line.split(":", 1) for line in lines)
+        return Memory(*(int(values[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")))
 
     def complaint(self) -> str:
         """The last lines of what it said, for an error message."""

@@ -7,25 +7,38 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from math import ceil, gcd
 from pathlib import Path
 from typing import Literal
 
+from mpt.config.writer import file_text
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
 from mpt.lab.links import End, Link
+from mpt.lab.ping import ping
 from mpt.lab.process import Process, python
-from mpt.model import MAX_REORDER_WINDOW, MAX_WEIGHT
+from mpt.model import (
+    MAX_REORDER_WINDOW,
+    MAX_WEIGHT,
+    Address,
+    ConnectionConfig,
+    NetworkConfig,
+    PathConfig,
+    Permission,
+    TunnelConfig,
+)
 
 Side = Literal["a", "b"]
 
 DATA_PORT = 4754  # RFC 8086 section 9
 COMMAND_PORT = 60456  # guide 2.6.2, the sample
 START_TIME = 20.0  # seconds that a daemon has to become ready
+ANSWER_TIME = 5.0  # seconds until the first ping passes
 PACKET = 1440  # bytes; the tunnel's MTU, guide 2.6.2
 
 
@@ -34,7 +47,7 @@ class Description:
     """What both configuration directories say: one tunnel whose paths are `links`, from their a to their b.
 
     `tunnel_ipv4` and `tunnel_ipv6` are the tunnel addresses of a and b, one connection for each pair given; `outer` is
-    the IP version of the paths; `networks` are pairs of a network behind a and one behind b. `extra` adds lines to a
+    the IP version of the paths; `networks` are pairs of a network behind a and one behind b. `extra` gives lines for a
     section by its name, at both ends: ``{"path_0": ["tcp_dst = 80"]}``. Times are seconds.
     """
 
@@ -51,74 +64,107 @@ class Description:
     networks: Sequence[tuple[str, str]] = ()
     extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
+    @property
+    def tunnels(self) -> dict[int, tuple[str, str]]:
+        """The tunnel addresses of a and b with their prefixes, by their IP version."""
+        pairs = {4: self.tunnel_ipv4, 6: self.tunnel_ipv6}
+        return {version: pair for version, pair in pairs.items() if pair is not None}
+
     def address_of(self, side: Side, version: int = 4) -> str:
         """The tunnel address of one side, without its prefix."""
-        pair = self.tunnel_ipv4 if version == 4 else self.tunnel_ipv6
-        assert pair is not None
-        return str(ip_interface(pair["ab".index(side)]).ip)
+        return str(ip_interface(self.tunnels[version]["ab".index(side)]).ip)
 
 
 def write_configuration(description: Description, side: Side, directory: Path) -> None:
     """Write ``interface.conf`` and ``connections/*.conf`` for one side into `directory`, which must be new or empty."""
+    own = {version: pair["ab".index(side)] for version, pair in description.tunnels.items()}
+    tunnel = TunnelConfig(
+        name="tun0",
+        mtu=description.mtu,
+        ipv4_addr=IPv4Interface(own[4]) if 4 in own else None,
+        ipv6_addr=IPv6Interface(own[6]) if 6 in own else None,
+    )
+    general = {"accept_remote": 1, "cmdport_local": COMMAND_PORT, "cmd_timeout": 25}
+    texts = {f"ipv{version}": connection_text(description, side, version) for version in own}
+    write_directory(directory, with_lines(interface_text(general, [tunnel]), description.extra), texts)
+
+
+def write_directory(directory: Path, interfaces: str, connections: Mapping[str, str]) -> None:
+    """Write a configuration directory: the text of ``interface.conf``, and of each file of ``connections`` by name."""
     (directory / "connections").mkdir(parents=True)
-    (directory / "interface.conf").write_text(interface_text(description, side))
-    for version, pair in ((4, description.tunnel_ipv4), (6, description.tunnel_ipv6)):
-        if pair is not None:
-            text = connection_text(description, side, version)
-            (directory / "connections" / f"ipv{version}.conf").write_text(text)
+    (directory / "interface.conf").write_text(interfaces)
+    for name, text in connections.items():
+        (directory / "connections" / f"{name}.conf").write_text(text)
 
 
-def interface_text(description: Description, side: Side) -> str:
-    """The text of ``interface.conf`` (guide 2.6.2)."""
-    general: dict[str, object] = {"tunnel_num": 1, "accept_remote": 1, "cmdport_local": COMMAND_PORT, "cmd_timeout": 25}
-    tunnel: dict[str, object] = {"name": "tun0", "mtu": description.mtu}
-    for version, pair in ((4, description.tunnel_ipv4), (6, description.tunnel_ipv6)):
-        if pair is not None:
-            tunnel[f"ipv{version}_addr"] = pair["ab".index(side)]
-    sections = {"general": general, "tun_0": tunnel}
-    return _text(sections, description.extra)
+def interface_text(general: Mapping[str, object], tunnels: Sequence[TunnelConfig]) -> str:
+    """The text of ``interface.conf`` (guide 2.6.2) with the keys `general` in its first section."""
+    sections: dict[str, Mapping[str, object]] = {"general": {"tunnel_num": len(tunnels), **general}}
+    for number, tunnel in enumerate(tunnels):
+        values = {"name": tunnel.name, "mtu": tunnel.mtu, "ipv4_addr": tunnel.ipv4_addr, "ipv6_addr": tunnel.ipv6_addr}
+        sections[f"tun_{number}"] = {key: value for key, value in values.items() if value is not None}
+    blocks = [
+        "\n".join([f"[{name}]", *(f"{key:<16} = {value}" for key, value in values.items()), ""])
+        for name, values in sections.items()
+    ]
+    return "\n".join(blocks)
 
 
 def connection_text(description: Description, side: Side, version: int) -> str:
     """The text of a connection file (guide 2.6.3) for tunnel addresses of IP `version`."""
     port = DATA_PORT if version == 4 else DATA_PORT + 2  # a port for each connection; 4755 is for DTLS
-    networks = [pair for pair in description.networks if ip_network(pair[0]).version == version]
-    sections: dict[str, dict[str, object]] = {
-        "connection": {
-            "name": f"lab_ipv{version}",
-            "permission": 3,
-            "ip_ver": version,
-            "ip_local": description.address_of(side, version),
-            "local_port": port,
-            "ip_remote": description.address_of(_other(side), version),
-            "remote_port": port,
-            "remote_cmd_port": COMMAND_PORT,
-            "path_count": len(description.links),
-            "network_count": len(networks),
-            "status": 0,
-            "reorder_window": description.reorder_window,
-            "max_buffdelay_msec": description.max_buffdelay_msec,
-            "auth_type": 0,
-        }
-    }
-    for index, link in enumerate(description.links):
-        here, there = (link.a, link.b) if side == "a" else (link.b, link.a)
-        own = _address(here, description.outer)
-        sections[f"path_{index}"] = {
-            "interface_name": here.interface,
-            "ip_ver": description.outer,
-            "public_ipaddr": own,
-            "gw_ipaddr": own,  # the peer is on the link itself, as in the guide's sample
-            "remote_ipaddr": _address(there, description.outer),
-            "keepalive_time": f"{description.keepalive:g}",
-            "dead_time": f"{description.dead:g}",
-            "weight_out": description.weights[index] if description.weights else 1,
-            "status": 0,
-        }
-    for index, (behind_a, behind_b) in enumerate(networks):
-        source, destination = (behind_a, behind_b) if side == "a" else (behind_b, behind_a)
-        sections[f"net_{index}"] = {"ip_ver": version, "src_addr": source, "dst_addr": destination}
-    return _text(sections, description.extra)
+    networks = (pair if side == "a" else pair[::-1] for pair in description.networks)
+    connection = ConnectionConfig(
+        name=f"lab_ipv{version}",
+        permission=Permission.SEND | Permission.RECEIVE,
+        ip_ver=version,
+        ip_local=ip_address(description.address_of(side, version)),
+        local_port=port,
+        ip_remote=ip_address(description.address_of(_other(side), version)),
+        remote_port=port,
+        remote_cmd_port=COMMAND_PORT,
+        paths=tuple(_path(description, side, index) for index in range(len(description.links))),
+        networks=tuple(
+            NetworkConfig(version, ip_network(here), ip_network(there))
+            for here, there in networks
+            if ip_network(here).version == version
+        ),
+        reorder_window=description.reorder_window,
+        max_buffdelay_msec=description.max_buffdelay_msec,
+    )
+    text = file_text(connection, [path.status for path in connection.paths], COMMAND_PORT)
+    return with_lines(text, description.extra)
+
+
+def _path(description: Description, side: Side, index: int) -> PathConfig:
+    """The path over link `index`, as `side` sees it."""
+    link = description.links[index]
+    here, there = (link.a, link.b) if side == "a" else (link.b, link.a)
+    own = _address(here, description.outer)
+    return PathConfig(
+        interface_name=here.interface,
+        ip_ver=description.outer,
+        public_ipaddr=own,
+        remote_ipaddr=_address(there, description.outer),
+        gateway_ipaddr=own,  # the peer is on the link itself, as in the guide's sample
+        keepalive_time=description.keepalive,
+        dead_time=description.dead,
+        weight_out=description.weights[index] if description.weights else 1,
+    )
+
+
+def with_lines(text: str, extra: Mapping[str, Sequence[str]]) -> str:
+    """`text` with the lines `extra` in the sections that they are given for, instead of those with the same keys."""
+    lines: list[str] = []
+    taken: set[str] = set()
+    for line in text.splitlines():
+        if line.startswith("["):
+            added = extra.get(line.strip("[]"), ())
+            taken = {_key(each) for each in added}
+            lines += [line, *added]
+        elif _key(line) not in taken:
+            lines.append(line)
+    return "\n".join([*lines, ""])
 
 
 def weights_of(rates: Sequence[float]) -> list[int]:
@@ -137,14 +183,17 @@ def reorder_window_of(rates_mbit: Sequence[float], difference_ms: float) -> int:
 
 
 class Daemon:
-    """``mptsrv`` on a host with the configuration in `directory`: started at once, ready after ``wait_until_ready``."""
+    """``mptsrv`` on a host with the configuration in `directory`: started at once, ready after ``wait_until_ready``.
 
-    def __init__(self, host: Host, directory: Path) -> None:
+    `variables` take precedence over the environment.
+    """
+
+    def __init__(self, host: Host, directory: Path, variables: Mapping[str, str] | None = None) -> None:
         self.host, self.directory = host, directory
         self._ready, writer = os.pipe()
         try:
             argv = python("mpt.daemon.main", "--config", str(directory), "--ready-fd", str(writer))
-            self.process: Process = host.start(argv, pass_fds=(writer,))
+            self.process: Process = host.start(argv, pass_fds=(writer,), variables=variables)
         finally:
             os.close(writer)
 
@@ -163,39 +212,60 @@ class Daemon:
 
 
 class Tunnel:
-    """Both configuration directories written below `directory`, and both daemons started and ready."""
+    """Both configuration directories written below `directory`, and both daemons started and ready.
 
-    def __init__(self, description: Description, directory: Path) -> None:
+    `variables` take precedence over the daemons' environment.
+    """
+
+    def __init__(self, description: Description, directory: Path, variables: Mapping[str, str] | None = None) -> None:
         self.description = description
         self.daemons: list[Daemon] = []
         sides: tuple[tuple[Side, End], ...] = (("a", description.links[0].a), ("b", description.links[0].b))
         for side, end in sides:
             configuration = directory / f"host-{side}"
             write_configuration(description, side, configuration)
-            self.daemons.append(Daemon(end.host, configuration))
+            self.daemons.append(Daemon(end.host, configuration, variables))
         for daemon in self.daemons:
             daemon.wait_until_ready()
+
+    @property
+    def processes(self) -> list[Process]:
+        """The daemons of a and b as programs."""
+        return [daemon.process for daemon in self.daemons]
+
+    def wait_for_answer(self, timeout: float = ANSWER_TIME) -> None:
+        """Wait until b answers a ping at each of its tunnel addresses; HostError with the daemons' own words if not."""
+        for version in self.description.tunnels:
+            address = self.description.address_of("b", version)
+            wait_for_answer(self.daemons[0].host, address, self.processes, timeout)
 
     def stop(self) -> list[int]:
         """Stop both; their exit codes."""
         return [daemon.stop() for daemon in self.daemons]
 
 
+def wait_for_answer(host: Host, address: str, daemons: Sequence[Process] = (), timeout: float = ANSWER_TIME) -> None:
+    """Wait until `address` answers a ping from `host`; HostError with the words of `daemons` if it does not."""
+    end = time.monotonic() + timeout
+    while ping(host, address, count=1, timeout=0.5) == [None]:
+        if time.monotonic() > end:
+            said = "\n".join(daemon.complaint() for daemon in daemons)
+            raise HostError(f"no answer from {address} within {timeout:g} s; the daemons said:\n{said}")
+        time.sleep(0.05)  # a ping that could not be sent takes no time
+
+
 def _other(side: Side) -> Side:
     return "b" if side == "a" else "a"
 
 
-def _address(end: End, version: int) -> str:
+def _address(end: End, version: int) -> Address:
     """The first address of the link's end that is of IP `version`."""
     for address in map(ip_interface, end.addresses):
         if address.version == version:
-            return str(address.ip)
+            return address.ip
     raise HostError(f"{end.interface} of {end.host.name} has no IPv{version} address")
 
 
-def _text(sections: Mapping[str, Mapping[str, object]], extra: Mapping[str, Sequence[str]]) -> str:
-    blocks = []
-    for name, values in sections.items():
-        lines = [f"[{name}]", *(f"{key:<18} = {value}" for key, value in values.items()), *extra.get(name, ())]
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
+def _key(line: str) -> str:
+    """The key of a line of a configuration file."""
+    return line.partition("=")[0].strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import random
@@ -9,19 +10,18 @@ import socket
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Generator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from bench.soak.course import Counts, Soak, resume
-from bench.soak.events import Deck
+from bench.soak.course import Counts, Soak
+from bench.soak.events import Deck, Events
 from bench.soak.files import ATTEMPTS, PATIENCE, READY, compare, connect, goes_on, random_file, receive, send
 from bench.soak.loads import LOADS, SMALL
 from bench.soak.memory import MemoryLog, slope
-from bench.soak.stage import SCANDALS, miscounts, settings, sleeping_paths, wanted_settings
+from bench.soak.stage import SCANDALS, SoakStage, miscounts, settings, sleeping_paths, wanted_settings
 from mpt.accel import native_is_built
 from mpt.errors import HostError
 from mpt.lab.lab import leftovers
@@ -173,19 +173,41 @@ def test_every_kind_comes_before_any_comes_again() -> None:
     assert [again.draw() for _ in range(12)] == drawn
 
 
-def test_tasks_are_resumed_in_turn() -> None:
-    """A task goes on when its time is over, one that ends is dropped, and nothing goes on when all is over."""
-    went: list[str] = []
+class Noted(Events):
+    """Events that only note their kinds, until there are five; the second of each kind fails."""
 
-    def task(name: str, times: int) -> Generator[float, None, None]:
-        for _ in range(times):
-            went.append(name)
-            yield 0.0
+    def __init__(self, seed: int, over: asyncio.Event) -> None:
+        self.failures: list[str] = []
+        self.happening: list[str] = []
+        super().__init__(cast(SoakStage, None), 0.0, seed, print, self.failures.append)
+        self._over = over
 
-    resume([task("a", 1), task("b", 9)], lambda: len(went) == 4)
-    assert went == ["a", "b", "b", "b"]
-    resume([task("c", 2)], lambda: False)
-    assert went[4:] == ["c", "c"]
+    def kinds(self) -> tuple[list[str], list[str]]:
+        return ["a", "b", "c"], []
+
+    async def happen(self, kind: str) -> None:
+        assert not self.is_quiet
+        self.happening.append(kind)
+        if len(self.happening) == 5:
+            self._over.set()
+        if self.happening.count(kind) == 2:
+            raise HostError("no")
+
+
+def test_events_follow_each_other_until_the_soak_is_over() -> None:
+    """The seed gives their order; the last one comes to its end; what fails is told, and not counted as done."""
+
+    async def run(seed: int) -> Noted:
+        over = asyncio.Event()
+        events = Noted(seed, over)
+        await events.run(over)
+        return events
+
+    first, again, other = (asyncio.run(run(seed)) for seed in (1, 1, 4))
+    assert first.happening == again.happening != other.happening
+    assert len(first.happening) == 5 and first.is_quiet
+    assert dict(first.done) == {"a": 1, "b": 1, "c": 1}
+    assert first.failures == [f"event {kind}: no" for kind in first.happening[3:]]
 
 
 def test_the_loads_carry_files_of_every_size_over_both_versions_both_ways() -> None:

@@ -14,8 +14,10 @@ import pytest
 
 from mpt.accel import native_is_built
 from mpt.lab.hosts import Host
+from mpt.lab.iperf import iperf3 as run_iperf3
+from mpt.lab.iperf import result
 from mpt.lab.lab import Lab
-from mpt.lab.links import Link, Shape
+from mpt.lab.links import PLAIN, Link, Shape
 from mpt.lab.ping import ping
 from mpt.lab.tunnel import Daemon
 
@@ -45,11 +47,7 @@ def figure_3(lab: Lab, *shapes: Shape, forwarding: bool = False) -> tuple[Host, 
     More or fewer `shapes` than two make more or fewer interfaces; without any, two plain cables.
     """
     a, b = lab.host("a", forwarding=forwarding), lab.host("b", forwarding=forwarding)
-    links = [
-        lab.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24"), (f"fd0{n}::2/64", f"fd0{n}::3/64")], shape)
-        for n, shape in enumerate(shapes or (Shape(), Shape()), start=1)
-    ]
-    return a, b, links
+    return a, b, lab.cables(a, b, shapes or (PLAIN, PLAIN))
 
 
 def samples(lab: Lab, side: str, *changes: tuple[str, str]) -> Path:
@@ -115,11 +113,8 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 5.0)
 
 def iperf3(client: Host, server: Host, address: str, *options: str, seconds: float = 3) -> float:
     """What an iperf3 server received from `client`, in Mbit/s, after 1 second of warm-up."""
-    listener = server.start(["iperf3", "--server", "--one-off", "--bind", address, "--forceflush"])
-    listener.wait_for_output("Server listening", 10)
-    argv = ["iperf3", "--json", "--client", address, "--time", str(seconds), "--omit", "1", *options]
-    end = json.loads(client.run(argv))["end"]
-    listener.wait(10)
+    with run_iperf3(client, server, [address], "--json", "--time", str(seconds), "--omit", "1", *options) as (running,):
+        end = result(running, 60)["end"]
     received = end["sum_received"] if "sum_received" in end else end["sum"]
     return float(received["bits_per_second"]) / 1e6
 

@@ -112,8 +112,7 @@ def run(host: Host, argv: Sequence[str]) -> Said:
     try:
         code = process.wait(40)
     finally:
-        process.stop()
-        host.processes.remove(process)
+        host.end(process)
     return Said(code, process.output(), process.errors())
 
 

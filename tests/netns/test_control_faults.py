@@ -268,7 +268,7 @@ def test_commands_under_attack(lab: Lab, source: str, auth_type: int) -> None:
     a, b, _ = guide_hosts(lab, extra=extra)
     a.host.ip("address add 10.1.1.99/24 dev eth1")
     times: list[float] = []
-    at_start = b.daemon.process.resident_bytes()
+    at_start = b.daemon.process.memory().resident
     with ThreadPoolExecutor(1) as pool:
         attacking = pool.submit(attack, a.host, source)
         while not attacking.done():
@@ -285,7 +285,7 @@ def test_commands_under_attack(lab: Lab, source: str, auth_type: int) -> None:
                 assert "was not told" not in said
     settle(a, b, timeout=5)
     assert None not in ping(a.host, B, count=20, interval=0.01, timeout=0.5)
-    resident = b.daemon.process.resident_bytes()
+    resident = b.daemon.process.memory().resident
     refused = sum(b.status()["control_dropped"].values())
     print(
         f"\n{MUTATED + HALF_OPEN} from {source}, auth_type {auth_type}: {len(times)} commands, slowest "
@@ -319,6 +319,6 @@ def test_a_crowd_at_the_unix_socket(lab: Lab) -> None:
     crowd.wait_for_output("ready", 10)
     assert "2 of 2 paths work" in a.done("show", "status")
     assert "the peer knows" in a.done("path", "down", *PATH_0)
-    assert a.daemon.process.resident_bytes() < MEMORY
+    assert a.daemon.process.memory().resident < MEMORY
     crowd.stop()
     a.done("path", "up", *PATH_0)

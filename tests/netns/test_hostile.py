@@ -73,7 +73,7 @@ def test_a_stream_under_hostile_datagrams(lab: Lab, source: str, window: int) ->
     seconds = time.monotonic() - started
     result = transfer.finish()
     assert None not in ping(a, B, count=20, interval=0.01, timeout=0.5)
-    resident = [daemon.process.resident_bytes() for daemon in tunnel.daemons]
+    resident = [daemon.process.memory().resident for daemon in tunnel.daemons]
     print(
         f"\n{DATAGRAMS} from {source} in {seconds:.1f} s, window {window}: {result.mbit:.0f} Mbit/s meanwhile, "
         f"longest gap {result.longest_gap:.2f} s, daemons {', '.join(f'{each / 1e6:.0f} MB' for each in resident)}"

@@ -179,7 +179,7 @@ def test_a_hundred_connections_on_one_port(lab: Lab) -> None:
     silent = [address for address in addresses if None in ping(server, address, count=2, interval=0.0)]
     print(
         f"\n{len(addresses)} connections: all ready after {ready - started:.1f} s, two pings over each in "
-        f"{time.monotonic() - ready:.1f} s, server {daemons[0].process.resident_bytes() / 1e6:.0f} MB"
+        f"{time.monotonic() - ready:.1f} s, server {daemons[0].process.memory().resident / 1e6:.0f} MB"
     )
     assert silent == []
     data_sockets = [each for each in udp_sockets(server) if each.endswith(f":{DATA_PORT}")]

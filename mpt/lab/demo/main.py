@@ -21,7 +21,6 @@ from mpt.lab.demo.screen import Row, Screen, screen_for
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab, sweep
 from mpt.lab.links import Link, Shape
-from mpt.lab.ping import ping
 from mpt.lab.transfer import Progress, Result, Transfer, rate_between
 from mpt.lab.tunnel import Description, Tunnel, reorder_window_of, weights_of
 
@@ -29,7 +28,6 @@ SCHEMA = "mpt.demo/1"
 KEEPALIVE, DEAD = 0.1, 0.3  # seconds
 WARMUP = 1.0  # seconds of a stream that are not measured, beside
 WARMUP_ROUND_TRIPS = 50  # where paths differ CUBIC takes its time: it leaves slow start at the first longer round trip
-SETTLE = 5.0  # seconds that the tunnel may take to answer
 BEFORE_PULL, AFTER_PLUG, TO_RECOVER = 1.0, 4.0, 2.0  # seconds of the failover, from the end of the warm-up
 REFRESH = 0.2  # seconds
 RECOVERED = 0.9  # share of the bonded rate
@@ -102,14 +100,11 @@ class Demo:
         started = time.monotonic()
         self.a: Host = self.lab.host("a")
         self.b: Host = self.lab.host("b")
-        self.links: list[Link] = [
-            self.lab.link(self.a, self.b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24")], shape)
-            for n, shape in enumerate(self._shapes, start=1)
-        ]
+        self.links: list[Link] = self.lab.cables(self.a, self.b, self._shapes)
         self.description = describe(self.links, self._shapes)
         self.address = self.description.address_of("b")
         self.tunnel = Tunnel(self.description, self.lab.directory)
-        self.wait_for_an_answer()
+        self.tunnel.wait_for_answer()
         self.screen.done(f"ready after {time.monotonic() - started:.1f} s")
 
     def measure_alone(self, index: int) -> float:
@@ -192,15 +187,6 @@ class Demo:
         self._pulled.discard(index)
         if aloud:
             self.screen.event(f"path_{index} plugged in again")
-
-    def wait_for_an_answer(self) -> None:
-        """Wait until b answers a ping through the tunnel; MptError after `SETTLE` seconds."""
-        end = time.monotonic() + SETTLE
-        while ping(self.a, self.address, count=1, timeout=0.5) == [None]:
-            if time.monotonic() > end:
-                said = self.tunnel.daemons[0].process.complaint()
-                raise MptError(f"nothing came through the tunnel within {SETTLE:g} s; the daemon on a said:\n{said}")
-            time.sleep(0.1)
 
 
 def describe(links: Sequence[Link], shapes: Sequence[Shape]) -> Description:
