@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,23 @@ def test_a_module_imports_only_what_is_below_it(module: Path) -> None:
         if not allowed:
             wrong.append(imported)
     assert not wrong, f"{module.relative_to(ROOT)} may not import {', '.join(wrong)}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not for annotations, and not inside functions either."""
+    names = {name_of(module): module for module in MODULES}
+    graph: dict[str, set[str]] = {}
+    for name, module in names.items():
+        is_package = module.name == "__init__.py"
+        package = [part for part in ("mpt", *name.split(".")[: None if is_package else -1]) if part]
+        found = (each.removeprefix("mpt.") for each in imports_of(ast.parse(module.read_text()), package))
+        modules = {each if each in names else each.rpartition(".")[0] for each in found}
+        graph[name] = {each for each in modules if each in names and each not in (name, "")}
+    assert len(graph["daemon.root"]) > 10, "the imports are not seen"
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(reversed(error.args[1]))}")
 
 
 def test_no_module_imports_the_reactor_when_it_is_imported(module: Path) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from mpt.errors import DecodeError, MptError
 from mpt.local.protocol import (
     FAILED,
+    MAX_REPLY_LINE,
     NO_DAEMON,
     NOT_PERMITTED,
     TIMED_OUT,
     Progress,
     Reply,
-    ReplyReader,
     Request,
+    decode_answer,
     decode_text_reply,
     encode_request,
     encode_text_request,
@@ -48,7 +49,7 @@ def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) ->
 
     `timeout` is how many seconds the daemon may be silent. Raises ChannelError.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel, channel.makefile("rb") as lines:
         channel.settimeout(timeout)
         try:
             channel.connect(path)
@@ -58,13 +59,13 @@ def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) ->
             raise ChannelError(NOT_PERMITTED, f"not permitted to use {path}: run as root, or join its group") from error
         except OSError as error:
             raise ChannelError(NO_DAEMON, f"no daemon at {path}: {error.strerror or error}") from error
-        reader = ReplyReader(_ID)
         try:
             channel.sendall(encode_request(Request(_ID, tuple(words))))
-            while octets := channel.recv(65536):
-                for answer in reader.feed(octets):
-                    if isinstance(answer, Reply):
-                        return answer
+            while (line := lines.readline(MAX_REPLY_LINE + 1)).endswith(b"\n") or len(line) > MAX_REPLY_LINE:
+                answer = decode_answer(line, _ID)
+                if isinstance(answer, Reply):
+                    return answer
+                if answer is not None:
                     report(answer.text)
         except TimeoutError:
             raise _no_answer(timeout) from None

@@ -122,7 +122,7 @@ def _command(given: Sequence[str]) -> int:
     if len(options.words) == 1 and form.needs_words:
         print(form.usage())
         return BAD_USAGE
-    words = str(parse(options.words)).split()
+    words = parse(options.words).words
     settings = find_settings(options.socket, options.port, options.timeout, os.environ, Path())
     return _tell(_ask(words, options, settings), options.json)
 

@@ -7,13 +7,14 @@ keepalives and counts; this service passes them on. It also keeps the routes tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mpt.config.writer import connection_text
 from mpt.control import routing
 from mpt.control.agreement import effective_status
 from mpt.daemon.machine import Machine
@@ -21,6 +22,7 @@ from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
 from mpt.daemon.peerreports import Ask, Reporter
 from mpt.daemon.routes import RouteKeeper
+from mpt.daemon.settings import Settings
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
@@ -28,20 +30,40 @@ from mpt.model import Address, ConnectionConfig, Interface, Status
 
 log = Logger()
 
+TAKEN_DOWN = (Status.MANUAL_DOWN, Status.DISABLED)
+
 
 @dataclass(frozen=True, slots=True)
 class PeerControl:
     """What a connection needs to talk to the command port of its peer."""
 
     ask: Ask
-    allow_default_key: Callable[[], bool]
+    forget: Callable[[Address, Address], None]  # the handshakes of the connection between two tunnel addresses
+    settings: Settings
     public_address: Callable[[tuple[str, int]], Address | None]  # of a path, by (connection, index), behind a NAT
+
+
+Place = tuple[str, int]
+"""What an operator knows a path by, whatever else its file says: its interface, and which of the paths over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What one run of a connection tells the next.
+
+    `by_hand`: whether the operator has taken each path down, by its place. `thought_down`: the outer addresses of the
+    paths that the peer may believe to be down.
+    """
+
+    by_hand: Mapping[Place, bool]
+    thought_down: frozenset[tuple[Address, Address]]
 
 
 class Connection(Service):
     """A connection on the tunnel `tunnel_name`.
 
-    `control` is how it talks to the peer's command port.
+    `control` is how it talks to the peer's command port. A connection that is `strict` does not start when a socket is
+    refused.
     `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path;
     `last_received(path key)` is when data last came over a path.
     """
@@ -57,8 +79,10 @@ class Connection(Service):
         table_changed: Callable[[], None],
         last_received: Callable[[tuple[str, int]], float],
         control: PeerControl,
+        strict: bool = True,
     ) -> None:
         self.config = config
+        self.strict = strict
         self.setName(config.name)
         self._machine = machine
         self._tunnel_name = tunnel_name
@@ -73,16 +97,16 @@ class Connection(Service):
             for index in range(len(config.paths))
         ]
         self.reporter = Reporter(
-            machine, config, self.paths, self.public_address, control.ask, control.allow_default_key, self._peer_changed
+            machine, config, self.paths, self.public_address, control.ask, control.settings, self._peer_changed
         )
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
     def startService(self) -> None:
-        """Open the sockets, install the routes, begin to send keepalives. Raises HostError if a socket is refused."""
+        """Open the sockets, install the routes, begin to send keepalives; raises HostError if it is strict."""
         super().startService()
         interfaces = self._interfaces()
         for path in self.paths:
-            path.open(interfaces)
+            path.open(interfaces, self.strict)
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
                 log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
         self.reporter.start()
@@ -97,6 +121,7 @@ class Connection(Service):
         for path in self.paths:
             path.stop()
         self._routes.forget(self.config.name)
+        self._control.forget(self.config.ip_local, self.config.ip_remote)
 
     def row(self) -> ConnectionRow:
         """This connection as the data path knows it."""
@@ -146,14 +171,38 @@ class Connection(Service):
             self.paths[index].believe_peer()
         self.reporter.peer_says(index, up)
 
-    def paths_thought_down(self) -> set[tuple[Address, Address]]:
-        """The ends of the paths that the peer may believe, by our word, to be down."""
-        return {_ends(self.paths[index]) for index in self.reporter.thought_down()}
+    def statuses_by_hand(self) -> list[Status]:
+        """Return the status that the file of each path should have: a failure is no decision, and stays out of it."""
+        kept = [Status.OK if path.config.status in TAKEN_DOWN else path.config.status for path in self.paths]
+        return [
+            Status.MANUAL_DOWN if path.status is Status.MANUAL_DOWN else status
+            for path, status in zip(self.paths, kept, strict=True)
+        ]
 
-    def tell(self, ends: set[tuple[Address, Address]]) -> None:
-        """Tell the peer how the paths between `ends` are; an earlier run of this connection has said something else."""
+    def text_for_peer(self, command_port: int, limit: int | None = None) -> str:
+        """Return this connection as its peer needs it, with the public addresses that we know of."""
+        paths = tuple(replace(path.config, public_ipaddr=self.public_address(path)) for path in self.paths)
+        statuses = [path.status for path in self.paths]
+        return connection_text(replace(self.config, paths=paths), statuses, command_port, limit)
+
+    def hand_over(self) -> Handover:
+        """Return what the next run of this connection has to know."""
+        taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths]
+        by_hand = dict(zip(_places(self.config), taken_down, strict=True))
+        return Handover(by_hand, frozenset(_ends(self.paths[index]) for index in self.reporter.thought_down()))
+
+    def take_over(self, earlier: Handover, file_before: ConnectionConfig) -> None:
+        """Go on from an `earlier` run. Paths stay as the operator has left them, unless their status in the file is
+        another one than in `file_before`. The peer is told of the paths that it may think down."""
+        before = {place: path.status for place, path in zip(_places(file_before), file_before.paths, strict=True)}
+        for place, path in zip(_places(self.config), self.paths, strict=True):
+            is_down = earlier.by_hand.get(place)
+            if is_down is None or before.get(place) is not path.config.status:
+                continue
+            if is_down is not (path.status is Status.MANUAL_DOWN):
+                path.switch(not is_down)
         for index, path in enumerate(self.paths):
-            if _ends(path) in ends:
+            if _ends(path) in earlier.thought_down:
                 self.reporter.tell(index)
 
     def switch(self, index: int, up: bool) -> Deferred[Any] | None:
@@ -211,6 +260,11 @@ class Connection(Service):
                 continue
             if route is not None:
                 self._routes.want(route, self.config.name)
+
+
+def _places(config: ConnectionConfig) -> list[Place]:
+    names = [path.interface_name for path in config.paths]
+    return [(name, names[:index].count(name)) for index, name in enumerate(names)]
 
 
 def _ends(path: Path) -> tuple[Address, Address]:

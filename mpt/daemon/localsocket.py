@@ -20,23 +20,26 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
 from mpt.host.credentials import peer_may_change, peer_of, user_may_change
-from mpt.local.commands import Operations, answer
+from mpt.local.commands import answer
+from mpt.local.operations import Operations
 from mpt.local.protocol import (
     BAD_USAGE,
     FAILED,
+    MAX_REQUEST_LINE,
     BadRequest,
     Progress,
     Reply,
     Request,
-    RequestReader,
+    decode_request,
     encode_progress,
     encode_reply,
 )
@@ -50,16 +53,18 @@ CLIENTS_AT_ONCE = 64
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class LocalClient(Protocol):
+class LocalClient(LineOnlyReceiver):
     """One client: its requests are carried out one after the other.
 
     While one is carried out, and while the client does not take its replies, nothing more is read: what is kept for a
     client is bounded by the kernel's buffers, by what the reactor reads at once and by one reply.
     """
 
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_REQUEST_LINE
+
     def __init__(self, service: LocalSocket) -> None:
         self._service = service
-        self._reader = RequestReader()
         self._may_change = False
         self._queue: deque[Request | BadRequest] = deque()
         self._working: Deferred[None] | None = None
@@ -92,13 +97,20 @@ class LocalClient(Protocol):
     def writeConnectionLost(self) -> None:
         """Only we could cause that, and do not."""
 
-    def dataReceived(self, data: bytes) -> None:
-        if self not in self._service.clients:
+    def lineReceived(self, line: bytes) -> None:
+        """Carry out a request, after those that came before it; an empty line is none."""
+        if self not in self._service.clients or not line.strip():
             return
-        self._queue.extend(self._reader.feed(data))
-        if self._queue and self._working is None:
+        self._queue.append(decode_request(line))
+        if self._working is None:
             self._working = ensureDeferred(self._work())
             self._working.addBoth(self._worked)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Answer, and hang up: where the next request begins, nobody knows."""
+        if self in self._service.clients:
+            self._write(encode_reply(0, Reply(BAD_USAGE, f"a request has at most {MAX_REQUEST_LINE} octets")))
+            self.close()
 
     def close(self) -> None:
         """End what is being done for the client, and let it go when it has what it was sent."""

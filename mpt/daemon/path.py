@@ -82,10 +82,10 @@ class Path:
             ports=config.ports,
         )
 
-    def open(self, interfaces: Mapping[str, Interface]) -> None:
-        """Begin: the dead time counts from here. Raises HostError when the socket is refused."""
+    def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
+        """Begin: the dead time counts from here. Raises HostError when the socket is refused, if that is `strict`."""
         self.monitor = self._new_monitor()
-        self.interfaces_changed(interfaces, strict=True)
+        self.interfaces_changed(interfaces, strict)
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
         """Look for the interface and the local address; open, close or renew the socket as they come and go.

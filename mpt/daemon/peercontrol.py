@@ -44,14 +44,15 @@ class CommandProtocol(DatagramProtocol):
 class CommandService(Service):
     """The command port of the daemon.
 
-    `policy` answers for the daemon in handshakes that peers begin. `answer_local(words, uid)` carries out a local
-    command for the user `uid`, None if nobody knows whose it is.
+    `policy` answers for the daemon in handshakes that peers begin. `answer_local(words, uid)`, which is set before the
+    start, carries out a local command for the user `uid`, None if nobody knows whose it is.
     """
 
-    def __init__(self, machine: Machine, port: int, policy: Policy, answer_local: AnswerLocal) -> None:
+    answer_local: AnswerLocal
+
+    def __init__(self, machine: Machine, port: int, policy: Policy) -> None:
         self._machine = machine
         self._port_number = port
-        self._answer_local = answer_local
         self._port: CommandPort | None = None
         self._ways: dict[Endpoint, list[Way]] = {}  # of the requests that are under way, the latest last
         self._answering: set[Deferred[None]] = set()
@@ -126,7 +127,7 @@ class CommandService(Service):
         answering.addBoth(lambda _: self._answering.discard(answering))
 
     async def _answer(self, words: Sequence[str], peer: Peer, way: Way) -> None:
-        reply = await self._answer_local(words, self._machine.udp_sender_uid(peer.address, peer.port))
+        reply = await self.answer_local(words, self._machine.udp_sender_uid(peer.address, peer.port))
         text, end = protocol.encode_text_reply(reply)
         self._reply(text, peer, way)
         await deferLater(self._machine.reactor, END_AFTER)

@@ -13,6 +13,7 @@ from mpt.control.initiator import Outcome, Request, path_status_request
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.peerport import Peer, Way
+from mpt.daemon.settings import Settings
 from mpt.daemon.timers import DeadlineLoop
 from mpt.errors import PeerError
 from mpt.model import Address, ConnectionConfig, Permission, Status
@@ -36,7 +37,7 @@ class Reporter:
         paths: list[Path],
         public_address: Callable[[Path], Address],
         ask: Ask,
-        allow_default_key: Callable[[], bool],
+        settings: Settings,
         peer_changed: Callable[[], None],
     ) -> None:
         self._machine = machine
@@ -44,7 +45,7 @@ class Reporter:
         self._paths = paths
         self._public_address = public_address
         self._ask = ask
-        self._allow_default_key = allow_default_key
+        self._settings = settings
         self._peer_changed = peer_changed
         self._may_tell = False  # while it runs and is permitted to
         self._waiting: list[tuple[int, Deferred[Any]]] = []
@@ -123,7 +124,7 @@ class Reporter:
                 self._public_address(path),
                 path.config.remote_ipaddr,
                 report.up,
-                self._allow_default_key(),
+                self._settings.general.allow_default_key,
             )
         except PeerError as error:
             log.warn("the peer of {name} is not told of its paths: {error}", name=self._connection.name, error=error)

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path as FilePath
-from typing import TYPE_CHECKING
-
 from twisted.logger import Logger
 
 from mpt.config.directory import load_connection
-from mpt.config.writer import connection_text
 from mpt.control import merge
 from mpt.control.responder import ConnectionCreate, PathStatusChange, concerned_paths
-from mpt.daemon.connection import Connection
+from mpt.daemon.publicaddress import PublicAddresses
+from mpt.daemon.running import Running
 from mpt.errors import ConfigError, HostError
 from mpt.model import Address, ConnectionConfig
 from mpt.wire.command import Result
-
-if TYPE_CHECKING:
-    from mpt.daemon.root import Root
 
 log = Logger()
 
@@ -28,19 +21,20 @@ TEMPLATE = "conf.template"  # guide 4.7
 class PeerRequests:
     """The responder's view of the daemon (`mpt.control.responder.Policy`)."""
 
-    def __init__(self, root: Root) -> None:
-        self._root = root
+    def __init__(self, running: Running, public_addresses: PublicAddresses) -> None:
+        self._running = running
+        self._public_addresses = public_addresses
 
     @property
     def accept_remote(self) -> bool:
-        return self._root.config.general.accept_remote
+        return self._running.settings.general.accept_remote
 
     @property
     def allow_default_key(self) -> bool:
-        return self._root.config.general.allow_default_key
+        return self._running.settings.general.allow_default_key
 
     def connection(self, own: Address, peer: Address) -> ConnectionConfig | None:
-        found = self._find(own, peer)
+        found = self._running.find((own, peer))
         return found.config if found is not None else None
 
     def create_key(self) -> str | None:
@@ -48,13 +42,13 @@ class PeerRequests:
         return template.auth_key if template is not None else None
 
     def path_status(self, change: PathStatusChange) -> int:
-        connection = self._find(change.connection.ip_local, change.connection.ip_remote)
+        connection = self._running.find(change.connection.ends)
         if connection is None:
             return Result.NO_CONNECTION
         for index in concerned_paths(change):
             connection.peer_says(index, change.up)
             if connection.paths[index].config.public_ipaddr.is_unspecified:
-                self._root.public_addresses.learn(connection.paths[index].key, change.own)
+                self._public_addresses.learn(connection.paths[index].key, change.own)
         return Result.DONE
 
     def create(self, request: ConnectionCreate) -> tuple[int, str]:
@@ -63,9 +57,9 @@ class PeerRequests:
             return Result.NO_CONNECTION, ""
         try:
             peer = merge.read_peer_side(request.text)
-            taken = [each.config.name for each in self._root.connections()]
-            created = merge.created_connection(template, peer, request.peer, self._directory, taken)
-            connection = self._root.add_connection(created)
+            taken = [each.config.name for each in self._running.connections()]
+            created = merge.created_connection(template, peer, request.peer, self._running.connections_directory, taken)
+            connection = self._running.add(created)
         except merge.MergeError as error:
             log.warn("{peer} wanted to create a connection: {error}", peer=request.source[0], error=error)
             return error.result, ""
@@ -73,33 +67,16 @@ class PeerRequests:
             log.error("{peer} wanted to create a connection: {error}", peer=request.source[0], error=error)
             return Result.NO_PATH, ""
         log.info("{peer} has created the connection {name}", peer=request.source[0], name=created.name)
-        return Result.DONE, describe(connection, self._root.config.general.cmdport_local, request.reply_limit)
-
-    def _find(self, own: Address, peer: Address) -> Connection | None:
-        for each in self._root.connections():
-            if each.config.ends == (own, peer):
-                return each
-        return None
-
-    @property
-    def _directory(self) -> FilePath:
-        return self._root.config.directory / "connections"
+        return Result.DONE, connection.text_for_peer(self._running.settings.general.cmdport_local, request.reply_limit)
 
     def _template(self) -> ConnectionConfig | None:
         """conf.template as it is now; nothing can be created without a good one."""
-        path = self._directory / TEMPLATE
+        path = self._running.connections_directory / TEMPLATE
         if not path.exists():
             return None
         try:
-            template, _ = load_connection(path, self._root.config.general, self._root.config.tunnels)
+            template, _ = load_connection(path, self._running.settings.general, self._running.config.tunnels)
         except ConfigError as error:
             log.error("{error}", error=error)
             return None
         return template
-
-
-def describe(connection: Connection, command_port: int, limit: int | None = None) -> str:
-    """The text of a connection as its peer needs it, with the public addresses that we know of."""
-    paths = tuple(replace(path.config, public_ipaddr=connection.public_address(path)) for path in connection.paths)
-    statuses = [path.status for path in connection.paths]
-    return connection_text(replace(connection.config, paths=paths), statuses, command_port, limit)

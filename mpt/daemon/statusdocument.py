@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping
 
+from mpt import __version__
 from mpt.daemon.connection import Connection
+from mpt.daemon.running import Running
 from mpt.daemon.tunnel import Tunnel
-from mpt.data.counters import PathCounters
-from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, TunnelStatus
+from mpt.data.counters import Counters, PathCounters
+from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
 
 
-def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
-    """One tunnel interface and what went through it."""
+def status_document(running: Running, now: float, uptime: float, refused: Mapping[str, int]) -> StatusDocument:
+    """Return the whole state at `now`, in monotonic seconds; `refused` counts command datagrams by reason."""
+    general = running.settings.general
+    tunnels = [(tunnel, tunnel.counters()) for tunnel in running.tunnels]  # once each: it is a copy
+    return StatusDocument(
+        version=__version__,
+        pid=os.getpid(),
+        uptime=uptime,
+        cmdport=general.cmdport_local,
+        accept_remote=general.accept_remote,
+        tunnels=[_tunnel_status(tunnel, counters) for tunnel, counters in tunnels],
+        connections=[
+            _connection_status(tunnel, connection, counters.paths, now)
+            for tunnel, counters in tunnels
+            for connection in tunnel.connections.values()
+        ],
+        control_dropped=refused,
+    )
+
+
+def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
     config = tunnel.config
-    counters = tunnel.counters()
     return TunnelStatus(
         name=config.name,
         mtu=config.mtu,
@@ -30,12 +51,6 @@ def tunnel_status(tunnel: Tunnel) -> TunnelStatus:
         egress_dropped=counters.egress_dropped,
         ingress_dropped=counters.ingress_dropped,
     )
-
-
-def connection_statuses(tunnel: Tunnel, now: float) -> list[ConnectionStatus]:
-    """The connections of a tunnel and their paths, `now` in monotonic seconds."""
-    counters = tunnel.counters().paths  # once: it is a copy of them all
-    return [_connection_status(tunnel, connection, counters, now) for connection in tunnel.connections.values()]
 
 
 def _connection_status(

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.application.internet import TimerService
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from mpt import __version__
 from mpt.accel import configured_datapath
@@ -26,7 +27,7 @@ from mpt.errors import MptError
 from mpt.host.netlink import Netlink
 from mpt.host.system import System
 from mpt.local.commands import answer
-from mpt.local.status import status_text
+from mpt.local.status import start_text, status_text
 
 log = Logger()
 
@@ -74,10 +75,11 @@ def makeService(options: Options) -> IService:
         machine,
         loaded.config,
         plane,
-        started=lambda root: _announce(root, options["ready-fd"], foreground),
+        started=lambda: _announce(root, options["ready-fd"], foreground),
         refuse=_refuse,
         lost=lambda name: reactor.stop(),
     )
+    GarbageCollection().setServiceParent(root)  # the last that starts
     reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, root))  # type: ignore[attr-defined]
     if foreground and has_terminal():
         keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}
@@ -86,31 +88,45 @@ def makeService(options: Options) -> IService:
 
 
 def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
-    """Packets flow: print the guide's block, and tell whoever waits at `ready_fd`."""
-    settle(root)
+    """Print the guide's block now that packets flow, and tell whoever waits at `ready_fd`."""
     if foreground:
-        show(root.information() + (f"{KEYS}\n" if has_terminal() else ""))
+        tunnels = [(each.config, each.tun.device, each.tun.fd) for each in root.runs.tunnels if each.tun is not None]
+        text = start_text(root.runs.settings.general, tunnels)
+        show(text + (f"{KEYS}\n" if has_terminal() else ""))
     if ready_fd is not None:
         os.write(ready_fd, b"ready\n")
         os.close(ready_fd)
 
 
-def settle(services: MultiService) -> None:
-    """Keep the garbage collector from what is there now, which is there to stay.
+class GarbageCollection(TimerService):
+    """Keeps the garbage collector from what the start has made, which is there to stay.
 
     Going through it takes 20 ms, in which no packet is carried; so the collector would do that seldom, and meanwhile
     keep megabytes that changes of links and files have left behind. Without it a collection takes a millisecond or two,
     and there is one every COLLECT_EVERY seconds.
     """
-    gc.collect()
-    gc.freeze()
-    TimerService(COLLECT_EVERY, gc.collect).setServiceParent(services)
+
+    def __init__(self) -> None:
+        super().__init__(COLLECT_EVERY, gc.collect)
+
+    def startService(self) -> None:
+        gc.collect()
+        gc.freeze()
+        super().startService()
+
+    def stopService(self) -> Any:
+        return super().stopService() if self.running else None
 
 
-def _refuse(error: MptError) -> None:
-    """A start that failed ends with its text alone, on the real standard error, which twistd takes away for the log."""
-    log.critical("{error}", error=error)
-    print(f"mpt: {error}", file=sys.__stderr__)
+def _refuse(error: Exception) -> None:
+    """End a start that failed with its text alone, on the real standard error, which twistd takes away for the log."""
+    text = str(error)
+    if isinstance(error, MptError):
+        log.critical("{error}", error=error)
+    else:
+        log.failure("the start failed", Failure(error))
+        text = f"the daemon cannot start, because of a bug: {error!r}; its log has the details"
+    print(f"mpt: {text}", file=sys.__stderr__)
     sys.exit(1)
 
 

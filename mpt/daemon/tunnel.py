@@ -10,12 +10,12 @@ from twisted.logger import Logger
 
 from mpt.accel import DataPlane
 from mpt.daemon.connection import Connection, PeerControl
+from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
-from mpt.daemon.notices import Notices
+from mpt.daemon.offloadlog import OffloadLog
 from mpt.daemon.pathport import SocketPool
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
-from mpt.daemon.tunport import TunPort
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
 from mpt.errors import HostError
@@ -26,8 +26,7 @@ log = Logger()
 
 
 class Tunnel(MultiService):
-    """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside.
-    `log_ecn()` is what interface.conf says now."""
+    """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside."""
 
     def __init__(
         self,
@@ -38,7 +37,6 @@ class Tunnel(MultiService):
         control: PeerControl,
         plane: DataPlane,
         lost: Callable[[str], None],
-        log_ecn: Callable[[], bool],
     ) -> None:
         super().__init__()
         self.config = config
@@ -47,9 +45,8 @@ class Tunnel(MultiService):
         self.datapath: DataPath | None = None
         self._machine = machine
         self._lost = lost
-        self._log_ecn = log_ecn
-        self._port: TunPort | None = None
-        self._notices: Notices | None = None
+        self._readable: Readable | None = None
+        self._offload_log: OffloadLog | None = None
         self._table_asked = False
         self._was_up = True
         self._addresses: frozenset[InterfaceAddress] = frozenset()
@@ -62,8 +59,11 @@ class Tunnel(MultiService):
         for each in connections:
             self.add(each)
 
-    def add(self, config: ConnectionConfig) -> Connection:
-        """Put a connection on this tunnel; on a running one it starts. Raises HostError, and then it is not there."""
+    def add(self, config: ConnectionConfig, strict: bool = True) -> Connection:
+        """Put a connection on this tunnel; on a running one it starts. Raises HostError, and then it is not there.
+
+        A socket that is refused is an error if `strict`.
+        """
         connection = Connection(
             self._machine,
             config,
@@ -74,11 +74,12 @@ class Tunnel(MultiService):
             self._table_changed,
             self._last_received,
             self._control,
+            strict,
         )
         self.connections[config.name] = connection
         try:
             connection.setServiceParent(self)
-        except HostError:
+        except Exception:
             self.remove(config.name)
             raise
         return connection
@@ -105,18 +106,22 @@ class Tunnel(MultiService):
         self._interfaces = self._machine.netlink.snapshot()
         super().startService()
         self._set_table()
-        self._notices = Notices(self.config.name, self.datapath, self._log_ecn)
-        self._port = TunPort(self._machine, self.tun, self._tun_readable, self._tun_lost)
-        self._port.start()
+        self._offload_log = OffloadLog(self._machine, self.config.name, self.datapath, self._control.settings)
+        self._offload_log.start()
+        fd = self.tun.fd
+        self._readable = Readable(self._machine.reactor, "tun", lambda: fd, self._tun_readable, self._tun_lost)
+        self._readable.startReading()
 
     def stopService(self) -> None:
         """Deliver what is held, then take everything down again; safe after a start that failed half-way."""
         super().stopService()
         self._flush.stop()
-        if self._port is not None:
-            self._port.stop()
-            self._port = None
-        self._notices = None
+        if self._readable is not None:
+            self._readable.stop()
+            self._readable = None
+        if self._offload_log is not None:
+            self._offload_log.stop()
+            self._offload_log = None
         if self.datapath is not None:
             self.datapath.close()
             self.datapath = None
@@ -200,8 +205,6 @@ class Tunnel(MultiService):
         connection = self.connections.get(name)
         if connection is not None and index < len(connection.paths):  # else the data path has not got its new table yet
             connection.heard(index, now)
-        if self._notices is not None:
-            self._notices.look(now)
 
     def _last_received(self, path: Hashable) -> float:
         return self.datapath.last_received(path) if self.datapath is not None else 0.0

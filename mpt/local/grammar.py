@@ -1,25 +1,26 @@
-"""The commands of guide chapter 4: one table, from words to frozen values and back.
+"""The commands of guide chapter 4: one row a command, with its words, its help and what it does.
 
-`parse(words)` gives the value or raises `GrammarError`; ``str(command)`` gives the words again, in full and with
-defaults filled in, so that ``parse(str(command).split()) == command``. The client checks what it sends, and the daemon
-parses the same words once more: it trusts nobody.
+    command = parse(["int", "eth1", "down"])      or GrammarError, which names the bad word and what is allowed
+    await command.perform(operations, progress)
+
+The client parses the words before it sends them, and the daemon parses them once more: it trusts nobody.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
-from typing import Final, Generic, TypeVar
+from typing import Any, Final
 
 from mpt.errors import MptError
+from mpt.local.operations import Operations, ProgressReport
+from mpt.local.status import StatusDocument
 from mpt.model import Address
 
 DEFAULT_PREFIX: Final = {4: 24, 6: 64}  # guide 4.1
 LONGEST_WORD: Final = 255  # characters; no file name, address or interface name is longer
-
-T = TypeVar("T")
 
 _LENGTH = re.compile(r"[0-9]{1,3}")
 
@@ -35,152 +36,23 @@ class GrammarError(MptError):
         self.form = form
 
 
-# ---- the commands -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ChangeAddress:
-    """Guide 4.1: give `interface` the address, or take it away."""
-
-    add: bool
-    address: IPv4Interface | IPv6Interface
-    interface: str
-
-    def __str__(self) -> str:
-        return f"address {'add' if self.add else 'del'} {self.address} dev {self.interface}"
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchInterface:
-    """Guide 4.2: `interface` up or down, and the paths over it."""
-
-    interface: str
-    up: bool
-
-    def __str__(self) -> str:
-        return f"interface {self.interface} {'up' if self.up else 'down'}"
-
-
-@dataclass(frozen=True, slots=True)
-class Reload:
-    """Guide 4.3: take in what is new or changed in `file`, or in all files."""
-
-    file: str | None = None
-
-    def __str__(self) -> str:
-        return _with_file("reload", self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class Restart:
-    """Guide 4.4: stop and start the connection of `file`, or all of them, without reading files."""
-
-    file: str | None = None
-
-    def __str__(self) -> str:
-        return _with_file("restart", self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Guide 4.5: end the connection of `file` and rename it to `*.conf.disabled`."""
-
-    file: str
-
-    def __str__(self) -> str:
-        return _with_file("delete", self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Guide 4.6: write what changed at run time to `file`, or to all files."""
-
-    file: str | None = None
-
-    def __str__(self) -> str:
-        return _with_file("save", self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Guide 4.7: make the connection of `file` at the peer, too."""
-
-    file: str
-
-    def __str__(self) -> str:
-        return _with_file("create", self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class SwitchPath:
-    """Take the path from our address `source` to the peer's `destination` down by hand, or up again."""
-
-    up: bool
-    source: Address
-    destination: Address
-
-    def __str__(self) -> str:
-        return f"path {'up' if self.up else 'down'} {self.source} {self.destination}"
-
-
-@dataclass(frozen=True, slots=True)
-class ShowStatus:
-    """Tell of tunnels, connections and paths."""
-
-    def __str__(self) -> str:
-        return "show status"
-
-
-Command = ChangeAddress | SwitchInterface | Reload | Restart | Delete | Save | Create | SwitchPath | ShowStatus
-
-
-def _with_file(name: str, file: str | None) -> str:
-    return name if file is None else f"{name} {file}"
-
-
 # ---- the words after the command ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Argument(Generic[T]):
-    """A word that a command takes: its name in the usage text ("" if it has none, like `add` and `del`), what is
-    allowed, and `read`, which raises ValueError."""
+class Argument:
+    """A word that a command takes: its `name` in the usage text ("" for `add`, `up` and the like), what is `allowed`,
+    and how it is read, with a ValueError for what is not allowed.
+
+    `optional` words stand at the end, and are None where they are missing. A word that is `fixed` has no meaning to
+    hand on.
+    """
 
     name: str
     allowed: str
-    read: Callable[[str], T]
-
-
-class _Words:
-    """The words after a command, taken one by one."""
-
-    def __init__(self, form: Form, words: Sequence[str]) -> None:
-        self._form = form
-        self._words = list(words)
-
-    def take(self, argument: _Argument[T]) -> T:
-        """The next word, typed."""
-        if not self._words:
-            missing = f"{argument.name} is missing: it must be" if argument.name else "the next word must be"
-            raise self.error(f"{missing} {argument.allowed}")
-        word = self._words.pop(0)
-        try:
-            return argument.read(word)
-        except ValueError:
-            raise self.error(f"{argument.name} {_shown(word)} must be {argument.allowed}".lstrip()) from None
-
-    def take_if_any(self, argument: _Argument[T]) -> T | None:
-        """The next word, typed, or None if there is none."""
-        return self.take(argument) if self._words else None
-
-    def end(self) -> None:
-        """There must be no more words."""
-        if self._words:
-            raise self.error(f"{_shown(' '.join(self._words))} is too much: the command ends before it")
-
-    def error(self, text: str) -> GrammarError:
-        """What to raise for words that are good one by one."""
-        return GrammarError(f"{self._form.name}: {text}", self._form)
+    read: Callable[[str], Any]
+    optional: bool = False
+    fixed: bool = False
 
 
 def _shown(word: str) -> str:
@@ -188,16 +60,21 @@ def _shown(word: str) -> str:
     return repr(word if len(word) <= 60 else word[:60] + "...")
 
 
-def _one_of(**meanings: T) -> _Argument[T]:
+def _one_of(**meanings: object) -> Argument:
     """An argument that is one of a few words, and what each means; ``del_`` is the word del."""
-    words = {word.rstrip("_"): meaning for word, meaning in meanings.items()}
+    found = {word.rstrip("_"): meaning for word, meaning in meanings.items()}
 
-    def read(word: str) -> T:
-        if word not in words:
+    def read(word: str) -> object:
+        if word not in found:
             raise ValueError
-        return words[word]
+        return found[word]
 
-    return _Argument("", " or ".join(words), read)
+    return Argument("", " or ".join(found), read)
+
+
+def _fixed(word: str) -> Argument:
+    """An argument that can only be `word`."""
+    return Argument("", word, {word: word}.__getitem__, fixed=True)
 
 
 def _read_address(word: str) -> Address:
@@ -233,25 +110,24 @@ def _read_file_name(word: str) -> str:
 
 _ADD_OR_DEL = _one_of(add=True, del_=False)
 _UP_OR_DOWN = _one_of(up=True, down=False)
-_DEV = _one_of(dev=None)
-_STATUS = _one_of(status=None)
-_IP_WITH_LENGTH = _Argument(
+_IP_WITH_LENGTH = Argument(
     "IP_ADDRESS[/PREF_LEN]",
     "an IPv4 or IPv6 address, with or without the length of its prefix, such as 10.1.1.2/24 or 2001:db8::2",
     _read_interface_address,
 )
-_INTERFACE = _Argument(
+_INTERFACE = Argument(
     "INTERFACE",
     "the name of an interface, such as eth1: at most 15 bytes without '/', ':' and '%'",
     _read_interface_name,
 )
-_FILE = _Argument(
+_FILE = Argument(
     "FILENAME",
     "the name of a connection file, such as connection.conf: no path, and it ends in .conf",
     _read_file_name,
 )
-_SOURCE = _Argument("SOURCE", "our address of the path, such as 10.1.1.2 or 2001:db8::2", _read_address)
-_DESTINATION = _Argument("DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", _read_address)
+_OPTIONAL_FILE = replace(_FILE, optional=True)
+_SOURCE = Argument("SOURCE", "our address of the path, such as 10.1.1.2 or 2001:db8::2", _read_address)
+_DESTINATION = Argument("DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", _read_address)
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -259,54 +135,65 @@ _DESTINATION = _Argument("DESTINATION", "the peer's address, such as 10.1.1.3 or
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One command: its name, the shortening that is taken too, its syntax and help, and how its words are read.
+    """One command: its name, the shortening that is taken too, its syntax and help, and the words that it takes.
 
-    `changes` says that the command changes something, which not everybody may; the others only look.
+    `changes` says that the command changes something, which not everybody may. ``perform(operations, progress,
+    *values)`` carries it out. `check` is given the same values and says what is wrong with them together, "" if
+    nothing is. `not_found` are the C program's words when there is no such file.
     """
 
     name: str
-    shortening: str
     syntax: str
     summary: str
     details: str
-    changes: bool
-    read: Callable[[_Words], Command]
+    arguments: tuple[Argument, ...]
+    perform: Callable[..., Awaitable[str | StatusDocument]]
+    shortening: str = ""
+    changes: bool = True
+    check: Callable[..., str] = lambda *values: ""
+    not_found: str = ""
 
     @property
     def needs_words(self) -> bool:
         """Whether the command means nothing without arguments: the guide's client prints its usage then."""
-        return not self.syntax.endswith(" [FILENAME]")
+        return not all(argument.optional for argument in self.arguments)
 
     def usage(self) -> str:
         """What ``mpt NAME --help`` prints (guide 4.1 and following)."""
         return f"mpt {self.syntax}\n\n{self.details}"
 
 
-def _address(words: _Words) -> Command:
-    add, address = words.take(_ADD_OR_DEL), words.take(_IP_WITH_LENGTH)
-    words.take(_DEV)
-    return ChangeAddress(add, address, words.take(_INTERFACE))
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that was understood: its row, the value of each argument, and the words, its name in full."""
+
+    form: Form
+    values: tuple[Any, ...]
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+    def perform(self, operations: Operations, progress: ProgressReport) -> Awaitable[str | StatusDocument]:
+        """Let `operations` carry it out."""
+        return self.form.perform(operations, progress, *self.values)
 
 
-def _path(words: _Words) -> Command:
-    up, source, destination = words.take(_UP_OR_DOWN), words.take(_SOURCE), words.take(_DESTINATION)
-    if source.version != destination.version:
-        raise words.error(f"SOURCE {source} and DESTINATION {destination} must be of one IP version")
-    return SwitchPath(up, source, destination)
+def _one_version(up: bool, source: Address, destination: Address) -> str:
+    same = source.version == destination.version
+    return "" if same else f"SOURCE {source} and DESTINATION {destination} must be of one IP version"
 
 
-def _show(words: _Words) -> Command:
-    words.take(_STATUS)
-    return ShowStatus()
+async def _status(operations: Operations, progress: ProgressReport) -> StatusDocument:
+    return operations.status()
 
 
-_OPTIONAL_FILE = """\
+_FILE_HELP = """\
 FILENAME:   {what} (Optional)
             Without path; without it: {otherwise}"""
 _FORMS = (
     Form(
         "address",
-        "addr",
         "addr[ess] {add | del} IP_ADDRESS[/PREF_LEN] dev INTERFACE",
         "add an IP address to an interface, or remove it",
         """\
@@ -314,103 +201,93 @@ IP_ADDRESS: The IP address (can be v4 or v6) to manipulate
 PREF_LEN:   The prefix length of the manipulated address
             Default prefix length: 24 for IPv4, 64 for IPv6.
 INTERFACE:  The name of the interface related to the manipulated address""",
-        True,
-        _address,
+        (_ADD_OR_DEL, _IP_WITH_LENGTH, _fixed("dev"), _INTERFACE),
+        lambda does, progress, add, address, interface: does.address(add, address, interface),
+        shortening="addr",
     ),
     Form(
         "interface",
-        "int",
         "int[erface] INTERFACE {up | down}",
         "enable or disable an interface and the paths over it",
         "INTERFACE: The name of the interface e.g. eth0",
-        True,
-        lambda words: SwitchInterface(words.take(_INTERFACE), words.take(_UP_OR_DOWN)),
+        (_INTERFACE, _UP_OR_DOWN),
+        lambda does, progress, interface, up: does.interface(interface, up),
+        shortening="int",
     ),
     Form(
         "path",
-        "",
         "path {up | down} SOURCE DESTINATION",
         "take a path down by hand, or up again",
         """\
 SOURCE:      Our IP address of the path: its public or its private address
 DESTINATION: The peer's IP address of the path
 A path that is taken down stays down, keepalives or not, until it is taken up; the peer is told.""",
-        True,
-        _path,
+        (_UP_OR_DOWN, _SOURCE, _DESTINATION),
+        lambda does, progress, up, source, destination: does.path(up, source, destination, progress),
+        check=_one_version,
     ),
     Form(
         "reload",
-        "",
         "reload [FILENAME]",
         "read the connection files again: new ones, changed ones",
-        _OPTIONAL_FILE.format(what="Reload only this connection file", otherwise="every *.conf file")
+        _FILE_HELP.format(what="Reload only this connection file", otherwise="every *.conf file")
         + "\nWhat did not change keeps its traffic. A file with an error changes nothing.",
-        True,
-        lambda words: Reload(words.take_if_any(_FILE)),
+        (_OPTIONAL_FILE,),
+        lambda does, progress, file: does.reload(file),
+        not_found="Reload unsuccessful. Config file not found in the connection: ",
     ),
     Form(
         "restart",
-        "",
         "restart [FILENAME]",
         "stop and start connections without reading files",
-        _OPTIONAL_FILE.format(what="Restart only the connection of this config file", otherwise="all connections"),
-        True,
-        lambda words: Restart(words.take_if_any(_FILE)),
+        _FILE_HELP.format(what="Restart only the connection of this config file", otherwise="all connections"),
+        (_OPTIONAL_FILE,),
+        lambda does, progress, file: does.restart(file),
+        not_found="Restart unsuccessful. Config file not found in the connection: ",
     ),
     Form(
         "delete",
-        "",
         "delete FILENAME",
         "remove a connection; its file is kept as *.conf.disabled",
         "FILENAME:   The config file of the connection to be removed, without path",
-        True,
-        lambda words: Delete(words.take(_FILE)),
+        (_FILE,),
+        lambda does, progress, file: does.delete(file),
+        not_found="Delete unsuccessful. Config file not found: ",
     ),
     Form(
         "save",
-        "",
         "save [FILENAME]",
         "write what changed at run time to the connection files",
-        _OPTIONAL_FILE.format(what="Save changed connection information to config file", otherwise="all files"),
-        True,
-        lambda words: Save(words.take_if_any(_FILE)),
+        _FILE_HELP.format(what="Save changed connection information to config file", otherwise="all files"),
+        (_OPTIONAL_FILE,),
+        lambda does, progress, file: does.save(file),
+        not_found="Save unsuccessful. Config file not found in connection: ",
     ),
     Form(
         "create",
-        "",
         "create FILENAME",
         "create the other end of a connection at its peer",
         """\
 FILENAME:   The config file of the connection, without path
 The peer needs a conf.template and accept_remote = 1. Neither side stores the result: see mpt save.""",
-        True,
-        lambda words: Create(words.take(_FILE)),
+        (_FILE,),
+        lambda does, progress, file: does.create(file, progress),
+        not_found="Create unsuccessful. Config file not found: ",  # ours: the C program only says CMD-ERROR
     ),
     Form(
         "show",
-        "",
         "show status",
         "tunnels, connections and paths: status, packets, drops",
         "Anybody may look; with --json: one object, as docs/commands.md describes it.",
-        False,
-        _show,
+        (_fixed("status"),),
+        _status,
+        changes=False,
     ),
 )
 FORMS: Final = {form.name: form for form in _FORMS}
 """Every command by its name, in the order of the usage text."""
 
 _BY_WORD = {word: form for form in _FORMS for word in (form.name, form.shortening) if word}
-_FORM_OF: dict[type[Command], Form] = {
-    ChangeAddress: FORMS["address"],
-    SwitchInterface: FORMS["interface"],
-    SwitchPath: FORMS["path"],
-    Reload: FORMS["reload"],
-    Restart: FORMS["restart"],
-    Delete: FORMS["delete"],
-    Save: FORMS["save"],
-    Create: FORMS["create"],
-    ShowStatus: FORMS["show"],
-}
 
 
 def form_named(word: str) -> Form:
@@ -421,11 +298,6 @@ def form_named(word: str) -> Form:
         raise GrammarError(f"there is no command {_shown(word)}: it must be one of {', '.join(FORMS)}") from None
 
 
-def form_of(command: Command) -> Form:
-    """The row of the table that `command` belongs to."""
-    return _FORM_OF[type(command)]
-
-
 def parse(words: Sequence[str]) -> Command:
     """The command that `words` say; raises GrammarError, whatever they are."""
     if not words:
@@ -433,8 +305,32 @@ def parse(words: Sequence[str]) -> Command:
     form = form_named(words[0])
     for word in words:
         if not word.isprintable() or any(map(str.isspace, word)) or not 0 < len(word) <= LONGEST_WORD:
-            raise GrammarError(f"{form.name}: {_shown(word)} cannot stand in a command", form)
-    rest = _Words(form, words[1:])
-    command = form.read(rest)
-    rest.end()
-    return command
+            raise _error(form, f"{_shown(word)} cannot stand in a command")
+    given = list(words[1:])
+    values = []
+    for argument in form.arguments:
+        value = _read(form, argument, given.pop(0) if given else None)
+        if not argument.fixed:
+            values.append(value)
+    if given:
+        raise _error(form, f"{_shown(' '.join(given))} is too much: the command ends before it")
+    if wrong := form.check(*values):
+        raise _error(form, wrong)
+    return Command(form, tuple(values), (form.name, *words[1:]))
+
+
+def _read(form: Form, argument: Argument, word: str | None) -> Any:
+    """The value of `word` as an argument of `form`; None says that there is no word."""
+    if word is None:
+        if argument.optional:
+            return None
+        missing = f"{argument.name} is missing: it must be" if argument.name else "the next word must be"
+        raise _error(form, f"{missing} {argument.allowed}")
+    try:
+        return argument.read(word)
+    except (ValueError, KeyError):
+        raise _error(form, f"{argument.name} {_shown(word)} must be {argument.allowed}".lstrip()) from None
+
+
+def _error(form: Form, text: str) -> GrammarError:
+    return GrammarError(f"{form.name}: {text}", form)

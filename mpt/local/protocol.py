@@ -12,7 +12,7 @@ UDP loopback, the C program's (guide 4): the first octet of a datagram says what
     reply     A4 00 00 00 "CMD_OK:" text   or   A4 00 00 00 "CMD-ERROR:" text
     end       A5 00 00 00
 
-Whatever comes in, nothing here raises anything but DecodeError, and what is kept is bounded.
+Whatever comes in, nothing here raises anything but DecodeError.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Final
 from mpt.errors import DecodeError
 
 VERSION: Final = 1
-MAX_REQUEST_LINE: Final = 64 << 10  # octets, newline included
+MAX_REQUEST_LINE: Final = 64 << 10  # octets; of a client that sends more in a line the daemon takes its leave
 MAX_REPLY_LINE: Final = 16 << 20  # octets; the status of ten thousand paths fits
 MAX_WORDS: Final = 16
 MAX_ID: Final = 2**53  # beyond it not every program's JSON numbers are exact
@@ -92,63 +92,35 @@ class Reply:
 # ---- JSON lines -----------------------------------------------------------------------------------------------------
 
 
-class LineReader:
-    """Cuts a stream into lines; of a line longer than `limit` nothing is kept."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._line = bytearray()
-        self._too_long = False
-
-    def feed(self, data: bytes) -> list[bytes | None]:
-        """The lines that are complete now, without their ends; None stands for one that was too long."""
-        lines: list[bytes | None] = []
-        *ends, rest = data.split(b"\n")
-        for end in ends:
-            self._keep(end)
-            lines.append(None if self._too_long else bytes(self._line))
-            self._line.clear()
-            self._too_long = False
-        self._keep(rest)
-        return lines
-
-    def _keep(self, piece: bytes) -> None:
-        self._too_long = self._too_long or len(self._line) + len(piece) >= self._limit
-        if self._too_long:
-            self._line.clear()
-        else:
-            self._line += piece
+def decode_request(line: bytes) -> Request | BadRequest:
+    """Return the request that a line without its end says, or what is wrong with it."""
+    found = _object(line)
+    if isinstance(found, str):
+        return BadRequest(0, f"{found}; a request is a JSON object of at most {MAX_REQUEST_LINE} octets")
+    id, words = found.get("id"), found.get("command")
+    if type(id) is not int or not 0 < id <= MAX_ID:  # not isinstance: true is an int, too
+        return BadRequest(0, f'"id" must be a whole number from 1 to {MAX_ID}')
+    if type(found.get("mpt")) is not int or found["mpt"] != VERSION:
+        return BadRequest(id, f'"mpt" must be {VERSION}, the version of this protocol')
+    if not isinstance(words, list) or not 0 < len(words) <= MAX_WORDS or {*map(type, words)} != {str}:
+        return BadRequest(id, f'"command" must be a list of 1 to {MAX_WORDS} words')
+    return Request(id, tuple(words))
 
 
-class RequestReader:
-    """The daemon's side: octets of one client to requests."""
-
-    def __init__(self) -> None:
-        self._lines = LineReader(MAX_REQUEST_LINE)
-
-    def feed(self, data: bytes) -> list[Request | BadRequest]:
-        """The requests that are complete now; empty lines are none."""
-        return [_request(line) for line in self._lines.feed(data) if line is None or line.strip()]
-
-
-class ReplyReader:
-    """The client's side: octets of the daemon to the answers to request `id`."""
-
-    def __init__(self, id: int) -> None:
-        self._id = id
-        self._lines = LineReader(MAX_REPLY_LINE)
-
-    def feed(self, data: bytes) -> list[Progress | Reply]:
-        """The answers that are complete now; raises DecodeError for what no daemon says."""
-        answers: list[Progress | Reply] = []
-        for line in self._lines.feed(data):
-            found = _object(line)
-            if isinstance(found, str):
-                raise DecodeError("local_reply", found)
-            # 0: the daemon could not read the request, not even its id
-            if found.get("id") in (self._id, 0):
-                answers.append(_answer(found))
-        return answers
+def decode_answer(line: bytes, id: int) -> Progress | Reply | None:
+    """Return what a line of the daemon says of request `id`, None for a line on another; raises DecodeError for what
+    no daemon says."""
+    found = _object(line) if len(line) <= MAX_REPLY_LINE else "the line is too long"
+    if isinstance(found, str):
+        raise DecodeError("local_reply", found)
+    if found.get("id") not in (id, 0):  # 0: the daemon could not read the request, not even its id
+        return None
+    if isinstance(found.get("progress"), str):
+        return Progress(found["progress"])
+    code, text, data = found.get("code"), found.get("text"), found.get("data")
+    if type(code) is not int or not isinstance(text, str) or not isinstance(data, dict | None):
+        raise DecodeError("local_reply", "an answer without code and text")
+    return Reply(code, text, data)
 
 
 def encode_request(request: Request) -> bytes:
@@ -173,38 +145,13 @@ def _line(found: Mapping[str, Any]) -> bytes:
     return json.dumps(found, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def _object(line: bytes | None) -> dict[str, Any] | str:
-    """The JSON object of a line, or what is wrong with the line."""
-    if line is None:
-        return "the line is too long"
+def _object(line: bytes) -> dict[str, Any] | str:
+    """Return the JSON object of a line, or what is wrong with the line."""
     try:
         found = json.loads(line.decode())
     except (ValueError, RecursionError):  # ValueError: also bad UTF-8, and a number of thousands of digits
         return "the line is not JSON in UTF-8"
     return found if isinstance(found, dict) else "the line is no JSON object"
-
-
-def _request(line: bytes | None) -> Request | BadRequest:
-    found = _object(line)
-    if isinstance(found, str):
-        return BadRequest(0, f"{found}; a request is a JSON object of at most {MAX_REQUEST_LINE} octets")
-    id, words = found.get("id"), found.get("command")
-    if type(id) is not int or not 0 < id <= MAX_ID:  # not isinstance: true is an int, too
-        return BadRequest(0, f'"id" must be a whole number from 1 to {MAX_ID}')
-    if type(found.get("mpt")) is not int or found["mpt"] != VERSION:
-        return BadRequest(id, f'"mpt" must be {VERSION}, the version of this protocol')
-    if not isinstance(words, list) or not 0 < len(words) <= MAX_WORDS or {*map(type, words)} != {str}:
-        return BadRequest(id, f'"command" must be a list of 1 to {MAX_WORDS} words')
-    return Request(id, tuple(words))
-
-
-def _answer(found: Mapping[str, Any]) -> Progress | Reply:
-    if isinstance(found.get("progress"), str):
-        return Progress(found["progress"])
-    code, text, data = found.get("code"), found.get("text"), found.get("data")
-    if type(code) is not int or not isinstance(text, str) or not isinstance(data, dict | None):
-        raise DecodeError("local_reply", "an answer without code and text")
-    return Reply(code, text, data)
 
 
 # ---- UDP text -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Final
 
-from mpt.model import Status
+from mpt.model import GeneralConfig, Status, TunnelConfig
 
 SCHEMA: Final = "mpt.status/1"
 
@@ -127,6 +127,22 @@ def _plain(value: Any) -> Any:
 # ---- for people -----------------------------------------------------------------------------------------------------
 
 _COLUMNS = ("PATH", "STATUS", "INTERFACE", "LOCAL", "REMOTE", "OUT:IN", "HEARD", "SENT", "RECEIVED", "DROPPED")
+
+
+def start_text(general: GeneralConfig, tunnels: Iterable[tuple[TunnelConfig, str, int]]) -> str:
+    """Return the "Tunnel information" blocks of guide 3, one for each tunnel, its device file and its descriptor."""
+    return "\n".join(
+        "Tunnel information:\n"
+        f"Tunnel interface : {tunnel.name}\n"
+        f"Tunnel device    : {device}\n"
+        f"Tunnel file desc.: {descriptor}\n"
+        f"Tunnel ipv4 addr.: {tunnel.ipv4_addr or '-'}\n"
+        f"Tunnel ipv6 addr.: {tunnel.ipv6_addr or '-'}\n"
+        f"CMD server port number : {general.cmdport_local}\n"
+        f"CMD client port number : {general.cmdport_local}\n"
+        f"Global server      : {int(general.accept_remote)}\n"
+        for tunnel, device, descriptor in tunnels
+    )
 
 
 def status_text(document: StatusDocument) -> str:

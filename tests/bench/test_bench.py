@@ -23,7 +23,7 @@ from mpt.accel import native_is_built
 from mpt.errors import HostError
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
-from mpt.local.protocol import Reply, Request, RequestReader, encode_reply
+from mpt.local.protocol import Reply, Request, decode_request, encode_reply
 from mpt.wire.command import encode_keepalive
 from tests.cli.daemons import unix_daemon
 
@@ -263,7 +263,7 @@ def test_a_command_is_timed_until_its_answer(tmp_path: Path) -> None:
     with unix_daemon(path, b'{"id":1,', encode_reply(1, Reply(0, "fine"))[1:]) as daemon:
         assert 0 < ask_for_status(str(path)) < 5
     assert daemon.asked == COMMAND
-    assert RequestReader().feed(COMMAND) == [Request(1, ("show", "status"))]
+    assert decode_request(COMMAND) == Request(1, ("show", "status"))
 
 
 @pytest.mark.parametrize(("answers", "why"), [((), "hung up"), ((encode_reply(1, Reply(1, "no")),), "refused.*no")])

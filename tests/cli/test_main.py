@@ -146,11 +146,11 @@ def test_no_daemon_is_status_3(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_command_is_asked_and_its_answer_printed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The words in full, progress on standard error, the answer on standard output; status 0."""
+    """The command in full, progress on standard error, the answer on standard output; status 0."""
     answers = encode_progress(1, Progress("telling the peer")), encode_reply(1, Reply(0, "path_0 is down"))
     with unix_daemon(path, *answers) as daemon:
         assert main(["--socket", str(path), "addr", "add", "10.0.0.5", "dev", "eth1"]) == 0
-    assert json.loads(daemon.asked) == {"mpt": 1, "id": 1, "command": ["address", "add", "10.0.0.5/24", "dev", "eth1"]}
+    assert json.loads(daemon.asked) == {"mpt": 1, "id": 1, "command": ["address", "add", "10.0.0.5", "dev", "eth1"]}
     assert capsys.readouterr() == ("path_0 is down\n", "telling the peer\n")
 
 

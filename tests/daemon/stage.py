@@ -14,8 +14,8 @@ from mpt.accel import DataPlane, choose_datapath
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.data.datapath import DataPath
-from mpt.errors import MptError
-from mpt.local.commands import Operations, answer
+from mpt.local.commands import answer
+from mpt.local.operations import Operations
 from mpt.local.protocol import Reply
 from mpt.model import Config, ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
 from mpt.testing.netlink import FakeNetlink
@@ -106,7 +106,7 @@ class Stage:
         self.netlink.add_interface("eth2", f"10.2.2.{host}/24", f"fd02::{host}/64")
         self.system = FakeSystem(self.netlink)
         self.reactor = reactor or FakeReactor()
-        self.refused: list[MptError] = []
+        self.refused: list[Exception] = []
         self.lost: list[str] = []
         self.ready = 0
         self.uids: dict[int, int] = {}
@@ -121,7 +121,7 @@ class Stage:
         plane = plane or choose_datapath("python")
         self.root = Root(machine, config, plane, self._started, self.refused.append, self.lost.append)
 
-    def _started(self, root: Root) -> None:
+    def _started(self) -> None:
         self.ready += 1
 
     def start(self) -> Stage:
@@ -137,7 +137,7 @@ class Stage:
     @property
     def datapath(self) -> DataPath:
         """The data path of the first tunnel."""
-        found = self.root.tunnels[0].datapath
+        found = self.root.runs.tunnels[0].datapath
         assert found is not None, "the daemon does not run"
         return found
 
@@ -180,7 +180,7 @@ class Stage:
 
     def statuses(self, name: str = "c") -> list[str]:
         """The status of every path of a connection."""
-        return [each.status.name for each in self.root.tunnels[0].connections[name].paths]
+        return [each.status.name for each in self.root.runs.tunnels[0].connections[name].paths]
 
     def network_changed(self) -> None:
         """Let the daemon notice what the test did to the interfaces."""

@@ -147,10 +147,10 @@ def test_a_keepalive_for_a_connection_that_has_just_gone_is_nobodys(run: Run) ->
     """The data path gets its new table in the next turn of the reactor."""
     other = connection(path(1), name="d", ip_remote=ip_address("10.0.0.9"))
     stage = run(connection(), other)
-    stage.root.remove_connection(stage.root.connections()[0])
+    stage.root.runs.remove(stage.root.runs.connections()[0])
     stage.socket("eth1").deliver(KEEPALIVE_IN, ("10.1.1.3", 23456))
     stage.reactor.read_all()
-    assert [each.config.name for each in stage.root.connections()] == ["d"]
+    assert [each.config.name for each in stage.root.runs.connections()] == ["d"]
 
 
 def test_a_second_connection_of_the_same_name_or_addresses_is_refused(run: Run) -> None:
@@ -158,9 +158,9 @@ def test_a_second_connection_of_the_same_name_or_addresses_is_refused(run: Run) 
     stage = run()
     for twin in (connection(ip_remote=ip_address("10.0.0.9")), connection(name="d")):
         with pytest.raises(HostError, match="runs already"):
-            stage.root.add_connection(twin)
-    assert [each.config.name for each in stage.root.connections()] == ["c"]
-    assert len(stage.root.config.connections) == 1
+            stage.root.runs.add(twin)
+    assert [each.config.name for each in stage.root.runs.connections()] == ["c"]
+    assert len(stage.root.runs.config.connections) == 1
 
 
 def test_a_connection_that_is_refused_half_way_leaves_nothing(run: Run) -> None:
@@ -169,9 +169,9 @@ def test_a_connection_that_is_refused_half_way_leaves_nothing(run: Run) -> None:
     before = stage.data_sockets, sorted(map(str, stage.netlink.routes))
     stage.system.fail("bind", None, errno.EADDRINUSE)
     with pytest.raises(HostError, match="in use"):
-        stage.root.add_connection(connection(name="d", ip_remote=ip_address("10.0.0.9"), local_port=5000))
+        stage.root.runs.add(connection(name="d", ip_remote=ip_address("10.0.0.9"), local_port=5000))
     assert (stage.data_sockets, sorted(map(str, stage.netlink.routes))) == before
-    assert [each.config.name for each in stage.root.connections()] == ["c"]
+    assert [each.config.name for each in stage.root.runs.connections()] == ["c"]
 
 
 def test_the_loss_of_the_last_path_is_told_also_when_the_peer_says_so(run: Run) -> None:
@@ -185,7 +185,7 @@ def test_the_loss_of_the_last_path_is_told_also_when_the_peer_says_so(run: Run) 
             said.append(text.split(";")[0])
 
     stage = run()
-    (running,) = stage.root.connections()
+    (running,) = stage.root.runs.connections()
     globalLogPublisher.addObserver(observe)
     try:
         running.peer_says(0, False)
@@ -202,7 +202,7 @@ def test_a_closed_socket_is_forgotten_before_the_next_packet(run: Run) -> None:
     then."""
     stage = run(connection(path(1), path(2)))
     stage.netlink.remove_interface("eth2")
-    stage.root.tunnels[0].interfaces_changed(stage.netlink.snapshot())
+    stage.root.runs.tunnels[0].interfaces_changed(stage.netlink.snapshot())
     stage.clear()
     for _ in range(4):
         stage.tun.inject(PACKET)

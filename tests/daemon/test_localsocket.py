@@ -20,6 +20,7 @@ from mpt.daemon.localsocket import CLIENTS_AT_ONCE, LocalClient, LocalSocket
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
 from mpt.host.system import System
+from mpt.local.protocol import MAX_REQUEST_LINE
 from mpt.model import Permission
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.reactor import FakeReactor
@@ -90,13 +91,27 @@ def test_requests_in_one_piece_are_answered_in_their_order(run: Run) -> None:
 
 
 def test_lines_that_are_no_requests_are_answered_and_forgiven(run: Run) -> None:
-    """Thousands of them, too long, half of one, none at all."""
+    """Thousands of them, half of one, none at all."""
     client = Client(run())
-    client.protocol.dataReceived(b"x\n" * 5000 + b"y" * 100_000 + b"\n\n" + client.line("show status")[:10])
+    client.protocol.dataReceived(b"x\n" * 5000 + b"\n \r\n" + client.line("show status")[:10])
     heard = client.heard()
-    assert len(heard) == 5001 and {(reply["id"], reply["code"]) for reply in heard} == {(0, 2)}
+    assert len(heard) == 5000 and {(reply["id"], reply["code"]) for reply in heard} == {(0, 2)}
     client.protocol.dataReceived(client.line("show status")[10:])
     assert [reply["code"] for reply in client.heard()] == [0]
+
+
+@pytest.mark.parametrize("portion", [1000, 200_000])
+def test_a_line_that_is_too_long_is_answered_and_ends_the_connection(run: Run, portion: int) -> None:
+    """With its end or without; no more than a line is kept meanwhile."""
+    client = Client(run())
+    octets = b"y" * 100_000 + b"\n" + client.line("show status")
+    for start in range(0, len(octets), portion):
+        if not client.transport.disconnecting:  # a real one reads no more then
+            client.protocol.dataReceived(octets[start : start + portion])
+            assert len(client.protocol._buffer) <= MAX_REQUEST_LINE + portion
+    (reply,) = client.heard()
+    assert (reply["id"], reply["code"]) == (0, 2) and "65536 octets" in reply["text"]
+    assert client.transport.disconnecting
 
 
 def test_while_a_command_is_carried_out_the_next_waits_and_nothing_more_is_read(run: Run) -> None:
@@ -131,7 +146,7 @@ def test_a_client_that_does_not_take_its_replies_is_not_served_until_it_does(run
 def test_only_root_and_the_group_may_change_things(run: Run, uid: int, gid: int, code: int) -> None:
     """The others may look. The kernel says who is who."""
     stage = run()
-    client = Client(stage, uid, stage.root.control.group if gid == -1 else gid)
+    client = Client(stage, uid, stage.root.local_socket.group if gid == -1 else gid)
     client.say(DOWN, "show status")
     assert [reply["code"] for reply in client.heard()] == [code, 0]
 
@@ -167,7 +182,7 @@ def test_a_client_that_hangs_up_in_the_middle_ends_nothing_but_its_queue(run: Ru
     stage.reactor.pass_time(3.1)
     assert client.heard() == []
     assert stage.statuses()[0] == "MANUAL_DOWN" and stage.statuses()[1] != "MANUAL_DOWN"
-    assert stage.root.control.clients == set()
+    assert stage.root.local_socket.clients == set()
 
 
 def test_a_client_that_hangs_up_while_its_replies_wait_is_forgotten(run: Run) -> None:
@@ -222,12 +237,12 @@ def test_a_bug_is_answered_and_the_next_command_is_carried_out(run: Run) -> None
     """The client need not wait for its timeout."""
     stage = run()
     client = Client(stage)
-    good = stage.root.control.operations
-    stage.root.control.operations = Broken()
+    good = stage.root.local_socket.operations
+    stage.root.local_socket.operations = Broken()
     client.say(DOWN)
     (reply,) = client.heard()
     assert reply["code"] == 1 and "bug" in reply["text"]
-    stage.root.control.operations = good
+    stage.root.local_socket.operations = good
     client.say("show status")
     assert [reply["code"] for reply in client.heard()] == [0]
 

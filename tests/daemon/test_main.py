@@ -96,12 +96,9 @@ def test_garbage_is_collected_once_a_minute() -> None:
     code = """
 import gc
 from twisted.internet import reactor
-from twisted.application.service import MultiService
-from mpt.daemon.tap import settle
-services = MultiService()
-services.startService()
-settle(services)
-(timer,) = services
+from mpt.daemon.tap import GarbageCollection
+timer = GarbageCollection()
+timer.startService()
 print(timer.step, timer.call[0] is gc.collect, gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)
 """
     done = run("-c", code)

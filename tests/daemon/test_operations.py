@@ -41,11 +41,11 @@ def write(directory: Path, name: str, text: str) -> None:
 
 
 def names(stage: Stage) -> list[str]:
-    return [each.config.name for each in stage.root.connections()]
+    return [each.config.name for each in stage.root.runs.connections()]
 
 
 def configured(stage: Stage, name: str = NAME) -> ConnectionConfig:
-    return next(each.config for each in stage.root.connections() if each.config.name == name)
+    return next(each.config for each in stage.root.runs.connections() if each.config.name == name)
 
 
 def sequence_of_next_packet(stage: Stage) -> int:
@@ -66,11 +66,11 @@ def test_reload_starts_what_is_new_and_what_has_changed_and_leaves_the_rest_alon
     ordered = files.changed(files.CONNECTION, "connection", reorder_window="100")
     stage = host_a(c=ordered, o=OTHER)
     assert [sequence_of_next_packet(stage) for _ in range(3)] == [0, 1, 2]
-    untouched = stage.root.connections()[0]
+    untouched = stage.root.runs.connections()[0]
     write(tmp_path, "o.conf", files.changed(OTHER, "connection", max_buffdelay_msec="50"))
     write(tmp_path, "n.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
     assert stage.ask("reload").text == "new: new; changed: other; 1 unchanged"
-    assert untouched in stage.root.connections()
+    assert untouched in stage.root.runs.connections()
     assert configured(stage, "other").max_buffdelay_msec == 50
     assert sorted(names(stage)) == [NAME, "new", "other"]
     stage.reactor.advance(0)
@@ -83,12 +83,12 @@ def test_reload_with_a_bad_file_changes_nothing_and_says_what_is_wrong(
 ) -> None:
     """Not even what is good in the other files."""
     stage = host_a(c=files.CONNECTION, o=OTHER)
-    before = stage.root.connections()
+    before = stage.root.runs.connections()
     write(tmp_path, "a.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
     write(tmp_path, "o.conf", files.changed(OTHER, "connection", reorder_window="many"))
     said = stage.ask("reload").text
     assert said.startswith("1: Reload unsuccessful.") and "reorder_window" in said and "many" in said
-    assert stage.root.connections() == before
+    assert stage.root.runs.connections() == before
 
 
 def test_reload_of_one_file_loads_it_and_no_other(host_a: Callable[..., Stage], tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_reload_does_not_take_what_only_a_new_start_can_change(host_a: Callable[
     back = interface.read_text().replace("1400", "1440")
     interface.write_text(back.replace("cmd_timeout     = 25", "cmd_timeout = 9"))
     assert stage.ask("reload").text == "1 unchanged"
-    assert stage.root.config.general.cmd_timeout == 9
+    assert stage.root.runs.settings.general.cmd_timeout == 9
 
 
 def test_files_that_swap_their_connections_are_refused_and_nothing_is_lost(
@@ -153,10 +153,10 @@ def test_restart_starts_the_connection_anew_and_keeps_what_was_taken_down_by_han
 ) -> None:
     """New sockets, the same states."""
     stage = host_a()
-    old = stage.root.connections()[0]
+    old = stage.root.runs.connections()[0]
     stage.ask("path down 10.1.1.2 10.1.1.3")
     assert stage.ask("restart").text == f"restarted: {NAME}"
-    assert old not in stage.root.connections() and not old.running
+    assert old not in stage.root.runs.connections() and not old.running
     assert stage.statuses(NAME) == ["MANUAL_DOWN", "OK"]
     assert stage.ask("restart c.conf").text == f"restarted: {NAME}"
     assert stage.ask("restart o.conf").text.startswith("1: Restart unsuccessful. Config file not found")
@@ -166,7 +166,7 @@ def test_delete_stops_the_connection_and_renames_its_file(host_a: Callable[..., 
     """It is not loaded again: not by reload, not by a new start."""
     stage = host_a()
     assert stage.ask("delete c.conf").text == f"deleted: {NAME}; the file is now c.conf.disabled"
-    assert stage.root.connections() == [] and stage.data_sockets == []
+    assert stage.root.runs.connections() == [] and stage.data_sockets == []
     assert [each.name for each in (tmp_path / "connections").iterdir()] == ["c.conf.disabled"]
     assert stage.ask("reload").text == "0 unchanged"
     assert stage.ask("delete c.conf").text == "1: Delete unsuccessful. Config file not found: c.conf"
@@ -248,7 +248,7 @@ def test_create_makes_both_sides_saves_them_and_survives_a_restart(
     assert asked.text == f"{NAME} is created at 10.1.1.3; mpt save on both sides keeps it"
     pair.cables.pass_time(4.0)
     assert pair.statuses() == [["up", "up"]] * 2
-    ours, theirs = configured(pair.a), pair.b.root.connections()[0].config
+    ours, theirs = configured(pair.a), pair.b.root.runs.connections()[0].config
     assert (ours.remote_port, theirs.remote_port) == (theirs.local_port, ours.local_port) == (65060, 65060)
     assert [(each.weight_in, each.weight_out) for each in theirs.paths] == [(100, 70), (80, 50)]
     assert theirs.file == tmp_path / "b" / "connections" / "peer_10_0_0_2.conf"

@@ -46,19 +46,22 @@ def test_a_path_that_is_taken_down_by_hand_is_told_and_shown_at_both_ends(pair: 
 
 
 def test_a_connection_that_starts_anew_takes_back_what_was_said_before(pair: Pair, tmp_path: Path) -> None:
-    """After a changed file was loaded the path that was down by hand is up; the peer hears of it, and need not wait for
-    the end of its lease. After a plain restart it stays down, and the peer never thinks otherwise."""
+    """After a restart, or with another weight, the path that was down by hand stays down.
+    When its file says that it is up again, the peer hears of it, and need not wait for the end of its lease."""
     pair.a.ask(DOWN)
     pair.cables.exchange()
     pair.cables.pass_time(3.0)
-    pair.a.ask("restart")
-    for _ in range(20):
-        pair.cables.pass_time(0.2)
-        (own, other), of_the_peer = pair.statuses()
-        assert own == "manual down" and other in ("waiting", "up")  # it begins anew, the peer does not
-        assert of_the_peer == ["down", "up"]
     (file,) = (tmp_path / "a" / "connections").glob("*.conf")
-    file.write_text(files.changed(file.read_text(), "path_0", weight_out="3"))
+    for command in ("restart", "reload"):
+        file.write_text(files.changed(file.read_text(), "path_0", weight_out="3"))
+        assert "MPT_connection" in pair.a.ask(command).text
+        for _ in range(20):
+            pair.cables.pass_time(0.2)
+            (own, other), of_the_peer = pair.statuses()
+            assert own == "manual down" and other in ("waiting", "up")  # it begins anew, the peer does not
+            assert of_the_peer == ["down", "up"]
+    assert pair.a.ask("save").text == "saved: c.conf"
+    file.write_text(files.changed(file.read_text(), "path_0", status="0"))
     assert pair.a.ask("reload").text.startswith("changed: ")
     pair.cables.pass_time(1.0)
     assert pair.statuses() == [["waiting", "waiting"], ["up", "up"]]
@@ -158,7 +161,7 @@ def test_the_answer_to_a_report_of_before_a_restart_is_not_taken_for_a_newer_one
 def test_what_the_peer_says_is_a_lease(run: Run) -> None:
     """A "down" that is not repeated for 30 s is over for a path that has keepalives, and packets take it again."""
     stage = run(connection())
-    (running,) = stage.root.connections()
+    (running,) = stage.root.runs.connections()
     running.peer_says(0, False)
     stage.reactor.advance(0)
     for _ in range(int(LEASE) - 1):
@@ -178,7 +181,7 @@ def test_what_the_peer_says_is_a_lease(run: Run) -> None:
 def test_a_path_without_keepalives_is_revived_by_the_word_of_the_peer(run: Run) -> None:
     """There is nothing else to go by, and the word holds until the next."""
     stage = run(connection(path(1, keepalive_time=0.0), path(2)))
-    (running,) = stage.root.connections()
+    (running,) = stage.root.runs.connections()
     running.peer_says(0, False)
     stage.reactor.pass_time(2 * LEASE, step=1.0)
     assert running.statuses()[0].name == "DOWN"

@@ -37,7 +37,9 @@ def create(stage: Stage, sender: str = "10.0.0.2", limit: int = 1500) -> tuple[i
     """Ask as host A does, with its connection file for the text."""
     own = files.CREATE_CLIENT.replace("10.0.0.2", sender)
     own = files.changed(own, "connection", remote_port="65060", local_cmd_port="60456", auth_key=None)
-    return PeerRequests(stage.root).create(ConnectionCreate(";;;;;;\n" + own, ip_address(sender), ASKED_BY, limit))
+    return PeerRequests(stage.root.runs, stage.root.public_addresses).create(
+        ConnectionCreate(";;;;;;\n" + own, ip_address(sender), ASKED_BY, limit)
+    )
 
 
 def test_a_create_starts_the_connection_and_answers_with_it(host_b: Callable[..., Stage]) -> None:
@@ -45,10 +47,10 @@ def test_a_create_starts_the_connection_and_answers_with_it(host_b: Callable[...
     stage = host_b()
     result, text = create(stage)
     assert result == Result.DONE
-    (made,) = stage.root.connections()
+    (made,) = stage.root.runs.connections()
     assert made.running and made.config.ends == (REMOTE, LOCAL)
     assert text.startswith(";;;;;;;") and "10.1.1.3" in text and "auth_key" not in text
-    assert not (stage.root.config.directory / "connections" / "peer_10_0_0_2.conf").exists(), "only save writes it"
+    assert not (stage.root.runs.connections_directory / "peer_10_0_0_2.conf").exists(), "only save writes it"
 
 
 def test_an_answer_that_would_be_too_long_for_a_c_client_is_written_compactly(host_b: Callable[..., Stage]) -> None:
@@ -63,18 +65,18 @@ def test_a_name_that_is_taken_gets_the_peers_address_behind_it(host_b: Callable[
     """Two peers may call their connections alike."""
     stage = host_b()
     assert [create(stage, sender)[0] for sender in ("10.0.0.2", "10.0.0.7")] == [Result.DONE] * 2
-    first, second = (each.config.name for each in stage.root.connections())
+    first, second = (each.config.name for each in stage.root.runs.connections())
     assert first != second and second.endswith("10.0.0.7")
 
 
 def test_what_does_not_fit_is_refused_and_nothing_is_started(host_b: Callable[..., Stage]) -> None:
     """Nonsense, somebody else's address, other paths than the template has."""
     stage = host_b()
-    policy = PeerRequests(stage.root)
+    policy = PeerRequests(stage.root.runs, stage.root.public_addresses)
     nonsense = ConnectionCreate(";;;;;;\n[[[", LOCAL, ASKED_BY, 1500)
     foreign = ConnectionCreate(";;;;;;\n" + files.CREATE_CLIENT, ip_address("10.0.0.8"), ASKED_BY, 1500)
     assert policy.create(nonsense)[0] == policy.create(foreign)[0] == Result.NO_CONNECTION
-    assert stage.root.connections() == []
+    assert stage.root.runs.connections() == []
 
 
 def test_a_socket_that_is_refused_refuses_the_create(host_b: Callable[..., Stage]) -> None:
@@ -82,7 +84,7 @@ def test_a_socket_that_is_refused_refuses_the_create(host_b: Callable[..., Stage
     stage = host_b()
     stage.system.fail("bind", errno.EADDRINUSE)
     assert create(stage) == (Result.NO_PATH, "")
-    assert stage.root.connections() == [] and stage.data_sockets == []
+    assert stage.root.runs.connections() == [] and stage.data_sockets == []
     assert create(stage)[0] == Result.DONE
 
 
@@ -90,7 +92,7 @@ def test_the_template_is_read_anew_for_every_create(host_b: Callable[..., Stage]
     """An operator who mends it need not restart the daemon."""
     stage = host_b()
     template = tmp_path / "connections" / "conf.template"
-    policy = PeerRequests(stage.root)
+    policy = PeerRequests(stage.root.runs, stage.root.public_addresses)
     assert policy.create_key() == "A0A1A2A3A4A5A6A7A8A9B0B1B2B3B4B5B6B7B8B9C0C1C2C3C4C5C6C7C8C9D1D2"
     good = template.read_text()
     template.write_text("[connection]\nname = x\n")
@@ -104,8 +106,8 @@ def test_the_template_is_read_anew_for_every_create(host_b: Callable[..., Stage]
 def test_a_peer_speaks_of_the_paths_of_its_own_connection_only(run: Run) -> None:
     """What it says of others changes nothing, and is acknowledged as the C program does."""
     stage = run(connection())
-    policy = PeerRequests(stage.root)
-    (running,) = stage.root.connections()
+    policy = PeerRequests(stage.root.runs, stage.root.public_addresses)
+    (running,) = stage.root.runs.connections()
     own, peer = ip_address("10.1.1.2"), ip_address("10.1.1.3")
     assert policy.path_status(PathStatusChange(running.config, own, peer, False)) == Result.DONE
     assert [each.name for each in running.statuses()] == ["DOWN", "OK"]

@@ -78,8 +78,8 @@ def test_stopping_ends_the_question(stage: Stage) -> None:
 def test_what_the_peer_calls_us_is_learned(run: Run) -> None:
     """A peer that reports a path names both of its ends."""
     stage = run(replace(OPEN, permission=Permission.RECEIVE))
-    (running,) = stage.root.connections()
-    policy = PeerRequests(stage.root)
+    (running,) = stage.root.runs.connections()
+    policy = PeerRequests(stage.root.runs, stage.root.public_addresses)
     change = PathStatusChange(running.config, ip_address("198.51.100.9"), ip_address("10.1.1.3"), True)
     assert policy.path_status(change) == Result.DONE
     assert str(running.public_address(running.paths[0])) == "198.51.100.9"

@@ -9,8 +9,9 @@ from ipaddress import IPv4Interface, ip_address
 import pytest
 
 from mpt.errors import HostError
+from mpt.local.status import start_text
 from mpt.model import TunnelConfig
-from tests.daemon.stage import LOCAL, PACKET, REMOTE, REPLY, TUNNEL, Run, connection
+from tests.daemon.stage import GENERAL, LOCAL, PACKET, REMOTE, REPLY, TUNNEL, Run, connection
 
 
 def sequenced(number: int) -> bytes:
@@ -21,13 +22,11 @@ def test_the_start_is_announced_once_with_the_guides_block(run: Run) -> None:
     """Guide 3."""
     stage = run()
     assert stage.ready == 1
-    tun = stage.root.tunnels[0].tun
-    assert tun is not None
-    assert stage.root.information() == (
+    assert start_text(GENERAL, [(TUNNEL, "/dev/net/tun", 7)]) == (
         "Tunnel information:\n"
         "Tunnel interface : tun0\n"
         "Tunnel device    : /dev/net/tun\n"
-        f"Tunnel file desc.: {tun.fd}\n"
+        "Tunnel file desc.: 7\n"
         "Tunnel ipv4 addr.: 10.0.0.2/24\n"
         "Tunnel ipv6 addr.: fec0::2/64\n"
         "CMD server port number : 65050\n"
@@ -123,9 +122,9 @@ def test_a_tunnel_that_was_switched_off_and_on_gets_back_what_the_kernel_took(ru
 def test_a_tunnel_interface_that_is_removed_is_told(run: Run) -> None:
     """ip link delete tun0: the daemon cannot go on."""
     stage = run()
-    port = stage.root.tunnels[0]._port
-    assert port is not None
-    port.connectionLost(None)
+    readable = stage.root.runs.tunnels[0]._readable
+    assert readable is not None
+    readable.connectionLost(None)
     assert stage.lost == ["tun0"]
 
 

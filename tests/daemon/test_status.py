@@ -36,7 +36,7 @@ def test_it_tells_the_age_of_keepalives_and_who_says_that_a_path_is_down(run: Ru
     stage.receive(1, KEEPALIVE_IN)
     stage.receive(2, KEEPALIVE_IN)
     stage.reactor.pass_time(0.5)
-    stage.root.connections()[0].peer_says(0, False)
+    stage.root.runs.connections()[0].peer_says(0, False)
     stage.ask("path down 10.2.2.2 10.2.2.3")
     first, second = stage.root.operations.status().connections[0].paths
     assert (first.status, first.peer_says_down) == ("down", True)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mpt.errors import HostError, MptError, PeerError
-from mpt.local.commands import Operations, PeerRefusedError, ProgressReport, UnknownFileError, answer
+from mpt.local.commands import answer
+from mpt.local.operations import Operations, PeerRefusedError, ProgressReport, UnknownFileError
 from mpt.local.protocol import Reply
 from mpt.local.status import StatusDocument
 from mpt.model import Address
@@ -20,45 +21,45 @@ DOCUMENT = StatusDocument(
 
 
 class FakeOperations:
-    """Notes what it is asked, reports one line of progress, and says `text`, or raises `error`."""
+    """Notes what it is asked, reports one line of progress where that may take long, and says `text`, or raises
+    `error`."""
 
     def __init__(self, text: str = "", error: MptError | None = None) -> None:
         self.text = text
         self.error = error
         self.calls: list[tuple[object, ...]] = []
 
-    async def _do(self, progress: ProgressReport, *call: object) -> str:
+    async def _do(self, *call: object) -> str:
         self.calls.append(call)
-        progress("working")
         if self.error is not None:
             raise self.error
         return self.text
 
-    async def address(
-        self, add: bool, address: IPv4Interface | IPv6Interface, interface: str, progress: ProgressReport
-    ) -> str:
-        return await self._do(progress, "address", add, address, interface)
+    async def address(self, add: bool, address: IPv4Interface | IPv6Interface, interface: str) -> str:
+        return await self._do("address", add, address, interface)
 
-    async def interface(self, interface: str, up: bool, progress: ProgressReport) -> str:
-        return await self._do(progress, "interface", interface, up)
+    async def interface(self, interface: str, up: bool) -> str:
+        return await self._do("interface", interface, up)
 
-    async def reload(self, file: str | None, progress: ProgressReport) -> str:
-        return await self._do(progress, "reload", file)
+    async def reload(self, file: str | None) -> str:
+        return await self._do("reload", file)
 
-    async def restart(self, file: str | None, progress: ProgressReport) -> str:
-        return await self._do(progress, "restart", file)
+    async def restart(self, file: str | None) -> str:
+        return await self._do("restart", file)
 
-    async def delete(self, file: str, progress: ProgressReport) -> str:
-        return await self._do(progress, "delete", file)
+    async def delete(self, file: str) -> str:
+        return await self._do("delete", file)
 
-    async def save(self, file: str | None, progress: ProgressReport) -> str:
-        return await self._do(progress, "save", file)
+    async def save(self, file: str | None) -> str:
+        return await self._do("save", file)
 
     async def create(self, file: str, progress: ProgressReport) -> str:
-        return await self._do(progress, "create", file)
+        progress("working")
+        return await self._do("create", file)
 
     async def path(self, up: bool, source: Address, destination: Address, progress: ProgressReport) -> str:
-        return await self._do(progress, "path", up, source, destination)
+        progress("working")
+        return await self._do("path", up, source, destination)
 
     def status(self) -> StatusDocument:
         return DOCUMENT
@@ -94,7 +95,8 @@ def ask(line: str, operations: Operations, may_change: bool = True) -> tuple[Rep
 def test_a_command_is_carried_out(line: str, call: tuple[object, ...]) -> None:
     """Each command is its operation; what has happened is the text, else the command in full."""
     operations = FakeOperations("the peer knows it")
-    assert ask(line, operations) == (Reply(0, "the peer knows it"), ["working"])
+    takes_long = call[0] in ("path", "create")
+    assert ask(line, operations) == (Reply(0, "the peer knows it"), ["working"] if takes_long else [])
     assert operations.calls == [call]
     silent, _ = ask(line, FakeOperations())
     assert silent.ok and silent.text.split()[0] == call[0]
@@ -169,7 +171,7 @@ def test_a_bug_is_not_hidden() -> None:
     """What is no MptError is raised, for the daemon to log."""
 
     class Broken(FakeOperations):
-        async def save(self, file: str | None, progress: ProgressReport) -> str:
+        async def save(self, file: str | None) -> str:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -12,12 +12,11 @@ from mpt.errors import DecodeError
 from mpt.local import protocol
 from mpt.local.protocol import (
     BadRequest,
-    LineReader,
     Progress,
     Reply,
-    ReplyReader,
     Request,
-    RequestReader,
+    decode_answer,
+    decode_request,
     decode_text_reply,
     decode_text_request,
     encode_progress,
@@ -34,7 +33,7 @@ def test_a_request_is_the_documented_line() -> None:
     """Byte for byte what docs/commands.md shows, and back."""
     line = b'{"mpt":1,"id":7,"command":["path","down","10.1.1.2","10.1.1.3"]}\n'
     assert encode_request(Request(7, PATH_DOWN)) == line
-    assert RequestReader().feed(line) == [Request(7, PATH_DOWN)]
+    assert decode_request(line) == Request(7, PATH_DOWN)
 
 
 def test_answers_are_the_documented_lines() -> None:
@@ -43,15 +42,6 @@ def test_answers_are_the_documented_lines() -> None:
     assert encode_reply(7, Reply(0, "done")) == b'{"id":7,"ok":true,"code":0,"text":"done"}\n'
     with_data = encode_reply(7, Reply(1, "no", {"a": 1}))
     assert with_data == b'{"id":7,"ok":false,"code":1,"text":"no","data":{"a":1}}\n'
-
-
-def test_octets_come_in_any_portions() -> None:
-    """One octet at a time or all at once; empty lines and CR LF mean nothing."""
-    stream = encode_request(Request(1, PATH_DOWN)) + b"\n\r\n" + encode_request(Request(2, ("save",)))
-    expected = [Request(1, PATH_DOWN), Request(2, ("save",))]
-    reader = RequestReader()
-    assert [each for octet in stream for each in reader.feed(bytes([octet]))] == expected
-    assert RequestReader().feed(stream) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,40 +66,26 @@ def test_octets_come_in_any_portions() -> None:
         (b'{"mpt": 1, "id": 3, "command": ["save", 1]}', 3, '"command" must be'),
         (b'{"mpt": 1, "id": 3, "command": [["save"]]}', 3, '"command" must be'),
         (b'{"mpt": 1, "id": 3, "command": [' + b'"a",' * 16 + b'"a"]}', 3, '"command" must be'),
-        (b" " * protocol.MAX_REQUEST_LINE + b"{}", 0, "too long"),
     ],
 )
-def test_a_bad_line_is_told_and_the_next_is_read(line: bytes, id: int, text: str) -> None:
-    """What is wrong is said, with the request's id where it has one; the stream goes on."""
-    bad, good = RequestReader().feed(line + b"\n" + encode_request(Request(9, ("save",))))
+def test_a_bad_line_is_told(line: bytes, id: int, text: str) -> None:
+    """What is wrong is said, with the request's id where it has one."""
+    bad = decode_request(line)
     assert isinstance(bad, BadRequest)
     assert bad.id == id
     assert text in bad.text
-    assert good == Request(9, ("save",))
 
 
 def test_unknown_members_of_a_request_are_ignored() -> None:
     """A later minor version may add some."""
     line = b'{"mpt": 1, "id": 1, "command": ["save"], "more": {}}\n'
-    assert RequestReader().feed(line) == [Request(1, ("save",))]
+    assert decode_request(line) == Request(1, ("save",))
 
 
-def test_a_line_without_end_takes_no_memory() -> None:
-    """However much comes, no more than the limit is held."""
-    reader = LineReader(1000)
-    for _ in range(100):
-        assert reader.feed(b"x" * 997) == []
-        assert len(reader._line) < 1000
-    assert reader.feed(b"\nshort\n") == [None, b"short"]
-
-
-@given(st.lists(st.binary(max_size=200), max_size=10))
-def test_no_octets_make_the_daemon_raise(portions: list[bytes]) -> None:
-    """Hostile input gives requests, complaints, or nothing."""
-    reader = RequestReader()
-    for portion in portions:
-        for found in reader.feed(portion):
-            assert isinstance(found, Request | BadRequest)
+@given(st.binary(max_size=200))
+def test_no_octets_make_the_daemon_raise(line: bytes) -> None:
+    """A hostile line is a request or a complaint."""
+    assert isinstance(decode_request(line), Request | BadRequest)
 
 
 MEMBERS = st.sampled_from(["mpt", "id", "command", "progress", "code", "text", "data", "x"])
@@ -123,30 +99,32 @@ JSON = st.recursive(
 def test_no_json_makes_anybody_raise(value: object) -> None:
     """Any JSON value, from either side; only the client complains, by DecodeError."""
     line = json.dumps(value).encode() + b"\n"
-    [found] = RequestReader().feed(line)
-    assert isinstance(found, Request | BadRequest)
+    assert isinstance(decode_request(line), Request | BadRequest)
     try:
-        ReplyReader(1).feed(line)
+        decode_answer(line, 1)
     except DecodeError:
         pass
 
 
 def test_the_client_reads_its_own_answers() -> None:
     """Answers to others' requests are passed over, those to an unreadable one (id 0) are taken."""
-    reader = ReplyReader(7)
-    assert reader.feed(encode_reply(8, Reply(0, "not ours"))) == []
-    assert reader.feed(encode_progress(7, Progress("a")) + encode_reply(7, Reply(0, "b", {"c": [1]}))) == [
-        Progress("a"),
-        Reply(0, "b", {"c": [1]}),
-    ]
-    assert reader.feed(encode_reply(0, Reply(2, "what?"))) == [Reply(2, "what?")]
+    assert decode_answer(encode_reply(8, Reply(0, "not ours")), 7) is None
+    assert decode_answer(encode_progress(7, Progress("a")), 7) == Progress("a")
+    assert decode_answer(encode_reply(7, Reply(0, "b", {"c": [1]})), 7) == Reply(0, "b", {"c": [1]})
+    assert decode_answer(encode_reply(0, Reply(2, "what?")), 7) == Reply(2, "what?")
 
 
-def test_the_client_refuses_what_no_daemon_says() -> None:
+TOO_LONG = b" " * protocol.MAX_REPLY_LINE + b"{}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"220 mail.example ESMTP", b"[]", b'{"id":7,"ok":true}', b'{"id":7,"code":0,"text":"","data":[]}', TOO_LONG],
+)
+def test_the_client_refuses_what_no_daemon_says(line: bytes) -> None:
     """Something else listens there."""
-    for line in (b"220 mail.example ESMTP", b"[]", b'{"id":7,"ok":true}', b'{"id":7,"code":0,"text":"","data":[]}'):
-        with pytest.raises(DecodeError):
-            ReplyReader(7).feed(line + b"\n")
+    with pytest.raises(DecodeError):
+        decode_answer(line, 7)
 
 
 def test_a_text_request_is_the_c_programs() -> None:

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from mpt.accel import DataPlane, choose_datapath
 from mpt.data.datapath import PythonDataPath
-from tests.daemon.stage import GENERAL, KEEPALIVE_IN, Run, Stage
+from tests.daemon.stage import GENERAL, Run, connection, path
 
 ALL = frozenset({"vnet_hdr", "join_tcp", "join_udp", "udp_segment"})
 
@@ -64,53 +64,31 @@ def test_the_python_data_path_says_that_it_has_none(run: Run, said: Said) -> Non
 
 
 def test_an_offload_that_is_given_up_is_told_once(run: Run, said: Said) -> None:
-    """When a keepalive comes; not again when it comes back with a path and is refused again."""
-    stage = run(plane=PLANE)
+    """Also without keepalives; not again when it comes back with a path and is refused again."""
+    stage = run(connection(path(1, keepalive_time=0.0, dead_time=0.0)), plane=PLANE)
     datapath = stage.datapath
     assert isinstance(datapath, Told)
-    stage.receive(1, KEEPALIVE_IN)
     said.clear()
     for given in (ALL - {"udp_segment"}, ALL, ALL - {"udp_segment"}, ALL - {"udp_segment", "join_udp"}):
         datapath.given = given
-        stage.reactor.pass_time(1.1)
+        stage.reactor.pass_time(10.1, step=1.0)
         assert stage.root.operations.status().tunnels[0].offloads == sorted(given)
-        stage.receive(1, KEEPALIVE_IN)
     assert said == [
         f"warn: tun0: the kernel or a link refuses the offload {offload}: packets go without it, at more CPU time"
         for offload in ("udp_segment", "join_udp")
     ]
 
 
-def test_a_heap_of_keepalives_makes_it_look_once(run: Run, said: Said) -> None:
-    """A server hears thousands of them in a second; it looks at the offloads no more often than every second."""
-    stage = run(plane=PLANE)
-    datapath = stage.datapath
-    assert isinstance(datapath, Told)
-    stage.receive(1, KEEPALIVE_IN)
-    datapath.given = frozenset()
-    stage.receive(1, KEEPALIVE_IN)
-    assert len(said) == 1
-    stage.reactor.pass_time(1.1)
-    stage.receive(1, KEEPALIVE_IN)
-    assert len(said) == 1 + len(ALL)
-
-
-def hear_after(stage: Stage, seconds: float) -> None:
-    """Let a keepalive come after so many seconds."""
-    stage.reactor.pass_time(seconds, step=1.0)
-    stage.receive(1, KEEPALIVE_IN)
-
-
 def test_wrong_ecn_fields_are_told_once_an_hour(run: Run, said: Said) -> None:
-    """At the next keepalive, with how many there were since the last time; silence while there are no more."""
+    """With how many there were since the last time; silence while there are no more."""
     stage = run(plane=PLANE)
     datapath = stage.datapath
     assert isinstance(datapath, Told)
-    hear_after(stage, 2.0)
+    stage.reactor.pass_time(11.0, step=1.0)
     said.clear()
-    for unexpected, seconds in ((3, 2.0), (5, 3000.0), (5, 590.0), (5, 20.0), (5, 4000.0), (6, 2.0)):
+    for unexpected, seconds in ((3, 11.0), (5, 3000.0), (5, 570.0), (5, 40.0), (5, 4000.0), (6, 11.0)):
         datapath.unexpected = unexpected
-        hear_after(stage, seconds)
+        stage.reactor.pass_time(seconds, step=1.0)
     text = "something on the way changes them (log_ecn = 0 silences this)"
     assert said == [f"warn: tun0: packets with ECN fields that no honest path makes: {n}; {text}" for n in (3, 2, 1)]
 
@@ -122,8 +100,8 @@ def test_wrong_ecn_fields_can_be_passed_over(run: Run, said: Said) -> None:
     assert isinstance(datapath, Told)
     said.clear()
     datapath.unexpected = 3
-    hear_after(stage, 2.0)
+    stage.reactor.pass_time(11.0, step=1.0)
     assert said == []
-    stage.root.config = replace(stage.root.config, general=GENERAL)
-    hear_after(stage, 2.0)
+    stage.root.runs.settings.general = GENERAL
+    stage.reactor.pass_time(11.0, step=1.0)
     assert len(said) == 1

@@ -1,0 +1,122 @@
+"""What runs: the tunnels and the connections on them, found, added, removed and replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from mpt.daemon.connection import Connection, Handover
+from mpt.daemon.settings import Settings
+from mpt.daemon.tunnel import Tunnel
+from mpt.errors import HostError
+from mpt.model import Address, Config, ConnectionConfig, Interface
+
+
+class Running:
+    """The tunnels of a daemon whose configuration is in `directory`; `settings` is live.
+
+    The tunnels are put in by whoever makes them. `on_disk` has the connection files as they were last read or written.
+    """
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self.directory = directory
+        self.settings = settings
+        self.tunnels: list[Tunnel] = []
+        self.on_disk: dict[Path, ConnectionConfig] = {}
+
+    @property
+    def config(self) -> Config:
+        """What runs, as a configuration."""
+        tunnels = tuple(tunnel.config for tunnel in self.tunnels)
+        connections = tuple(connection.config for connection in self.connections())
+        return Config(self.directory, self.settings.general, tunnels, connections)
+
+    @property
+    def connections_directory(self) -> Path:
+        """Where the connection files are."""
+        return self.directory / "connections"
+
+    def connections(self) -> list[Connection]:
+        """Return the connections of all tunnels."""
+        return [connection for tunnel in self.tunnels for connection in tunnel.connections.values()]
+
+    def find(self, ends: tuple[Address, Address]) -> Connection | None:
+        """Return the connection between two tunnel addresses, ours first."""
+        return next((each for each in self.connections() if each.config.ends == ends), None)
+
+    def of_file(self, name: str) -> list[Connection]:
+        """Return the connections that run from a file of this name, without its directory."""
+        return [each for each in self.connections() if each.config.file is not None and each.config.file.name == name]
+
+    def instead_of(self, config: ConnectionConfig) -> Connection | None:
+        """Return the connection that `config` is another version of: it runs from the same file, or between the same
+        tunnel addresses."""
+        same = [each for each in self.connections() if each.config.file == config.file]
+        return next(iter(same), None) or self.find(config.ends)
+
+    def add(self, config: ConnectionConfig, strict: bool = True) -> Connection:
+        """Start a connection on the tunnel that has its ip_local. Raises HostError, and then nothing has changed.
+
+        A socket that is refused is an error if `strict`, and otherwise tried again later.
+        """
+        for running in self.connections():
+            if running.config.name == config.name or running.config.ends == config.ends:
+                raise HostError(
+                    f"the connection {running.config.name} runs already and has the name or the tunnel addresses of "
+                    f"{config.name}: delete one of them, or give it others"
+                )
+        tunnel = next(each for each in self.tunnels if each.config.holds(config.ip_local))
+        return tunnel.add(config, strict)
+
+    def remove(self, connection: Connection) -> None:
+        """Stop a connection and forget it."""
+        for tunnel in self.tunnels:
+            if tunnel.connections.get(connection.config.name) is connection:
+                tunnel.remove(connection.config.name)
+
+    def replace(
+        self, old: Connection, config: ConnectionConfig, file_before: ConnectionConfig | None = None
+    ) -> Connection:
+        """Run `config` in place of `old`. Raises HostError, and then `old.config` runs again.
+
+        What the operator has done to the paths by hand stays, unless their status differs from that in `file_before`,
+        the file as it was. The numbers of the data path go on: removing and adding only ask for a new table, and when
+        it is made the connection is there again under its name.
+        """
+        handed_over = old.hand_over()
+        self.remove(old)
+        try:
+            started = self.add(config)
+        except Exception:
+            self.add(old.config, strict=False).take_over(handed_over, old.config)
+            raise
+        started.take_over(handed_over, file_before or config)
+        return started
+
+    def change(self, changes: Iterable[tuple[Connection | None, ConnectionConfig]]) -> None:
+        """Replace or add several connections: all of them, or, with the exception that is raised, none."""
+        done: list[tuple[Connection, tuple[ConnectionConfig, Handover] | None]] = []
+        try:
+            for old, config in changes:
+                if old is None:
+                    done.append((self.add(config), None))
+                else:
+                    before = old.config, old.hand_over()
+                    done.append((self.replace(old, config, self.file_of(old)), before))
+        except Exception:
+            for started, before_it in reversed(done):
+                self.remove(started)
+                if before_it is not None:
+                    config, handed_over = before_it
+                    self.add(config, strict=False).take_over(handed_over, config)
+            raise
+
+    def file_of(self, connection: Connection) -> ConnectionConfig:
+        """Return the file of a connection as it was last read or written."""
+        config = connection.config
+        return self.on_disk.get(config.file, config) if config.file is not None else config
+
+    def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
+        """Tell the tunnels what links and addresses there are now."""
+        for tunnel in self.tunnels:
+            tunnel.interfaces_changed(interfaces)

@@ -1,0 +1,62 @@
+"""What a running daemon can do, as the commands of guide chapter 4 ask for it (`mpt.local.grammar`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import Protocol
+
+from mpt.errors import MptError, PeerError
+from mpt.local.status import StatusDocument
+from mpt.model import Address
+
+ProgressReport = Callable[[str], None]
+"""Takes one line on what a long command is doing."""
+
+
+class UnknownFileError(MptError):
+    """No connection runs from this file, or there is no such file in conf/connections."""
+
+
+class PeerRefusedError(PeerError):
+    """The peer answered a command with the result `code` (1: it did not answer at all); the text says why."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Operations(Protocol):
+    """The operations. Each returns what has happened, in words ("" lets the command speak for itself).
+
+    An operation that fails raises MptError, and has changed nothing: UnknownFileError for a file that is not there,
+    PeerRefusedError for a peer that says no. A `file` is the name of a connection file without its directory; None
+    stands for all of them.
+    """
+
+    async def address(self, add: bool, address: IPv4Interface | IPv6Interface, interface: str) -> str:
+        """Give `interface` the address, or take it away (guide 4.1)."""
+
+    async def interface(self, interface: str, up: bool) -> str:
+        """Take `interface` up or down, and the paths over it (guide 4.2)."""
+
+    async def path(self, up: bool, source: Address, destination: Address, progress: ProgressReport) -> str:
+        """Take the path from our address `source` to the peer's `destination` up or down by hand."""
+
+    async def reload(self, file: str | None) -> str:
+        """Take in what is new or changed in `file` (guide 4.3)."""
+
+    async def restart(self, file: str | None) -> str:
+        """Stop and start the connection of `file`, without reading files (guide 4.4)."""
+
+    async def delete(self, file: str) -> str:
+        """End the connection of `file`, and rename the file to ``*.conf.disabled`` (guide 4.5)."""
+
+    async def save(self, file: str | None) -> str:
+        """Write what changed at run time to `file` (guide 4.6)."""
+
+    async def create(self, file: str, progress: ProgressReport) -> str:
+        """Make the connection of `file` at the peer, too (guide 4.7)."""
+
+    def status(self) -> StatusDocument:
+        """Return the state of the daemon."""
