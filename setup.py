@@ -19,7 +19,7 @@ if CHOICE not in ("auto", "yes", "no"):
 
 
 def not_built(error: Exception) -> None:
-    """Say what is missing. pip hides this unless it is an error; the daemon says it again (mpt/accel/__init__.py)."""
+    """Say what is missing. pip hides this unless it is an error; the daemon says it again (mpt/accel/choice.py)."""
     needed = "it needs cffi, a C compiler and Python's headers (Debian: gcc and python3-dev)"
     text = f"mpt: the native data path was not built, {needed}: {error}"
     if CHOICE == "yes":

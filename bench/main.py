@@ -21,7 +21,7 @@ from bench.parts import LEGEND, NAMES, Part, parts
 from bench.report import Report, machine, machine_text
 from bench.soak.course import soak
 from bench.variants import MTU, WINDOW, Stage, Variant, build
-from mpt.accel import native_is_built
+from mpt.accel.choice import native_is_built
 from mpt.errors import MptError
 from mpt.lab import privileges
 from mpt.lab.lab import Lab

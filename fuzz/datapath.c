@@ -14,7 +14,7 @@ static struct mpt_datapath *dp;
 static int offloads; /* that it began with */
 static struct mpt_counters counted;
 static struct mpt_path_counters counters[PATHS];
-static uint8_t marks[256];
+static uint8_t tos_by_inner[256];
 static double now;
 static uint64_t written, received[PATHS]; /* packets that came out of the TUN, and datagrams at the peers */
 static uint64_t sent_before[2], refused; /* by the connections before they began; packets that no path took */
@@ -94,7 +94,7 @@ static void check_datagram(int peer, const uint8_t *datagram, uint32_t length, u
     int sequenced, header = mpt_gre_decode(datagram, length, &version, &sequenced, &sequence);
     CHECK(header == (sequenced ? 8 : 4) && length > (uint32_t)header);
     CHECK(ip_version(datagram + header, length - (uint32_t)header) == version);
-    CHECK(peer == PAIR || mark == marks[tos_octet(datagram + header)]);
+    CHECK(peer == PAIR || mark == tos_by_inner[tos_octet(datagram + header)]);
     int connection = peer > PAIR;
     CHECK(!sequenced || sequence < sent_by(connection) - sent_before[connection] + refused);
     if (sequenced && sequence < NUMBERS) {
@@ -184,8 +184,8 @@ static void fill_path(struct mpt_path_row *row, int peer, uint8_t weight, bool b
     }
     row->loop = row->peer;
     row->peer.version = row->loop.version = (uint8_t)version;
-    row->remote_length = name_length[version == 6];
-    memcpy(row->remote, &remote, row->remote_length);
+    row->outer_remote_length = name_length[version == 6];
+    memcpy(row->outer_remote, &remote, row->outer_remote_length);
 }
 
 /* FIRST.0.0.LAST, or that behind twelve octets of 0xFD, as the packets of the corpus have them. */
@@ -218,16 +218,16 @@ static void set_table(struct input *in) {
         paths[i].usable = usable >> i & 1;
     }
     for (int octet = 0; octet < 256; octet++)
-        marks[octet] = (uint8_t[]){0, (uint8_t)octet, octet & 3, 46 << 2}[how >> 3 & 3];
+        tos_by_inner[octet] = (uint8_t[]){0, (uint8_t)octet, octet & 3, 46 << 2}[how >> 3 & 3];
     for (int i = 0; i < 2; i++) {
         rows[i] = (struct mpt_connection_row){
             .id = (uint32_t)i,
-            .local = address(i ? 6 : 4, i ? 13 : 10, 2), .remote = address(i ? 6 : 4, i ? 14 : 10, 3),
-            .reorder_window = windows[how & 3], .max_delay = how & 4 ? 0.01 : 0.1, .marked = (how >> 3 & 3) != 0,
+            .inner_local = address(i ? 6 : 4, i ? 13 : 10, 2), .inner_remote = address(i ? 6 : 4, i ? 14 : 10, 3),
+            .reorder_window = windows[how & 3], .max_delay = how & 4 ? 0.01 : 0.1, .sets_tos = (how >> 3 & 3) != 0,
             .networks = networks[i], .network_count = 4, .rules = rules, .rule_count = 2,
             .paths = i == 0 ? paths : paths + OTHER_V4, .path_count = i == 0 ? OTHER_V4 : PATHS - OTHER_V4,
         };
-        memcpy(rows[i].marks, marks, sizeof marks);
+        memcpy(rows[i].tos_by_inner, tos_by_inner, sizeof tos_by_inner);
         memset(rows[i].keepalives, 0xA1 + i, sizeof rows[i].keepalives);
     }
     uint32_t count = how & 0x80 ? 2 : how >> 5 & 3;
@@ -333,7 +333,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     offloads = take_octet(&in) & (MPT_VNET_HDR | MPT_JOIN_TCP | MPT_JOIN_UDP | MPT_UDP_SEGMENT);
     if (!(offloads & MPT_VNET_HDR))
         offloads &= MPT_UDP_SEGMENT;
-    dp = mpt_new(device, offloads, 0x9E3779B97F4A7C15u);
+    dp = mpt_new(device, offloads, 0x9E3779B97F4A7C15u, &tuning);
     CHECK(dp != NULL);
     now = 1000;
     written = 0;

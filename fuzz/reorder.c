@@ -4,11 +4,11 @@
  * Input: the window, the longest delay in milliseconds, then five octets a step. */
 #include "fuzz.h"
 
-enum { SHARE = 16, LENGTH = 40, PACKETS = 1 << 15 }; /* packets of a buffer, their length, and how many there may be */
+enum { PER_BUFFER = 16, LENGTH = 40, PACKETS = 1 << 15 }; /* packets of a buffer, their length, and how many there may be */
 
 static uint64_t delivered, released;
 static uint32_t arrived, lent; /* `lent` buffers that somebody refers to */
-static bool finished[PACKETS], owning;
+static bool finished[PACKETS], copying;
 
 static void give_back(struct packet packet) {
     if (packet.buffer == NULL)
@@ -24,12 +24,12 @@ static void check(struct packet packet) { /* it is its number, over and over */
     CHECK(packet.length == LENGTH && number < arrived && !finished[number]);
     for (uint32_t i = 4; i < LENGTH; i += 4)
         CHECK(get32(packet.data + i) == number);
-    finished[number] = !owning;
+    finished[number] = !copying;
 }
 
 static void deliver(void *context, struct packet packet) {
     (void)context;
-    CHECK(!owning);
+    CHECK(!copying);
     delivered++;
     check(packet);
     give_back(packet);
@@ -37,14 +37,14 @@ static void deliver(void *context, struct packet packet) {
 
 static void release(void *context, struct packet packet) {
     (void)context;
-    released += !owning; /* else it was copied, and goes on without its buffer */
+    released += !copying; /* else it was copied, and goes on without its buffer */
     check(packet);
     give_back(packet);
 }
 
 /* A packet in the buffer of the ones before, as one receive call brings many. */
 static struct packet arrive(struct buffer **buffer) {
-    if (arrived % SHARE == 0 || *buffer == NULL) {
+    if (arrived % PER_BUFFER == 0 || *buffer == NULL) {
         if (*buffer != NULL)
             give_back((struct packet){.buffer = *buffer});
         *buffer = malloc(sizeof **buffer);
@@ -52,7 +52,7 @@ static struct packet arrive(struct buffer **buffer) {
         (*buffer)->references = 1;
         lent++;
     }
-    uint8_t *data = (*buffer)->data + arrived % SHARE * LENGTH;
+    uint8_t *data = (*buffer)->data + arrived % PER_BUFFER * LENGTH;
     for (uint32_t i = 0; i < LENGTH; i += 4)
         put32(data + i, arrived);
     (*buffer)->references++;
@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     delivered = released = arrived = 0;
     struct sink sink = {deliver, release, NULL};
     double max_delay = data[1] / 1000.0, now = 1000;
-    struct ordering *ordering = ordering_new(1 + data[0] % 40, max_delay, 0x9E3779B97F4A7C15u, sink);
+    struct ordering *ordering = ordering_new(&tuning, 1 + data[0] % 40, max_delay, 0x9E3779B97F4A7C15u, sink);
     CHECK(ordering != NULL);
     struct buffer *buffer = NULL;
     uint32_t near = 0;
@@ -86,9 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 ordering_set_behind(ordering, data[1] & 1);
                 break;
             }
-            owning = true;
-            ordering_own(ordering);
-            owning = false;
+            copying = true;
+            ordering_copy_out(ordering);
+            copying = false;
             CHECK(lent == (buffer != NULL)); /* the one that is filled */
             break;
         default:

@@ -13,37 +13,37 @@ static uint16_t sum_of(const uint8_t *ip, uint32_t transport, uint32_t protocol,
     return fold(sum_octets(ip + transport, length - transport, sum_pseudo(ip, protocol, length - transport)));
 }
 
-static uint32_t protocol_of(const struct vnet_header *vnet) {
-    return (vnet->type & ~GSO_ECN) == GSO_UDP_L4 ? UDP : TCP;
+static uint32_t protocol_of(const struct virtio_net_hdr *vnet) {
+    return (vnet->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4 ? UDP : TCP;
 }
 
-static bool put_partial_sum(const struct vnet_header *vnet, uint8_t *packet, uint32_t length) {
-    uint32_t at = (uint32_t)vnet->checksum_start + vnet->checksum_offset;
+static bool put_partial_sum(const struct virtio_net_hdr *vnet, uint8_t *packet, uint32_t length) {
+    uint32_t at = (uint32_t)vnet->csum_start + vnet->csum_offset;
     if (ip_version(packet, length) == 0 || at + 2 > length)
         return false;
-    uint16_t word = fold(sum_pseudo(packet, protocol_of(vnet), length - vnet->checksum_start));
+    uint16_t word = fold(sum_pseudo(packet, protocol_of(vnet), length - vnet->csum_start));
     memcpy(packet + at, &word, 2);
     return true;
 }
 
-static void check_single(const struct vnet_header *vnet, const uint8_t *packet, uint32_t length) {
-    uint32_t at = (uint32_t)vnet->checksum_start + vnet->checksum_offset;
+static void check_single(const struct virtio_net_hdr *vnet, const uint8_t *packet, uint32_t length) {
+    uint32_t at = (uint32_t)vnet->csum_start + vnet->csum_offset;
     CHECK(sizes[0] == length);
-    if (!(vnet->flags & VNET_NEEDS_CHECKSUM))
+    if (!(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
         at = length;
     CHECK(memcmp(out, packet, at) == 0);
     CHECK(at + 2 >= length || memcmp(out + at + 2, packet + at + 2, length - at - 2) == 0);
 }
 
 static void check_segments(
-    const struct vnet_header *vnet, const uint8_t *packet, uint32_t length, uint32_t count, bool sums
+    const struct virtio_net_hdr *vnet, const uint8_t *packet, uint32_t length, uint32_t count, bool sums
 ) {
-    uint32_t transport = vnet->checksum_start, protocol = protocol_of(vnet);
+    uint32_t transport = vnet->csum_start, protocol = protocol_of(vnet);
     uint32_t headers = transport + (protocol == UDP ? 8u : (packet[transport + 12] >> 4) * 4u), at = headers;
     const uint8_t *one = out;
     for (uint32_t i = 0; i < count; one += sizes[i++]) {
         uint32_t payload = sizes[i] - headers;
-        CHECK(payload == vnet->size || (i == count - 1 && payload > 0 && payload < vnet->size));
+        CHECK(payload == vnet->gso_size || (i == count - 1 && payload > 0 && payload < vnet->gso_size));
         CHECK(payload <= length - at && memcmp(one + headers, packet + at, payload) == 0);
         if (packet[0] >> 4 == 4) {
             CHECK(get16(one + 2) == sizes[i] && get16(one + 4) == (uint16_t)(get16(packet + 4) + i));
@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (size_t i = 0; i < more; i++)
         frame[length + i] = (uint8_t)(i * 7 >> 3);
     length += more;
-    struct vnet_header vnet = {0};
+    struct virtio_net_hdr vnet = {0};
     bool sums = false;
     if (length > VNET) {
         memcpy(&vnet, frame, VNET);
@@ -80,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     CHECK(alone != NULL);
     memcpy(alone, frame, length);
     int count = mpt_split(alone, (uint32_t)length, out, sizeof out, sizes, SEGMENTS);
-    if (count >= 0 && vnet.type == GSO_NONE)
+    if (count >= 0 && vnet.gso_type == VIRTIO_NET_HDR_GSO_NONE)
         check_single(&vnet, frame + VNET, (uint32_t)length - VNET);
     else if (count >= 0)
         check_segments(&vnet, frame + VNET, (uint32_t)length - VNET, (uint32_t)count, sums);

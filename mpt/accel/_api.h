@@ -1,8 +1,8 @@
-/* What Python sees of the native data path. cffi reads this file as it stands, so it has no preprocessor but #define. */
+/* The native data path as Python sees it. cffi reads this file as it stands, so it has no preprocessor but #define. */
 
 #define MPT_ERRNOS 134 /* counted by number; a greater one is counted under 0 */
 
-enum mpt_reason { /* why something was dropped; the names without the prefix are those of the Python data path */
+enum mpt_reason { /* why something was dropped; the names without the prefix are the values of mpt.data.counters.Reason */
     MPT_NONE,
     MPT_NOT_IP,
     MPT_NO_CONNECTION,
@@ -28,7 +28,7 @@ enum mpt_reason { /* why something was dropped; the names without the prefix are
     MPT_REASONS
 };
 
-enum mpt_offload { /* what is in use; each is given up on its own when the kernel or the link refuses it */
+enum mpt_offload { /* offloads in use; each is given up on its own when the kernel or the link refuses it */
     MPT_VNET_HDR = 1,     /* the TUN has IFF_VNET_HDR: every packet has a struct virtio_net_hdr of 10 octets before it */
     MPT_JOIN_TCP = 2,     /* join TCP segments for the TUN */
     MPT_JOIN_UDP = 4,     /* join UDP datagrams for the TUN */
@@ -51,6 +51,18 @@ struct mpt_port_rule { /* TCP and UDP packets of a port that are mapped to a pat
     uint32_t path; /* its index */
 };
 
+struct mpt_tuning { /* the constants of the rules, from mpt.data.equalizer and mpt.data.reorder, where their reasons are */
+    double gap_gain;
+    double keepalive_gain;
+    double negligible; /* seconds */
+    double share;
+    double restart_silence; /* seconds */
+    double path_memory; /* seconds */
+    double distrust; /* seconds */
+    uint32_t strays_kept; /* >= 1 */
+    uint32_t gaps_remembered; /* >= 1 */
+};
+
 struct mpt_path_counters { /* owned by Python; outlives every table */
     uint64_t packets_sent;
     uint64_t bytes_sent;
@@ -65,8 +77,8 @@ struct mpt_path_row {
     int fd; /* -1: none */
     int usable;
     uint32_t weight; /* 1 .. 10000 */
-    uint8_t remote[28]; /* struct sockaddr_in or sockaddr_in6 */
-    uint32_t remote_length; /* 0: the socket is connected */
+    uint8_t outer_remote[28]; /* struct sockaddr_in or sockaddr_in6 */
+    uint32_t outer_remote_length; /* 0: the socket is connected */
     struct mpt_address peer; /* whom it takes datagrams from */
     struct mpt_address loop; /* the inner destination that would come back */
     struct mpt_path_counters *counters;
@@ -74,12 +86,12 @@ struct mpt_path_row {
 
 struct mpt_connection_row {
     uint32_t id;
-    struct mpt_address local;
-    struct mpt_address remote;
+    struct mpt_address inner_local;
+    struct mpt_address inner_remote;
     uint32_t reorder_window; /* packets, 0: none */
     double max_delay; /* seconds */
-    uint8_t marks[256]; /* the TOS octet of a datagram, by that of its packet; 0: that of the socket */
-    int marked; /* not all are 0 */
+    uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's own */
+    int sets_tos; /* not all are 0 */
     uint8_t keepalives[80]; /* the 40 octets of the peer's keepalive, twice: IP version 4 and 6 */
     struct mpt_network *networks;
     uint32_t network_count;
@@ -109,7 +121,7 @@ struct mpt_counters {
 
 /* --- the data path (datapath.c, egress.c, ingress.c) --- */
 
-struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret);
+struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struct mpt_tuning *tuning);
 void mpt_free(struct mpt_datapath *datapath);
 /* Returns 0, or -1 without memory, and then the old table stands. */
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
@@ -135,9 +147,9 @@ int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer);
 int64_t mpt_ports(const uint8_t *packet, uint32_t length);
 /* The first `count` picks of the cycle. */
 void mpt_cycle(const uint32_t *weights, uint32_t paths, uint32_t *picks, uint32_t count);
-/* Complete and cut what a TUN gave: `frame` is a virtio_net_hdr and a packet, `out` gets the packets one after the other,
+/* Complete and cut a frame of the TUN: `frame` is a virtio_net_hdr and a packet, `out` gets the packets one after the other,
    `sizes` their lengths. Returns how many, or -1 when the frame is malformed or there is no room. */
 int mpt_split(uint8_t *frame, uint32_t length, uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max);
-/* Join what may be joined of `count` packets that lie one after the other: the frames for the TUN, as above. */
+/* Join the neighbours that may be joined among `count` packets that lie one after the other: frames for the TUN, as above. */
 int mpt_join(const uint8_t *packets, const uint32_t *lengths, uint32_t count, int offloads,
              uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max);

@@ -1,6 +1,6 @@
 """Builds mpt.accel._native with cffi, in API mode and for the limited API: one wheel for every Python from 3.11 on.
 
-``python -m mpt.accel.build_native`` builds it in place, for a checkout.
+``python -m mpt.accel.build_native`` builds it in place, for a checkout. The sources are all .c files of this directory.
 """
 
 from __future__ import annotations
@@ -10,16 +10,26 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-SOURCES = ("packet", "schedule", "split", "join", "reorder", "equalize", "egress", "ingress", "deliver", "datapath")
-FLAGS = ["-O3", "-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-missing-field-initializers"]
+SOURCES = sorted(file.name for file in HERE.glob("[a-z]*.c"))  # not _native.c, which cffi generates
+HEADERS = sorted(file.name for file in HERE.glob("*.h"))
+WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wconversion", "-Wsign-conversion", "-Wshadow"]
+FLAGS = ["-O3", "-std=gnu11", "-fvisibility=hidden", *WARNINGS]
+
+# The code of cffi and of Python's headers is not ours to mend.
+PREAMBLE = """
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+#include "_native.h"
+"""
 
 ffibuilder = FFI()
 ffibuilder.cdef((HERE / "_api.h").read_text())
 ffibuilder.set_source(
     "mpt.accel._native",
-    '#include "_native.h"',
-    sources=[f"mpt/accel/{name}.c" for name in SOURCES],  # relative: setuptools takes no others
-    depends=["mpt/accel/_api.h", "mpt/accel/_native.h"],
+    PREAMBLE,
+    sources=[f"mpt/accel/{name}" for name in SOURCES],  # relative: setuptools takes no others
+    depends=[f"mpt/accel/{name}" for name in HEADERS],
     include_dirs=[str(HERE)],
     extra_compile_args=FLAGS,
     py_limited_api=True,

@@ -1,17 +1,22 @@
 /* Network to TUN: receive, check the sender, take off the GRE header, find the connection, put in order.
  *
- * The twin is mpt/data/ingress.py, and a datagram meets the functions in the same order. One system call receives many
- * datagrams, with UDP_GRO many of them in one buffer; they stay where they are, whoever keeps one holds a reference to its
- * buffer, and what was delivered in one wake-up is written at its end (deliver.c).
+ * The twin is mpt/data/ingress.py, and in both a datagram meets the functions in the order in which they stand. One system
+ * call receives many datagrams, with UDP_GRO many of them in one buffer; they stay where they are (pool.h), and packets that
+ * a wake-up delivers are written at its end (deliver.h).
  */
 
-#include "_native.h"
+#define _GNU_SOURCE /* recvmmsg() */
+
+#include "ingress.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+
+#include "listen.h"
+#include "ordering.h"
 
 #ifndef UDP_GRO
 #define UDP_GRO 104 /* <linux/udp.h> */
@@ -23,13 +28,29 @@
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
 enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and what a datagram costs besides: a wake-up of about 1 ms,
                                                        for which keepalives and commands wait */
-enum { BUFFERS = 64 }; /* 4 MB, there from the start; when held packets keep them all, these are copied out */
 
+struct ingress_path { /* beside a path of the table */
+    bool has_brought;       /* `last_sequence` holds */
+    uint32_t last_sequence; /* of the last packet that came over it */
+    uint32_t told_in_wake;  /* the wake-up in which control was last told of a keepalive */
+};
+struct plane { /* what goes with a table */
+    const struct table *table;
+    struct ingress_path *paths;
+    struct ordering **orders; /* by connection; NULL: no window. In a prepared plane also NULL: the one before stays */
+    struct listening listening;
+};
 struct ingress {
-    struct buffer *buffers, *pool; /* all, and those that nobody refers to */
+    struct mpt_tuning tuning;
+    uint64_t secret; /* of the hashes */
+    struct pool *pool;
+    struct delivery *delivery;
+    struct mpt_counters *counters;
+    struct plane now, next; /* `next`: prepared */
+    struct flow_cache flows;
     uint32_t *heard;
     uint32_t heard_count, heard_room;
-    struct connection *waiting; /* of the last packet, if it or others have to wait for a gap to be filled */
+    const struct connection *waiting; /* of the last packet, if it or others have to wait for a gap to be filled */
     uint32_t wakes;
     struct mmsghdr messages[MESSAGES];
     struct iovec pieces[MESSAGES];
@@ -37,220 +58,260 @@ struct ingress {
     union { struct cmsghdr aligned; uint8_t octets[2 * CMSG_SPACE(sizeof(int))]; } controls[MESSAGES];
 };
 
-struct ingress *ingress_new(void) {
+static const struct path *laggard(const struct ingress *in, const struct connection *c);
+static struct listener *unfinished(const struct ingress *in, const struct connection *c);
+static uint32_t receive(struct ingress *in, struct listener *listener, double now);
+static struct buffer *take_buffer(struct ingress *in);
+static uint32_t read_controls(struct msghdr *message, unsigned *ecn);
+static struct mpt_address sender_of(const struct msghdr *message);
+static void decapsulate(struct ingress *in, const struct source *source, struct buffer *buffer, uint8_t *datagram,
+                        uint32_t length, unsigned outer_ecn, double now);
+static void not_ip(struct ingress *in, const struct source *source, const uint8_t *payload, uint32_t length, double now);
+static void heard(struct ingress *in, const struct path *path, double now);
+static const struct path *identify(struct ingress *in, const struct source *source, const uint8_t *packet, uint32_t length,
+                                   int *reason);
+static void update_backlog(struct ingress *in);
+
+/* --- life --- */
+
+struct ingress *ingress_new(const struct mpt_tuning *tuning, uint64_t secret, struct pool *pool, struct delivery *delivery,
+                            struct mpt_counters *counters) {
     struct ingress *in = calloc(1, sizeof *in);
-    if (in == NULL)
-        return NULL;
-    in->buffers = malloc(BUFFERS * sizeof *in->buffers);
-    if (in->buffers == NULL) {
-        free(in);
-        return NULL;
-    }
-    memset(in->buffers, 0xFF, BUFFERS * sizeof *in->buffers); /* a flood that is the first to need them finds them in
-                                                                 memory; zeros would not do, malloc knows such pages */
-    for (uint32_t i = 0; i < BUFFERS; i++) {
-        in->buffers[i].next = in->pool;
-        in->pool = &in->buffers[i];
+    if (in != NULL) {
+        in->tuning = *tuning;
+        in->secret = secret;
+        in->pool = pool;
+        in->delivery = delivery;
+        in->counters = counters;
     }
     return in;
+}
+
+static void plane_free(struct plane *plane) {
+    for (uint32_t i = 0; plane->orders != NULL && i < plane->table->connection_count; i++)
+        ordering_free(plane->orders[i]);
+    free(plane->orders);
+    free(plane->paths);
+    listening_destroy(&plane->listening);
+    *plane = (struct plane){0};
 }
 
 void ingress_free(struct ingress *in) {
     if (in == NULL)
         return;
-    free(in->buffers);
+    plane_free(&in->now);
+    plane_free(&in->next);
     free(in->heard);
     free(in);
 }
 
-/* --- buffers --- */
+/* --- the table --- */
 
-static void unreference(struct ingress *in, struct buffer *buffer) {
-    if (--buffer->references == 0) {
-        buffer->next = in->pool;
-        in->pool = buffer;
-    }
-}
+static void deliver(void *context, struct packet packet) { delivery_add(((struct ingress *)context)->delivery, packet); }
 
-void packet_release(void *context, struct packet packet) {
-    struct mpt_datapath *dp = context;
-    if (packet.buffer != NULL)
-        unreference(dp->ingress, packet.buffer);
-    else
-        free(packet.data);
-}
+static void release(void *context, struct packet packet) { pool_release(((struct ingress *)context)->pool, packet); }
 
-static struct buffer *take_buffer(struct mpt_datapath *dp) {
-    struct ingress *in = dp->ingress;
-    if (in->pool == NULL)
-        delivery_write(dp);
-    if (in->pool == NULL)
-        for (struct connection *c = dp->connections; c < dp->connections + dp->connection_count; c++)
-            if (c->order != NULL)
-                ordering_own(c->order);
-    struct buffer *buffer = in->pool;
-    if (buffer != NULL) {
-        in->pool = buffer->next;
-        buffer->references = 1;
-    }
-    return buffer;
-}
-
-struct sink ingress_sink(struct mpt_datapath *dp) { return (struct sink){delivery_add, packet_release, dp}; }
-
-/* --- a datagram's way to the reorder window --- */
-
-static struct path *identify(struct mpt_datapath *dp, const struct source *source, const uint8_t *packet,
-                             uint32_t length, int *reason) {
-    unsigned version = ip_version(packet, length);
-    bool known;
-    *reason = MPT_INNER_TRUNCATED;
-    if (version == 0)
+/* The order of a connection before, if it can go on as one of `c`. */
+static struct ordering **order_before(const struct ingress *in, const struct connection *c) {
+    const struct connection *old = in->now.table != NULL ? table_find(in->now.table, c->row.id) : NULL;
+    if (old == NULL || old->row.reorder_window != c->row.reorder_window || old->row.max_delay != c->row.max_delay)
         return NULL;
-    struct flow *flow = flow_of(dp->ingress_flows, source, version, packet, &known);
-    if (!known) {
-        struct mpt_address sender = ip_source(packet), destination = ip_destination(packet);
-        flow->found = NULL;
-        flow->reason = MPT_INNER_SOURCE;
-        if (same_address(&destination, &source->loop))
-            flow->reason = MPT_LOOP; /* RFC 2784 section 2.4.1: the packet would come back to its encapsulator */
-        else
-            for (uint32_t i = 0; i < source->path_count; i++) {
-                const struct connection *c = source->paths[i]->connection;
-                if (!connection_reaches(c, &sender))
-                    continue;
-                bool ours = connection_is_here(c, &destination);
-                if (flow->found == NULL || ours)
-                    flow->found = source->paths[i]; /* unless another connection of this peer has the destination, too */
-                if (ours)
-                    break;
-            }
-    }
-    *reason = flow->reason;
-    return flow->found;
+    return &in->now.orders[old->index];
 }
 
-/* However many keepalives of a path come in a wake-up, control is told once. */
-static void heard(struct mpt_datapath *dp, struct path *path, double now) {
-    struct ingress *in = dp->ingress;
-    dp->counters.keepalives_received++;
-    if (path->connection->order != NULL)
-        ordering_keepalive(path->connection->order, path->row.id, now);
-    if (path->heard_at == in->wakes)
-        return;
-    path->heard_at = in->wakes;
-    if (in->heard_count == in->heard_room) {
-        uint32_t *more = realloc(in->heard, (in->heard_room + 64) * sizeof *more);
-        if (more == NULL)
-            return;
-        in->heard = more;
-        in->heard_room += 64;
+bool ingress_prepare(struct ingress *in, const struct table *table) {
+    struct plane *next = &in->next;
+    plane_free(next);
+    *next = (struct plane){
+        .table = table,
+        .paths = calloc(table->path_count + 1, sizeof *next->paths),
+        .orders = calloc(table->connection_count + 1, sizeof(struct ordering *)),
+    };
+    bool good = next->paths != NULL && next->orders != NULL && listening_init(&next->listening, table);
+    for (uint32_t i = 0; good && i < table->connection_count; i++) {
+        const struct connection *c = &table->connections[i];
+        if (c->row.reorder_window == 0 || order_before(in, c) != NULL)
+            continue;
+        struct sink sink = {deliver, release, in};
+        next->orders[i] = ordering_new(&in->tuning, c->row.reorder_window, c->row.max_delay, in->secret, sink);
+        good = next->orders[i] != NULL;
     }
-    in->heard[in->heard_count++] = path->row.id;
+    if (!good)
+        plane_free(next);
+    return good;
 }
 
-/* A keepalive is told to control; anything else that is no packet of the announced version is dropped. */
-static void not_ip(
-    struct mpt_datapath *dp, const struct source *source, const uint8_t *payload, uint32_t length, double now
-) {
-    if (length == 40)
-        for (uint32_t i = 0; i < source->path_count; i++) {
-            const uint8_t *keepalives = source->paths[i]->connection->row.keepalives;
-            if (memcmp(payload, keepalives, 40) == 0 || memcmp(payload, keepalives + 40, 40) == 0) {
-                heard(dp, source->paths[i], now);
-                return;
-            }
+static bool has_path(const struct connection *c, uint32_t id) {
+    for (uint32_t i = 0; i < c->row.path_count; i++)
+        if (c->paths[i].row.id == id)
+            return true;
+    return false;
+}
+
+void ingress_commit(struct ingress *in, double now) {
+    struct plane *next = &in->next;
+    for (uint32_t i = 0; i < next->table->connection_count; i++) {
+        const struct connection *c = &next->table->connections[i];
+        struct ordering **before = order_before(in, c), *order;
+        if (before != NULL) {
+            const struct connection *old = table_find(in->now.table, c->row.id);
+            next->orders[i] = order = *before;
+            *before = NULL;
+            for (uint32_t k = 0; order != NULL && k < old->row.path_count; k++)
+                if (!has_path(c, old->paths[k].row.id))
+                    ordering_path_down(order, old->paths[k].row.id);
         }
-    int reason = length == 0 ? MPT_INNER_TRUNCATED
-        : payload[0] == 0xA1 ? MPT_KEEPALIVE_UNKNOWN
-        : payload[0] >= 0xA0 ? MPT_COMMAND_ON_DATA_PORT : MPT_INNER_VERSION;
-    dp->counters.ingress_dropped[reason]++;
-}
-
-static void decapsulate(struct mpt_datapath *dp, const struct source *source, struct buffer *buffer,
-                        uint8_t *datagram, uint32_t length, unsigned outer_ecn, double now) {
-    uint32_t version = 0, sequence = 0, offset;
-    int sequenced = 0, reason;
-    dp->counters.datagrams_received++;
-    if (source == NULL) {
-        dp->counters.ingress_dropped[MPT_UNKNOWN_SOURCE]++;
-        return;
+        order = next->orders[i];
+        for (uint32_t k = 0; order != NULL && k < c->row.path_count; k++)
+            if (c->paths[k].row.usable)
+                ordering_path_up(order, c->paths[k].row.id, now);
+            else
+                ordering_path_down(order, c->paths[k].row.id);
     }
-    int header = mpt_gre_decode(datagram, length, &version, &sequenced, &sequence);
-    if (header < 0) {
-        dp->counters.ingress_dropped[-header]++;
-        return;
+    for (uint32_t i = 0; in->now.table != NULL && i < in->now.table->connection_count; i++) {
+        struct ordering *old = in->now.orders[i]; /* of one that goes: deliver its packets, keep its counts */
+        if (old == NULL)
+            continue;
+        ordering_flush(old);
+        ordering_drops(old, in->counters->ingress_dropped);
+        in->counters->ingress_dropped[MPT_STRAY] += ordering_held(old);
     }
-    offset = (uint32_t)header;
-    uint8_t *packet = datagram + offset;
-    length -= offset;
-    if (length == 0 || packet[0] >> 4 != version) {
-        not_ip(dp, source, packet, length, now);
-        return;
-    }
-    struct path *path = identify(dp, source, packet, length, &reason);
-    if (path == NULL) {
-        dp->counters.ingress_dropped[reason]++;
-        return;
-    }
-    struct mpt_path_counters *counters = path->row.counters;
-    counters->packets_received++;
-    counters->bytes_received += length;
-    counters->last_received = now;
-    if (outer_ecn) {
-        int result = mpt_decapsulate_ecn(packet, outer_ecn);
-        dp->counters.ecn_unexpected += result != 0;
-        if (result < 0) {
-            dp->counters.ingress_dropped[MPT_ECN_NOT_ECT]++;
-            return;
-        }
-    }
-    buffer->references++;
-    struct packet kept = {packet, length, buffer};
-    if (!sequenced || path->connection->order == NULL)
-        delivery_add(dp, kept);
-    else {
-        path->arrived = sequence;
-        path->heard_of = true;
-        ordering_arrive(path->connection->order, sequence, kept, path->row.id, now);
-        dp->ingress->waiting = ordering_waits(path->connection->order) ? path->connection : NULL;
-    }
+    delivery_write(in->delivery);
+    plane_free(&in->now);
+    in->now = *next;
+    *next = (struct plane){0};
+    in->waiting = NULL;
+    flow_cache_clear(&in->flows);
+    update_backlog(in);
 }
 
 /* --- receiving --- */
 
-static int compare(const struct source *source, int fd, const struct mpt_address *peer) {
-    if (source->fd != fd)
-        return source->fd < fd ? -1 : 1;
-    return memcmp(&source->peer, peer, sizeof *peer);
+/* What fills a gap lies in the sockets of the other paths. While something waits for it, read the path that is the furthest
+ * behind: paths that are read to their end one after the other, or in turns, whose messages are of any size, would run so
+ * far ahead of each other that the reorder window could not hold it. */
+void ingress_socket_readable(struct ingress *in, int fd, double now) {
+    struct listening *listening = &in->now.listening;
+    struct listener unknown = {.fd = fd}, *asked = find_listener(listening, fd);
+    bool was_behind = listening->behind_count > 0;
+    uint32_t wake = ++in->wakes, work = 0;
+    if (in->waiting != NULL && !ordering_waits(in->now.orders[in->waiting->index]))
+        in->waiting = NULL; /* its time was over meanwhile */
+    const struct connection *waiting = in->waiting; /* the last that had to */
+    in->heard_count = 0;
+    if (asked == NULL)
+        asked = &unknown;
+    while (work < WAKE_WORK) {
+        const struct path *late = in->waiting != NULL ? laggard(in, in->waiting) : NULL;
+        struct listener *next = late != NULL ? listening->of_path[late->index]
+            : asked->done_in_wake != wake ? asked : unfinished(in, waiting);
+        if (next == NULL)
+            break;
+        uint64_t before = late != NULL ? late->row.counters->packets_received : 0;
+        work += receive(in, next, now);
+        if (late != NULL && late->row.counters->packets_received == before)
+            next->done_in_wake = wake; /* what it has is not what is waited for */
+        if (in->waiting != NULL)
+            waiting = in->waiting;
+    }
+    if (asked == &unknown && unknown.is_behind)
+        listening->behind_count--; /* its place in the table is still to come */
+    if (was_behind != (listening->behind_count > 0))
+        update_backlog(in);
+    delivery_write(in->delivery);
 }
 
-static const struct source *source_of(const struct mpt_datapath *dp, int fd, const struct msghdr *message) {
-    struct mpt_address peer;
-    memset(&peer, 0, sizeof peer); /* the octets that IPv4 does not use are compared, too */
-    const struct sockaddr_in6 *name = message->msg_name;
-    if (message->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
-        peer.version = 4;
-        memcpy(peer.octets, &((const struct sockaddr_in *)message->msg_name)->sin_addr, 4);
-    } else if (message->msg_namelen >= sizeof(struct sockaddr_in6) && name->sin6_family == AF_INET6) {
-        peer.version = 6;
-        memcpy(peer.octets, &name->sin6_addr, 16);
+/* Of the paths of `c` that gaps wait for and that may have more, the one that is the furthest behind. */
+static const struct path *laggard(const struct ingress *in, const struct connection *c) {
+    const struct path *found = NULL;
+    const struct ingress_path *behind = NULL;
+    for (const struct path *path = c->paths; path < c->paths + c->row.path_count; path++) {
+        const struct ingress_path *state = &in->now.paths[path->index];
+        if (!path->row.usable || in->now.listening.of_path[path->index]->done_in_wake == in->wakes)
+            continue;
+        if (found == NULL || (behind->has_brought
+            && (!state->has_brought || (int32_t)(state->last_sequence - behind->last_sequence) < 0))) {
+            found = path;
+            behind = state;
+        }
     }
-    uint32_t low = 0, high = dp->listening.source_count;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        int order = compare(&dp->listening.sources[middle], fd, &peer);
-        if (order == 0)
-            return &dp->listening.sources[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
+    return found;
+}
+
+/* The socket of a path of `c` that was read, and not to its end. */
+static struct listener *unfinished(const struct ingress *in, const struct connection *c) {
+    for (uint32_t i = 0; c != NULL && i < c->row.path_count; i++) {
+        struct listener *listener = in->now.listening.of_path[c->paths[i].index];
+        if (listener != NULL && listener->is_behind && listener->done_in_wake != in->wakes)
+            return listener;
     }
     return NULL;
 }
 
-/* What the kernel tells besides: the size of the datagrams in the buffer, 0 for a single one, and their ECN field. */
+/* A turn: one system call. Returns the work that it brought; nothing for an error, too, which names no datagram.
+ *
+ * A message may be one datagram or, joined by the kernel, forty; asking for many of the one and getting the other would
+ * take more from this path than the reorder window can hold. So what is expected shrinks slowly and grows at once. */
+static uint32_t receive(struct ingress *in, struct listener *listener, double now) {
+    struct buffer *buffers[MESSAGES];
+    unsigned room = 0, wanted = 1 + TURN_BYTES / (listener->message_length + 1);
+    uint32_t work = 0, longest = listener->message_length / 2;
+    for (; room < wanted && room < MESSAGES && (buffers[room] = take_buffer(in)) != NULL; room++) {
+        in->pieces[room] = (struct iovec){buffers[room]->data, MAX_PACKET};
+        in->messages[room].msg_hdr = (struct msghdr){
+            .msg_name = &in->names[room], .msg_namelen = sizeof in->names[room],
+            .msg_iov = &in->pieces[room], .msg_iovlen = 1,
+            .msg_control = &in->controls[room], .msg_controllen = sizeof in->controls[room],
+        };
+    }
+    listener->done_in_wake = in->wakes;
+    if (room == 0)
+        return 0; /* no memory, which says nothing about the socket */
+    int got = recvmmsg(listener->fd, in->messages, room, MSG_DONTWAIT, NULL);
+    if (got > 0)
+        in->counters->receives++;
+    for (int i = 0; i < got; i++) {
+        struct msghdr *message = &in->messages[i].msg_hdr;
+        unsigned ecn;
+        uint32_t length = in->messages[i].msg_len, size = read_controls(message, &ecn), at = 0;
+        struct mpt_address sender = sender_of(message);
+        const struct source *source = find_source(&in->now.listening, listener->fd, &sender);
+        do {
+            uint32_t left = length - at, step = size && size < left ? size : left;
+            decapsulate(in, source, buffers[i], buffers[i]->data + at, step, ecn, now);
+            at += step;
+            work += WORK_DATAGRAM + step;
+        } while (at < length);
+        longest = length > longest ? length : longest;
+    }
+    if (got > 0)
+        listener->message_length = longest;
+    bool is_behind = got > 0 && (unsigned)got == room;
+    if (is_behind)
+        listener->done_in_wake = in->wakes - 1;
+    if (listener->is_behind != is_behind) {
+        listener->is_behind = is_behind;
+        in->now.listening.behind_count += is_behind ? 1 : -1u;
+    }
+    while (room > 0)
+        pool_unreference(in->pool, buffers[--room]);
+    return work;
+}
+
+static struct buffer *take_buffer(struct ingress *in) {
+    struct buffer *buffer = pool_take(in->pool);
+    if (buffer != NULL)
+        return buffer;
+    delivery_write(in->delivery);
+    if ((buffer = pool_take(in->pool)) != NULL)
+        return buffer;
+    for (uint32_t i = 0; i < in->now.table->connection_count; i++)
+        if (in->now.orders[i] != NULL)
+            ordering_copy_out(in->now.orders[i]);
+    return pool_take(in->pool);
+}
+
+/* Read the ancillary data: the size of the datagrams in the buffer, 0 for a single one, and their ECN field. */
 static uint32_t read_controls(struct msghdr *message, unsigned *ecn) {
     uint32_t size = 0;
     *ecn = 0;
@@ -269,110 +330,175 @@ static uint32_t read_controls(struct msghdr *message, unsigned *ecn) {
     return size;
 }
 
-/* A turn: one system call. Returns the work that it brought; nothing for an error, too, which names no datagram.
- *
- * A message may be one datagram or, joined by the kernel, forty; asking for many of the one and getting the other would
- * take more from this path than the reorder window can hold. So what is expected shrinks slowly and grows at once. */
-static uint32_t receive(struct mpt_datapath *dp, struct listener *listener, double now) {
-    struct ingress *in = dp->ingress;
-    struct buffer *buffers[MESSAGES];
-    unsigned room = 0, wanted = 1 + TURN_BYTES / (listener->message_length + 1);
-    uint32_t work = 0, longest = listener->message_length / 2;
-    for (; room < wanted && room < MESSAGES && (buffers[room] = take_buffer(dp)) != NULL; room++) {
-        in->pieces[room] = (struct iovec){buffers[room]->data, MAX_PACKET};
-        in->messages[room].msg_hdr = (struct msghdr){
-            .msg_name = &in->names[room], .msg_namelen = sizeof in->names[room],
-            .msg_iov = &in->pieces[room], .msg_iovlen = 1,
-            .msg_control = &in->controls[room], .msg_controllen = sizeof in->controls[room],
-        };
+static struct mpt_address sender_of(const struct msghdr *message) { /* version 0: the socket is connected */
+    struct mpt_address sender;
+    memset(&sender, 0, sizeof sender); /* the octets that IPv4 does not use are compared, too */
+    const struct sockaddr_in6 *name = message->msg_name;
+    if (message->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
+        sender.version = 4;
+        memcpy(sender.octets, &((const struct sockaddr_in *)message->msg_name)->sin_addr, 4);
+    } else if (message->msg_namelen >= sizeof(struct sockaddr_in6) && name->sin6_family == AF_INET6) {
+        sender.version = 6;
+        memcpy(sender.octets, &name->sin6_addr, 16);
     }
-    listener->done_at = in->wakes;
-    if (room == 0)
-        return 0; /* no memory, which says nothing about the socket */
-    int got = recvmmsg(listener->fd, in->messages, room, MSG_DONTWAIT, NULL);
-    if (got > 0)
-        dp->counters.receives++;
-    for (int i = 0; i < got; i++) {
-        struct msghdr *message = &in->messages[i].msg_hdr;
-        unsigned ecn;
-        uint32_t length = in->messages[i].msg_len, size = read_controls(message, &ecn), at = 0;
-        const struct source *source = source_of(dp, listener->fd, message);
-        do {
-            uint32_t left = length - at, step = size && size < left ? size : left;
-            decapsulate(dp, source, buffers[i], buffers[i]->data + at, step, ecn, now);
-            at += step;
-            work += WORK_DATAGRAM + step;
-        } while (at < length);
-        longest = length > longest ? length : longest;
-    }
-    if (got > 0)
-        listener->message_length = longest;
-    bool is_behind = got > 0 && (unsigned)got == room;
-    if (is_behind)
-        listener->done_at = in->wakes - 1;
-    if (listener->is_behind != is_behind) {
-        listener->is_behind = is_behind;
-        dp->listening.behind_count += is_behind ? 1 : -1u;
-    }
-    while (room > 0)
-        unreference(in, buffers[--room]);
-    return work;
+    return sender;
 }
 
-/* Of the paths of `c` that gaps wait for and that may have more, the one that is the furthest behind. */
-static struct path *laggard(const struct connection *c, uint32_t wake) {
-    struct path *found = NULL;
-    for (struct path *path = c->paths; path < c->paths + c->row.path_count; path++)
-        if (path->row.usable && path->listener->done_at != wake
-            && (found == NULL || (found->heard_of && (!path->heard_of || (int32_t)(path->arrived - found->arrived) < 0))))
-            found = path;
-    return found;
-}
+/* --- a datagram's way to the reorder window --- */
 
-/* The socket of a path of `c` that was read, and not to its end. */
-static struct listener *unfinished(const struct connection *c, uint32_t wake) {
-    for (uint32_t i = 0; c != NULL && i < c->row.path_count; i++) {
-        struct listener *listener = c->paths[i].listener;
-        if (listener != NULL && listener->is_behind && listener->done_at != wake)
-            return listener;
+static void decapsulate(struct ingress *in, const struct source *source, struct buffer *buffer, uint8_t *datagram,
+                        uint32_t length, unsigned outer_ecn, double now) {
+    uint32_t version = 0, sequence = 0, offset;
+    int sequenced = 0, reason;
+    in->counters->datagrams_received++;
+    if (source == NULL) {
+        in->counters->ingress_dropped[MPT_UNKNOWN_SOURCE]++;
+        return;
     }
-    return NULL;
-}
-
-/* What fills a gap lies in the sockets of the other paths. While something waits for it, read the path that is the furthest
- * behind: paths that are read to their end one after the other, or in turns, whose messages are of any size, would run so
- * far ahead of each other that the reorder window could not hold it. */
-uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
-    struct ingress *in = dp->ingress;
-    struct listener unknown = {.fd = fd}, *asked = find_listener(dp->listening.listeners, dp->listening.listener_count, fd);
-    bool was_behind = dp->listening.behind_count > 0;
-    uint32_t wake = ++in->wakes, work = 0;
-    if (in->waiting != NULL && !ordering_waits(in->waiting->order))
-        in->waiting = NULL; /* its time was over meanwhile */
-    struct connection *waiting = in->waiting; /* the last that had to */
-    in->heard_count = 0;
-    if (asked == NULL)
-        asked = &unknown;
-    while (work < WAKE_WORK) {
-        struct path *late = in->waiting != NULL ? laggard(in->waiting, wake) : NULL;
-        struct listener *next = late != NULL ? late->listener : asked->done_at != wake ? asked : unfinished(waiting, wake);
-        if (next == NULL)
-            break;
-        uint64_t before = late != NULL ? late->row.counters->packets_received : 0;
-        work += receive(dp, next, now);
-        if (late != NULL && late->row.counters->packets_received == before)
-            next->done_at = wake; /* what it has is not what is waited for */
-        if (in->waiting != NULL)
-            waiting = in->waiting;
+    int header = mpt_gre_decode(datagram, length, &version, &sequenced, &sequence);
+    if (header < 0) {
+        in->counters->ingress_dropped[-header]++;
+        return;
     }
-    if (asked == &unknown && unknown.is_behind)
-        dp->listening.behind_count--; /* its place in the table is still to come */
-    if (was_behind != (dp->listening.behind_count > 0))
-        tell_whether_behind(dp);
-    delivery_write(dp);
-    return in->heard_count;
+    offset = (uint32_t)header;
+    uint8_t *packet = datagram + offset;
+    length -= offset;
+    if (length == 0 || packet[0] >> 4 != version) {
+        not_ip(in, source, packet, length, now);
+        return;
+    }
+    const struct path *path = identify(in, source, packet, length, &reason);
+    if (path == NULL) {
+        in->counters->ingress_dropped[reason]++;
+        return;
+    }
+    struct mpt_path_counters *counters = path->row.counters;
+    counters->packets_received++;
+    counters->bytes_received += length;
+    counters->last_received = now;
+    if (outer_ecn) {
+        int result = mpt_decapsulate_ecn(packet, outer_ecn);
+        in->counters->ecn_unexpected += result != 0;
+        if (result < 0) {
+            in->counters->ingress_dropped[MPT_ECN_NOT_ECT]++;
+            return;
+        }
+    }
+    buffer->references++;
+    struct packet kept = {packet, length, buffer};
+    struct ordering *order = in->now.orders[path->connection];
+    if (!sequenced || order == NULL) {
+        delivery_add(in->delivery, kept);
+        return;
+    }
+    in->now.paths[path->index].last_sequence = sequence;
+    in->now.paths[path->index].has_brought = true;
+    ordering_arrive(order, sequence, kept, path->row.id, now);
+    in->waiting = ordering_waits(order) ? &in->now.table->connections[path->connection] : NULL;
 }
 
-void ingress_forget(struct ingress *in) { in->waiting = NULL; }
+/* A keepalive is told to control; anything else that is no packet of the announced version is dropped. */
+static void not_ip(struct ingress *in, const struct source *source, const uint8_t *payload, uint32_t length, double now) {
+    if (length == 40)
+        for (uint32_t i = 0; i < source->path_count; i++) {
+            const struct path *path = source->paths[i];
+            const uint8_t *keepalives = in->now.table->connections[path->connection].row.keepalives;
+            if (memcmp(payload, keepalives, 40) == 0 || memcmp(payload, keepalives + 40, 40) == 0) {
+                heard(in, path, now);
+                return;
+            }
+        }
+    int reason = length == 0 ? MPT_INNER_TRUNCATED
+        : payload[0] == 0xA1 ? MPT_KEEPALIVE_UNKNOWN
+        : payload[0] >= 0xA0 ? MPT_COMMAND_ON_DATA_PORT : MPT_INNER_VERSION;
+    in->counters->ingress_dropped[reason]++;
+}
 
-const uint32_t *mpt_heard(const struct mpt_datapath *dp) { return dp->ingress->heard; }
+/* However many keepalives of a path come in a wake-up, control is told once. */
+static void heard(struct ingress *in, const struct path *path, double now) {
+    struct ordering *order = in->now.orders[path->connection];
+    struct ingress_path *state = &in->now.paths[path->index];
+    in->counters->keepalives_received++;
+    if (order != NULL)
+        ordering_keepalive(order, path->row.id, now);
+    if (state->told_in_wake == in->wakes)
+        return;
+    state->told_in_wake = in->wakes;
+    if (in->heard_count == in->heard_room) {
+        uint32_t *more = realloc(in->heard, (in->heard_room + 64) * sizeof *more);
+        if (more == NULL)
+            return;
+        in->heard = more;
+        in->heard_room += 64;
+    }
+    in->heard[in->heard_count++] = path->row.id;
+}
+
+static const struct path *identify(struct ingress *in, const struct source *source, const uint8_t *packet, uint32_t length,
+                                   int *reason) {
+    unsigned version = ip_version(packet, length);
+    bool known;
+    *reason = MPT_INNER_TRUNCATED;
+    if (version == 0)
+        return NULL;
+    struct flow *flow = flow_of(&in->flows, source, version, packet, &known);
+    if (!known) {
+        struct mpt_address sender = ip_source(packet), destination = ip_destination(packet);
+        flow->found = NULL;
+        flow->reason = MPT_INNER_SOURCE;
+        if (same_address(&destination, &source->loop))
+            flow->reason = MPT_LOOP; /* RFC 2784 section 2.4.1: the packet would come back to its encapsulator */
+        else
+            for (uint32_t i = 0; i < source->path_count; i++) {
+                const struct connection *c = &in->now.table->connections[source->paths[i]->connection];
+                if (!connection_reaches(c, &sender))
+                    continue;
+                bool ours = connection_is_here(c, &destination);
+                if (flow->found == NULL || ours)
+                    flow->found = source->paths[i]; /* unless another connection of this peer has the destination, too */
+                if (ours)
+                    break;
+            }
+    }
+    *reason = flow->reason;
+    return flow->found;
+}
+
+/* --- time and counters --- */
+
+/* While datagrams wait in a socket, they are read later than they came: their times tell nothing about the paths. */
+static void update_backlog(struct ingress *in) {
+    for (uint32_t i = 0; i < in->now.table->connection_count; i++)
+        if (in->now.orders[i] != NULL)
+            ordering_set_behind(in->now.orders[i], in->now.listening.behind_count > 0);
+}
+
+void ingress_deadline_reached(struct ingress *in, double now) {
+    for (uint32_t i = 0; i < in->now.table->connection_count; i++)
+        if (in->now.orders[i] != NULL && ordering_held(in->now.orders[i]) > 0)
+            ordering_deadline(in->now.orders[i], now);
+    delivery_write(in->delivery);
+}
+
+double ingress_next_deadline(const struct ingress *in) {
+    double first = -1;
+    for (uint32_t i = 0; i < in->now.table->connection_count; i++) {
+        double deadline = in->now.orders[i] != NULL ? ordering_next_deadline(in->now.orders[i]) : -1;
+        if (deadline >= 0 && (first < 0 || deadline < first))
+            first = deadline;
+    }
+    return first;
+}
+
+void ingress_count(const struct ingress *in, struct mpt_counters *counters) {
+    for (uint32_t i = 0; i < in->now.table->connection_count; i++)
+        if (in->now.orders[i] != NULL) {
+            ordering_drops(in->now.orders[i], counters->ingress_dropped);
+            counters->packets_held += ordering_held(in->now.orders[i]);
+        }
+}
+
+const uint32_t *ingress_heard(const struct ingress *in, uint32_t *count) {
+    *count = in->heard_count;
+    return in->heard;
+}

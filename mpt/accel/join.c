@@ -8,36 +8,37 @@
  * Only neighbours are joined, so nothing overtakes anything.
  */
 
-#include "_native.h"
+#include "join.h"
 
-enum { ACK = 0x10, PSH = 0x08, MORE_OR_OFFSET = 0x3FFF, UDP_SEGMENTS = 64 };
+enum { MORE_OR_OFFSET = 0x3FFF, UDP_SEGMENTS = 64 };
 
 struct segment join_read(const uint8_t *packet, uint32_t length, int offloads) {
     struct segment s = {.packet = packet, .length = length, .version = ip_version(packet, length)};
     if (s.version == 4) {
-        if (packet[0] != 0x45 || get16(packet + 2) != length || get16(packet + 6) & MORE_OR_OFFSET
-            || get16(packet + 10) == 0xFFFF)
+        if (packet[0] != 0x45 || get16(packet + IP4_LENGTH) != length || get16(packet + IP4_FRAGMENT) & MORE_OR_OFFSET
+            || get16(packet + IP4_CHECKSUM) == 0xFFFF)
             return s;
-        s.transport = 20;
-        s.protocol = packet[9];
+        s.transport = IP4_HEADER;
+        s.protocol = packet[IP4_PROTOCOL];
     } else if (s.version == 6) {
-        if (get16(packet + 4) + 40u != length)
+        if (get16(packet + IP6_LENGTH) + 40u != length)
             return s;
-        s.transport = 40;
-        s.protocol = packet[6];
+        s.transport = IP6_HEADER;
+        s.protocol = packet[IP6_NEXT_HEADER];
     } else
         return s;
     const uint8_t *transport = packet + s.transport;
     if (s.protocol == TCP && offloads & MPT_JOIN_TCP) {
-        if (length < s.transport + 20 || (transport[13] & ~PSH) != ACK || transport[12] & 0x0F
-            || get16(transport + 16) == 0xFFFF)
+        if (length < s.transport + TCP_HEADER || (transport[TCP_FLAGS] & ~PSH) != ACK || transport[TCP_OFFSET] & 0x0F
+            || get16(transport + TCP_CHECKSUM) == 0xFFFF)
             return s;
-        uint32_t header = (transport[12] >> 4) * 4u;
+        uint32_t header = (transport[TCP_OFFSET] >> 4) * 4u;
         s.headers = s.transport + header;
-        s.joinable = header >= 20 && s.headers < length;
+        s.joinable = header >= TCP_HEADER && s.headers < length;
     } else if (s.protocol == UDP && offloads & MPT_JOIN_UDP) {
-        s.headers = s.transport + 8;
-        s.joinable = s.headers < length && get16(transport + 4) == length - s.transport && get16(transport + 6) != 0;
+        s.headers = s.transport + UDP_HEADER;
+        s.joinable = s.headers < length && get16(transport + UDP_LENGTH) == length - s.transport
+            && get16(transport + UDP_CHECKSUM) != 0;
     }
     return s;
 }
@@ -45,7 +46,7 @@ struct segment join_read(const uint8_t *packet, uint32_t length, int offloads) {
 static bool verify(struct segment *s) {
     if (!s->verified) {
         uint32_t length = s->length - s->transport;
-        if (s->version == 4 && fold(sum_octets(s->packet, 20, 0)) != 0xFFFF)
+        if (s->version == 4 && fold(sum_octets(s->packet, IP4_HEADER, 0)) != 0xFFFF)
             return false;
         s->verified =
             fold(sum_octets(s->packet + s->transport, length, sum_pseudo(s->packet, s->protocol, length))) == 0xFFFF;
@@ -59,24 +60,25 @@ void join_start(struct join *join, const struct segment *first) {
     join->length = first->length;
     join->size = first->length - first->headers;
     join->push = false;
-    join->closed = !first->joinable || (first->protocol == TCP && first->packet[first->transport + 13] & PSH);
+    join->closed = !first->joinable || (first->protocol == TCP && first->packet[first->transport + TCP_FLAGS] & PSH);
     join->pieces[2] = (struct iovec){(void *)(uintptr_t)(first->packet + first->headers), join->size};
 }
 
 static bool same_ip(const struct join *join, const uint8_t *a, const uint8_t *b) {
     if (join->first.version == 6)
-        return memcmp(a, b, 4) == 0 && memcmp(a + 6, b + 6, 34) == 0;
-    return a[1] == b[1] && memcmp(a + 6, b + 6, 4) == 0 && memcmp(a + 12, b + 12, 8) == 0
-        && (uint16_t)(get16(a + 4) + join->count) == get16(b + 4);
+        return memcmp(a, b, 4) == 0 && memcmp(a + IP6_NEXT_HEADER, b + IP6_NEXT_HEADER, 34) == 0;
+    return a[IP4_TOS] == b[IP4_TOS] && memcmp(a + IP4_FRAGMENT, b + IP4_FRAGMENT, 4) == 0
+        && memcmp(a + IP4_SOURCE, b + IP4_SOURCE, 8) == 0
+        && (uint16_t)(get16(a + IP4_ID) + join->count) == get16(b + IP4_ID);
 }
 
 static bool same_tcp(const struct join *join, const uint8_t *a, const uint8_t *b) {
     uint32_t header = join->first.headers - join->first.transport;
-    return memcmp(a, b, 4) == 0                                  /* ports */
-        && get32(a + 4) + join->count * join->size == get32(b + 4) /* sequence number */
-        && memcmp(a + 8, b + 8, 5) == 0                          /* acknowledgement, header length */
-        && memcmp(a + 14, b + 14, 2) == 0                        /* window */
-        && memcmp(a + 18, b + 18, header - 18) == 0;             /* urgent pointer, options */
+    return memcmp(a, b, 4) == 0 /* ports */
+        && get32(a + TCP_SEQUENCE) + join->count * join->size == get32(b + TCP_SEQUENCE)
+        && memcmp(a + TCP_ACKNOWLEDGEMENT, b + TCP_ACKNOWLEDGEMENT, 5) == 0 /* and the header length */
+        && memcmp(a + TCP_WINDOW, b + TCP_WINDOW, 2) == 0
+        && memcmp(a + TCP_URGENT, b + TCP_URGENT, header - TCP_URGENT) == 0; /* and the options */
 }
 
 bool join_add(struct join *join, struct segment *next) {
@@ -99,14 +101,14 @@ bool join_add(struct join *join, struct segment *next) {
     join->count++;
     join->length += payload;
     join->pieces[join->count + 1] = (struct iovec){(void *)(uintptr_t)(next->packet + next->headers), payload};
-    join->push = first->protocol == TCP && b[13] & PSH;
+    join->push = first->protocol == TCP && b[TCP_FLAGS] & PSH;
     join->closed = payload < join->size || join->push;
     return true;
 }
 
 int join_finish(struct join *join) {
     const struct segment *first = &join->first;
-    join->vnet = (struct vnet_header){.type = GSO_NONE};
+    join->vnet = (struct virtio_net_hdr){.gso_type = VIRTIO_NET_HDR_GSO_NONE};
     join->pieces[0] = (struct iovec){&join->vnet, VNET};
     if (join->count == 1) {
         join->pieces[1] = (struct iovec){(void *)(uintptr_t)first->packet, first->length};
@@ -117,25 +119,26 @@ int join_finish(struct join *join) {
     uint32_t length = join->length - first->transport;
     memcpy(ip, first->packet, first->headers);
     if (first->version == 4) {
-        put16(ip + 2, join->length);
-        put16(ip + 10, 0);
-        uint16_t word = (uint16_t)~fold(sum_octets(ip, 20, 0));
-        memcpy(ip + 10, &word, 2);
+        put16(ip + IP4_LENGTH, join->length);
+        put16(ip + IP4_CHECKSUM, 0);
+        uint16_t word = (uint16_t)~fold(sum_octets(ip, IP4_HEADER, 0));
+        memcpy(ip + IP4_CHECKSUM, &word, 2);
     } else
-        put16(ip + 4, join->length - 40);
+        put16(ip + IP6_LENGTH, join->length - IP6_HEADER);
     if (join->push)
-        transport[13] |= PSH;
+        transport[TCP_FLAGS] |= PSH;
     if (!tcp)
-        put16(transport + 4, length);
+        put16(transport + UDP_LENGTH, length);
     uint16_t pseudo = fold(sum_pseudo(ip, first->protocol, length)); /* not inverted: the kernel completes it */
-    memcpy(transport + (tcp ? 16 : 6), &pseudo, 2);
-    join->vnet = (struct vnet_header){
-        .flags = VNET_NEEDS_CHECKSUM,
-        .type = !tcp ? GSO_UDP_L4 : first->version == 4 ? GSO_TCPV4 : GSO_TCPV6,
-        .header_length = (uint16_t)first->headers,
-        .size = (uint16_t)join->size,
-        .checksum_start = (uint16_t)first->transport,
-        .checksum_offset = tcp ? 16 : 6,
+    memcpy(transport + (tcp ? TCP_CHECKSUM : UDP_CHECKSUM), &pseudo, 2);
+    join->vnet = (struct virtio_net_hdr){
+        .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+        .gso_type = !tcp ? VIRTIO_NET_HDR_GSO_UDP_L4
+            : first->version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6,
+        .hdr_len = (uint16_t)first->headers,
+        .gso_size = (uint16_t)join->size,
+        .csum_start = (uint16_t)first->transport,
+        .csum_offset = tcp ? TCP_CHECKSUM : UDP_CHECKSUM,
     };
     join->pieces[1] = (struct iovec){ip, first->headers};
     return (int)join->count + 2;

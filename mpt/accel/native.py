@@ -17,11 +17,13 @@ from errno import errorcode
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
+from mpt.data import equalizer, reorder
 from mpt.data.counters import Counters, PathCounters
+from mpt.data.flowmap import FlowMap
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import IFF_VNET_HDR
 from mpt.model import Address
-from mpt.wire import command, gro, ip, tos
+from mpt.wire import command, gro, tos
 
 # <linux/if_tun.h>, x86-64 and arm64
 TUNGETIFF: Final = 0x800454D2
@@ -38,6 +40,18 @@ TUN_OFFLOADS: Final = (  # what we ask for, the most first
 )
 UDP_SEGMENT: Final = 103  # <linux/udp.h>
 
+TUNING: Final = {  # struct mpt_tuning
+    "gap_gain": equalizer.GAP_GAIN,
+    "keepalive_gain": equalizer.KEEPALIVE_GAIN,
+    "negligible": equalizer.NEGLIGIBLE,
+    "share": equalizer.SHARE,
+    "restart_silence": reorder.RESTART_SILENCE,
+    "path_memory": reorder.PATH_MEMORY,
+    "distrust": reorder.DISTRUST,
+    "strays_kept": reorder.STRAYS_KEPT,
+    "gaps_remembered": reorder.GAPS_REMEMBERED,
+}
+
 REASONS: Final = {
     number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()
 }
@@ -47,7 +61,7 @@ OFFLOADS: Final = {
 
 
 def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = fcntl.ioctl) -> int:
-    """Ask the TUN for as much offload as it has; what of enum mpt_offload it gives."""
+    """Ask the TUN for as much offload as it has. Return those of enum mpt_offload that it gives."""
     try:
         answer = ioctl(tun, TUNGETIFF, bytes(40))
     except OSError:
@@ -100,7 +114,8 @@ class NativeDataPath:
         self._heard = heard
         self._gso = gso
         offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso and can_segment() else 0)
-        self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads, secrets.randbits(64)), lib.mpt_free)
+        tuning = ffi.new("struct mpt_tuning *", TUNING)
+        self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads, secrets.randbits(64), tuning), lib.mpt_free)
         if self._engine == ffi.NULL:
             raise MemoryError
         self._ids: dict[Hashable, int] = {}  # of connections and paths; an id is never used twice
@@ -205,20 +220,21 @@ class NativeDataPath:
                 for network, here in ((pair.source, True), (pair.destination, False))
             ],
         )
+        flow_map = FlowMap([path.ports for path in row.paths])
         rules = self._array(
-            "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(row.paths).items())]
+            "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(flow_map).items())]
         )
         paths = self._array("path_row", [self._path(path) for path in row.paths])
         keepalives = b"".join(command.encode_keepalive(version, row.remote, row.local)[4:] for version in (4, 6))
-        marks = tos.encapsulated(row.dscp, row.ecn)
+        tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
         return {
             "id": self._id(("connection", row.key)),
-            "local": _address(row.local),
-            "remote": _address(row.remote),
+            "inner_local": _address(row.local),
+            "inner_remote": _address(row.remote),
             "reorder_window": row.reorder_window,
             "max_delay": row.max_delay,
-            "marks": marks,
-            "marked": any(marks),
+            "tos_by_inner": tos_by_inner,
+            "sets_tos": any(tos_by_inner),
             "keepalives": keepalives,
             "networks": networks["pointer"],
             "network_count": networks["count"],
@@ -244,8 +260,8 @@ class NativeDataPath:
             "fd": descriptor,
             "usable": row.usable,
             "weight": row.weight,
-            "remote": remote.ljust(28, b"\0"),
-            "remote_length": len(remote),
+            "outer_remote": remote.ljust(28, b"\0"),
+            "outer_remote_length": len(remote),
             "peer": peer,
             "loop": _address(row.peer_address),
             "counters": self._paths[row.key],
@@ -295,19 +311,13 @@ def _sockaddr(remote: tuple[Any, ...]) -> bytes:
     return head + struct.pack("!I", flow) + octets + struct.pack("=I", scope or zone)
 
 
-def _port_rules(paths: tuple[PathRow, ...]) -> dict[int, int]:
-    """struct mpt_port_rule key -> index of the path, as in mpt.data.flowmap."""
-    rules: dict[int, int] = {}
-    for index, path in enumerate(paths):
-        for direction, protocol, ports in (
-            (0, ip.TCP, path.ports.tcp_src),
-            (1, ip.TCP, path.ports.tcp_dst),
-            (0, ip.UDP, path.ports.udp_src),
-            (1, ip.UDP, path.ports.udp_dst),
-        ):
-            for port in ports:
-                rules.setdefault(direction << 24 | protocol << 16 | port, index)
-    return rules
+def _port_rules(flow_map: FlowMap) -> dict[int, int]:
+    """struct mpt_port_rule key -> index of the path."""
+    return {
+        direction << 24 | protocol << 16 | port: path
+        for direction, rules in enumerate((flow_map.by_source, flow_map.by_destination))
+        for (protocol, port), path in rules.items()
+    }
 
 
 def _reasons(counts: Any) -> dict[str, int]:

@@ -1,6 +1,6 @@
 /* Reading the headers of packets and datagrams, and their checksums. The twins in Python are mpt/wire/ip.py and gre.py. */
 
-#include "_native.h"
+#include "packet.h"
 
 uint64_t sum_octets(const uint8_t *octets, size_t length, uint64_t sum) {
     sum = (sum >> 32) + (sum & 0xFFFFFFFF);
@@ -33,14 +33,14 @@ uint16_t mpt_checksum(const uint8_t *octets, uint32_t length) {
 }
 
 uint64_t sum_pseudo(const uint8_t *ip, uint32_t protocol, uint32_t length) {
-    uint64_t sum = ip[0] >> 4 == 4 ? sum_octets(ip + 12, 8, 0) : sum_octets(ip + 8, 32, 0);
+    uint64_t sum = ip[0] >> 4 == 4 ? sum_octets(ip + IP4_SOURCE, 8, 0) : sum_octets(ip + IP6_SOURCE, 32, 0);
     return sum16(sum16(sum, protocol), length);
 }
 
 unsigned ip_version(const uint8_t *packet, uint32_t length) {
-    if (length >= 20 && packet[0] >> 4 == 4)
+    if (length >= IP4_HEADER && packet[0] >> 4 == 4)
         return 4;
-    return length >= 40 && packet[0] >> 4 == 6 ? 6 : 0;
+    return length >= IP6_HEADER && packet[0] >> 4 == 6 ? 6 : 0;
 }
 
 static struct mpt_address address_at(unsigned version, const uint8_t *octets) {
@@ -50,11 +50,11 @@ static struct mpt_address address_at(unsigned version, const uint8_t *octets) {
 }
 
 struct mpt_address ip_source(const uint8_t *packet) {
-    return packet[0] >> 4 == 4 ? address_at(4, packet + 12) : address_at(6, packet + 8);
+    return packet[0] >> 4 == 4 ? address_at(4, packet + IP4_SOURCE) : address_at(6, packet + IP6_SOURCE);
 }
 
 struct mpt_address ip_destination(const uint8_t *packet) {
-    return packet[0] >> 4 == 4 ? address_at(4, packet + 16) : address_at(6, packet + 24);
+    return packet[0] >> 4 == 4 ? address_at(4, packet + IP4_DESTINATION) : address_at(6, packet + IP6_DESTINATION);
 }
 
 bool in_network(const struct mpt_address *address, const struct mpt_network *network) {
@@ -105,11 +105,11 @@ int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer) {
     else if (inner == ECT_0 && outer == ECT_1)
         after = before ^ ECT_0 ^ ECT_1;
     if (after != before && packet[0] >> 4 == 4) { /* RFC 1624, equation 3; of that word only this octet differs */
-        uint32_t sum = (~get16(packet + 10) & 0xFFFFu) + (0xFFFF - before) + after;
+        uint32_t sum = (~get16(packet + IP4_CHECKSUM) & 0xFFFFu) + (0xFFFF - before) + after;
         sum = (sum & 0xFFFF) + (sum >> 16);
         sum = (sum & 0xFFFF) + (sum >> 16);
-        packet[1] = (uint8_t)after;
-        put16(packet + 10, ~sum);
+        packet[IP4_TOS] = (uint8_t)after;
+        put16(packet + IP4_CHECKSUM, ~sum);
     } else if (after != before)
         packet[1] = (uint8_t)((packet[1] & 0x0F) | (after << 4 & 0xF0));
     return (inner == NOT_ECT && outer != NOT_ECT) || (inner == ECT_1 && outer == ECT_0) || (inner == CE && outer == ECT_1);
@@ -119,8 +119,8 @@ enum { HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, AUTHENTICATION = 51, DESTINA
 
 /* The offset of the transport header and its protocol; 0 for a fragment that has none, and for what is cut off. */
 static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *protocol) {
-    uint32_t offset = 40;
-    *protocol = packet[6];
+    uint32_t offset = IP6_HEADER;
+    *protocol = packet[IP6_NEXT_HEADER];
     for (int i = 0; i <= MAX_EXTENSIONS; i++) {
         uint32_t skip;
         switch (*protocol) {
@@ -148,9 +148,9 @@ int64_t mpt_ports(const uint8_t *packet, uint32_t length) {
     uint32_t offset = 0;
     switch (ip_version(packet, length)) {
     case 4:
-        if ((packet[0] & 0x0F) >= 5 && (get16(packet + 6) & 0x1FFF) == 0) {
+        if ((packet[0] & 0x0F) >= 5 && (get16(packet + IP4_FRAGMENT) & 0x1FFF) == 0) {
             offset = (packet[0] & 0x0Fu) * 4;
-            protocol = packet[9];
+            protocol = packet[IP4_PROTOCOL];
         }
         break;
     case 6: offset = transport_v6(packet, length, &protocol); break;

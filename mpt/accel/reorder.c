@@ -6,18 +6,15 @@
  * whatever numbers arrive: the hash has a secret of its own.
  */
 
-#include "_native.h"
+#include "reorder.h"
 
 #include <stdlib.h>
 
-#define RESTART_SILENCE 0.25
-#define PATH_MEMORY 10.0
-#define DISTRUST 10.0
-enum { STRAYS_KEPT = 4, GAPS_REMEMBERED = 64, NONE = -1 };
+enum { NONE = -1 };
 
 struct slot {
     int64_t position;
-    double time, arrived;     /* when it was put here, and when it came */
+    double time, arrival_time; /* when it was put here, and when it came */
     uint32_t path;
     struct packet packet;
     int32_t chain;            /* the next of its hash chain, or of the free slots */
@@ -28,6 +25,7 @@ struct gap { int64_t first, end; };
 struct stray { uint32_t sequence; struct packet packet; uint32_t path; };
 
 struct reorder {
+    const struct mpt_tuning *tuning;
     uint32_t window;
     double max_delay;
     struct sink sink;
@@ -38,28 +36,29 @@ struct reorder {
     uint32_t held;
     struct slot *slots;
     int32_t *chains, free, oldest, youngest;
-    uint32_t lent;            /* of those held: they lie in buffers */
+    uint32_t pooled;          /* of those held: they lie in buffers of the pool */
     unsigned shift;           /* 64 less the bits of the hash */
     uint64_t secret;          /* of the hash, odd: a peer that knew it could make all its numbers fall on one chain */
     int64_t *heap;            /* positions held, and delivered ones that have not left it yet */
     uint32_t heap_count, heap_room;
     struct progress *paths;
     uint32_t path_count;
-    struct gap skipped[GAPS_REMEMBERED];
+    struct gap *skipped;      /* a ring of tuning->gaps_remembered */
     uint32_t skipped_count, skipped_next;
-    struct stray strays[STRAYS_KEPT]; /* oldest first */
+    struct stray *strays;     /* at most tuning->strays_kept, oldest first */
     uint32_t stray_count;
     uint64_t late, duplicate, stray;
 };
 
-struct reorder *reorder_new(uint32_t window, double max_delay, uint64_t secret, struct sink sink,
-                            struct equalizer *equalizer) {
+struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, uint64_t secret,
+                            struct sink sink, struct equalizer *equalizer) {
     struct reorder *r = calloc(1, sizeof *r);
     if (r == NULL)
         return NULL;
     unsigned bits = 4;
     while ((1u << bits) < window + 1)
         bits++;
+    r->tuning = tuning;
     r->window = window;
     r->max_delay = max_delay;
     r->sink = sink;
@@ -71,7 +70,9 @@ struct reorder *reorder_new(uint32_t window, double max_delay, uint64_t secret, 
     r->slots = calloc(window + 1, sizeof *r->slots);
     r->chains = malloc(sizeof *r->chains << bits);
     r->heap = malloc(r->heap_room * sizeof *r->heap);
-    if (r->slots == NULL || r->chains == NULL || r->heap == NULL) {
+    r->skipped = calloc(tuning->gaps_remembered, sizeof *r->skipped);
+    r->strays = calloc(tuning->strays_kept, sizeof *r->strays);
+    if (r->slots == NULL || r->chains == NULL || r->heap == NULL || r->skipped == NULL || r->strays == NULL) {
         reorder_free(r);
         return NULL;
     }
@@ -92,6 +93,8 @@ void reorder_free(struct reorder *r) {
     free(r->slots);
     free(r->chains);
     free(r->heap);
+    free(r->skipped);
+    free(r->strays);
     free(r->paths);
     free(r);
 }
@@ -138,12 +141,12 @@ static void heap_push(struct reorder *r, int64_t position) {
 }
 
 static void hold(
-    struct reorder *r, int64_t position, struct packet packet, uint32_t path, double now, double arrived
+    struct reorder *r, int64_t position, struct packet packet, uint32_t path, double now, double arrival_time
 ) {
     int32_t i = r->free, *chain = chain_of(r, position);
     struct slot *slot = &r->slots[i];
     r->free = slot->chain;
-    *slot = (struct slot){position, now, arrived, path, packet, *chain, r->youngest, NONE};
+    *slot = (struct slot){position, now, arrival_time, path, packet, *chain, r->youngest, NONE};
     *chain = i;
     if (r->youngest == NONE)
         r->oldest = i;
@@ -151,7 +154,7 @@ static void hold(
         r->slots[r->youngest].later = i;
     r->youngest = i;
     r->held++;
-    r->lent += packet.buffer != NULL;
+    r->pooled += packet.buffer != NULL;
     heap_push(r, position);
 }
 
@@ -175,7 +178,7 @@ static bool deliver_held(struct reorder *r, int64_t position) {
     slot->chain = r->free;
     r->free = i;
     r->held--;
-    r->lent -= slot->packet.buffer != NULL;
+    r->pooled -= slot->packet.buffer != NULL;
     r->sink.deliver(r->sink.context, slot->packet);
     return true;
 }
@@ -240,8 +243,8 @@ static int64_t head(struct reorder *r) {
 static void skip_gap(struct reorder *r) {
     int64_t first = head(r);
     r->skipped[r->skipped_next] = (struct gap){r->expected, first};
-    r->skipped_next = (r->skipped_next + 1) % GAPS_REMEMBERED;
-    if (r->skipped_count < GAPS_REMEMBERED)
+    r->skipped_next = (r->skipped_next + 1) % r->tuning->gaps_remembered;
+    if (r->skipped_count < r->tuning->gaps_remembered)
         r->skipped_count++;
     deliver_held(r, first);
     advance(r, first);
@@ -253,7 +256,7 @@ static void skip_passed_gaps(struct reorder *r, double now) {
     int64_t passed = -1;
     bool any = false;
     for (uint32_t i = 0; i < r->path_count; i++)
-        if ((now - r->paths[i].time < PATH_MEMORY || r->newest - r->paths[i].position <= r->window)
+        if ((now - r->paths[i].time < r->tuning->path_memory || r->newest - r->paths[i].position <= r->window)
             && (!any || r->paths[i].position < passed)) {
             passed = r->paths[i].position;
             any = true;
@@ -268,7 +271,7 @@ static void drop(struct reorder *r, uint64_t *counter, struct packet packet) {
 }
 
 static void arrive_ahead(
-    struct reorder *r, struct packet packet, uint32_t path, int64_t position, double now, double arrived
+    struct reorder *r, struct packet packet, uint32_t path, int64_t position, double now, double arrival_time
 ) {
     r->last_good = now;
     if (position > r->newest)
@@ -277,11 +280,11 @@ static void arrive_ahead(
     if (position == r->expected) {
         int32_t following = find(r, position + 1);
         if (following != NONE && r->slots[following].path != path)
-            equalizer_gap_filled(r->equalizer, path, r->slots[following].path, arrived - r->slots[following].arrived);
+            equalizer_gap_filled(r->equalizer, path, r->slots[following].path, arrival_time - r->slots[following].arrival_time);
         r->sink.deliver(r->sink.context, packet);
         advance(r, position);
     } else {
-        hold(r, position, packet, path, now, arrived);
+        hold(r, position, packet, path, now, arrival_time);
         if (r->held > r->window)
             skip_gap(r);
     }
@@ -323,7 +326,7 @@ static void arrive_stray(struct reorder *r, uint32_t sequence, struct packet pac
             return;
         }
     }
-    if (r->stray_count == STRAYS_KEPT) {
+    if (r->stray_count == r->tuning->strays_kept) {
         drop(r, &r->stray, r->strays[0].packet);
         remove_stray(r, 0);
     }
@@ -333,7 +336,7 @@ static void arrive_stray(struct reorder *r, uint32_t sequence, struct packet pac
 static void arrive_behind(
     struct reorder *r, uint32_t sequence, struct packet packet, uint32_t path, int64_t position, double now
 ) {
-    if (now - r->last_good > r->max_delay + RESTART_SILENCE) {
+    if (now - r->last_good > r->max_delay + r->tuning->restart_silence) {
         arrive_stray(r, sequence, packet, path, now);
         return;
     }
@@ -347,13 +350,13 @@ static void arrive_behind(
     equalizer_came_late(r->equalizer, path);
     struct progress *progress = progress_of(r, path);
     if (progress != NULL && position < progress->position)
-        r->suspended_until = now + DISTRUST;
+        r->suspended_until = now + r->tuning->distrust;
     path_brought(r, path, position, now);
     drop(r, &r->late, packet);
 }
 
 void reorder_arrive(
-    struct reorder *r, uint32_t sequence, struct packet packet, uint32_t path, double now, double arrived
+    struct reorder *r, uint32_t sequence, struct packet packet, uint32_t path, double now, double arrival_time
 ) {
     if (!r->started)
         start(r, sequence, now);
@@ -371,7 +374,7 @@ void reorder_arrive(
     else if (find(r, position) != NONE)
         drop(r, &r->duplicate, packet);
     else
-        arrive_ahead(r, packet, path, position, now, arrived);
+        arrive_ahead(r, packet, path, position, now, arrival_time);
 }
 
 void reorder_set_max_delay(struct reorder *r, double max_delay) { r->max_delay = max_delay; }
@@ -404,24 +407,14 @@ void reorder_flush(struct reorder *r) {
         skip_gap(r);
 }
 
-void packet_own(struct sink *sink, struct packet *packet) {
-    uint8_t *copy = packet->buffer != NULL ? malloc(packet->length) : NULL;
-    if (copy == NULL)
-        return;
-    memcpy(copy, packet->data, packet->length);
-    struct packet lent = *packet;
-    *packet = (struct packet){copy, packet->length, NULL};
-    sink->release(sink->context, lent);
-}
-
-void reorder_own(struct reorder *r) {
-    for (int32_t i = r->youngest; r->lent > 0 && i != NONE; i = r->slots[i].earlier)
+void reorder_copy_out(struct reorder *r) {
+    for (int32_t i = r->youngest; r->pooled > 0 && i != NONE; i = r->slots[i].earlier)
         if (r->slots[i].packet.buffer != NULL) {
-            packet_own(&r->sink, &r->slots[i].packet);
-            r->lent -= r->slots[i].packet.buffer == NULL;
+            packet_copy_out(&r->sink, &r->slots[i].packet);
+            r->pooled -= r->slots[i].packet.buffer == NULL;
         }
     for (uint32_t i = 0; i < r->stray_count; i++)
-        packet_own(&r->sink, &r->strays[i].packet);
+        packet_copy_out(&r->sink, &r->strays[i].packet);
 }
 
 uint32_t reorder_held(const struct reorder *r) { return r->held + r->stray_count; }

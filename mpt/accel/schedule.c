@@ -5,6 +5,8 @@
  * crosswise. At the end of a cycle all sums are equal, which is the same as a fresh start, so picks stay <= weight.
  */
 
+#include "schedule.h"
+
 #include "_native.h"
 
 void cycle_start(struct cycle_entry *entries, uint32_t count) {

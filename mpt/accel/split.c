@@ -7,14 +7,12 @@
  * to the sequence number (RFC 9293 section 3.8.5).
  */
 
-#include "_native.h"
+#include "split.h"
 
-enum { FIN = 0x01, PSH = 0x08, URG = 0x20, CWR = 0x80 };
-
-bool complete_checksum(const struct vnet_header *vnet, uint8_t *packet, uint32_t length) {
-    if (!(vnet->flags & VNET_NEEDS_CHECKSUM))
+bool complete_checksum(const struct virtio_net_hdr *vnet, uint8_t *packet, uint32_t length) {
+    if (!(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
         return true;
-    uint32_t start = vnet->checksum_start, at = start + vnet->checksum_offset;
+    uint32_t start = vnet->csum_start, at = start + vnet->csum_offset;
     if (start > length || at + 2 > length)
         return false;
     uint16_t word = (uint16_t)~fold(sum_octets(packet + start, length - start, 0)); /* the field holds the pseudo-header */
@@ -24,57 +22,59 @@ bool complete_checksum(const struct vnet_header *vnet, uint8_t *packet, uint32_t
     return true;
 }
 
-bool split_start(struct split *split, const struct vnet_header *vnet, const uint8_t *packet, uint32_t length) {
-    unsigned type = vnet->type & ~(unsigned)GSO_ECN, version = ip_version(packet, length);
-    uint32_t transport = vnet->checksum_start, headers;
-    bool tcp = (type == GSO_TCPV4 && version == 4) || (type == GSO_TCPV6 && version == 6);
-    if (!tcp && !(type == GSO_UDP_L4 && version != 0))
+bool split_start(struct split *split, const struct virtio_net_hdr *vnet, const uint8_t *packet, uint32_t length) {
+    unsigned type = vnet->gso_type & ~(unsigned)VIRTIO_NET_HDR_GSO_ECN, version = ip_version(packet, length);
+    uint32_t transport = vnet->csum_start, headers;
+    bool tcp = (type == VIRTIO_NET_HDR_GSO_TCPV4 && version == 4) || (type == VIRTIO_NET_HDR_GSO_TCPV6 && version == 6);
+    if (!tcp && !(type == VIRTIO_NET_HDR_GSO_UDP_L4 && version != 0))
         return false;
-    if (!(vnet->flags & VNET_NEEDS_CHECKSUM) || vnet->size == 0 || vnet->checksum_offset != (tcp ? 16 : 6))
+    if (!(vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || vnet->gso_size == 0
+        || vnet->csum_offset != (tcp ? TCP_CHECKSUM : UDP_CHECKSUM))
         return false;
-    if (transport < 40 && (version == 6 || transport < 20))
+    if (transport < IP6_HEADER && (version == 6 || transport < IP4_HEADER))
         return false;
     if (version == 4 && ((packet[0] & 0x0Fu) < 5 || transport < (packet[0] & 0x0Fu) * 4))
         return false;
-    if (transport + (tcp ? 20 : 8) > length)
+    if (transport + (tcp ? TCP_HEADER : UDP_HEADER) > length)
         return false;
-    headers = transport + (tcp ? (packet[transport + 12] >> 4) * 4u : 8);
-    if (headers < transport + (tcp ? 20 : 8) || headers > HEADER_ROOM || headers >= length || length > MAX_PACKET + 40)
+    headers = transport + (tcp ? (packet[transport + TCP_OFFSET] >> 4) * 4u : UDP_HEADER);
+    if (headers < transport + (tcp ? TCP_HEADER : UDP_HEADER) || headers > HEADER_ROOM || headers >= length
+        || length > MAX_PACKET + IP6_HEADER)
         return false;
-    if (headers + vnet->size > MAX_PACKET)
+    if (headers + vnet->gso_size > MAX_PACKET)
         return false;
     *split = (struct split){.packet = packet, .length = length, .transport = transport, .headers = headers,
-                            .size = vnet->size, .version = version, .protocol = tcp ? TCP : UDP,
-                            .segments = (length - headers + vnet->size - 1) / vnet->size};
+                            .size = vnet->gso_size, .version = version, .protocol = tcp ? TCP : UDP,
+                            .segments = (length - headers + vnet->gso_size - 1) / vnet->gso_size};
     return true;
 }
 
 static void segment_ip(const struct split *split, uint32_t i, uint8_t *ip, uint32_t length) {
     if (split->version == 6) {
-        put16(ip + 4, length - 40);
+        put16(ip + IP6_LENGTH, length - IP6_HEADER);
         return;
     }
     uint32_t header = (ip[0] & 0x0Fu) * 4;
-    put16(ip + 2, length);
-    put16(ip + 4, get16(ip + 4) + i);
-    put16(ip + 10, 0);
+    put16(ip + IP4_LENGTH, length);
+    put16(ip + IP4_ID, get16(ip + IP4_ID) + i);
+    put16(ip + IP4_CHECKSUM, 0);
     uint16_t word = (uint16_t)~fold(sum_octets(ip, header, 0));
-    memcpy(ip + 10, &word, 2);
+    memcpy(ip + IP4_CHECKSUM, &word, 2);
 }
 
 static void segment_tcp(const struct split *split, uint32_t i, uint8_t *tcp) {
-    uint32_t offset = i * split->size, urgent = get16(tcp + 18);
-    put32(tcp + 4, get32(tcp + 4) + offset);
+    uint32_t offset = i * split->size, urgent = get16(tcp + TCP_URGENT);
+    put32(tcp + TCP_SEQUENCE, get32(tcp + TCP_SEQUENCE) + offset);
     if (i > 0)
-        tcp[13] &= (uint8_t)~CWR;
+        tcp[TCP_FLAGS] &= (uint8_t)~CWR;
     if (i < split->segments - 1)
-        tcp[13] &= (uint8_t) ~(FIN | PSH);
-    if (tcp[13] & URG && offset > 0) {
+        tcp[TCP_FLAGS] &= (uint8_t) ~(FIN | PSH);
+    if (tcp[TCP_FLAGS] & URG && offset > 0) {
         if (urgent > offset)
-            put16(tcp + 18, urgent - offset);
+            put16(tcp + TCP_URGENT, urgent - offset);
         else {
-            tcp[13] &= (uint8_t)~URG;
-            put16(tcp + 18, 0);
+            tcp[TCP_FLAGS] &= (uint8_t)~URG;
+            put16(tcp + TCP_URGENT, 0);
         }
     }
 }
@@ -84,13 +84,13 @@ uint32_t split_segment(const struct split *split, uint32_t i, uint8_t *headers, 
     uint32_t size = left < split->size ? left : split->size;
     uint32_t segment = split->headers - split->transport + size, whole = split->length - split->transport;
     uint8_t *transport = headers + split->transport;
-    uint8_t *check = transport + (split->protocol == TCP ? 16 : 6);
+    uint8_t *check = transport + (split->protocol == TCP ? TCP_CHECKSUM : UDP_CHECKSUM);
     memcpy(headers, split->packet, split->headers);
     segment_ip(split, i, headers, split->headers + size);
     if (split->protocol == TCP)
         segment_tcp(split, i, transport);
     else
-        put16(transport + 4, segment);
+        put16(transport + UDP_LENGTH, segment);
     /* The field holds the sum of the pseudo-header of the whole; take out its length and put in that of the segment. */
     uint64_t sum = sum16(sum16(0, 0xFFFF ^ whole), segment);
     sum = sum_octets(transport, split->headers - split->transport, sum);
@@ -103,14 +103,14 @@ uint32_t split_segment(const struct split *split, uint32_t i, uint8_t *headers, 
 }
 
 int mpt_split(uint8_t *frame, uint32_t length, uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max) {
-    struct vnet_header vnet;
+    struct virtio_net_hdr vnet;
     struct split split;
     if (length < VNET)
         return -1;
     memcpy(&vnet, frame, VNET);
     uint8_t *packet = frame + VNET;
     length -= VNET;
-    if (vnet.type == GSO_NONE) {
+    if (vnet.gso_type == VIRTIO_NET_HDR_GSO_NONE) {
         if (!complete_checksum(&vnet, packet, length) || length > room || max < 1)
             return -1;
         memcpy(out, packet, length);

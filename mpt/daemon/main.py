@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpt import __version__
-from mpt.accel import configured_datapath
+from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.errors import MptError
 

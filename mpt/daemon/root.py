@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.application.service import MultiService
 
-from mpt.accel import DataPlane
+from mpt.accel.choice import DataPlane
 from mpt.daemon.connection import PeerControl
 from mpt.daemon.localsocket import LocalSocket
 from mpt.daemon.machine import Machine

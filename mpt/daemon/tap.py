@@ -18,7 +18,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from mpt import __version__
-from mpt.accel import configured_datapath
+from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.machine import Machine

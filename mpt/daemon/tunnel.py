@@ -8,7 +8,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
-from mpt.accel import DataPlane
+from mpt.accel.choice import DataPlane
 from mpt.daemon.connection import Connection, PeerControl
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine

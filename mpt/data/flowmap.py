@@ -13,25 +13,28 @@ from mpt.wire import ip
 
 
 class FlowMap:
-    """Port to path index, from the port lists of the paths of one connection in their order."""
+    """Port to path index, from the port lists of the paths of one connection in their order.
 
-    __slots__ = ("_by_destination", "_by_source")
+    `by_source` and `by_destination` hold (protocol, port) -> index.
+    """
+
+    __slots__ = ("by_destination", "by_source")
 
     def __init__(self, maps: Sequence[PortMap]) -> None:
-        self._by_source: dict[tuple[int, int], int] = {}
-        self._by_destination: dict[tuple[int, int], int] = {}
+        self.by_source: dict[tuple[int, int], int] = {}
+        self.by_destination: dict[tuple[int, int], int] = {}
         for index, ports in enumerate(maps):
             for table, protocol, listed in (
-                (self._by_source, ip.TCP, ports.tcp_src),
-                (self._by_destination, ip.TCP, ports.tcp_dst),
-                (self._by_source, ip.UDP, ports.udp_src),
-                (self._by_destination, ip.UDP, ports.udp_dst),
+                (self.by_source, ip.TCP, ports.tcp_src),
+                (self.by_destination, ip.TCP, ports.tcp_dst),
+                (self.by_source, ip.UDP, ports.udp_src),
+                (self.by_destination, ip.UDP, ports.udp_dst),
             ):
                 for port in listed:
                     table.setdefault((protocol, port), index)
 
     def __bool__(self) -> bool:
-        return bool(self._by_source or self._by_destination)
+        return bool(self.by_source or self.by_destination)
 
     def path(self, packet: bytes) -> int | None:
         """The index of the path that `packet` is mapped to, or None when it is free to take any."""
@@ -39,5 +42,5 @@ class FlowMap:
         if found is None:
             return None
         protocol, source, destination = found
-        index = self._by_source.get((protocol, source))
-        return index if index is not None else self._by_destination.get((protocol, destination))
+        index = self.by_source.get((protocol, source))
+        return index if index is not None else self.by_destination.get((protocol, destination))

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from mpt.accel import TO_HAVE_IT, choose_datapath, configured_datapath
+from mpt.accel.choice import TO_HAVE_IT, choose_datapath, configured_datapath
 from mpt.data.datapath import PythonDataPath
 from mpt.errors import ConfigError
 from mpt.host.tun import IFF_VNET_HDR

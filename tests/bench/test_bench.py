@@ -19,7 +19,7 @@ from bench.parts import LEGEND, NAMES, parts
 from bench.report import Report, machine, machine_text
 from bench.targets import TARGETS, as_json, as_text, verdicts
 from bench.variants import ManyPaths, Variant
-from mpt.accel import native_is_built
+from mpt.accel.choice import native_is_built
 from mpt.errors import HostError
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python

@@ -22,7 +22,7 @@ from bench.soak.files import ATTEMPTS, PATIENCE, READY, compare, connect, goes_o
 from bench.soak.loads import LOADS, SMALL
 from bench.soak.memory import MemoryLog, slope
 from bench.soak.stage import SCANDALS, SoakStage, miscounts, settings, sleeping_paths, wanted_settings
-from mpt.accel import native_is_built
+from mpt.accel.choice import native_is_built
 from mpt.errors import HostError
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 
-from mpt.accel import DataPlane, choose_datapath
+from mpt.accel.choice import DataPlane, choose_datapath
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.data.datapath import DataPath

@@ -9,7 +9,7 @@ import pytest
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from mpt.accel import DataPlane, choose_datapath
+from mpt.accel.choice import DataPlane, choose_datapath
 from mpt.data.datapath import PythonDataPath
 from tests.daemon.stage import GENERAL, Run, connection, path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mpt.accel import native_is_built
+from mpt.accel.choice import native_is_built
 from mpt.lab.hosts import Host
 from mpt.lab.iperf import iperf3 as run_iperf3
 from mpt.lab.iperf import result

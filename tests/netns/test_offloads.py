@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mpt.accel import native_is_built
+from mpt.accel.choice import native_is_built
 from mpt.lab.lab import Lab
 from mpt.lab.transfer import Transfer
 from tests.netns.support import no_traceback as no_traceback

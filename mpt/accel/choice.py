@@ -1,0 +1,79 @@
+"""Which data path a tunnel has: the one place where it is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Final
+
+from mpt.data.datapath import DataPath, PythonDataPath
+from mpt.errors import ConfigError
+from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
+from mpt.model import GeneralConfig
+
+CHOICES: Final = ("auto", "python", "native")
+
+# pip hides what setup.py says of this, so the daemon says it.
+TO_HAVE_IT: Final = (
+    "To have it, install a C compiler and Python's headers (Debian: gcc and python3-dev), then mpt again: "
+    "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."
+)
+
+
+def native_is_built() -> bool:
+    """Return whether the extension of the native data path is there; it may still fail to load."""
+    return find_spec("mpt.accel._native") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of the TUN that it works on, and what
+    makes one from the TUN's file descriptor and the function that is told of keepalives."""
+
+    name: str
+    why: str
+    tun_flags: int
+    make: Callable[[int, Callable[[Hashable, float], None]], DataPath]
+
+
+def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> DataPlane:
+    """The data path of a configuration, whose data_plane $MPT_DATA_PLANE takes precedence over. Raises ConfigError."""
+    variable = environ.get("MPT_DATA_PLANE")
+    if variable:
+        return choose_datapath(variable, general.gso, general.tun_offload, "MPT_DATA_PLANE")
+    return choose_datapath(general.data_plane, general.gso, general.tun_offload)
+
+
+def choose_datapath(
+    choice: str = "auto", gso: bool = True, tun_offload: bool = True, setting: str = "data_plane"
+) -> DataPlane:
+    """The data path that `choice` names; "auto" takes the native one if it was built. Raises ConfigError.
+
+    `gso` False sends and receives every datagram by itself, `tun_offload` False reads and writes every packet so.
+    `setting` is the name of what the choice was written in.
+    """
+    if choice not in CHOICES:
+        raise ConfigError(f"{setting} = {choice}: write auto, python or native")
+    if choice == "python":
+        return _python("asked for", gso)
+    try:
+        from mpt.accel.native import NativeDataPath
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
+        wrong = "was not built" if absent else f"was built but does not load ({error})"
+        if choice == "auto":
+            return _python(f"the native one {wrong}. {TO_HAVE_IT}", gso)
+        raise ConfigError(
+            f"{setting} = native: the native data path {wrong}. Write auto to do without. {TO_HAVE_IT}"
+        ) from error
+
+    def make(tun: int, heard: Callable[[Hashable, float], None]) -> DataPath:
+        return NativeDataPath(tun, heard, gso, tun_offload)
+
+    flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if tun_offload else 0)
+    return DataPlane("native", "asked for" if choice == "native" else "it was built", flags, make)
+
+
+def _python(why: str, gso: bool) -> DataPlane:
+    return DataPlane("python", why, IFF_TUN | IFF_NO_PI, lambda tun, heard: PythonDataPath(tun, heard, gso))

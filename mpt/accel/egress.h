@@ -1,0 +1,18 @@
+/* TUN to network. */
+#ifndef MPT_EGRESS_H
+#define MPT_EGRESS_H
+
+#include <stdbool.h>
+
+#include "table.h"
+
+struct egress;
+struct egress *egress_new(int tun, int offloads, struct mpt_counters *counters); /* NULL: no memory */
+void egress_free(struct egress *egress);
+bool egress_prepare(struct egress *egress, const struct table *table); /* for egress_commit(); false: no memory */
+void egress_cancel(struct egress *egress); /* forget what was prepared */
+void egress_commit(struct egress *egress); /* use the table that was prepared; what stays keeps its sequence numbers */
+void egress_tun_readable(struct egress *egress);
+bool egress_cuts(const struct egress *egress); /* whether the kernel and every usable link cut runs of datagrams */
+
+#endif

@@ -1,0 +1,44 @@
+/* The delay line before the reorder window of one connection. Pure but for the memory of what it holds. */
+#ifndef MPT_EQUALIZE_H
+#define MPT_EQUALIZE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool.h"
+
+struct lag { /* of one path that is up */
+    uint32_t path;
+    double lag, keepalive, shift;
+    bool heard, shifted; /* `keepalive`, `shift` hold */
+};
+struct delayed { uint32_t sequence; struct packet packet; uint32_t path; double arrival_time; };
+struct line;
+struct equalizer {
+    const struct mpt_tuning *tuning;
+    double limit;
+    uint32_t capacity, count; /* `count` packets wait, at most `capacity` */
+    struct lag *lags;
+    uint32_t lag_count;
+    struct line *lines; /* in the order of their first use, as equal due times are served */
+    uint32_t line_count;
+    struct waiting *spare; /* of those that have gone, to be used again; no more than `capacity` */
+    bool believes_keepalives, is_dense;
+    bool is_behind; /* packets are read later than they came: their times tell nothing about the paths */
+};
+void equalizer_init(struct equalizer *equalizer, const struct mpt_tuning *tuning, double limit, uint32_t capacity);
+void equalizer_destroy(struct equalizer *equalizer, struct sink *sink);
+struct lag *equalizer_lag_of(const struct equalizer *equalizer, uint32_t path); /* NULL: the path is not up */
+/* Let a packet of the path of `lag` wait, which is shifted; false: no memory for it. */
+bool equalizer_delay(struct equalizer *equalizer, uint32_t sequence, struct packet packet, const struct lag *lag,
+                     double now);
+bool equalizer_due(struct equalizer *equalizer, double now, struct delayed *delayed); /* false: nothing is due */
+double equalizer_next_deadline(const struct equalizer *equalizer); /* -1: none */
+void equalizer_path_up(struct equalizer *equalizer, uint32_t path);
+void equalizer_path_down(struct equalizer *equalizer, uint32_t path);
+void equalizer_gap_filled(struct equalizer *equalizer, uint32_t path, uint32_t waiting_path, double later);
+void equalizer_came_late(struct equalizer *equalizer, uint32_t path);
+void equalizer_keepalive(struct equalizer *equalizer, uint32_t path, double now);
+void equalizer_copy_out(struct equalizer *equalizer, struct sink *sink); /* of the pool, all that waits */
+
+#endif

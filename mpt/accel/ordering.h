@@ -1,0 +1,27 @@
+/* The equalizer and the reorder window of one connection, one behind the other. */
+#ifndef MPT_ORDERING_H
+#define MPT_ORDERING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pool.h"
+
+struct ordering;
+struct ordering *ordering_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, uint64_t secret,
+                              struct sink sink); /* NULL: no memory */
+void ordering_free(struct ordering *ordering);
+void ordering_arrive(struct ordering *ordering, uint32_t sequence, struct packet packet, uint32_t path, double now);
+void ordering_deadline(struct ordering *ordering, double now);
+double ordering_next_deadline(const struct ordering *ordering); /* -1: none */
+void ordering_set_behind(struct ordering *ordering, bool is_behind);
+void ordering_keepalive(struct ordering *ordering, uint32_t path, double now);
+void ordering_path_up(struct ordering *ordering, uint32_t path, double now);
+void ordering_path_down(struct ordering *ordering, uint32_t path);
+void ordering_flush(struct ordering *ordering);
+void ordering_copy_out(struct ordering *ordering); /* of the pool, all that is held */
+uint32_t ordering_held(const struct ordering *ordering);
+bool ordering_waits(const struct ordering *ordering); /* for a gap or for its time; strays wait for nothing */
+void ordering_drops(const struct ordering *ordering, uint64_t *dropped);
+
+#endif

@@ -1,0 +1,46 @@
+/* The connections and their paths, as control has told them; how a packet's addresses find theirs. */
+#ifndef MPT_TABLE_H
+#define MPT_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "packet.h"
+
+struct path {
+    struct mpt_path_row row; /* usable only with a socket */
+    uint32_t index, connection; /* its place in the table, and its connection's */
+};
+struct connection {
+    struct mpt_connection_row row; /* its pointers point into `storage` */
+    void *storage;
+    struct path *paths; /* row.path_count of them */
+    uint32_t index;
+};
+struct table {
+    struct connection *connections;
+    struct path *paths; /* of all connections, one connection's behind the other's */
+    uint32_t connection_count, path_count;
+};
+struct table *table_new(const struct mpt_connection_row *rows, uint32_t count); /* NULL: no memory */
+void table_free(struct table *table);
+const struct connection *table_find(const struct table *table, uint32_t id); /* NULL: there is none */
+bool connection_is_here(const struct connection *connection, const struct mpt_address *address);
+bool connection_reaches(const struct connection *connection, const struct mpt_address *address);
+/* The path that the port rules name for `packet`, whether it is usable or not; NULL: none. */
+const struct path *connection_mapped_path(const struct connection *connection, const uint8_t *packet, uint32_t length);
+
+enum { FLOWS = 1024 }; /* entries of a cache; a pair that falls on another's place takes it */
+
+struct flow { /* one entry of a cache of inner address pairs */
+    const void *owner; /* whose pair it is: a source of datagrams, or the cache itself; NULL: empty */
+    uint8_t version, reason;
+    uint8_t addresses[32];
+    const void *found;
+};
+struct flow_cache { struct flow flows[FLOWS]; };
+/* The entry of the addresses of `packet`; where it was not known, `found` and `reason` are to be set. */
+struct flow *flow_of(struct flow_cache *cache, const void *owner, unsigned version, const uint8_t *packet, bool *known);
+void flow_cache_clear(struct flow_cache *cache);
+
+#endif
