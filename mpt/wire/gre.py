@@ -27,8 +27,7 @@ _WORD = Struct("!I")
 
 
 class Header(NamedTuple):
-    """A decoded header: its length in octets, the IP version its protocol type names, key and sequence number or
-    None."""
+    """A decoded header: its length in octets, the IP version of its protocol type, its key and number, if any."""
 
     length: int
     ip_version: int
@@ -37,20 +36,19 @@ class Header(NamedTuple):
 
 
 def prefix(ip_version: int, sequenced: bool) -> bytes:
-    """The first four octets of a header without checksum and key, for a packet of `ip_version` (4 or 6)."""
+    """Return the first four octets of a header without checksum and key, for a packet of `ip_version` (4 or 6)."""
     return _BASE.pack(SEQUENCE_PRESENT if sequenced else 0, PROTOCOLS[ip_version])
 
 
 def encode(ip_version: int, sequence: int | None = None) -> bytes:
-    """A header of 4 octets, or of 8 with a `sequence` number (0 .. 2^32 - 1)."""
+    """Return a header of 4 octets, or of 8 with a `sequence` number (0 .. 2^32 - 1)."""
     if sequence is None:
         return prefix(ip_version, False)
     return prefix(ip_version, True) + _WORD.pack(sequence)
 
 
 def decode(datagram: bytes) -> Header:
-    """The header of `datagram`; raises DecodeError with a reason for each rule of RFC 2784 and 2890 that says
-    "discard"."""
+    """Return the header of `datagram`. Raises DecodeError with one reason for each "discard" of RFC 2784 and 2890."""
     if len(datagram) < 4:
         raise DecodeError("gre_truncated")
     flags, protocol = _BASE.unpack_from(datagram)
@@ -82,10 +80,9 @@ def decode(datagram: bytes) -> Header:
 
 
 def checksum(octets: bytes) -> int:
-    """The Internet checksum of `octets` (RFC 1071), 0 .. 0xFFFF; 0 over octets that carry their own right checksum.
+    """Return the Internet checksum of `octets` (RFC 1071), 0 .. 0xFFFF; 0 if they contain their own right checksum.
 
-    The one's complement sum of 16-bit words is the number modulo 0xFFFF, as 2^16 = 1 there, which Python's integers do
-    at the speed of C.
+    The one's complement sum of 16-bit words is the whole number modulo 0xFFFF, because 2^16 is 1 there.
     """
     if len(octets) % 2:
         octets += b"\0"

@@ -1,7 +1,6 @@
-"""A peek at the header of an inner IP packet: its version, its addresses, its ports. Nothing is copied that is not
-asked.
+"""The header of an inner IP packet: its version and its ports.
 
-IPv4 is RFC 791, IPv6 RFC 8200 with the extension headers that may stand before the transport header.
+IPv4 is RFC 791. IPv6 is RFC 8200, with the extension headers that may stand before the transport header.
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION = 0, 43, 44, 51,
 _MAX_EXTENSION_HEADERS = 8  # more than any sane packet has; bounds the walk over a hostile one
 
 MIN_LENGTH: Final = {4: 20, 6: 40}
-SHORTEST: Final = min(MIN_LENGTH.values())  # of what is longer, no octets of IPv6 addresses are as few as those of IPv4
+# With 20 octets or more, IPv4 addresses (8 octets) and IPv6 addresses (12 to 32) are never equal as octets.
+SHORTEST: Final = min(MIN_LENGTH.values())
 
 
 def version(packet: bytes) -> int:
-    """The IP version of `packet`, 4 or 6; 0 for anything else, an empty or a truncated packet included."""
+    """Return the IP version of `packet`, 4 or 6; 0 for anything else, also for an empty or truncated packet."""
     if not packet:
         return 0
     number = packet[0] >> 4
@@ -27,9 +27,9 @@ def version(packet: bytes) -> int:
 
 
 def ports(packet: bytes) -> tuple[int, int, int] | None:
-    """(protocol, source port, destination port) of a TCP or UDP packet, or None; `packet` must have a `version`.
+    """Return (protocol, source port, destination port) of a TCP or UDP packet, else None; `packet` has a `version`.
 
-    None also for a fragment other than the first, which has no ports, and for whatever is cut off before them.
+    A later fragment has no ports, nor has a packet that is cut off before them: None.
     """
     found = _transport_v4(packet) if packet[0] >> 4 == 4 else _transport_v6(packet)
     if found is None:

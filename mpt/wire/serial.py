@@ -6,10 +6,5 @@ HALF = 1 << 31
 
 
 def ahead(sequence: int, reference: int) -> int:
-    """How far `sequence` lies ahead of `reference`, modulo 2^32: -2^31 .. 2^31 - 1, negative when it lies behind."""
+    """Return how far `sequence` lies ahead of `reference`, modulo 2^32: -2^31 .. 2^31 - 1, negative when behind."""
     return ((sequence - reference + HALF) & MASK) - HALF
-
-
-def following(sequence: int) -> int:
-    """The sequence number after `sequence`."""
-    return (sequence + 1) & MASK
