@@ -63,7 +63,7 @@ struct mpt_tuning { /* the constants of the rules, from mpt.data.equalizer and m
     uint32_t gaps_remembered; /* >= 1 */
 };
 
-struct mpt_path_counters { /* owned by Python; outlives every table */
+struct mpt_path_counters { /* outlives every table */
     uint64_t packets_sent;
     uint64_t bytes_sent;
     uint64_t packets_received;
@@ -73,7 +73,7 @@ struct mpt_path_counters { /* owned by Python; outlives every table */
 };
 
 struct mpt_path_row {
-    uint32_t id;
+    uint32_t id; /* of paths, from 0 on: the state of a path is kept under it for ever */
     int fd; /* -1: none */
     int usable;
     uint32_t weight; /* 1 .. 10000 */
@@ -81,7 +81,6 @@ struct mpt_path_row {
     uint32_t outer_remote_length; /* 0: the socket is connected */
     struct mpt_address peer; /* whom it takes datagrams from */
     struct mpt_address loop; /* the inner destination that would come back */
-    struct mpt_path_counters *counters;
 };
 
 struct mpt_connection_row {
@@ -132,6 +131,8 @@ const uint32_t *mpt_heard(const struct mpt_datapath *datapath);
 void mpt_deadline_reached(struct mpt_datapath *datapath, double now);
 double mpt_next_deadline(const struct mpt_datapath *datapath); /* -1: nothing is held */
 void mpt_counters(const struct mpt_datapath *datapath, struct mpt_counters *counters);
+/* Of a path that was in a table; NULL: there was none with this id. */
+const struct mpt_path_counters *mpt_path_counters(const struct mpt_datapath *datapath, uint32_t path);
 int mpt_offloads(const struct mpt_datapath *datapath);
 
 /* --- the pure parts, for tests and fuzzers --- */

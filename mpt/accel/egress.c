@@ -456,7 +456,7 @@ static uint32_t gather(struct egress *e, const struct path *path, int32_t *next,
  * host; `again`: and then the path itself. */
 static void refused(struct egress *e, struct outgoing *o, const struct path *path, int error, bool again) {
     const struct connection *c = connection_of(e, path);
-    path->row.counters->send_errors[errno_index(error)]++;
+    path->state->counters.send_errors[errno_index(error)]++;
     for (const struct path *other = c->paths; other < c->paths + c->row.path_count && !local_trouble(error); other++)
         if (other != path && other->row.usable && (error = try_alone(o, other)) == 0)
             return;
@@ -471,7 +471,7 @@ static int try_alone(struct outgoing *o, const struct path *path) {
     if (error == 0)
         count_sent(o, path);
     else
-        path->row.counters->send_errors[errno_index(error)]++;
+        path->state->counters.send_errors[errno_index(error)]++;
     return error;
 }
 
@@ -510,8 +510,8 @@ static void add_control(struct msghdr *message, union control *room, int level, 
 
 static void count_sent(struct outgoing *o, const struct path *path) {
     o->state = SENT;
-    path->row.counters->packets_sent++;
-    path->row.counters->bytes_sent += size_of(o) - o->gre_length;
+    path->state->counters.packets_sent++;
+    path->state->counters.bytes_sent += size_of(o) - o->gre_length;
 }
 
 /* Only a packet that went uses up a sequence number: number the packets that have not gone yet anew, each between its

@@ -207,9 +207,9 @@ void ingress_socket_readable(struct ingress *in, int fd, double now) {
             : asked->done_in_wake != wake ? asked : unfinished(in, waiting);
         if (next == NULL)
             break;
-        uint64_t before = late != NULL ? late->row.counters->packets_received : 0;
+        uint64_t before = late != NULL ? late->state->counters.packets_received : 0;
         work += receive(in, next, now);
-        if (late != NULL && late->row.counters->packets_received == before)
+        if (late != NULL && late->state->counters.packets_received == before)
             next->done_in_wake = wake; /* what it has is not what is waited for */
         if (in->waiting != NULL)
             waiting = in->waiting;
@@ -372,7 +372,7 @@ static void decapsulate(struct ingress *in, const struct source *source, struct 
         in->counters->ingress_dropped[reason]++;
         return;
     }
-    struct mpt_path_counters *counters = path->row.counters;
+    struct mpt_path_counters *counters = &path->state->counters;
     counters->packets_received++;
     counters->bytes_received += length;
     counters->last_received = now;

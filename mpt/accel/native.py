@@ -20,6 +20,7 @@ from mpt.accel._native import ffi, lib
 from mpt.data import equalizer, reorder
 from mpt.data.counters import Counters, PathCounters
 from mpt.data.flowmap import FlowMap
+from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import IFF_VNET_HDR
 from mpt.model import Address
@@ -118,9 +119,9 @@ class NativeDataPath:
         self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads, secrets.randbits(64), tuning), lib.mpt_free)
         if self._engine == ffi.NULL:
             raise MemoryError
-        self._ids: dict[Hashable, int] = {}  # of connections and paths; an id is never used twice
-        self._path_keys: dict[int, Hashable] = {}
-        self._paths: dict[Hashable, Any] = {}  # key -> struct mpt_path_counters, which the engine writes to
+        self._connections: dict[Hashable, int] = {}  # key -> id; an id is never used twice
+        self._paths: dict[Hashable, int] = {}
+        self._path_keys: list[Hashable] = []  # by id
         self._keep: list[Any] = []  # what the rows of one call point to
         self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
@@ -166,15 +167,8 @@ class NativeDataPath:
             ecn_unexpected=totals.ecn_unexpected,
             ingress_dropped=ingress,
             paths={
-                key: PathCounters(
-                    packets_sent=path.packets_sent,
-                    bytes_sent=path.bytes_sent,
-                    packets_received=path.packets_received,
-                    bytes_received=path.bytes_received,
-                    last_received=path.last_received,
-                    send_errors=Counter(_errors("send_", path.send_errors)),
-                )
-                for key, path in self._paths.items()
+                key: PathCounters(*self.measured(key), Counter(_errors("send_", self._path_counters(key).send_errors)))
+                for key in self._paths
             },
         )
 
@@ -193,17 +187,20 @@ class NativeDataPath:
         lib.mpt_counters(self._engine, totals)
         return int(totals.ecn_unexpected)
 
-    def last_received(self, path: Hashable) -> float:
-        counters = self._paths.get(path)
-        return counters.last_received if counters is not None else 0.0
+    def measured(self, path: Hashable) -> PathMeasures:
+        if path not in self._paths:
+            return PathMeasures()
+        c = self._path_counters(path)
+        return PathMeasures(c.packets_sent, c.bytes_sent, c.packets_received, c.bytes_received, c.last_received)
+
+    def _path_counters(self, path: Hashable) -> Any:
+        """Return the engine's struct mpt_path_counters of a path that was in a table."""
+        return lib.mpt_path_counters(self._engine, self._paths[path])
 
     def close(self) -> None:
         self.set_table((), 0.0)
 
     # --- rows into C structures ---
-
-    def _id(self, key: Hashable) -> int:
-        return self._ids.setdefault(key, len(self._ids))
 
     def _array(self, kind: str, values: list[dict[str, Any]]) -> dict[str, Any]:
         """An array of C structures, and its length, as the rows of mpt_set_table name them."""
@@ -228,7 +225,7 @@ class NativeDataPath:
         keepalives = b"".join(command.encode_keepalive(version, row.remote, row.local)[4:] for version in (4, 6))
         tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
         return {
-            "id": self._id(("connection", row.key)),
+            "id": self._connections.setdefault(row.key, len(self._connections)),
             "inner_local": _address(row.local),
             "inner_remote": _address(row.remote),
             "reorder_window": row.reorder_window,
@@ -245,10 +242,9 @@ class NativeDataPath:
         }
 
     def _path(self, row: PathRow) -> dict[str, Any]:
-        number = self._id(("path", row.key))
-        self._path_keys[number] = row.key
-        if row.key not in self._paths:
-            self._paths[row.key] = ffi.new("struct mpt_path_counters *")
+        number = self._paths.setdefault(row.key, len(self._paths))
+        if number == len(self._path_keys):
+            self._path_keys.append(row.key)
         descriptor = row.socket.fileno() if row.socket is not None else -1
         if descriptor not in self._prepared:
             self._prepared[descriptor] = descriptor >= 0 and _prepare(descriptor, self._gso)
@@ -264,7 +260,6 @@ class NativeDataPath:
             "outer_remote_length": len(remote),
             "peer": peer,
             "loop": _address(row.peer_address),
-            "counters": self._paths[row.key],
         }
 
 

@@ -207,4 +207,4 @@ class Tunnel(MultiService):
             connection.heard(index, now)
 
     def _last_received(self, path: Hashable) -> float:
-        return self.datapath.last_received(path) if self.datapath is not None else 0.0
+        return self.datapath.measured(path).last_received if self.datapath is not None else 0.0

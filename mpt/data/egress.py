@@ -11,8 +11,8 @@ from errno import EAGAIN, EMSGSIZE, ENOBUFS, errorcode
 from ipaddress import ip_address
 from typing import Final
 
-from mpt.data.counters import PathCounters
 from mpt.data.flowmap import FlowMap
+from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, Table
 from mpt.data.scheduler import WeightedCycle
 from mpt.wire import gre, ip, tos
@@ -32,12 +32,16 @@ class _Sender:
     def __init__(self) -> None:
         self.sequence = 0
 
-    def configure(self, row: ConnectionRow, counters: dict[Hashable, PathCounters]) -> None:
+    def configure(self, row: ConnectionRow, states: PathStates) -> None:
         self.connection = row
         self.sequenced = row.reorder_window > 0
         self.prefixes = {4: gre.prefix(4, self.sequenced), 6: gre.prefix(6, self.sequenced)}
         usable = [(index, path) for index, path in enumerate(row.paths) if path.usable and path.socket is not None]
-        self.paths = {index: (path.socket, path.remote, counters[path.key]) for index, path in usable if path.socket}
+        self.paths = {
+            index: (path.socket, path.remote, states.ensure(path.key).counters)
+            for index, path in usable
+            if path.socket is not None
+        }
         marks = tos.encapsulated(row.dscp, row.ecn)
         self.marks = marks if any(marks) else None  # None, the usual case: the socket's own 0 is right for everything
         self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
@@ -57,11 +61,11 @@ class Egress:
         self.packets_read = 0
         self.dropped: Counter[str] = Counter()
 
-    def set_table(self, table: Table, counters: dict[Hashable, PathCounters]) -> None:
+    def set_table(self, table: Table, states: PathStates) -> None:
         """Use `table` from the next packet on; connections that stay keep their sequence numbers."""
         senders = {row.key: self._senders.get(row.key) or _Sender() for row in table}
         for row in table:
-            senders[row.key].configure(row, counters)
+            senders[row.key].configure(row, states)
         self._senders = senders
         self._own_peers = frozenset(path.peer_address for row in table for path in row.paths)
         self._flows.clear()

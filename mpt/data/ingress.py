@@ -14,6 +14,7 @@ from typing import Final
 
 from mpt.data.counters import PathCounters
 from mpt.data.ordering import Ordering
+from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.errors import DecodeError
 from mpt.wire import command, gre, gro, ip, tos
@@ -77,7 +78,7 @@ class Ingress:
         self.ecn_unexpected = 0
         self.dropped: Counter[str] = Counter()
 
-    def set_table(self, table: Table, counters: dict[Hashable, PathCounters], now: float) -> None:
+    def set_table(self, table: Table, states: PathStates, now: float) -> None:
         """Use `table` from the next datagram on. A connection that stays keeps what its reorder buffer holds; one that
         goes, or whose window changed, has that delivered first."""
         old, self._receivers, self._sources = self._receivers, {}, {}
@@ -91,7 +92,7 @@ class Ingress:
             self._remove_paths(receiver, row)
             receiver.connection = row
             for path in row.paths:
-                self._add_path(receiver, path, counters[path.key], now)
+                self._add_path(receiver, path, states.ensure(path.key).counters, now)
         self._backlog.clear()  # a socket that has more will say so at once
         self._tell_whether_behind()
         for receiver in old.values():

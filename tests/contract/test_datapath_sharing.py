@@ -40,7 +40,7 @@ def test_keepalives_are_told_to_control(stage: Stage) -> None:
     assert stage.heard == [("p0", 1000.0), ("p1", 1005.0)]
     counters = stage.counters()
     assert counters.keepalives_received == 2
-    assert stage.datapath.last_received("p0") == 0.0
+    assert stage.datapath.measured("p0").last_received == 0.0
 
 
 def test_keepalives_with_a_sequence_number_or_key(stage: Stage) -> None:
