@@ -30,8 +30,6 @@ from mpt.model import Address, ConnectionConfig, Interface, Status
 
 log = Logger()
 
-TAKEN_DOWN = (Status.MANUAL_DOWN, Status.DISABLED)
-
 
 @dataclass(frozen=True, slots=True)
 class PeerControl:
@@ -104,6 +102,9 @@ class Connection(Service):
     def startService(self) -> None:
         """Open the sockets, install the routes, begin to send keepalives; raises HostError if it is strict."""
         super().startService()
+        if self.config.is_down:
+            log.warn("{why}", why=self.why_down)
+            return
         interfaces = self._interfaces()
         for path in self.paths:
             path.open(interfaces, self.strict)
@@ -123,6 +124,12 @@ class Connection(Service):
         self._routes.forget(self.config.name)
         self._control.forget(self.config.ip_local, self.config.ip_remote)
 
+    @property
+    def why_down(self) -> str:
+        """What the operator is told of a connection that its file keeps down."""
+        status = int(self.config.status)
+        return f"{self.config.name} is down, as its file says: [connection] status = {status}; write 0 and reload it"
+
     def row(self) -> ConnectionRow:
         """This connection as the data path knows it."""
         config = self.config
@@ -140,12 +147,16 @@ class Connection(Service):
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
         """Links or addresses changed: every path looks whether it is concerned."""
+        if self.config.is_down:
+            return
         for path in self.paths:
             path.interfaces_changed(interfaces)
         self._route_to_peers(interfaces)
 
     def route_into_tunnel(self) -> None:
         """Install the routes to the peer's tunnel address and to the networks behind it."""
+        if self.config.is_down:
+            return
         for route in routing.tunnel_routes(self.config, self._tunnel_name):
             self._routes.want(route, self.config.name)
 
@@ -171,14 +182,6 @@ class Connection(Service):
             self.paths[index].believe_peer()
         self.reporter.peer_says(index, up)
 
-    def statuses_by_hand(self) -> list[Status]:
-        """Return the status that the file of each path should have: a failure is no decision, and stays out of it."""
-        kept = [Status.OK if path.config.status in TAKEN_DOWN else path.config.status for path in self.paths]
-        return [
-            Status.MANUAL_DOWN if path.status is Status.MANUAL_DOWN else status
-            for path, status in zip(self.paths, kept, strict=True)
-        ]
-
     def text_for_peer(self, command_port: int, limit: int | None = None) -> str:
         """Return this connection as its peer needs it, with the public addresses that we know of."""
         paths = tuple(replace(path.config, public_ipaddr=self.public_address(path)) for path in self.paths)
@@ -186,7 +189,9 @@ class Connection(Service):
         return connection_text(replace(self.config, paths=paths), statuses, command_port, limit)
 
     def hand_over(self) -> Handover:
-        """Return what the next run of this connection has to know."""
+        """Return what the next run of this connection has to know: nothing, if its file has kept this one down."""
+        if self.config.is_down:
+            return Handover({}, frozenset())
         taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths]
         by_hand = dict(zip(_places(self.config), taken_down, strict=True))
         return Handover(by_hand, frozenset(_ends(self.paths[index]) for index in self.reporter.thought_down()))
@@ -194,6 +199,8 @@ class Connection(Service):
     def take_over(self, earlier: Handover, file_before: ConnectionConfig) -> None:
         """Go on from an `earlier` run. Paths stay as the operator has left them, unless their status in the file is
         another one than in `file_before`. The peer is told of the paths that it may think down."""
+        if self.config.is_down:
+            return
         before = {place: path.status for place, path in zip(_places(file_before), file_before.paths, strict=True)}
         for place, path in zip(_places(self.config), self.paths, strict=True):
             is_down = earlier.by_hand.get(place)

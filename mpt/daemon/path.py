@@ -143,7 +143,8 @@ class Path:
 
     def _new_monitor(self) -> PathMonitor:
         config = self.config
-        return PathMonitor(config.status, config.keepalive_time, config.dead_time, self._machine.now())
+        initial = Status.MANUAL_DOWN if self._connection.is_down else config.status
+        return PathMonitor(initial, config.keepalive_time, config.dead_time, self._machine.now())
 
     def _event(self, event: Event) -> bool:
         changed = self.monitor.event(event, self._machine.now())

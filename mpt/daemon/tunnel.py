@@ -197,7 +197,8 @@ class Tunnel(MultiService):
     def _set_table(self) -> None:
         self._table_asked = False
         if self.datapath is not None:
-            table = tuple(connection.row() for connection in self.connections.values())
+            connections = self.connections.values()
+            table = tuple(connection.row() for connection in connections if not connection.config.is_down)
             self.datapath.set_table(table, self._machine.now())
 
     def _heard(self, path: Any, now: float) -> None:
