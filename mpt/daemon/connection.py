@@ -130,6 +130,11 @@ class Connection(Service):
         status = int(self.config.status)
         return f"{self.config.name} is down, as its file says: [connection] status = {status}; write 0 and reload it"
 
+    @property
+    def has_refused(self) -> bool:
+        """Whether the host refuses a socket of this connection."""
+        return any(path.refusal for path in self.paths)
+
     def row(self) -> ConnectionRow:
         """This connection as the data path knows it."""
         config = self.config

@@ -25,8 +25,8 @@ from mpt.model import Config
 class Root(MultiService):
     """A daemon that runs `config`.
 
-    `started` is called once packets flow. `refuse` ends a start that failed: it is given the exception and does not
-    return. `lost` is called with the name of a tunnel interface that somebody removed.
+    `started` is called once packets flow, `refuse` with the exception after a start that failed, `lost` with the name
+    of a tunnel interface that somebody removed and that cannot be made again.
     """
 
     def __init__(
