@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.build
 DEADLINE = 120.0  # seconds, for one program; each takes a few at most
 
 
