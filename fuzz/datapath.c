@@ -224,11 +224,11 @@ static void set_table(struct input *in) {
             .id = (uint32_t)i,
             .inner_local = address(i ? 6 : 4, i ? 13 : 10, 2), .inner_remote = address(i ? 6 : 4, i ? 14 : 10, 3),
             .reorder_window = windows[how & 3], .max_delay = how & 4 ? 0.01 : 0.1, .sets_tos = (how >> 3 & 3) != 0,
+            .sequenced = windows[how & 3] != 0,
             .networks = networks[i], .network_count = 4, .rules = rules, .rule_count = 2,
             .paths = i == 0 ? paths : paths + OTHER_V4, .path_count = i == 0 ? OTHER_V4 : PATHS - OTHER_V4,
         };
         memcpy(rows[i].tos_by_inner, tos_by_inner, sizeof tos_by_inner);
-        memset(rows[i].keepalives, 0xA1 + i, sizeof rows[i].keepalives);
     }
     uint32_t count = how & 0x80 ? 2 : how >> 5 & 3;
     if (count > 2)

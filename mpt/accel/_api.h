@@ -91,7 +91,7 @@ struct mpt_connection_row {
     double max_delay; /* seconds */
     uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's own */
     int sets_tos; /* not all are 0 */
-    uint8_t keepalives[80]; /* the 40 octets of the peer's keepalive, twice: IP version 4 and 6 */
+    int sequenced; /* packets are sent with sequence numbers */
     struct mpt_network *networks;
     uint32_t network_count;
     struct mpt_port_rule *rules;

@@ -13,18 +13,17 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Hashable
-from errno import errorcode
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
 from mpt.data import equalizer, reorder
-from mpt.data.counters import Counters, PathCounters
+from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.flowmap import FlowMap
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import IFF_VNET_HDR
 from mpt.model import Address
-from mpt.wire import command, gro, tos
+from mpt.wire import gro, tos
 
 # <linux/if_tun.h>, x86-64 and arm64
 TUNGETIFF: Final = 0x800454D2
@@ -54,7 +53,9 @@ TUNING: Final = {  # struct mpt_tuning
 }
 
 REASONS: Final = {
-    number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()
+    number: Reason(name.removeprefix("MPT_").lower())
+    for number, name in ffi.typeof("enum mpt_reason").elements.items()
+    if name not in ("MPT_NONE", "MPT_REASONS")
 }
 OFFLOADS: Final = {
     number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_offload").elements.items()
@@ -153,10 +154,10 @@ class NativeDataPath:
         totals = ffi.new("struct mpt_counters *")
         lib.mpt_counters(self._engine, totals)
         egress = _reasons(totals.egress_dropped)
-        egress.update(_errors("tun_", totals.tun_read_errors))
-        egress.update(_errors("send_", totals.send_drops))
+        egress.update(_errors("tun", totals.tun_read_errors))
+        egress.update(_errors("send", totals.send_drops))
         ingress = _reasons(totals.ingress_dropped)
-        ingress.update(_errors("tun_", totals.tun_write_errors))
+        ingress.update(_errors("tun", totals.tun_write_errors))
         return Counters(
             packets_read=totals.packets_read,
             egress_dropped=egress,
@@ -167,7 +168,7 @@ class NativeDataPath:
             ecn_unexpected=totals.ecn_unexpected,
             ingress_dropped=ingress,
             paths={
-                key: PathCounters(*self.measured(key), Counter(_errors("send_", self._path_counters(key).send_errors)))
+                key: PathCounters(*self.measured(key), Counter(_errors("send", self._path_counters(key).send_errors)))
                 for key in self._paths
             },
         )
@@ -222,7 +223,6 @@ class NativeDataPath:
             "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(flow_map).items())]
         )
         paths = self._array("path_row", [self._path(path) for path in row.paths])
-        keepalives = b"".join(command.encode_keepalive(version, row.remote, row.local)[4:] for version in (4, 6))
         tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
         return {
             "id": self._connections.setdefault(row.key, len(self._connections)),
@@ -232,7 +232,7 @@ class NativeDataPath:
             "max_delay": row.max_delay,
             "tos_by_inner": tos_by_inner,
             "sets_tos": any(tos_by_inner),
-            "keepalives": keepalives,
+            "sequenced": row.framing.sequenced,
             "networks": networks["pointer"],
             "network_count": networks["count"],
             "rules": rules["pointer"],
@@ -319,5 +319,5 @@ def _reasons(counts: Any) -> dict[str, int]:
     return {REASONS[number]: count for number, count in enumerate(counts) if count}
 
 
-def _errors(prefix: str, counts: Any) -> dict[str, int]:
-    return {prefix + errorcode.get(number, "error").lower(): count for number, count in enumerate(counts) if count}
+def _errors(call: str, counts: Any) -> dict[str, int]:
+    return {errno_reason(call, number): count for number, count in enumerate(counts) if count}

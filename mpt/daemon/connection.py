@@ -24,6 +24,7 @@ from mpt.daemon.peerreports import Ask, Reporter
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.settings import Settings
 from mpt.daemon.timers import DeadlineLoop
+from mpt.data.framing import Plain
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, Status
@@ -146,6 +147,7 @@ class Connection(Service):
             reorder_window=config.reorder_window,
             max_delay=config.max_buffdelay_msec / 1000,
             paths=tuple(path.row(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)),
+            framing=Plain(sequenced=config.reorder_window > 0),
             dscp=config.dscp,
             ecn=config.ecn,
         )

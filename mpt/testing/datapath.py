@@ -19,6 +19,7 @@ from typing import Any
 
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath, PythonDataPath
+from mpt.data.framing import Plain
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow
 from mpt.model import NetworkConfig, PortMap
 from mpt.testing.tun import FakeTun
@@ -76,6 +77,7 @@ def connection_row(
         reorder_window=window,
         max_delay=max_delay,
         paths=paths,
+        framing=Plain(sequenced=window > 0),
         **changes,
     )
 

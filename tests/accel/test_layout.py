@@ -13,7 +13,7 @@ ACCEL = Path(__file__).parents[2] / "mpt" / "accel"
 LAYERS = (
     {"_native"},
     {"packet", "schedule", "pathstate"},
-    {"split", "join", "pool"},
+    {"split", "join", "pool", "frame"},
     {"equalize"},
     {"reorder"},
     {"ordering"},
