@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from mpt.config.writer import connection_text
 from mpt.control import routing
 from mpt.control.agreement import effective_status
+from mpt.control.routing import NO_ROUTE, PeerRoute
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
@@ -98,6 +99,8 @@ class Connection(Service):
         self.reporter = Reporter(
             machine, config, self.paths, self.public_address, control.ask, control.settings, self._peer_changed
         )
+        self._peer_routes = [NO_ROUTE] * len(self.paths)
+        self._route_news: dict[int, str] = {}  # what the log has said last
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
     def startService(self) -> None:
@@ -122,7 +125,8 @@ class Connection(Service):
         self.reporter.stop()
         for path in self.paths:
             path.stop()
-        self._routes.forget(self.config.name)
+            self._routes.keep(str(path), ())
+        self._routes.keep(self.config.name, ())
         self._control.forget(self.config.ip_local, self.config.ip_remote)
 
     @property
@@ -153,7 +157,7 @@ class Connection(Service):
         )
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Links or addresses changed: every path looks whether it is concerned."""
+        """Links, addresses or routes changed: every path looks whether it is concerned."""
         if self.config.is_down:
             return
         for path in self.paths:
@@ -164,13 +168,22 @@ class Connection(Service):
         """Install the routes to the peer's tunnel address and to the networks behind it."""
         if self.config.is_down:
             return
-        for route in routing.tunnel_routes(self.config, self._tunnel_name):
-            self._routes.want(route, self.config.name)
+        self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel_name))
 
     def heard(self, index: int, now: float) -> None:
         """A keepalive came over path `index`."""
         self.paths[index].heard(now)
         self._dead_check.follow()
+
+    def gateway(self, index: int) -> Address | None:
+        """Return the gateway of path `index`; None if it is not known or not needed."""
+        route = self._peer_routes[index].route
+        return route.gateway if route is not None else None
+
+    def no_route(self, index: int) -> str | None:
+        """Return why path `index` has no route to its peer; None if it has one, or needs none."""
+        found = self._peer_routes[index]
+        return found.missing if found.route is None else self._routes.refusal(found.route)
 
     def public_address(self, path: Path) -> Address:
         """The address by which the peer knows this end of `path`; unspecified while nobody knows."""
@@ -262,18 +275,35 @@ class Connection(Service):
             path.check(now, self._last_received(path.key))
 
     def _route_to_peers(self, interfaces: Mapping[str, Interface]) -> None:
-        """The kernel forgets routes when a link goes down or an address is removed: they are wanted again each time."""
-        for path in self.paths:
-            interface = interfaces.get(path.config.interface_name)
-            if path.port is None or interface is None or not interface.up:
-                continue
-            try:
-                route = routing.peer_route(path.config, interface, self._machine.netlink.gateway_of)
-            except HostError as error:
-                log.warn("{path}: no route: {error}", path=path, error=error)
-                continue
-            if route is not None:
-                self._routes.want(route, self.config.name)
+        """Have the routes to the peer that the paths now need, and say which gateways were found, or are missing."""
+        for index, path in enumerate(self.paths):
+            found = self._peer_route(path, interfaces)
+            self._routes.keep(str(path), (found.route,) if found.route is not None else ())
+            text = _news(found)
+            if text is not None and text != self._route_news.get(index):
+                report = log.info if found.missing is None else log.warn
+                report("{path}: {text}", path=path, text=text)
+                self._route_news[index] = text
+            self._peer_routes[index] = found
+
+    def _peer_route(self, path: Path, interfaces: Mapping[str, Interface]) -> PeerRoute:
+        """The route to the peer; none without an interface that is up and an address on it, as it would have none."""
+        interface = interfaces.get(path.config.interface_name)
+        if path.port is None or interface is None or not interface.up:
+            return NO_ROUTE
+        try:
+            return routing.peer_route(path.config, interface, self._routes.default_route)
+        except HostError as error:
+            return PeerRoute(None, str(error))
+
+
+def _news(found: PeerRoute) -> str | None:
+    """What the log says of a route that was looked for; None if it was not."""
+    if found.missing is not None:
+        return f"there is no route to the peer: {found.missing}"
+    if not found.is_found or found.route is None:
+        return None
+    return f"the gateway is now {found.route.gateway}" if found.route.gateway else "no gateway is needed now"
 
 
 def _places(config: ConnectionConfig) -> list[Place]:
