@@ -92,6 +92,6 @@ def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
     for network in connection.networks:
         whole = network.destination.prefixlen == 0
         source = connection.ip_local if connection.ip_local.version == network.ip_ver else None
-        for destination in HALVES[network.ip_ver] if whole else (network.destination,):
-            routes.append(Route(destination, tunnel, source=source))
+        destinations = HALVES[network.ip_ver] if whole else (network.destination,)
+        routes += [Route(destination, tunnel, source=source) for destination in destinations]
     return list(dict.fromkeys(routes))

@@ -249,7 +249,7 @@ def test_a_path_that_reorders_is_not_trusted() -> None:
     rate, seconds = 200, 25
     for position in range(0, rate * seconds, 2):
         given.arrive(position + 1 if position else 0, at=given.now + 1 / rate)
-        given.arrive(position if position else 1, at=given.now + 1 / rate)
+        given.arrive(position or 1, at=given.now + 1 / rate)
     given.wait(1)
     assert given.delivered == sorted(given.delivered, key=int)
     assert given.dropped.keys() <= {"late"}
