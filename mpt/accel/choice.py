@@ -10,8 +10,9 @@ from typing import Final
 from mpt.data.datapath import DataPath, PythonDataPath
 from mpt.errors import ConfigError
 from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
-from mpt.model import DATA_PLANES, GeneralConfig
-from mpt.values import listed
+from mpt.model import GeneralConfig
+
+CHOICES: Final = ("auto", "python", "native")
 
 # pip hides what setup.py says of this, so the daemon says it.
 TO_HAVE_IT: Final = (
@@ -52,8 +53,8 @@ def choose_datapath(
     `gso` False sends and receives every datagram by itself, `tun_offload` False reads and writes every packet so.
     `setting` is the name of what the choice was written in.
     """
-    if choice not in DATA_PLANES:
-        raise ConfigError(f"{setting} = {choice}: write {listed(DATA_PLANES)}")
+    if choice not in CHOICES:
+        raise ConfigError(f"{setting} = {choice}: write auto, python or native")
     if choice == "python":
         return _python("asked for", gso)
     try:

@@ -118,6 +118,7 @@ class LoopbackSocket:
         self._port = self.address[1]
         self.sendto = program.sendto
         self.sendmsg = program.sendmsg
+        self.recv = program.recv
         self.recvmsg = program.recvmsg
         self.setsockopt = program.setsockopt
         self.fileno = program.fileno
@@ -152,7 +153,7 @@ class LoopbackDataPath:
         self.counters = inner.counters
         self.offloads = inner.offloads
         self.ecn_unexpected = inner.ecn_unexpected
-        self.measured = inner.measured
+        self.last_received = inner.last_received
 
     def set_table(self, table: Table, now: float) -> None:
         self._inner.set_table(tuple(self._row(row) for row in table), now)
