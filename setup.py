@@ -1,4 +1,4 @@
-"""The optional extension only, everything else is in setup.cfg: the native data path, mpt.accel._native.
+"""How mpt is built, everything else is in setup.cfg: clean, and with the native data path, mpt.accel._native.
 
 MPT_BUILD_NATIVE=auto (the default) builds it if a C compiler and the headers of Python are there, and makes a wheel for
 any machine otherwise; yes makes that an error; no leaves it out.
@@ -7,10 +7,12 @@ any machine otherwise; yes makes that an error; no leaves it out.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 CHOICE = os.environ.get("MPT_BUILD_NATIVE", "auto")
@@ -25,6 +27,14 @@ def not_built(error: Exception) -> None:
     if CHOICE == "yes":
         sys.exit(text)
     print(text, file=sys.stderr)
+
+
+class CleanBuild(build):
+    """Begins without what an earlier build of this checkout left: modules that are gone would be installed again."""
+
+    def run(self) -> None:
+        shutil.rmtree(Path(self.build_lib, "mpt"), ignore_errors=True)
+        super().run()
 
 
 class OptionalBuild(build_ext):
@@ -45,7 +55,7 @@ class OptionalBuild(build_ext):
                 wheel.root_is_pure = True  # tagged py3-none-any, not as one for this machine
 
 
-def arguments() -> dict[str, object]:
+def extension() -> dict[str, object]:
     """What setup() needs for the extension; nothing without cffi or when it is not wanted."""
     if CHOICE == "no":
         return {}
@@ -56,9 +66,8 @@ def arguments() -> dict[str, object]:
         return {}
     return {
         "cffi_modules": ["mpt/accel/build_native.py:ffibuilder"],
-        "cmdclass": {"build_ext": OptionalBuild},
         "options": {"bdist_wheel": {"py_limited_api": "cp311"}},
     }
 
 
-setup(**arguments())
+setup(cmdclass={"build": CleanBuild, "build_ext": OptionalBuild}, **extension())

@@ -13,7 +13,6 @@ enum { READ_NOW = 8 /* a bit of the kind of a step: and let it be read */ };
 static struct mpt_datapath *dp;
 static int offloads; /* that it began with */
 static struct mpt_counters counted;
-static struct mpt_path_counters counters[PATHS];
 static uint8_t tos_by_inner[256];
 static double now;
 static uint64_t written, received[PATHS]; /* packets that came out of the TUN, and datagrams at the peers */
@@ -80,10 +79,12 @@ static uint64_t sum(const uint64_t *counts, int count) {
     return total;
 }
 
+static uint64_t sent_over(int path) { return mpt_path_counters(dp, (uint32_t)path)->packets_sent; }
+
 static uint64_t sent_by(int connection) {
     uint64_t sent = 0;
     for (int i = connection ? OTHER_V4 : 0; i < (connection ? PATHS : OTHER_V4); i++)
-        sent += counters[i].packets_sent;
+        sent += sent_over(i);
     return sent;
 }
 
@@ -107,7 +108,7 @@ static void check_datagram(int peer, const uint8_t *datagram, uint32_t length, u
 static void drain_peer(int peer) {
     static uint8_t octets[FRAME];
     union { struct cmsghdr aligned; uint8_t octets[CMSG_SPACE(sizeof(int))]; } control;
-    uint64_t sent = counters[peer].packets_sent;
+    uint64_t sent = sent_over(peer);
     if (peer == PAIR && offloads & MPT_UDP_SEGMENT) { /* which cuts nothing */
         empty(peers[PAIR]);
         return;
@@ -168,8 +169,7 @@ static void check_counters(void) {
 
 static void fill_path(struct mpt_path_row *row, int peer, uint8_t weight, bool broken) {
     int version = peer == V6 || peer == OTHER_V6 ? 6 : 4;
-    *row = (struct mpt_path_row){.id = (uint32_t)peer, .fd = data_sockets[data_socket_of(peer)], .weight = weight,
-                                 .counters = &counters[peer]};
+    *row = (struct mpt_path_row){.id = (uint32_t)peer, .fd = data_sockets[data_socket_of(peer)], .weight = weight};
     if (peer == PAIR || row->fd < 0)
         return;
     struct sockaddr_storage remote = peer_names[peer];
@@ -224,11 +224,11 @@ static void set_table(struct input *in) {
             .id = (uint32_t)i,
             .inner_local = address(i ? 6 : 4, i ? 13 : 10, 2), .inner_remote = address(i ? 6 : 4, i ? 14 : 10, 3),
             .reorder_window = windows[how & 3], .max_delay = how & 4 ? 0.01 : 0.1, .sets_tos = (how >> 3 & 3) != 0,
+            .sequenced = windows[how & 3] != 0,
             .networks = networks[i], .network_count = 4, .rules = rules, .rule_count = 2,
             .paths = i == 0 ? paths : paths + OTHER_V4, .path_count = i == 0 ? OTHER_V4 : PATHS - OTHER_V4,
         };
         memcpy(rows[i].tos_by_inner, tos_by_inner, sizeof tos_by_inner);
-        memset(rows[i].keepalives, 0xA1 + i, sizeof rows[i].keepalives);
     }
     uint32_t count = how & 0x80 ? 2 : how >> 5 & 3;
     if (count > 2)
@@ -338,7 +338,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     now = 1000;
     written = 0;
     memset(received, 0, sizeof received);
-    memset(counters, 0, sizeof counters);
     memset(number_used, 0, sizeof number_used);
     memset(sent_before, 0, sizeof sent_before);
     memset(known, 0, sizeof known);

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from mpt.wire import gre  # noqa: E402
+from mpt.wire.command import encode_keepalive  # noqa: E402
 from tests.accel.model import ACK, CWR, PSH, TCP, UDP, URG, Inner  # noqa: E402
 
 RIGHT, PAYLOAD, AGAIN = 1, 2, 4  # of join.c
@@ -90,6 +92,11 @@ def following(inner: Inner, count: int, number: int, mark: int = 0, steps: int =
     return bytes([mark, count - 1, alone << 7 | steps - 1]) + gre.encode(inner.version, number) + inner.octets()
 
 
+def inner_v6(first: int, last: int) -> IPv6Address:
+    """As the datapath target has them: twelve octets of 0xFD, then FIRST.0.0.LAST."""
+    return IPv6Address(b"\xfd" * 12 + bytes([first, 0, 0, last]))
+
+
 def datapath_inputs() -> list[bytes]:
     """Both connections, both ways: alone and in runs, in order and not, marked, stretched; all kinds of trouble."""
     there = [Inner(version=v, protocol=p, payload=bytes(300), tos=1) for v, p in KINDS]
@@ -99,7 +106,8 @@ def datapath_inputs() -> list[bytes]:
     peers = [V4, V6, PAIR, V4, OTHER_V4, OTHER_V6, OTHER_V4, OTHER_V6]
     runs = [step(FLOW | NOW | peer, following(each, 40, 0, 3)) for peer, each in zip(peers, back, strict=True)]
     numbered = [gre.encode(4, n) + replace(small, ident=n, sequence=1000 + 40 * n).octets() for n in range(6)]
-    keepalives = [b"\0\0\0\x08\0" + bytes([0xA1 + connection]) * 40 for connection in (0, 1)]
+    tunnels = [(IPv4Address("10.0.0.3"), IPv4Address("10.0.0.2")), (inner_v6(14, 3), inner_v6(13, 2))]
+    keepalives = [b"\0" + encode_keepalive(pair[0].version, *pair) for pair in tunnels]
     frames = each_step(FRAME, (each.frame(100) for each in there)) + step(NOTHING | NOW)
     long = [step(STRETCHED, b"\xf0" + replace(each, payload=bytes(50)).frame(1300)) for each in there[:2]]
     singles = [there[0], replace(there[0], ports=(1, 80)), replace(there[0], destination=bytes([127, 0, 0, 2]))]

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
+from typing import Final
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -18,6 +19,8 @@ InterfaceAddress = IPv4Interface | IPv6Interface
 MAX_PATHS = 20  # guide 2.6.3.1, path_count
 MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
 MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
+DATA_PLANES: Final = ("auto", "python", "native")  # what data_plane may be
+UDP_COMMANDS: Final = ("connected", "unconnected")  # what udp_commands may be
 MAX_WEIGHT = 10_000  # guide 2.6.3.2, weight_out
 
 
@@ -35,6 +38,11 @@ class Status(enum.IntEnum):
     ADDRESS_DOWN = 0x82
     MANUAL_DOWN = 0x83  # the operator said so; only the operator revives it
     DISABLED = 0xFF
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether the operator has decided it: nothing else revives such a path."""
+        return self in (Status.MANUAL_DOWN, Status.DISABLED)
 
 
 class Permission(enum.IntFlag):
@@ -61,11 +69,11 @@ class GeneralConfig:
     accept_remote: bool = False
     cmdport_local: int = 65050
     cmd_timeout: float = 25.0
-    udp_commands: str = "connected"  # from which local UDP sockets changes are taken: "connected" or "unconnected"
+    udp_commands: str = "connected"  # local UDP sockets from which changes are taken, of UDP_COMMANDS
     public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our address
     public_address_name: str = "myip.opendns.com"
     control_socket: str | None = None  # path of the unix socket for commands; None: that of this network namespace
-    data_plane: str = "auto"  # which data path: "auto", "python" or "native"
+    data_plane: str = "auto"  # which data path, of DATA_PLANES
     gso: bool = True  # whether the kernel may join datagrams and, for the native data path, cut them
     tun_offload: bool = True  # the same for packets of the TUN
     log_ecn: bool = True  # whether the log tells of ECN fields that no honest path makes
@@ -157,6 +165,11 @@ class ConnectionConfig:
     auth_type: AuthType = AuthType.NONE
     auth_key: str = field(default="", repr=False)  # a secret: it stays out of logs
     file: Path | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the file says that the connection is loaded and down: no sockets, no routes, no packets."""
+        return self.status.is_by_hand
 
     @property
     def ends(self) -> tuple[Address, Address]:

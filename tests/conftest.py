@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from mpt.accel.choice import native_is_built
 
 # `gate` finds the same things on every machine; `hunt` looks for new ones: MPT_HYPOTHESIS=hunt scripts/test tests/wire
 settings.register_profile(
@@ -17,6 +18,7 @@ settings.register_profile("hunt", deadline=None, max_examples=20_000, suppress_h
 settings.load_profile(os.environ.get("MPT_HYPOTHESIS", "gate"))
 
 NETNS_TESTS = Path(__file__).parent / "netns"
+BENCH_TESTS = Path(__file__).parent / "bench"
 NEEDS_ROOT = "needs root: sudo scripts/test"
 
 
@@ -29,18 +31,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    whole, native = config.getoption("--whole-suite"), find_spec("mpt.accel._native")
-    if whole and native is None and os.environ.get("MPT_BUILD_NATIVE") != "no":
+    whole = config.getoption("--whole-suite")
+    if whole and not native_is_built() and os.environ.get("MPT_BUILD_NATIVE") != "no":
         raise pytest.UsageError("the native data path is not built, its tests would be skipped: try pip install -v")
-    config.pluginmanager.register(NamespaceTally(strict=config.getoption("--whole-suite") and os.geteuid() == 0))
+    if not hasattr(config, "workerinput"):  # the workers of pytest-xdist report to the process that counts
+        config.pluginmanager.register(NamespaceTally(strict=whole and os.geteuid() == 0))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(NETNS_TESTS):
             item.add_marker(pytest.mark.netns)
         if os.geteuid() != 0 and item.get_closest_marker("netns"):
             item.add_marker(pytest.mark.skip(reason=NEEDS_ROOT))
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """When a test has its turn in one of several workers.
+
+    First what takes all the CPU time there is, while other workers have tests that do not mind; then what takes long,
+    so that no worker waits at the end for a long test that another has just begun.
+    """
+    if item.get_closest_marker("netns"):
+        return 0 if item.path.is_relative_to(BENCH_TESTS) else 1
+    return 3 if item.get_closest_marker("build") else 2
 
 
 class NamespaceTally:
@@ -51,7 +67,6 @@ class NamespaceTally:
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
-        self.selected: set[str] = set()  # the node ids of namespace tests
         self.run = 0
         self.skipped = 0
 
@@ -59,11 +74,8 @@ class NamespaceTally:
     def failed(self) -> bool:
         return self.strict and (self.skipped > 0 or self.run == 0)
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self.selected = {item.nodeid for item in session.items if item.get_closest_marker("netns")}
-
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.nodeid not in self.selected:
+        if "netns" not in report.keywords:
             return
         if report.skipped and not hasattr(report, "wasxfail"):
             self.skipped += 1
@@ -76,7 +88,7 @@ class NamespaceTally:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if not (self.selected or self.strict):
+        if not (self.run or self.skipped or self.strict):
             return
         line = f"namespace tests: {self.run} run"
         if self.skipped:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.build
 DEADLINE = 120.0  # seconds, for one program; each takes a few at most
 
 
@@ -194,6 +195,20 @@ def test_a_must_that_cannot_be_built_is_an_error(source: Path, tmp_path: Path, c
     assert "the native data path was not built" in result.stderr.splitlines()[-1]
     assert "Debian: gcc and python3-dev" in result.stderr.splitlines()[-1]
     assert not list((tmp_path / "wheel").iterdir())
+
+
+def test_a_module_that_is_gone_is_not_installed_again(source: Path, tmp_path: Path) -> None:
+    """A wheel of a checkout in which an older wheel was built holds the modules of today."""
+    copy = tmp_path / "source"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build"))
+    module = copy / "mpt" / "wire" / "gone.py"
+    module.touch()
+    assert "mpt/wire/gone.py" in zipfile.ZipFile(wheel_of(copy, tmp_path / "old", MPT_BUILD_NATIVE="no")).namelist()
+    module.unlink()
+    assert (copy / "build").is_dir()
+    names = zipfile.ZipFile(wheel_of(copy, tmp_path / "new", MPT_BUILD_NATIVE="no")).namelist()
+    assert "mpt/wire/gone.py" not in names
+    assert "mpt/wire/gre.py" in names
 
 
 def test_a_wrong_word_is_refused(source: Path, tmp_path: Path) -> None:

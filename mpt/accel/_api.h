@@ -51,31 +51,19 @@ struct mpt_port_rule { /* TCP and UDP packets of a port that are mapped to a pat
     uint32_t path; /* its index */
 };
 
-struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder and candidates give their reasons */
+struct mpt_tuning { /* the constants of the rules, from mpt.data.equalizer and mpt.data.reorder, where their reasons are */
     double gap_gain;
     double keepalive_gain;
     double negligible; /* seconds */
     double share;
-    double doubt; /* seconds */
-    double longest_doubt; /* seconds */
     double restart_silence; /* seconds */
     double path_memory; /* seconds */
     double distrust; /* seconds */
-    double good_part;
-    double poor_part;
-    double short_wait; /* seconds */
-    double patience_gain;
-    double patience_decay;
-    double period; /* seconds */
-    double majority;
-    double age; /* seconds */
-    uint32_t near; /* packets */
-    uint32_t review; /* packets, >= 1 */
+    uint32_t strays_kept; /* >= 1 */
     uint32_t gaps_remembered; /* >= 1 */
-    uint32_t candidates; /* >= 1 */
 };
 
-struct mpt_path_counters { /* owned by Python; outlives every table */
+struct mpt_path_counters { /* outlives every table */
     uint64_t packets_sent;
     uint64_t bytes_sent;
     uint64_t packets_received;
@@ -85,7 +73,7 @@ struct mpt_path_counters { /* owned by Python; outlives every table */
 };
 
 struct mpt_path_row {
-    uint32_t id;
+    uint32_t id; /* of paths, from 0 on: the state of a path is kept under it for ever */
     int fd; /* -1: none */
     int usable;
     uint32_t weight; /* 1 .. 10000 */
@@ -93,7 +81,6 @@ struct mpt_path_row {
     uint32_t outer_remote_length; /* 0: the socket is connected */
     struct mpt_address peer; /* whom it takes datagrams from */
     struct mpt_address loop; /* the inner destination that would come back */
-    struct mpt_path_counters *counters;
 };
 
 struct mpt_connection_row {
@@ -104,7 +91,7 @@ struct mpt_connection_row {
     double max_delay; /* seconds */
     uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's own */
     int sets_tos; /* not all are 0 */
-    uint8_t keepalives[80]; /* the 40 octets of the peer's keepalive, twice: IP version 4 and 6 */
+    int sequenced; /* packets are sent with sequence numbers */
     struct mpt_network *networks;
     uint32_t network_count;
     struct mpt_port_rule *rules;
@@ -144,6 +131,8 @@ const uint32_t *mpt_heard(const struct mpt_datapath *datapath);
 void mpt_deadline_reached(struct mpt_datapath *datapath, double now);
 double mpt_next_deadline(const struct mpt_datapath *datapath); /* -1: nothing is held */
 void mpt_counters(const struct mpt_datapath *datapath, struct mpt_counters *counters);
+/* Of a path that was in a table; NULL: there was none with this id. */
+const struct mpt_path_counters *mpt_path_counters(const struct mpt_datapath *datapath, uint32_t path);
 int mpt_offloads(const struct mpt_datapath *datapath);
 
 /* --- the pure parts, for tests and fuzzers --- */

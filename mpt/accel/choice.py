@@ -10,9 +10,8 @@ from typing import Final
 from mpt.data.datapath import DataPath, PythonDataPath
 from mpt.errors import ConfigError
 from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
-from mpt.model import GeneralConfig
-
-CHOICES: Final = ("auto", "python", "native")
+from mpt.model import DATA_PLANES, GeneralConfig
+from mpt.values import listed
 
 # pip hides what setup.py says of this, so the daemon says it.
 TO_HAVE_IT: Final = (
@@ -53,8 +52,8 @@ def choose_datapath(
     `gso` False sends and receives every datagram by itself, `tun_offload` False reads and writes every packet so.
     `setting` is the name of what the choice was written in.
     """
-    if choice not in CHOICES:
-        raise ConfigError(f"{setting} = {choice}: write auto, python or native")
+    if choice not in DATA_PLANES:
+        raise ConfigError(f"{setting} = {choice}: write {listed(DATA_PLANES)}")
     if choice == "python":
         return _python("asked for", gso)
     try:

@@ -7,10 +7,12 @@
 #include "egress.h"
 #include "ingress.h"
 #include "pool.h"
+#include "pathstate.h"
 #include "table.h"
 
 struct mpt_datapath {
     struct table *table;
+    struct path_states states;
     struct pool pool;
     struct delivery *delivery;
     struct egress *egress;
@@ -42,11 +44,12 @@ void mpt_free(struct mpt_datapath *dp) {
     delivery_free(dp->delivery);
     pool_destroy(&dp->pool);
     table_free(dp->table);
+    path_states_destroy(&dp->states);
     free(dp);
 }
 
 int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows, uint32_t count, double now) {
-    struct table *table = table_new(rows, count);
+    struct table *table = table_new(&dp->states, rows, count);
     if (table == NULL || !egress_prepare(dp->egress, table) || !ingress_prepare(dp->ingress, table)) {
         egress_cancel(dp->egress);
         table_free(table);
@@ -80,6 +83,11 @@ double mpt_next_deadline(const struct mpt_datapath *dp) { return ingress_next_de
 void mpt_counters(const struct mpt_datapath *dp, struct mpt_counters *counters) {
     *counters = dp->counters;
     ingress_count(dp->ingress, counters);
+}
+
+const struct mpt_path_counters *mpt_path_counters(const struct mpt_datapath *dp, uint32_t path) {
+    const struct path_state *state = path_state_of(&dp->states, path);
+    return state != NULL ? &state->counters : NULL;
 }
 
 int mpt_offloads(const struct mpt_datapath *dp) {

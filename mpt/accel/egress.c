@@ -1,4 +1,4 @@
-/* TUN to network: read, cut, find the connection, pick a path, put the GRE header before it, send.
+/* TUN to network: read, cut, find the connection, pick a path, put the frame before it, send.
  *
  * The twin is mpt/data/egress.py, and in both a packet meets the functions in the order in which they stand. The difference
  * is the batch: packets are read until the TUN is empty or the batch is full, then every path sends its own in as few system
@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "frame.h"
 #include "schedule.h"
 #include "split.h"
 
@@ -26,7 +27,6 @@
 #define SOL_UDP 17
 #endif
 
-enum { GRE_ROOM = 8 };   /* the longest GRE header that we send */
 enum { READS = 256, WAKE_WORK = 1 << 20, WORK_PACKET = 1024 }; /* octets, and what a packet costs besides: a wake-up of
                                                                  about 1 ms, for which keepalives and commands wait */
 enum { PACKETS = 256 };  /* a batch */
@@ -41,13 +41,14 @@ enum state { PENDING, SENT, FAILED };
 
 struct outgoing {
     const struct path *path;
-    uint8_t *head; /* GRE header, and the headers of a segment or the whole of a packet */
+    uint8_t *head; /* the frame, and the headers of a segment or the whole of a packet */
     const uint8_t *payload; /* of a segment */
-    uint32_t head_length, payload_length, gre_length, number;
+    uint32_t head_length, payload_length, frame_length, number;
     int32_t next; /* on the same path; -1: none */
     enum state state;
     uint8_t tos;
-    uint8_t room[GRE_ROOM + HEADER_ROOM];
+    bool sequenced;
+    uint8_t room[FRAME_ROOM + HEADER_ROOM];
 };
 
 union control { /* room for the ancillary data of a message: the size of its segments, its TOS octet */
@@ -95,7 +96,6 @@ static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, 
 static void drop(struct egress *e, int reason, uint64_t packets);
 static const struct connection *classify(struct egress *e, const uint8_t *packet, uint32_t length, int *reason);
 static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path);
-static void put_gre(struct outgoing *o, unsigned version);
 static void send_batch(struct egress *e);
 static void send_path(struct egress *e, const struct path *path);
 static uint32_t gather(struct egress *e, const struct path *path, int32_t *next, bool cuts);
@@ -264,14 +264,14 @@ static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, 
             continue;
         o->tos = tos;
         if (whole) {
-            o->head = packet - o->gre_length;
-            o->head_length = o->gre_length + length;
+            o->head = packet - o->frame_length;
+            o->head_length = o->frame_length + length;
         } else {
             o->head = o->room;
-            o->head_length = o->gre_length + split.headers;
-            o->payload_length = split_segment(&split, i, o->room + o->gre_length, &o->payload);
+            o->head_length = o->frame_length + split.headers;
+            o->payload_length = split_segment(&split, i, o->room + o->frame_length, &o->payload);
         }
-        put_gre(o, packet[0] >> 4);
+        frame_put(o->head, packet[0] >> 4, o->sequenced, o->number);
     }
     return split.segments;
 }
@@ -333,7 +333,8 @@ static struct outgoing *enqueue(struct egress *e, const struct connection *c, co
     o->state = PENDING;
     o->next = -1;
     o->number = state->sequence++;
-    o->gre_length = c->row.reorder_window ? 8 : 4;
+    o->sequenced = c->row.sequenced;
+    o->frame_length = frame_length(o->sequenced);
     o->payload = NULL;
     o->payload_length = 0;
     if (chosen->first < 0) {
@@ -343,13 +344,6 @@ static struct outgoing *enqueue(struct egress *e, const struct connection *c, co
         e->packets[chosen->last].next = i;
     chosen->last = i;
     return o;
-}
-
-static void put_gre(struct outgoing *o, unsigned version) {
-    put16(o->head, o->gre_length == 8 ? 0x1000 : 0);
-    put16(o->head + 2, version == 4 ? 0x0800 : 0x86DD);
-    if (o->gre_length == 8)
-        put32(o->head + 4, o->number);
 }
 
 /* --- sending the batch --- */
@@ -456,7 +450,7 @@ static uint32_t gather(struct egress *e, const struct path *path, int32_t *next,
  * host; `again`: and then the path itself. */
 static void refused(struct egress *e, struct outgoing *o, const struct path *path, int error, bool again) {
     const struct connection *c = connection_of(e, path);
-    path->row.counters->send_errors[errno_index(error)]++;
+    path->state->counters.send_errors[errno_index(error)]++;
     for (const struct path *other = c->paths; other < c->paths + c->row.path_count && !local_trouble(error); other++)
         if (other != path && other->row.usable && (error = try_alone(o, other)) == 0)
             return;
@@ -471,7 +465,7 @@ static int try_alone(struct outgoing *o, const struct path *path) {
     if (error == 0)
         count_sent(o, path);
     else
-        path->row.counters->send_errors[errno_index(error)]++;
+        path->state->counters.send_errors[errno_index(error)]++;
     return error;
 }
 
@@ -510,8 +504,8 @@ static void add_control(struct msghdr *message, union control *room, int level, 
 
 static void count_sent(struct outgoing *o, const struct path *path) {
     o->state = SENT;
-    path->row.counters->packets_sent++;
-    path->row.counters->bytes_sent += size_of(o) - o->gre_length;
+    path->state->counters.packets_sent++;
+    path->state->counters.bytes_sent += size_of(o) - o->frame_length;
 }
 
 /* Only a packet that went uses up a sequence number: number the packets that have not gone yet anew, each between its
@@ -524,8 +518,8 @@ static void number_anew(struct egress *e, const struct connection *c) {
             continue;
         if (o->state == PENDING) {
             o->number = next;
-            if (o->gre_length == 8)
-                put32(o->head + 4, next);
+            if (o->sequenced)
+                frame_renumber(o->head, next);
         }
         next = o->number + 1;
     }

@@ -1,4 +1,4 @@
-/* Network to TUN: receive, check the sender, take off the GRE header, find the connection, put in order.
+/* Network to TUN: receive, check the sender, take off the frame, find the connection, put in order.
  *
  * The twin is mpt/data/ingress.py, and in both a datagram meets the functions in the order in which they stand. One system
  * call receives many datagrams, with UDP_GRO many of them in one buffer; they stay where they are (pool.h), and packets that
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "frame.h"
 #include "listen.h"
 #include "ordering.h"
 
@@ -66,7 +67,7 @@ static uint32_t read_controls(struct msghdr *message, unsigned *ecn);
 static struct mpt_address sender_of(const struct msghdr *message);
 static void decapsulate(struct ingress *in, const struct source *source, struct buffer *buffer, uint8_t *datagram,
                         uint32_t length, unsigned outer_ecn, double now);
-static void not_ip(struct ingress *in, const struct source *source, const uint8_t *payload, uint32_t length, double now);
+static void not_ip(struct ingress *in, const struct source *source, const struct opened *opened, double now);
 static void heard(struct ingress *in, const struct path *path, double now);
 static const struct path *identify(struct ingress *in, const struct source *source, const uint8_t *packet, uint32_t length,
                                    int *reason);
@@ -159,14 +160,14 @@ void ingress_commit(struct ingress *in, double now) {
             *before = NULL;
             for (uint32_t k = 0; order != NULL && k < old->row.path_count; k++)
                 if (!has_path(c, old->paths[k].row.id))
-                    ordering_path_down(order, old->paths[k].row.id, now);
+                    ordering_path_down(order, old->paths[k].row.id);
         }
         order = next->orders[i];
         for (uint32_t k = 0; order != NULL && k < c->row.path_count; k++)
             if (c->paths[k].row.usable)
                 ordering_path_up(order, c->paths[k].row.id, now);
             else
-                ordering_path_down(order, c->paths[k].row.id, now);
+                ordering_path_down(order, c->paths[k].row.id);
     }
     for (uint32_t i = 0; in->now.table != NULL && i < in->now.table->connection_count; i++) {
         struct ordering *old = in->now.orders[i]; /* of one that goes: deliver its packets, keep its counts */
@@ -174,6 +175,7 @@ void ingress_commit(struct ingress *in, double now) {
             continue;
         ordering_flush(old);
         ordering_drops(old, in->counters->ingress_dropped);
+        in->counters->ingress_dropped[MPT_STRAY] += ordering_held(old);
     }
     delivery_write(in->delivery);
     plane_free(&in->now);
@@ -206,9 +208,9 @@ void ingress_socket_readable(struct ingress *in, int fd, double now) {
             : asked->done_in_wake != wake ? asked : unfinished(in, waiting);
         if (next == NULL)
             break;
-        uint64_t before = late != NULL ? late->row.counters->packets_received : 0;
+        uint64_t before = late != NULL ? late->state->counters.packets_received : 0;
         work += receive(in, next, now);
-        if (late != NULL && late->row.counters->packets_received == before)
+        if (late != NULL && late->state->counters.packets_received == before)
             next->done_in_wake = wake; /* what it has is not what is waited for */
         if (in->waiting != NULL)
             waiting = in->waiting;
@@ -347,23 +349,21 @@ static struct mpt_address sender_of(const struct msghdr *message) { /* version 0
 
 static void decapsulate(struct ingress *in, const struct source *source, struct buffer *buffer, uint8_t *datagram,
                         uint32_t length, unsigned outer_ecn, double now) {
-    uint32_t version = 0, sequence = 0, offset;
-    int sequenced = 0, reason;
+    struct opened opened;
+    int reason;
     in->counters->datagrams_received++;
     if (source == NULL) {
         in->counters->ingress_dropped[MPT_UNKNOWN_SOURCE]++;
         return;
     }
-    int header = mpt_gre_decode(datagram, length, &version, &sequenced, &sequence);
-    if (header < 0) {
-        in->counters->ingress_dropped[-header]++;
+    if ((reason = frame_open(datagram, length, &opened)) != 0) {
+        in->counters->ingress_dropped[reason]++;
         return;
     }
-    offset = (uint32_t)header;
-    uint8_t *packet = datagram + offset;
-    length -= offset;
-    if (length == 0 || packet[0] >> 4 != version) {
-        not_ip(in, source, packet, length, now);
+    uint8_t *packet = opened.payload;
+    length = opened.length;
+    if (length == 0 || packet[0] >> 4 != opened.version) {
+        not_ip(in, source, &opened, now);
         return;
     }
     const struct path *path = identify(in, source, packet, length, &reason);
@@ -371,7 +371,7 @@ static void decapsulate(struct ingress *in, const struct source *source, struct 
         in->counters->ingress_dropped[reason]++;
         return;
     }
-    struct mpt_path_counters *counters = path->row.counters;
+    struct mpt_path_counters *counters = &path->state->counters;
     counters->packets_received++;
     counters->bytes_received += length;
     counters->last_received = now;
@@ -386,31 +386,28 @@ static void decapsulate(struct ingress *in, const struct source *source, struct 
     buffer->references++;
     struct packet kept = {packet, length, buffer};
     struct ordering *order = in->now.orders[path->connection];
-    if (!sequenced || order == NULL) {
+    if (!opened.sequenced || order == NULL) {
         delivery_add(in->delivery, kept);
         return;
     }
-    in->now.paths[path->index].last_sequence = sequence;
+    in->now.paths[path->index].last_sequence = opened.sequence;
     in->now.paths[path->index].has_brought = true;
-    ordering_arrive(order, sequence, kept, path->row.id, now);
+    ordering_arrive(order, opened.sequence, kept, path->row.id, now);
     in->waiting = ordering_waits(order) ? &in->now.table->connections[path->connection] : NULL;
 }
 
-/* A keepalive is told to control; anything else that is no packet of the announced version is dropped. */
-static void not_ip(struct ingress *in, const struct source *source, const uint8_t *payload, uint32_t length, double now) {
-    if (length == 40)
+/* Tell control of a keepalive; drop anything else that is no packet of the announced version. */
+static void not_ip(struct ingress *in, const struct source *source, const struct opened *opened, double now) {
+    struct mpt_address sender, receiver;
+    if (frame_is_keepalive(opened, &sender, &receiver))
         for (uint32_t i = 0; i < source->path_count; i++) {
-            const struct path *path = source->paths[i];
-            const uint8_t *keepalives = in->now.table->connections[path->connection].row.keepalives;
-            if (memcmp(payload, keepalives, 40) == 0 || memcmp(payload, keepalives + 40, 40) == 0) {
-                heard(in, path, now);
+            const struct mpt_connection_row *row = &in->now.table->connections[source->paths[i]->connection].row;
+            if (same_address(&sender, &row->inner_remote) && same_address(&receiver, &row->inner_local)) {
+                heard(in, source->paths[i], now);
                 return;
             }
         }
-    int reason = length == 0 ? MPT_INNER_TRUNCATED
-        : payload[0] == 0xA1 ? MPT_KEEPALIVE_UNKNOWN
-        : payload[0] >= 0xA0 ? MPT_COMMAND_ON_DATA_PORT : MPT_INNER_VERSION;
-    in->counters->ingress_dropped[reason]++;
+    in->counters->ingress_dropped[frame_no_packet(opened)]++;
 }
 
 /* However many keepalives of a path come in a wake-up, control is told once. */

@@ -13,17 +13,17 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Hashable
-from errno import errorcode
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
-from mpt.data import candidates, equalizer, reorder
-from mpt.data.counters import Counters, PathCounters
+from mpt.data import equalizer, reorder
+from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.flowmap import FlowMap
+from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import IFF_VNET_HDR
 from mpt.model import Address
-from mpt.wire import command, gro, tos
+from mpt.wire import gro, tos
 
 # <linux/if_tun.h>, x86-64 and arm64
 TUNGETIFF: Final = 0x800454D2
@@ -40,20 +40,22 @@ TUN_OFFLOADS: Final = (  # what we ask for, the most first
 )
 UDP_SEGMENT: Final = 103  # <linux/udp.h>
 
-# The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
-TUNING: Final = {
-    name: getattr(module, name.upper())
-    for module, names in (
-        (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
-        (reorder, ("restart_silence", "path_memory", "distrust", "good_part", "poor_part", "short_wait")),
-        (reorder, ("patience_gain", "patience_decay", "near", "review", "gaps_remembered")),
-        (candidates, ("period", "majority", "age", "candidates")),
-    )
-    for name in names
+TUNING: Final = {  # struct mpt_tuning
+    "gap_gain": equalizer.GAP_GAIN,
+    "keepalive_gain": equalizer.KEEPALIVE_GAIN,
+    "negligible": equalizer.NEGLIGIBLE,
+    "share": equalizer.SHARE,
+    "restart_silence": reorder.RESTART_SILENCE,
+    "path_memory": reorder.PATH_MEMORY,
+    "distrust": reorder.DISTRUST,
+    "strays_kept": reorder.STRAYS_KEPT,
+    "gaps_remembered": reorder.GAPS_REMEMBERED,
 }
 
 REASONS: Final = {
-    number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()
+    number: Reason(name.removeprefix("MPT_").lower())
+    for number, name in ffi.typeof("enum mpt_reason").elements.items()
+    if name not in ("MPT_NONE", "MPT_REASONS")
 }
 OFFLOADS: Final = {
     number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_offload").elements.items()
@@ -118,9 +120,9 @@ class NativeDataPath:
         self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads, secrets.randbits(64), tuning), lib.mpt_free)
         if self._engine == ffi.NULL:
             raise MemoryError
-        self._ids: dict[Hashable, int] = {}  # of connections and paths; an id is never used twice
-        self._path_keys: dict[int, Hashable] = {}
-        self._paths: dict[Hashable, Any] = {}  # key -> struct mpt_path_counters, which the engine writes to
+        self._connections: dict[Hashable, int] = {}  # key -> id; an id is never used twice
+        self._paths: dict[Hashable, int] = {}
+        self._path_keys: list[Hashable] = []  # by id
         self._keep: list[Any] = []  # what the rows of one call point to
         self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
@@ -152,10 +154,10 @@ class NativeDataPath:
         totals = ffi.new("struct mpt_counters *")
         lib.mpt_counters(self._engine, totals)
         egress = _reasons(totals.egress_dropped)
-        egress.update(_errors("tun_", totals.tun_read_errors))
-        egress.update(_errors("send_", totals.send_drops))
+        egress.update(_errors("tun", totals.tun_read_errors))
+        egress.update(_errors("send", totals.send_drops))
         ingress = _reasons(totals.ingress_dropped)
-        ingress.update(_errors("tun_", totals.tun_write_errors))
+        ingress.update(_errors("tun", totals.tun_write_errors))
         return Counters(
             packets_read=totals.packets_read,
             egress_dropped=egress,
@@ -166,15 +168,8 @@ class NativeDataPath:
             ecn_unexpected=totals.ecn_unexpected,
             ingress_dropped=ingress,
             paths={
-                key: PathCounters(
-                    packets_sent=path.packets_sent,
-                    bytes_sent=path.bytes_sent,
-                    packets_received=path.packets_received,
-                    bytes_received=path.bytes_received,
-                    last_received=path.last_received,
-                    send_errors=Counter(_errors("send_", path.send_errors)),
-                )
-                for key, path in self._paths.items()
+                key: PathCounters(*self.measured(key), Counter(_errors("send", self._path_counters(key).send_errors)))
+                for key in self._paths
             },
         )
 
@@ -193,17 +188,20 @@ class NativeDataPath:
         lib.mpt_counters(self._engine, totals)
         return int(totals.ecn_unexpected)
 
-    def last_received(self, path: Hashable) -> float:
-        counters = self._paths.get(path)
-        return counters.last_received if counters is not None else 0.0
+    def measured(self, path: Hashable) -> PathMeasures:
+        if path not in self._paths:
+            return PathMeasures()
+        c = self._path_counters(path)
+        return PathMeasures(c.packets_sent, c.bytes_sent, c.packets_received, c.bytes_received, c.last_received)
+
+    def _path_counters(self, path: Hashable) -> Any:
+        """Return the engine's struct mpt_path_counters of a path that was in a table."""
+        return lib.mpt_path_counters(self._engine, self._paths[path])
 
     def close(self) -> None:
         self.set_table((), 0.0)
 
     # --- rows into C structures ---
-
-    def _id(self, key: Hashable) -> int:
-        return self._ids.setdefault(key, len(self._ids))
 
     def _array(self, kind: str, values: list[dict[str, Any]]) -> dict[str, Any]:
         """An array of C structures, and its length, as the rows of mpt_set_table name them."""
@@ -225,17 +223,16 @@ class NativeDataPath:
             "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(flow_map).items())]
         )
         paths = self._array("path_row", [self._path(path) for path in row.paths])
-        keepalives = b"".join(command.encode_keepalive(version, row.remote, row.local)[4:] for version in (4, 6))
         tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
         return {
-            "id": self._id(("connection", row.key)),
+            "id": self._connections.setdefault(row.key, len(self._connections)),
             "inner_local": _address(row.local),
             "inner_remote": _address(row.remote),
             "reorder_window": row.reorder_window,
             "max_delay": row.max_delay,
             "tos_by_inner": tos_by_inner,
             "sets_tos": any(tos_by_inner),
-            "keepalives": keepalives,
+            "sequenced": row.framing.sequenced,
             "networks": networks["pointer"],
             "network_count": networks["count"],
             "rules": rules["pointer"],
@@ -245,10 +242,9 @@ class NativeDataPath:
         }
 
     def _path(self, row: PathRow) -> dict[str, Any]:
-        number = self._id(("path", row.key))
-        self._path_keys[number] = row.key
-        if row.key not in self._paths:
-            self._paths[row.key] = ffi.new("struct mpt_path_counters *")
+        number = self._paths.setdefault(row.key, len(self._paths))
+        if number == len(self._path_keys):
+            self._path_keys.append(row.key)
         descriptor = row.socket.fileno() if row.socket is not None else -1
         if descriptor not in self._prepared:
             self._prepared[descriptor] = descriptor >= 0 and _prepare(descriptor, self._gso)
@@ -264,7 +260,6 @@ class NativeDataPath:
             "outer_remote_length": len(remote),
             "peer": peer,
             "loop": _address(row.peer_address),
-            "counters": self._paths[row.key],
         }
 
 
@@ -324,5 +319,5 @@ def _reasons(counts: Any) -> dict[str, int]:
     return {REASONS[number]: count for number, count in enumerate(counts) if count}
 
 
-def _errors(prefix: str, counts: Any) -> dict[str, int]:
-    return {prefix + errorcode.get(number, "error").lower(): count for number, count in enumerate(counts) if count}
+def _errors(call: str, counts: Any) -> dict[str, int]:
+    return {errno_reason(call, number): count for number, count in enumerate(counts) if count}

@@ -1,4 +1,4 @@
-/* Reading the headers of packets and datagrams, and their checksums. The twins in Python are mpt/wire/ip.py and gre.py. */
+/* Reading the headers of packets and datagrams, and their checksums. The twins are mpt/wire/ip.py and tos.py. */
 
 #include "packet.h"
 
@@ -62,36 +62,6 @@ bool in_network(const struct mpt_address *address, const struct mpt_network *net
     if (address->version != network->base.version || memcmp(address->octets, network->base.octets, whole) != 0)
         return false;
     return bits == 0 || (address->octets[whole] ^ network->base.octets[whole]) >> (8 - bits) == 0;
-}
-
-int mpt_gre_decode(const uint8_t *datagram, uint32_t length, uint32_t *version, int *sequenced, uint32_t *sequence) {
-    if (length < 4)
-        return -MPT_GRE_TRUNCATED;
-    unsigned flags = get16(datagram), protocol = get16(datagram + 2);
-    uint32_t offset = 4;
-    *sequenced = (flags & 0x1000) != 0;
-    *version = protocol == 0x0800 ? 4 : 6;
-    if (flags & 0x0007)
-        return -MPT_GRE_VERSION;
-    if (flags & 0x4C00) /* bits 1, 4 and 5: RFC 2784 section 2.3, less what RFC 2890 gave a meaning */
-        return -MPT_GRE_RESERVED_BITS;
-    if (protocol != 0x0800 && protocol != 0x86DD)
-        return -MPT_GRE_PROTOCOL;
-    if (flags & 0x8000)
-        offset += 4;
-    if (flags & 0x2000)
-        offset += 4;
-    if (*sequenced) {
-        if (length < offset + 4)
-            return -MPT_GRE_TRUNCATED;
-        *sequence = get32(datagram + offset);
-        offset += 4;
-    }
-    if (length < offset)
-        return -MPT_GRE_TRUNCATED;
-    if (flags & 0x8000 && mpt_checksum(datagram, length) != 0)
-        return -MPT_GRE_CHECKSUM;
-    return (int)offset;
 }
 
 enum { NOT_ECT = 0, ECT_1 = 1, ECT_0 = 2, CE = 3 };

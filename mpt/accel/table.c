@@ -27,7 +27,7 @@ static bool connection_init(struct connection *c, const struct mpt_connection_ro
     return true;
 }
 
-struct table *table_new(const struct mpt_connection_row *rows, uint32_t count) {
+struct table *table_new(struct path_states *states, const struct mpt_connection_row *rows, uint32_t count) {
     struct table *table = calloc(1, sizeof *table);
     size_t total = 0;
     for (uint32_t i = 0; i < count; i++)
@@ -41,10 +41,12 @@ struct table *table_new(const struct mpt_connection_row *rows, uint32_t count) {
         struct connection *c = &table->connections[table->connection_count++];
         good = connection_init(c, &rows[i], &table->paths[table->path_count]);
         c->index = i;
-        for (uint32_t k = 0; k < rows[i].path_count; k++) {
+        for (uint32_t k = 0; good && k < rows[i].path_count; k++) {
             uint32_t index = table->path_count++;
             struct path *path = &table->paths[index];
-            *path = (struct path){.row = rows[i].paths[k], .index = index, .connection = i};
+            good = path_state_ensure(states, rows[i].paths[k].id);
+            *path = (struct path){.row = rows[i].paths[k], .index = index, .connection = i,
+                                  .state = path_state_of(states, rows[i].paths[k].id)};
             path->row.usable = path->row.usable && path->row.fd >= 0;
         }
     }

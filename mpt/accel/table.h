@@ -6,9 +6,11 @@
 #include <stdint.h>
 
 #include "packet.h"
+#include "pathstate.h"
 
 struct path {
     struct mpt_path_row row; /* usable only with a socket */
+    struct path_state *state;
     uint32_t index, connection; /* its place in the table, and its connection's */
 };
 struct connection {
@@ -22,7 +24,8 @@ struct table {
     struct path *paths; /* of all connections, one connection's behind the other's */
     uint32_t connection_count, path_count;
 };
-struct table *table_new(const struct mpt_connection_row *rows, uint32_t count); /* NULL: no memory */
+/* Make a table, and the states of its paths that are not in `states` yet. NULL: no memory. */
+struct table *table_new(struct path_states *states, const struct mpt_connection_row *rows, uint32_t count);
 void table_free(struct table *table);
 const struct connection *table_find(const struct table *table, uint32_t id); /* NULL: there is none */
 bool connection_is_here(const struct connection *connection, const struct mpt_address *address);

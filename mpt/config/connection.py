@@ -12,7 +12,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
 from mpt.config.parser import IniFile, Section
-from mpt.config.schema import PORT_KEYS, PRIVATE
+from mpt.config.schema import PORT_KEYS
 from mpt.model import (
     Address,
     AuthType,
@@ -24,10 +24,12 @@ from mpt.model import (
     TunnelConfig,
     unspecified,
 )
+from mpt.values import PRIVATE
 
 _PEER_KEYS = ("ip_remote", "remote_cmd_port")  # what a template does not know
 _PATH_ADDRESSES = ("public_ipaddr", PRIVATE, "remote_ipaddr", "gateway_ipaddr")
 _NOT_KEPT = ("local_cmd_port", "path_count", "network_count")  # read, and of no use afterwards
+_NONE_KEY = "an earlier mpt saved where there was no key: write 64 hexadecimal digits, or take this line out"
 _SHA256_KEY = re.compile(r"[0-9a-fA-F]{64}")  # guide table 3
 
 
@@ -94,10 +96,16 @@ def _check_ports(head: Section, general: GeneralConfig | None) -> None:
 
 def _check_authentication(head: Section) -> None:
     """SHA-256 needs its key; the key itself is never shown."""
-    if head.values.get("auth_type") is not AuthType.SHA256 or "auth_key" not in head.values:
+    if "auth_type" not in head.values or "auth_key" not in head.values:
         return
+    needed = head.values["auth_type"] is AuthType.SHA256
     key = head.values["auth_key"]
-    if key is None:
+    if key == "None":
+        head.values["auth_key"] = ""
+        (head.problem if needed else head.warn)("auth_key", f"is the word None, which {_NONE_KEY}")
+    elif not needed:
+        return
+    elif not key:
         head.problem("auth_key", "is missing: auth_type = 2 needs 'auth_key = ' and 64 hexadecimal digits")
     elif not _SHA256_KEY.fullmatch(key):
         head.warn(
@@ -160,7 +168,7 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
                 )
         for key in PORT_KEYS:
             for other in sections[:number]:
-                twice = (values.get(key) or frozenset()) & (other.values.get(key) or frozenset())
+                twice = values.get(key, frozenset()) & other.values.get(key, frozenset())
                 if twice:
                     section.problem(key, f"maps port {min(twice)}, as [{other.name}] does: write it in one path only")
         if values.get("cmd_default"):
@@ -199,7 +207,7 @@ def _known(*addresses: Address | None) -> list[Address]:
 def _path(values: dict[str, Any]) -> PathConfig:
     """The path of good values: the keys are its fields, save for the port keys, which are one."""
     fields = {key: value for key, value in values.items() if key not in PORT_KEYS}
-    return PathConfig(ports=PortMap(**{key: values[key] or frozenset() for key in PORT_KEYS}), **fields)
+    return PathConfig(ports=PortMap(**{key: values[key] for key in PORT_KEYS}), **fields)
 
 
 def _network(values: dict[str, Any]) -> NetworkConfig:

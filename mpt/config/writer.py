@@ -1,9 +1,12 @@
-"""A connection to text: for the peer, as a create carries it, and for its file, as `mpt save` writes it (guide 4.6).
+"""Configuration to text: a connection for the peer, as a create carries it, and for its file, as `mpt save` writes it
+(guide 4.6); and interface.conf.
 
 The text for the peer is the C program's to the octet: the same keys in the same order, and no key material. A file that
-exists is not written anew: its comments, its order and the keys we do not know stay, and only lines whose value differs
-from what runs are changed. A key that is not in the file is added only if its default is not what runs. The sections of
-paths and networks that are no more become comments.
+exists is not written anew: its comments, its order and unknown keys stay, and only the lines change whose value is not
+what runs. A key that the file does not have is added only if its default is not what runs. Sections of paths and
+networks that are gone become comments.
+
+Of the states of paths a file gets only what the operator decided: a path that failed is not saved as down.
 """
 
 from __future__ import annotations
@@ -12,16 +15,18 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mpt.config.connection import build_connection
 from mpt.config.parser import ConfigurationErrors, IniFile, Section, read_file
-from mpt.config.schema import PORT_KEYS, SPELLINGS
+from mpt.config.schema import SECTIONS, Key
 from mpt.errors import ConfigError
-from mpt.model import ConnectionConfig, PathConfig, Status
+from mpt.model import ConnectionConfig, GeneralConfig, PathConfig, Status, TunnelConfig
+from mpt.values import PRIVATE
 
 FIRST_LINE: Final = ";;;;;;;#################### Multipath Connection Information: ###############"
 PATHS_LINE: Final = "########################## PATHS ############################"
@@ -34,10 +39,15 @@ _HEADER = re.compile(r"\s*\[([^\]\[]*)\]")
 
 
 class Setting(NamedTuple):
-    """A key as it is written, and the text of its value; "" stands for a key that is not there."""
+    """A key and the text of its value; "" stands for a key that is left out."""
 
-    key: str
+    key: Key
     text: str
+
+    @property
+    def value(self) -> Any:
+        """The typed value, as a file with this setting gives it."""
+        return self.key.read(self.text) if self.text else self.key.default_value
 
 
 Block = tuple[str, list[Setting]]  # the name of a section and its keys
@@ -46,10 +56,10 @@ Block = tuple[str, list[Setting]]  # the name of a section and its keys
 def connection_text(
     connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int, limit: int | None = None
 ) -> str:
-    """`connection` as a create carries it, the paths in the states `statuses`; `local_cmd_port` is this host's.
+    """Return `connection` as a create carries it, the paths in the states `statuses`; `local_cmd_port` is this host's.
 
-    If that is longer than `limit` octets, the same keys without blanks and headings, so that more paths fit.
-    Public addresses must be found out before: the peer cannot use 0.0.0.0.
+    If that is longer than `limit` octets, blanks and headings are left out, so that more paths fit. Public addresses
+    must be found out before: the peer cannot use 0.0.0.0.
     """
     head, paths, networks = _blocks(connection, statuses, local_cmd_port, for_peer=True)
     lines = [FIRST_LINE, *_block_lines(head), "", PATHS_LINE]
@@ -60,25 +70,34 @@ def connection_text(
         return text
     lines = [COMPACT_FIRST_LINE]
     for name, settings in [head, *paths, *networks]:
-        lines += [f"[{name}]", *(f"{key}={value}" for key, value in settings)]
+        lines += [f"[{name}]", *(f"{setting.key.written_name}={setting.text}" for setting in settings)]
     return "\n".join(lines) + "\n"
 
 
 def file_text(connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int) -> str:
-    """`connection` as a whole new file."""
-    head, paths, networks = _blocks(connection, statuses, local_cmd_port, for_peer=False)
+    """Return `connection` as a whole new file; `statuses` are the states of its paths now."""
+    head, paths, networks = _blocks(connection, _decided(connection, statuses), local_cmd_port)
     lines = [FIRST_LINE]
     for block in (head, *paths, *networks):
         if block is paths[0]:
             lines += ["", PATHS_LINE]
         if networks and block is networks[0]:
             lines += ["", NETWORKS_LINE]
-        lines += _block_lines((block[0], [setting for setting in block[1] if setting.text]))
+        lines += _new_section(block)
     return "\n".join(lines) + "\n"
 
 
+def interface_text(general: GeneralConfig, tunnels: Sequence[TunnelConfig]) -> str:
+    """Return interface.conf with these tunnels; keys whose default is meant are left out."""
+    blocks = [_block("general", "general", {**_fields(general), "tunnel_num": len(tunnels)})]
+    blocks += [_block(f"tun_{number}", "tun_n", _fields(tunnel)) for number, tunnel in enumerate(tunnels)]
+    return "\n".join(line for block in blocks for line in _new_section(block, False)).lstrip() + "\n"
+
+
 def save(path: Path, connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int) -> bool:
-    """Bring the file at `path` up to date with `connection` and `statuses`; whether it was written.
+    """Bring the file at `path` up to date with `connection`; return whether it was written.
+
+    `statuses` are the states of the paths now: the file gets what the operator decided of them.
 
     The file is replaced as a whole or not at all, and keeps its owner and mode. Raises ConfigError if it cannot be
     written, or has errors of its own, which are for its owner to mend first.
@@ -102,19 +121,19 @@ def save(path: Path, connection: ConnectionConfig, statuses: Sequence[Status], l
 def updated(
     text: str, ini: IniFile, connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int
 ) -> str:
-    """`text`, which `ini` was read from and has no errors, with the values of `connection`."""
+    """Return `text`, from which `ini` was read without errors, with the values of `connection`."""
     parts = _LINE_END.split(text)
     lines, ends = parts[::2], parts[1::2]
     newline = ends[0] if ends else "\n"
     edits: dict[int, tuple[int, list[str]]] = {}  # by index of a first line: how many lines go, and what comes instead
-    head, paths, networks = _blocks(connection, statuses, local_cmd_port, for_peer=False)
+    head, paths, networks = _blocks(connection, _decided(connection, statuses), local_cmd_port)
     added: list[str] = []
-    for name, settings in (head, *paths, *networks):
-        section = ini.sections.get(name)
+    for block in (head, *paths, *networks):
+        section = ini.sections.get(block[0])
         if section is None:
-            added += _block_lines((name, [setting for setting in settings if setting.text]))
+            added += _new_section(block)
         else:
-            _edit_section(lines, section, settings, edits)
+            _edit_section(lines, section, block[1], edits)
     _comment_out(lines, {name for name, _settings in (*paths, *networks)}, edits)
     result: list[str] = []
     index = 0
@@ -133,83 +152,66 @@ def updated(
 
 
 def _blocks(
-    connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int, for_peer: bool
+    connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int, for_peer: bool = False
 ) -> tuple[Block, list[Block], list[Block]]:
-    """Head, paths and networks, in the order of the C program; what it does not know comes last, and not for peers."""
-    head = _settings(
-        name=connection.name,
-        permission=int(connection.permission),
-        ip_ver=connection.ip_ver,
-        ip_local=connection.ip_local,
-        local_port=connection.local_port,
-        local_cmd_port=local_cmd_port,
-        ip_remote=connection.ip_remote,
-        remote_port=connection.remote_port,
-        remote_cmd_port=connection.remote_cmd_port,
-        path_count=len(connection.paths),
-        network_count=len(connection.networks),
-        status=int(connection.status),
-        reorder_window=connection.reorder_window,
-        max_buffdelay_msec=connection.max_buffdelay_msec,
-        auth_type=int(connection.auth_type),
-    )
-    if not for_peer:
-        head += _settings(auth_key=connection.auth_key)
+    """Return head, paths and networks with every key; for a peer only the keys that a create has."""
+    head = {
+        **_fields(connection),
+        "local_cmd_port": local_cmd_port,
+        "path_count": len(connection.paths),
+        "network_count": len(connection.networks),
+    }
     paths = [
-        (f"path_{number}", _path_settings(path, status, for_peer))
-        for number, (path, status) in enumerate(zip(connection.paths, statuses, strict=True))
+        {**_fields(path), **_fields(path.ports), "status": status}
+        for path, status in zip(connection.paths, statuses, strict=True)
     ]
     networks = [
-        (f"net_{number}", _settings(ip_ver=each.ip_ver, src_addr=each.source, dst_addr=each.destination))
-        for number, each in enumerate(connection.networks)
+        {"ip_ver": each.ip_ver, "src_addr": each.source, "dst_addr": each.destination} for each in connection.networks
     ]
-    return ("connection", head), paths, networks
-
-
-def _path_settings(path: PathConfig, status: Status, for_peer: bool) -> list[Setting]:
-    private = path.private_ipaddr
-    if for_peer and private is None:
-        private = path.public_ipaddr  # absent, the C program would look for the interface, which it does not have
-    settings = _settings(
-        interface_name=path.interface_name,
-        ip_ver=path.ip_ver,
-        private_ipaddr="" if private is None else private,
-        public_ipaddr=path.public_ipaddr,
-        gw_ipaddr=path.gateway_ipaddr,
-        remote_ipaddr=path.remote_ipaddr,
-        keepalive_time=_seconds(path.keepalive_time),
-        dead_time=_seconds(path.dead_time),
-        weight_in=path.weight_in,
-        weight_out=path.weight_out,
-        status=int(status),
+    for path in paths if for_peer else ():  # without it the C program looks for the interface, which it does not have
+        path[PRIVATE] = path["public_ipaddr"] if path[PRIVATE] is None else path[PRIVATE]
+    return (
+        _block("connection", "connection", head, for_peer),
+        [_block(f"path_{number}", "path_n", path, for_peer) for number, path in enumerate(paths)],
+        [_block(f"net_{number}", "net_n", network, for_peer) for number, network in enumerate(networks)],
     )
-    if for_peer:
-        return settings
-    settings += _settings(
-        cmd_default="1" if path.cmd_default else "",
-        bind_to_device="" if path.bind_to_device else "0",
-        **{key: _ports(getattr(path.ports, key)) for key in PORT_KEYS},
-    )
-    return settings
 
 
-def _settings(**values: object) -> list[Setting]:
-    return [Setting(key, str(value)) for key, value in values.items()]
+def _block(name: str, kind: str, values: Mapping[str, Any], for_peer: bool = False) -> Block:
+    keys = [key for key in SECTIONS[kind] if key.in_create or not for_peer]
+    return name, [Setting(key, key.text(values[key.name])) for key in keys]
 
 
-def _seconds(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(value)
+def _fields(value: Any) -> dict[str, Any]:
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
-def _ports(ports: Iterable[int]) -> str:
-    """Ports as the schema reads them, runs of three and more as ranges."""
-    runs: list[list[int]] = []
-    for port in sorted(ports):
-        if runs and port == runs[-1][-1] + 1:
-            runs[-1].append(port)
-        else:
-            runs.append([port])
-    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else " ".join(map(str, run)) for run in runs)
+def _decided(connection: ConnectionConfig, statuses: Sequence[Status]) -> list[Status]:
+    """Return the state of each path as the operator wants it, of those that the paths have now."""
+    if connection.is_down:
+        return [path.status for path in connection.paths]
+    return [_decision(path, status) for path, status in zip(connection.paths, statuses, strict=True)]
+
+
+def _decision(path: PathConfig, now: Status) -> Status:
+    """Return what the operator decided: what the configuration says, unless he has taken the path up or down since."""
+    if now.is_by_hand:
+        return path.status if path.status.is_by_hand else Status.MANUAL_DOWN
+    if path.status.is_by_hand or (now is Status.OK and not path.keepalive_time):  # no keepalive has brought it up
+        return Status.OK
+    return path.status
+
+
+def _new_section(block: Block, keys_of_create: bool = True) -> list[str]:
+    """Return the lines of a new section: those that must be there or are no default, and the `keys_of_create`."""
+    name, settings = block
+    needed = [
+        each
+        for each in settings
+        if each.text
+        and ((keys_of_create and each.key.in_create) or each.key.mandatory or each.value != each.key.default_value)
+    ]
+    return _block_lines((name, needed))
 
 
 def _block_lines(block: Block) -> list[str]:
@@ -218,11 +220,11 @@ def _block_lines(block: Block) -> list[str]:
 
 
 def _line(setting: Setting) -> str:
-    return f"{setting.key:<16} = {_quoted(setting.text)}"
+    return f"{setting.key.written_name:<16} = {_quoted(setting.text)}"
 
 
 def _quoted(text: str) -> str:
-    """`text` as a value that is read back as it is: in quotes if something in it would end it or join lines."""
+    """Return `text` as a value that is read back as it is: in quotes if something in it would end it or join lines."""
     if not re.search(r"[#;]|^['\"]|\\$|^\s|\s$", text):
         return text
     for quote in "\"'":
@@ -235,7 +237,7 @@ def _quoted(text: str) -> str:
 
 
 def _read_again(path: Path) -> IniFile:
-    """The file as the program reads it now; raises ConfigurationErrors."""
+    """Return the file as the program reads it now; raises ConfigurationErrors."""
     ini = read_file(path)
     if not ini.problems:
         build_connection(ini, None, None)  # fills in what one key says about another
@@ -251,11 +253,9 @@ def _edit_section(
     last = max([section.line, *(entry.line for entry in section.entries.values())]) - 1
     missing: list[str] = []
     for setting in settings:
-        key = SPELLINGS[section.kind][setting.key]
-        wanted = key.read(setting.text) if setting.text else key.default_value
-        if key.name == "local_cmd_port" or _same(section.values[key.name], wanted):
+        if setting.key.name == "local_cmd_port" or _same(section.values[setting.key.name], setting.value):
             continue  # the port is read from interface.conf alone: nobody misses it in a file
-        entry = section.entries.get(key.name)
+        entry = section.entries.get(setting.key.name)
         if entry is None:
             missing.append(_line(setting))
         else:
@@ -268,14 +268,14 @@ def _edit_section(
 
 
 def _same(old: Any, new: Any) -> bool:
-    """Whether two values read from a file mean the same."""
+    """Return whether two values read from a file mean the same."""
     if isinstance(old, IPv4Interface | IPv6Interface):
         return bool(old.network == new.network)
     return bool(old == new)
 
 
 def _length(lines: Sequence[str], index: int) -> int:
-    """How many lines are joined by a backslash from `index` on."""
+    """Return how many lines are joined by a backslash from `index` on."""
     count = 1
     while lines[index + count - 1].rstrip().endswith("\\") and index + count < len(lines):
         count += 1
@@ -283,7 +283,7 @@ def _length(lines: Sequence[str], index: int) -> int:
 
 
 def _changed(lines: Sequence[str], setting: Setting) -> str:
-    """The lines of one entry with a new value; its spelling, its blanks and its comment stay."""
+    """Return the lines of one entry with a new value; its spelling, its blanks and its comment stay."""
     logical = "".join(line.rstrip().removesuffix("\\") for line in lines[:-1]) + lines[-1]
     before, equals, rest = logical.partition("=")
     value = rest.strip()

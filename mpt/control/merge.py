@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mpt.config.parser import IniFile, Section, read_text
-from mpt.config.schema import PRIVATE, SECTIONS
+from mpt.config.schema import SECTIONS
 from mpt.errors import PeerError
 from mpt.model import Address, AuthType, ConnectionConfig, NetworkConfig, PathConfig
+from mpt.values import PRIVATE
 from mpt.wire.command import Result
 
 LARGEST_NAME: Final = 64  # characters; the longest that a configuration file may have

@@ -4,6 +4,7 @@ does."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Final
 
@@ -38,25 +39,45 @@ def local_address(path: PathConfig, interfaces: Mapping[str, Interface]) -> Addr
     return next((address for address in own if address.packed == wanted.packed), None)
 
 
-def peer_route(
-    path: PathConfig, interface: Interface, gateway_of: Callable[[str, int], Address | None]
-) -> Route | None:
-    """The host route to the peer over this path's interface, or None where none is possible.
+@dataclass(frozen=True, slots=True)
+class PeerRoute:
+    """The route to the peer of a path. `route` None: there is none, for the reason that `missing` says, or, if that is
+    None as well, none is needed. `is_found`: its gateway was looked up (gw_ipaddr = 0.0.0.0)."""
+
+    route: Route | None
+    missing: str | None = None
+    is_found: bool = False
+
+
+NO_ROUTE: Final = PeerRoute(None)
+
+
+def peer_route(path: PathConfig, interface: Interface, default_route: Callable[[str, int], Route | None]) -> PeerRoute:
+    """Return the host route to the peer over the `interface` of `path`.
 
     A gateway that is the host's own address (also one that it has lost) or the peer's means "directly connected", as in
-    the guide's samples.
+    the guide's samples. An unspecified one is that of the default route over the interface, `default_route(interface,
+    version)`; unless the peer is in a network of the interface, or there is nobody else on the link, there is no route
+    without it. Nothing is guessed: the kernel would ask the link for an address that nobody there has.
     """
     remote = path.remote_ipaddr
     if remote.is_unspecified or remote.is_link_local or remote.is_loopback:
-        return None
-    gateway: Address | None = path.gateway_ipaddr
+        return NO_ROUTE
     own = [address for address in interface.addresses if address.version == path.ip_ver]
-    if path.gateway_ipaddr.is_unspecified:
-        on_link = any(remote in address.network for address in own)
-        gateway = None if on_link else gateway_of(interface.name, path.ip_ver)
-    elif gateway in (remote, path.public_ipaddr, path.private_ipaddr) or any(gateway == address.ip for address in own):
-        gateway = None
-    return Route(ip_network(remote), interface.name, gateway, PEER_ROUTE_METRIC + interface.index)
+    direct = Route(ip_network(remote), interface.name, None, PEER_ROUTE_METRIC + interface.index)
+    gateway = path.gateway_ipaddr
+    if not gateway.is_unspecified:
+        if gateway in (remote, path.public_ipaddr, path.private_ipaddr) or any(gateway == each.ip for each in own):
+            return PeerRoute(direct)
+        return PeerRoute(replace(direct, gateway=gateway))
+    if any(remote in address.network for address in own):
+        return PeerRoute(direct)
+    default = default_route(interface.name, path.ip_ver)
+    if default is not None:
+        return PeerRoute(replace(direct, gateway=default.gateway, onlink=default.onlink), is_found=True)
+    if interface.needs_gateway:
+        return PeerRoute(None, f"{interface.name} has no IPv{path.ip_ver} default route and gw_ipaddr names no gateway")
+    return PeerRoute(direct)
 
 
 def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
@@ -71,6 +92,6 @@ def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
     for network in connection.networks:
         whole = network.destination.prefixlen == 0
         source = connection.ip_local if connection.ip_local.version == network.ip_ver else None
-        for destination in HALVES[network.ip_ver] if whole else (network.destination,):
-            routes.append(Route(destination, tunnel, source=source))
+        destinations = HALVES[network.ip_ver] if whole else (network.destination,)
+        routes += [Route(destination, tunnel, source=source) for destination in destinations]
     return list(dict.fromkeys(routes))

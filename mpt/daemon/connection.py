@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from mpt.config.writer import connection_text
 from mpt.control import routing
 from mpt.control.agreement import effective_status
+from mpt.control.routing import NO_ROUTE, PeerRoute
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
@@ -24,13 +25,12 @@ from mpt.daemon.peerreports import Ask, Reporter
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.settings import Settings
 from mpt.daemon.timers import DeadlineLoop
+from mpt.data.framing import Plain
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, Status
 
 log = Logger()
-
-TAKEN_DOWN = (Status.MANUAL_DOWN, Status.DISABLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,16 @@ class Connection(Service):
         self.reporter = Reporter(
             machine, config, self.paths, self.public_address, control.ask, control.settings, self._peer_changed
         )
+        self._peer_routes = [NO_ROUTE] * len(self.paths)
+        self._route_news: dict[int, str] = {}  # what the log has said last
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
     def startService(self) -> None:
         """Open the sockets, install the routes, begin to send keepalives; raises HostError if it is strict."""
         super().startService()
+        if self.config.is_down:
+            log.warn("{why}", why=self.why_down)
+            return
         interfaces = self._interfaces()
         for path in self.paths:
             path.open(interfaces, self.strict)
@@ -120,8 +125,20 @@ class Connection(Service):
         self.reporter.stop()
         for path in self.paths:
             path.stop()
-        self._routes.forget(self.config.name)
+            self._routes.keep(str(path), ())
+        self._routes.keep(self.config.name, ())
         self._control.forget(self.config.ip_local, self.config.ip_remote)
+
+    @property
+    def why_down(self) -> str:
+        """What the operator is told of a connection that its file keeps down."""
+        status = int(self.config.status)
+        return f"{self.config.name} is down, as its file says: [connection] status = {status}; write 0 and reload it"
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether the host refuses a socket of this connection."""
+        return any(path.refusal for path in self.paths)
 
     def row(self) -> ConnectionRow:
         """This connection as the data path knows it."""
@@ -134,25 +151,39 @@ class Connection(Service):
             reorder_window=config.reorder_window,
             max_delay=config.max_buffdelay_msec / 1000,
             paths=tuple(path.row(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)),
+            framing=Plain(sequenced=config.reorder_window > 0),
             dscp=config.dscp,
             ecn=config.ecn,
         )
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Links or addresses changed: every path looks whether it is concerned."""
+        """Links, addresses or routes changed: every path looks whether it is concerned."""
+        if self.config.is_down:
+            return
         for path in self.paths:
             path.interfaces_changed(interfaces)
         self._route_to_peers(interfaces)
 
     def route_into_tunnel(self) -> None:
         """Install the routes to the peer's tunnel address and to the networks behind it."""
-        for route in routing.tunnel_routes(self.config, self._tunnel_name):
-            self._routes.want(route, self.config.name)
+        if self.config.is_down:
+            return
+        self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel_name))
 
     def heard(self, index: int, now: float) -> None:
         """A keepalive came over path `index`."""
         self.paths[index].heard(now)
         self._dead_check.follow()
+
+    def gateway(self, index: int) -> Address | None:
+        """Return the gateway of path `index`; None if it is not known or not needed."""
+        route = self._peer_routes[index].route
+        return route.gateway if route is not None else None
+
+    def no_route(self, index: int) -> str | None:
+        """Return why path `index` has no route to its peer; None if it has one, or needs none."""
+        found = self._peer_routes[index]
+        return found.missing if found.route is None else self._routes.refusal(found.route)
 
     def public_address(self, path: Path) -> Address:
         """The address by which the peer knows this end of `path`; unspecified while nobody knows."""
@@ -171,14 +202,6 @@ class Connection(Service):
             self.paths[index].believe_peer()
         self.reporter.peer_says(index, up)
 
-    def statuses_by_hand(self) -> list[Status]:
-        """Return the status that the file of each path should have: a failure is no decision, and stays out of it."""
-        kept = [Status.OK if path.config.status in TAKEN_DOWN else path.config.status for path in self.paths]
-        return [
-            Status.MANUAL_DOWN if path.status is Status.MANUAL_DOWN else status
-            for path, status in zip(self.paths, kept, strict=True)
-        ]
-
     def text_for_peer(self, command_port: int, limit: int | None = None) -> str:
         """Return this connection as its peer needs it, with the public addresses that we know of."""
         paths = tuple(replace(path.config, public_ipaddr=self.public_address(path)) for path in self.paths)
@@ -186,7 +209,9 @@ class Connection(Service):
         return connection_text(replace(self.config, paths=paths), statuses, command_port, limit)
 
     def hand_over(self) -> Handover:
-        """Return what the next run of this connection has to know."""
+        """Return what the next run of this connection has to know: nothing, if its file has kept this one down."""
+        if self.config.is_down:
+            return Handover({}, frozenset())
         taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths]
         by_hand = dict(zip(_places(self.config), taken_down, strict=True))
         return Handover(by_hand, frozenset(_ends(self.paths[index]) for index in self.reporter.thought_down()))
@@ -194,6 +219,8 @@ class Connection(Service):
     def take_over(self, earlier: Handover, file_before: ConnectionConfig) -> None:
         """Go on from an `earlier` run. Paths stay as the operator has left them, unless their status in the file is
         another one than in `file_before`. The peer is told of the paths that it may think down."""
+        if self.config.is_down:
+            return
         before = {place: path.status for place, path in zip(_places(file_before), file_before.paths, strict=True)}
         for place, path in zip(_places(self.config), self.paths, strict=True):
             is_down = earlier.by_hand.get(place)
@@ -248,18 +275,35 @@ class Connection(Service):
             path.check(now, self._last_received(path.key))
 
     def _route_to_peers(self, interfaces: Mapping[str, Interface]) -> None:
-        """The kernel forgets routes when a link goes down or an address is removed: they are wanted again each time."""
-        for path in self.paths:
-            interface = interfaces.get(path.config.interface_name)
-            if path.port is None or interface is None or not interface.up:
-                continue
-            try:
-                route = routing.peer_route(path.config, interface, self._machine.netlink.gateway_of)
-            except HostError as error:
-                log.warn("{path}: no route: {error}", path=path, error=error)
-                continue
-            if route is not None:
-                self._routes.want(route, self.config.name)
+        """Have the routes to the peer that the paths now need, and say which gateways were found, or are missing."""
+        for index, path in enumerate(self.paths):
+            found = self._peer_route(path, interfaces)
+            self._routes.keep(str(path), (found.route,) if found.route is not None else ())
+            text = _news(found)
+            if text is not None and text != self._route_news.get(index):
+                report = log.info if found.missing is None else log.warn
+                report("{path}: {text}", path=path, text=text)
+                self._route_news[index] = text
+            self._peer_routes[index] = found
+
+    def _peer_route(self, path: Path, interfaces: Mapping[str, Interface]) -> PeerRoute:
+        """The route to the peer; none without an interface that is up and an address on it, as it would have none."""
+        interface = interfaces.get(path.config.interface_name)
+        if path.port is None or interface is None or not interface.up:
+            return NO_ROUTE
+        try:
+            return routing.peer_route(path.config, interface, self._routes.default_route)
+        except HostError as error:
+            return PeerRoute(None, str(error))
+
+
+def _news(found: PeerRoute) -> str | None:
+    """What the log says of a route that was looked for; None if it was not."""
+    if found.missing is not None:
+        return f"there is no route to the peer: {found.missing}"
+    if not found.is_found or found.route is None:
+        return None
+    return f"the gateway is now {found.route.gateway}" if found.route.gateway else "no gateway is needed now"
 
 
 def _places(config: ConnectionConfig) -> list[Place]:

@@ -16,7 +16,7 @@ from mpt.model import Address, TunnelConfig
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`reactor` schedules and watches descriptors; `now` is monotonic seconds, for everything that is compared."""
+    """`reactor` schedules and watches descriptors; `now` is its clock, in monotonic seconds."""
 
     reactor: Any
     now: Callable[[], float]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from mpt import __version__
 from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
-from mpt.errors import MptError
+from mpt.errors import HostError, MptError
 
 LOGFILE = "/var/log/mpt.log"
 
@@ -23,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.check:
         return check(options.config)
+    try:
+        _check_files(options)
+    except HostError as error:
+        print(f"mptsrv: {error}", file=sys.stderr)
+        return 1
     if options.daemon:
         return _in_background(options)
     sys.argv = ["mptsrv", "--nodaemon", "--pidfile", _absolute(options.pidfile)]
@@ -36,11 +42,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise HostError, with a text that says what to do, if a file that `options` name cannot be written."""
+    logfile = options.logfile or (LOGFILE if options.daemon else None)
+    for path, what, option in ((logfile, "log", "--logfile"), (options.pidfile, "pidfile", "--pidfile")):
+        if path is None:
+            continue
+        directory = os.path.dirname(os.path.abspath(path))
+        reason = ""
+        if os.path.isdir(path):
+            reason = os.strerror(errno.EISDIR)
+        elif not os.path.isdir(directory):
+            reason = f"there is no directory {directory}"
+        elif not os.access(path if os.path.exists(path) else directory, os.W_OK):
+            reason = os.strerror(errno.EACCES)
+        if reason:
+            raise HostError(f"cannot write the {what} {path}: {reason}: name another with {option}")
+
+
 def _in_background(options: argparse.Namespace) -> int:
     """Start the foreground daemon in a session of its own, and wait until packets flow or it has said why not."""
     logfile = options.logfile or LOGFILE
     ready, tell_ready = os.pipe()
-    command = [sys.executable, "-m", "mpt.daemon.main", "--ready-fd", str(tell_ready), "--logfile", logfile]
+    command = [sys.executable, "-P", "-m", "mpt.daemon.main", "--ready-fd", str(tell_ready), "--logfile", logfile]
     command += ["--config", options.config] if options.config else []
     command += ["--pidfile", _absolute(options.pidfile)] if options.pidfile else []
     with tempfile.TemporaryFile("w+") as said:

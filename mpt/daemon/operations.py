@@ -105,6 +105,9 @@ class DaemonOperations:
                 )
             )
             raise HostError(f"there is no path from {source} to {destination}; there are: {known or 'none'}")
+        for connection, _ in concerned:
+            if connection.config.is_down:
+                raise HostError(connection.why_down)
         said: list[str] = []
         for connection, index in concerned:
             told = connection.switch(index, up)
@@ -182,7 +185,8 @@ class DaemonOperations:
                 load_connection(path, general, tunnels)
         written = []
         for connection, path in zip(concerned, paths, strict=True):
-            if writer.save(path, connection.config, connection.statuses_by_hand(), general.cmdport_local):
+            statuses = [each.status for each in connection.paths]
+            if writer.save(path, connection.config, statuses, general.cmdport_local):
                 written.append(path.name)
             self._running.on_disk[path], _ = load_connection(path, general, tunnels)
         return f"saved: {', '.join(written)}" if written else "nothing has changed since the files were written"

@@ -47,6 +47,7 @@ class Path:
         self.config: PathConfig = connection.paths[index]
         self.key = (connection.name, index)
         self.port: PathPort | None = None
+        self.refusal = ""  # why the socket could not be opened
         self._machine = machine
         self._pool = pool
         self._connection = connection
@@ -90,13 +91,14 @@ class Path:
     def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
         """Look for the interface and the local address; open, close or renew the socket as they come and go.
 
-        A socket that cannot be opened counts as a missing address and is tried again at the next change; `strict`
-        raises HostError instead.
+        A socket that cannot be opened counts as a missing address, and `refusal` says why until it can; `strict` raises
+        HostError instead.
         """
         interface = interfaces.get(self.config.interface_name)
         working = interface is not None and interface.up and interface.carrier
         address = routing.local_address(self.config, interfaces)
-        before = self.port
+        before, refused = self.port, self.refusal
+        self.refusal = ""
         if interface is None or address is None:
             self._close_socket()
         else:
@@ -107,7 +109,9 @@ class Path:
             except HostError as error:
                 if strict:
                     raise
-                log.error("{path}: {error}", path=self, error=error)
+                self.refusal = str(error)
+                if self.refusal != refused:
+                    log.error("{path}: {error}; it is tried again", path=self, error=error)
         self._event(Event.ADDRESS_FOUND if self.port is not None or interface is None else Event.ADDRESS_LOST)
         self._event(Event.INTERFACE_FOUND if working else Event.INTERFACE_LOST)
         if self.port is not before:
@@ -143,7 +147,8 @@ class Path:
 
     def _new_monitor(self) -> PathMonitor:
         config = self.config
-        return PathMonitor(config.status, config.keepalive_time, config.dead_time, self._machine.now())
+        initial = Status.MANUAL_DOWN if self._connection.is_down else config.status
+        return PathMonitor(initial, config.keepalive_time, config.dead_time, self._machine.now())
 
     def _event(self, event: Event) -> bool:
         changed = self.monitor.event(event, self._machine.now())

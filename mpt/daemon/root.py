@@ -25,8 +25,8 @@ from mpt.model import Config
 class Root(MultiService):
     """A daemon that runs `config`.
 
-    `started` is called once packets flow. `refuse` ends a start that failed: it is given the exception and does not
-    return. `lost` is called with the name of a tunnel interface that somebody removed.
+    `started` is called once packets flow, `refuse` with the exception after a start that failed, `lost` with the name
+    of a tunnel interface that somebody removed and that cannot be made again.
     """
 
     def __init__(
@@ -50,15 +50,16 @@ class Root(MultiService):
         self.operations = DaemonOperations(machine, self.runs, self.commands)
         self.local_socket = LocalSocket(machine, config.general.control_socket, self.operations)
         self.commands.answer_local = self.local_socket.answer_for_user
-        self.watch = NetWatch(machine, self.runs.interfaces_changed)
+        routes = RouteKeeper(machine.netlink)
+        self.watch = NetWatch(machine, routes, self.runs.interfaces_changed)
         control = PeerControl(
             self.commands.begin, self.commands.handshakes.forget, settings, self.public_addresses.found.get
         )
-        routes = RouteKeeper(machine.netlink)
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
             self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, control, plane, lost))
-        for service in (self.watch, self.commands, *self.runs.tunnels, self.public_addresses, self.local_socket):
+        services = (routes, self.watch, self.commands, *self.runs.tunnels, self.public_addresses, self.local_socket)
+        for service in services:
             service.setServiceParent(self)
 
     def startService(self) -> None:

@@ -1,61 +1,158 @@
-"""The routes that connections want, installed once however many want them, and removed with the last one."""
+"""The routes that the connections want: they are there while somebody wants them, whatever else happens to them."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping, Sequence
+
+from twisted.application.service import Service
 from twisted.logger import Logger
 
 from mpt.errors import HostError
 from mpt.host.netlink import NetlinkApi
-from mpt.model import Network, Route
+from mpt.host.rtnetlink import Changes
+from mpt.model import Interface, Network, Route
 
 log = Logger()
 
+Place = tuple[Network, int | None, str]  # destination, metric and interface: the kernel keeps one route for each
 
-class RouteKeeper:
-    """Adds routes and remembers which are its own: a route that was there already stays when mpt stops."""
+
+class RouteKeeper(Service):
+    """Adds routes, puts them back when somebody else has removed them, and removes its own in the end.
+
+    Every user says which routes it wants, with `keep`; a user is any name. A route that several want is there until the
+    last gives it up. Where they want different gateways for one place, the first who wanted something keeps it. A route
+    that somebody else has added serves as well as ours, and stays. What is refused is logged, not raised, for the paths
+    may work without; it is tried again when something changes.
+
+    The kernel is asked once for what it knows, and again for what may have changed since (`doubt`): the routes of ours
+    that are there, and the default routes. An event that does not concern our interfaces costs nothing.
+    """
 
     def __init__(self, netlink: NetlinkApi) -> None:
         self._netlink = netlink
-        self._users: dict[Route, set[str]] = {}
-        self._own: set[Route] = set()
+        self._wanted: dict[Hashable, Sequence[Route]] = {}
+        self._wishes: dict[Place, dict[Hashable, Route]] = {}
+        self._own: dict[Place, Route] = {}  # added by us, and there
+        self._foreign: set[Place] = set()  # where somebody else's route does what ours would
+        self._disagreements: set[Place] = set()  # the log has told of them
+        self._refusals: dict[Place, str] = {}
+        self._defaults: dict[tuple[str, int], Route | None] = {}
 
-    def want(self, route: Route, user: str) -> None:
-        """`user` needs `route`, perhaps again after the kernel has dropped it. A refusal is logged, not raised: the
-        paths may work without. An own route that differs only in its gateway, because that has changed, makes way."""
-        again = route in self._users
-        self._users.setdefault(route, set()).add(user)
-        for old in [each for each in self._own if each != route and _place(each) == _place(route)]:
-            if user not in self._users[old]:
-                continue
-            self._users[old].discard(user)
-            if self._users[old]:
-                return  # what has changed for this user has changed for the others, too: the last one moves the route
-            del self._users[old]
-            self._delete(old)
+    def startService(self) -> None:
+        """Remove what earlier daemons, which were killed, have left."""
+        super().startService()
+        removed = self._netlink.claim_routes()
+        if removed:
+            log.info("{count} routes are removed that an earlier daemon has left", count=removed)
+
+    def stopService(self) -> None:
+        """Remove all that was added."""
+        super().stopService()
+        for place in list(self._own):
+            self._delete(place)
+        self._wanted.clear()
+        self._wishes.clear()
+
+    def keep(self, user: Hashable, routes: Sequence[Route]) -> None:
+        """Have `routes` there for `user`, and none of those any longer that it wanted before."""
+        before = self._wanted.get(user, ())
+        if before == routes:
+            return
+        places = {_place(route): route for route in routes}
+        for place in {_place(route) for route in before} - places.keys():
+            wishes = self._wishes[place]
+            del wishes[user]
+            if not wishes:
+                del self._wishes[place]
+            self._settle(place)
+        for place, route in places.items():
+            self._wishes.setdefault(place, {})[user] = route
+            self._settle(place)
+        self._wanted[user] = routes
+        if not routes:
+            del self._wanted[user]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing that is wanted was refused."""
+        return not self._refusals
+
+    def refusal(self, route: Route) -> str | None:
+        """Return why `route`, which somebody wants, is not there; None if it is."""
+        return self._refusals.get(_place(route))
+
+    def default_route(self, interface: str, version: int) -> Route | None:
+        """Return the default route over `interface`, as `Netlink.default_route` does, from memory if possible."""
+        key = interface, version
+        if key not in self._defaults:
+            self._defaults[key] = self._netlink.default_route(interface, version)
+        return self._defaults[key]
+
+    def doubt(self, changes: Changes, interfaces: Mapping[str, Interface]) -> None:
+        """Forget what may hold no longer after `changes`; `interfaces` are as they are now.
+
+        An interface that goes down, or loses an address, loses routes without a word of the kernel.
+        """
+        names = {name for name, each in interfaces.items() if each.index in changes.interfaces}
+        everything = changes.routes or changes.lost
+
+        def is_doubtful(interface: str) -> bool:
+            return everything or interface in names or interface not in interfaces
+
+        self._defaults = {key: route for key, route in self._defaults.items() if not is_doubtful(key[0])}
+        if any(is_doubtful(interface) for _, _, interface in self._wishes):
+            self._foreign.clear()
+            versions = {destination.version for destination, _, _ in self._wishes}
+            listed = [route for version in sorted(versions) for route in self._netlink.own_routes(version)]
+            self._own = {_place(route): route for route in listed if _place(route) in self._wishes}
+
+    def restore(self) -> None:
+        """Put back what is gone, and try again what was refused."""
+        for place, wishes in self._wishes.items():
+            self._settle(place)
+            if len(wishes) > 1 and len(set(wishes.values())) > 1 and place not in self._disagreements:
+                self._disagreements.add(place)
+                log.error(
+                    "{users} want different routes to {destination} over {interface}: the first has its way",
+                    users=self._users(place),
+                    destination=place[0],
+                    interface=place[2],
+                )
+
+    def _settle(self, place: Place) -> None:
+        """Make the route at `place` the one that is wanted there."""
+        wanted = next(iter(self._wishes.get(place, {}).values()), None)
+        if wanted is None:
+            self._refusals.pop(place, None)
+            self._foreign.discard(place)
+        if place in self._own and self._own[place] != wanted:
+            self._delete(place)
+        if wanted is not None and place not in self._own and place not in self._foreign:
+            self._add(place, wanted)
+
+    def _add(self, place: Place, route: Route) -> None:
         try:
-            if self._netlink.add_route(route, again):
-                self._own.add(route)
+            if self._netlink.add_route(route):
+                self._own[place] = route
+            else:
+                self._foreign.add(place)
         except HostError as error:
-            log.error("{user}: {error}", user=user, error=error)
+            if self._refusals.get(place) != str(error):
+                log.error("{users}: {error}", users=self._users(place), error=error)
+            self._refusals[place] = str(error)
+            return
+        self._refusals.pop(place, None)
 
-    def forget(self, user: str) -> None:
-        """`user` is gone: remove the routes that nobody else needs and that were not there before."""
-        for route, users in list(self._users.items()):
-            users.discard(user)
-            if users:
-                continue
-            del self._users[route]
-            if route in self._own:
-                self._delete(route)
-
-    def _delete(self, route: Route) -> None:
-        self._own.discard(route)
+    def _delete(self, place: Place) -> None:
         try:
-            self._netlink.delete_route(route)
+            self._netlink.delete_route(self._own.pop(place))
         except HostError as error:
             log.warn("{error}", error=error)
 
+    def _users(self, place: Place) -> str:
+        return ", ".join(map(str, self._wishes[place]))
 
-def _place(route: Route) -> tuple[Network, int | None, str]:
-    """The kernel keeps one route for each of these."""
+
+def _place(route: Route) -> Place:
     return route.destination, route.metric, route.interface

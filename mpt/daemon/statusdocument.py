@@ -83,6 +83,7 @@ def _connection_status(
 def _path_status(connection: Connection, index: int, counters: PathCounters, now: float) -> PathStatus:
     path = connection.paths[index]
     config = path.config
+    gateway = connection.gateway(index)
     peer_says_down = connection.reporter.peer_down(index)
     is_waiting = path.monitor.is_waiting(counters.last_received) and not peer_says_down
     return PathStatus(
@@ -103,4 +104,6 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         bytes_received=counters.bytes_received,
         peer_says_down=peer_says_down,
         drops=dict(counters.send_errors),
+        gateway=str(gateway) if gateway is not None else None,
+        no_route=connection.no_route(index),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -10,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from twisted.application.internet import TimerService
 from twisted.application.service import IService
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
@@ -21,6 +19,7 @@ from mpt import __version__
 from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.daemon.console import KEYS, Console, has_terminal, show
+from mpt.daemon.lifetime import GarbageCollection, WhenRunning, fail, prepare
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.errors import MptError
@@ -30,8 +29,6 @@ from mpt.local.commands import answer
 from mpt.local.status import start_text, status_text
 
 log = Logger()
-
-COLLECT_EVERY = 60.0  # seconds
 
 
 class Options(usage.Options):
@@ -68,6 +65,10 @@ def makeService(options: Options) -> IService:
     log.info("the data path is {name}: {why}", name=plane.name, why=plane.why)
     for warning in loaded.warnings:
         log.warn("{warning}", warning=warning)
+    ready_fd: int | None = options["ready-fd"]
+    if ready_fd is not None and not _is_open(ready_fd):
+        sys.exit(f"mpt: --ready-fd {ready_fd}: there is no open file descriptor of that number")
+    prepare(reactor)
     machine = Machine(reactor, time.monotonic, System(), Netlink())
     parent: dict[str, Any] | None = options.parent
     foreground = parent is None or bool(parent["nodaemon"])
@@ -75,16 +76,24 @@ def makeService(options: Options) -> IService:
         machine,
         loaded.config,
         plane,
-        started=lambda: _announce(root, options["ready-fd"], foreground),
-        refuse=_refuse,
-        lost=lambda name: reactor.stop(),
+        started=lambda: _announce(root, ready_fd, foreground),
+        refuse=lambda error: _refuse(reactor, error),
+        lost=lambda name: fail(reactor),
     )
     GarbageCollection().setServiceParent(root)  # the last that starts
     reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, root))  # type: ignore[attr-defined]
     if foreground and has_terminal():
         keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}
         Console(reactor, keys).setServiceParent(root)
-    return root
+    return WhenRunning(reactor, root)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
@@ -94,31 +103,14 @@ def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
         text = start_text(root.runs.settings.general, tunnels)
         show(text + (f"{KEYS}\n" if has_terminal() else ""))
     if ready_fd is not None:
-        os.write(ready_fd, b"ready\n")
-        os.close(ready_fd)
+        try:
+            os.write(ready_fd, b"ready\n")
+            os.close(ready_fd)
+        except OSError as error:
+            log.warn("--ready-fd {fd}: {reason}", fd=ready_fd, reason=error.strerror)
 
 
-class GarbageCollection(TimerService):
-    """Keeps the garbage collector from what the start has made, which is there to stay.
-
-    Going through it takes 20 ms, in which no packet is carried; so the collector would do that seldom, and meanwhile
-    keep megabytes that changes of links and files have left behind. Without it a collection takes a millisecond or two,
-    and there is one every COLLECT_EVERY seconds.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(COLLECT_EVERY, gc.collect)
-
-    def startService(self) -> None:
-        gc.collect()
-        gc.freeze()
-        super().startService()
-
-    def stopService(self) -> Any:
-        return super().stopService() if self.running else None
-
-
-def _refuse(error: Exception) -> None:
+def _refuse(reactor: Any, error: Exception) -> None:
     """End a start that failed with its text alone, on the real standard error, which twistd takes away for the log."""
     text = str(error)
     if isinstance(error, MptError):
@@ -127,7 +119,7 @@ def _refuse(error: Exception) -> None:
         log.failure("the start failed", Failure(error))
         text = f"the daemon cannot start, because of a bug: {error!r}; its log has the details"
     print(f"mpt: {text}", file=sys.__stderr__)
-    sys.exit(1)
+    fail(reactor)
 
 
 def _reload(root: Root) -> None:

@@ -18,8 +18,8 @@ SHORTEST: Final = 0.001  # s; epoll counts in milliseconds
 class DeadlineLoop:
     """A LoopingCall that runs only while there is a deadline, and whose interval follows it.
 
-    `reached` is called at or soon after the time that `next_deadline` gives; both know monotonic time, the reactor only
-    schedules. After anything that may have brought a new or an earlier deadline, call `follow`.
+    `reached` is called at or soon after the time that `next_deadline` gives, both in monotonic seconds. After anything
+    that may have brought a new or an earlier deadline, call `follow`.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.logger import Logger
@@ -18,15 +18,21 @@ from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
+from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.host.tun import Tun, give_addresses
 from mpt.model import ConnectionConfig, Interface, InterfaceAddress, TunnelConfig
 
 log = Logger()
 
+RETRY_REFUSED: Final = 5.0  # s; another program that holds a port may end
+
 
 class Tunnel(MultiService):
-    """The tunnel `config` with `connections` on it. `lost` is called when the interface is removed from outside."""
+    """The tunnel `config` with `connections` on it.
+
+    An interface that somebody removes is made again; `lost` is called with its name if that is refused.
+    """
 
     def __init__(
         self,
@@ -48,6 +54,8 @@ class Tunnel(MultiService):
         self._readable: Readable | None = None
         self._offload_log: OffloadLog | None = None
         self._table_asked = False
+        self._retry: Any = None  # the next try of sockets that were refused
+        self._left_out: frozenset[str] = frozenset()  # connections whose rows are refused, as it was logged
         self._was_up = True
         self._addresses: frozenset[InterfaceAddress] = frozenset()
         self._pool = SocketPool(machine, self._socket_readable)
@@ -99,12 +107,27 @@ class Tunnel(MultiService):
 
     def startService(self) -> None:
         """Create the interface, then its connections' sockets and routes, then let packets flow. Raises HostError."""
+        self._open_tun()
+        self._interfaces = self._machine.netlink.snapshot()
+        super().startService()
+        self._let_flow()
+
+    def stopService(self) -> None:
+        """Deliver what is held, then take everything down again; safe after a start that failed half-way."""
+        super().stopService()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._close_tun()
+
+    def _open_tun(self) -> None:
         self.tun = self._machine.open_tun(
             self.config, self._machine.system, self._machine.netlink, self.plane.tun_flags
         )
         self.datapath = self.plane.make(self.tun.fd, self._heard)
-        self._interfaces = self._machine.netlink.snapshot()
-        super().startService()
+
+    def _let_flow(self) -> None:
+        assert self.tun is not None and self.datapath is not None
         self._set_table()
         self._offload_log = OffloadLog(self._machine, self.config.name, self.datapath, self._control.settings)
         self._offload_log.start()
@@ -112,9 +135,7 @@ class Tunnel(MultiService):
         self._readable = Readable(self._machine.reactor, "tun", lambda: fd, self._tun_readable, self._tun_lost)
         self._readable.startReading()
 
-    def stopService(self) -> None:
-        """Deliver what is held, then take everything down again; safe after a start that failed half-way."""
-        super().stopService()
+    def _close_tun(self) -> None:
         self._flush.stop()
         if self._readable is not None:
             self._readable.stop()
@@ -143,6 +164,7 @@ class Tunnel(MultiService):
         self._was_up, self._addresses = is_up, addresses
         for connection in self.connections.values():
             connection.interfaces_changed(interfaces)
+        self._watch_refused()
 
     def _restore_interface(self) -> None:
         try:
@@ -177,8 +199,16 @@ class Tunnel(MultiService):
             self.datapath.deadline_reached(now)
 
     def _tun_lost(self) -> None:
-        log.error("the tunnel interface {name} was removed", name=self.config.name)
-        self._lost(self.config.name)
+        """Make the interface again. The data path is a new one; the peers follow it as they follow a restarted one."""
+        log.error("the tunnel interface {name} was removed: it is made again", name=self.config.name)
+        try:
+            self._close_tun()
+            self._open_tun()
+            self._let_flow()
+            self._restore_routes()
+        except Exception:
+            log.failure("the tunnel interface {name} cannot be made again", name=self.config.name)
+            self._lost(self.config.name)
 
     # --- between control and the data path ---------------------------------------------------------------------------
 
@@ -197,8 +227,36 @@ class Tunnel(MultiService):
     def _set_table(self) -> None:
         self._table_asked = False
         if self.datapath is not None:
-            table = tuple(connection.row() for connection in self.connections.values())
-            self.datapath.set_table(table, self._machine.now())
+            self.datapath.set_table(self._rows(), self._machine.now())
+            self._watch_refused()
+
+    def _rows(self) -> tuple[ConnectionRow, ...]:
+        """Return the rows of the table. One that cannot be made is a bug, and takes only its own connection away."""
+        rows: list[ConnectionRow] = []
+        left_out: set[str] = set()
+        for name, connection in self.connections.items():
+            if connection.config.is_down:
+                continue
+            try:
+                rows.append(connection.row())
+            except Exception:
+                left_out.add(name)
+                if name not in self._left_out:
+                    log.failure("{name}: a bug keeps this connection from carrying packets", name=name)
+        self._left_out = frozenset(left_out)
+        return tuple(rows)
+
+    def _watch_refused(self) -> None:
+        """Try sockets that were refused again in a while."""
+        if self._retry is None and any(connection.has_refused for connection in self.connections.values()):
+            self._retry = self._machine.reactor.callLater(RETRY_REFUSED, self._retry_refused)
+
+    def _retry_refused(self) -> None:
+        self._retry = None
+        for connection in self.connections.values():
+            if connection.has_refused:
+                connection.interfaces_changed(self._interfaces)
+        self._watch_refused()
 
     def _heard(self, path: Any, now: float) -> None:
         name, index = path
@@ -207,4 +265,4 @@ class Tunnel(MultiService):
             connection.heard(index, now)
 
     def _last_received(self, path: Hashable) -> float:
-        return self.datapath.last_received(path) if self.datapath is not None else 0.0
+        return self.datapath.measured(path).last_received if self.datapath is not None else 0.0

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from errno import errorcode
+
+
+class Reason(enum.StrEnum):
+    """Why a packet or a datagram was dropped; enum mpt_reason of the native data path has the same names.
+
+    System calls that fail have reasons of their own, which are open: "send_" or "tun_" and the name of the errno.
+    """
+
+    NOT_IP = enum.auto()
+    NO_CONNECTION = enum.auto()
+    LOOP = enum.auto()
+    NO_PATH = enum.auto()
+    OFFLOAD_MALFORMED = enum.auto()
+    UNKNOWN_SOURCE = enum.auto()
+    GRE_TRUNCATED = enum.auto()
+    GRE_VERSION = enum.auto()
+    GRE_RESERVED_BITS = enum.auto()
+    GRE_PROTOCOL = enum.auto()
+    GRE_CHECKSUM = enum.auto()
+    INNER_TRUNCATED = enum.auto()
+    INNER_VERSION = enum.auto()
+    INNER_SOURCE = enum.auto()
+    KEEPALIVE_UNKNOWN = enum.auto()
+    COMMAND_ON_DATA_PORT = enum.auto()
+    ECN_NOT_ECT = enum.auto()
+    LATE = enum.auto()
+    DUPLICATE = enum.auto()
+    STRAY = enum.auto()
+    TUN_FULL = enum.auto()
+
+
+def errno_reason(call: str, number: int | None) -> str:
+    """Return the reason that stands for a system call's errno; `call` is "send" or "tun"."""
+    return f"{call}_{errorcode.get(number or 0, 'error').lower()}"
 
 
 @dataclass(slots=True)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Protocol
 
-from mpt.data.counters import Counters, PathCounters
+from mpt.data.counters import Counters
 from mpt.data.egress import Egress
 from mpt.data.ingress import Ingress
+from mpt.data.pathstate import PathMeasures, PathStates
 from mpt.data.pathtable import DataSocket, Table
 
 
@@ -43,10 +44,10 @@ class DataPath(Protocol):
         "join_tcp", "join_udp", "udp_segment". Cheap."""
 
     def ecn_unexpected(self) -> int:
-        """That of the counters alone, which is cheap."""
+        """Return `counters().ecn_unexpected`, without copying the rest."""
 
-    def last_received(self, path: Hashable) -> float:
-        """When the last packet came over `path`; 0.0 for never."""
+    def measured(self, path: Hashable) -> PathMeasures:
+        """Return the measures of `path`, which outlive every table; cheap."""
 
     def close(self) -> None:
         """Deliver what is held and let go of everything."""
@@ -68,7 +69,7 @@ class PythonDataPath:
     ) -> None:
         self._egress = Egress(tun, read)
         self._ingress = Ingress(tun, write, heard, gso)
-        self._paths: dict[Hashable, PathCounters] = {}
+        self._states = PathStates()
 
     def tun_readable(self, now: float) -> None:
         self._egress.tun_readable()
@@ -85,9 +86,9 @@ class PythonDataPath:
     def set_table(self, table: Table, now: float) -> None:
         for row in table:
             for path in row.paths:
-                self._paths.setdefault(path.key, PathCounters())
-        self._egress.set_table(table, self._paths)
-        self._ingress.set_table(table, self._paths, now)
+                self._states.ensure(path.key)
+        self._egress.set_table(table, self._states)
+        self._ingress.set_table(table, self._states, now)
 
     def counters(self) -> Counters:
         return Counters(
@@ -99,7 +100,10 @@ class PythonDataPath:
             packets_held=self._ingress.held(),
             ecn_unexpected=self._ingress.ecn_unexpected,
             ingress_dropped=self._ingress.drops(),
-            paths={key: replace(path, send_errors=path.send_errors.copy()) for key, path in self._paths.items()},
+            paths={
+                key: replace(state.counters, send_errors=state.counters.send_errors.copy())
+                for key, state in self._states
+            },
         )
 
     def offloads(self) -> frozenset[str]:
@@ -108,10 +112,10 @@ class PythonDataPath:
     def ecn_unexpected(self) -> int:
         return self._ingress.ecn_unexpected
 
-    def last_received(self, path: Hashable) -> float:
-        counters = self._paths.get(path)
-        return counters.last_received if counters is not None else 0.0
+    def measured(self, path: Hashable) -> PathMeasures:
+        state = self._states.find(path)
+        return state.measures() if state is not None else PathMeasures()
 
     def close(self) -> None:
-        self._egress.set_table((), {})
-        self._ingress.set_table((), {}, 0.0)
+        self._egress.set_table((), self._states)
+        self._ingress.set_table((), self._states, 0.0)

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from errno import EAGAIN, EMSGSIZE, ENOBUFS, errorcode
+from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
 from typing import Final
 
-from mpt.data.counters import PathCounters
+from mpt.data.counters import Reason, errno_reason
 from mpt.data.flowmap import FlowMap
+from mpt.data.framing import frame
+from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, Table
 from mpt.data.scheduler import WeightedCycle
-from mpt.wire import gre, ip, tos
+from mpt.wire import ip, tos
 from mpt.wire.serial import MASK
 
 BATCH: Final = 64  # packets a wake-up: bounds how long keepalives and commands wait, about 1 ms
@@ -27,17 +29,19 @@ LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet can
 class _Sender:
     """The egress side of one connection; the sequence number outlives changes of the table."""
 
-    __slots__ = ("connection", "cycle", "flow_map", "marks", "paths", "prefixes", "sequence", "sequenced")
+    __slots__ = ("connection", "cycle", "flow_map", "marks", "paths", "sequence")
 
     def __init__(self) -> None:
         self.sequence = 0
 
-    def configure(self, row: ConnectionRow, counters: dict[Hashable, PathCounters]) -> None:
+    def configure(self, row: ConnectionRow, states: PathStates) -> None:
         self.connection = row
-        self.sequenced = row.reorder_window > 0
-        self.prefixes = {4: gre.prefix(4, self.sequenced), 6: gre.prefix(6, self.sequenced)}
         usable = [(index, path) for index, path in enumerate(row.paths) if path.usable and path.socket is not None]
-        self.paths = {index: (path.socket, path.remote, counters[path.key]) for index, path in usable if path.socket}
+        self.paths = {
+            index: (path.socket, path.remote, states.ensure(path.key).counters)
+            for index, path in usable
+            if path.socket is not None
+        }
         marks = tos.encapsulated(row.dscp, row.ecn)
         self.marks = marks if any(marks) else None  # None, the usual case: the socket's own 0 is right for everything
         self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
@@ -52,16 +56,16 @@ class Egress:
         self._tun = tun
         self._read = read
         self._senders: dict[Hashable, _Sender] = {}
-        self._flows: dict[bytes, _Sender | str] = {}  # inner addresses -> sender, or the reason to drop
+        self._flows: dict[bytes, _Sender | Reason] = {}  # inner addresses -> sender, or the reason to drop
         self._own_peers: frozenset[object] = frozenset()
         self.packets_read = 0
         self.dropped: Counter[str] = Counter()
 
-    def set_table(self, table: Table, counters: dict[Hashable, PathCounters]) -> None:
+    def set_table(self, table: Table, states: PathStates) -> None:
         """Use `table` from the next packet on; connections that stay keep their sequence numbers."""
         senders = {row.key: self._senders.get(row.key) or _Sender() for row in table}
         for row in table:
-            senders[row.key].configure(row, counters)
+            senders[row.key].configure(row, states)
         self._senders = senders
         self._own_peers = frozenset(path.peer_address for row in table for path in row.paths)
         self._flows.clear()
@@ -75,7 +79,7 @@ class Egress:
             except BlockingIOError:
                 return
             except OSError as error:
-                self.dropped["tun_" + errorcode.get(error.errno or 0, "error").lower()] += 1
+                self.dropped[errno_reason("tun", error.errno)] += 1
                 self.packets_read += 1
                 return
             self.packets_read += 1
@@ -83,22 +87,22 @@ class Egress:
             sender = flows.get(packet[12:20] if version == 4 else packet[8:40] if version == 6 else b"")
             if sender is None:
                 sender = self._classify(packet)
-            if isinstance(sender, str):
+            if isinstance(sender, Reason):
                 self.dropped[sender] += 1
             else:
                 self._send(sender, packet)
 
-    def _classify(self, packet: bytes) -> _Sender | str:
+    def _classify(self, packet: bytes) -> _Sender | Reason:
         """The connection of `packet` by its inner addresses, or the reason why it has none."""
         version = ip.version(packet)
         if not version:
-            return "not_ip"
+            return Reason.NOT_IP
         key = packet[12:20] if version == 4 else packet[8:40]
         half = len(key) // 2
         source, destination = ip_address(key[:half]), ip_address(key[half:])
-        found: _Sender | str = "no_connection"
+        found: _Sender | Reason = Reason.NO_CONNECTION
         if destination in self._own_peers:
-            found = "loop"
+            found = Reason.LOOP
         else:
             for sender in self._senders.values():
                 if sender.connection.sends(source, destination):
@@ -115,28 +119,23 @@ class Egress:
         if index not in sender.paths:
             index = next(sender.cycle, None)
             if index is None:
-                self.dropped["no_path"] += 1
+                self.dropped[Reason.NO_PATH] += 1
                 return
-        datagram = sender.prefixes[packet[0] >> 4]
-        if sender.sequenced:
-            datagram += sender.sequence.to_bytes(4, "big")
-        datagram += packet
+        sequence = sender.sequence if sender.connection.framing.sequenced else None
+        datagram = frame(packet[0] >> 4, sequence) + packet
         mark = sender.marks[tos.octet(packet)] if sender.marks is not None else 0
-        reason = self._transmit(sender, index, datagram, len(packet), mark)
-        if reason == "":
-            return
+        error = self._transmit(sender, index, datagram, len(packet), mark)
         for other in sender.paths:
-            if reason in _LOCAL_REASONS:
+            if error is None or error in LOCAL_TROUBLE:
                 break
             if other != index:
-                reason = self._transmit(sender, other, datagram, len(packet), mark)
-                if reason == "":
-                    return
-        self.dropped[reason] += 1
+                error = self._transmit(sender, other, datagram, len(packet), mark)
+        if error is not None:
+            self.dropped[errno_reason("send", error)] += 1
 
-    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, mark: int) -> str:
-        """Send `datagram` with the TOS octet `mark` over one path: "" when it went, else the reason. Only what went
-        uses up a sequence number."""
+    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, mark: int) -> int | None:
+        """Send `datagram` with the TOS octet `mark` over one path. Return None when it went, else the errno. Only a
+        packet that went uses up a sequence number."""
         data_socket, remote, counters = sender.paths[index]
         try:
             if mark:
@@ -144,17 +143,9 @@ class Egress:
             else:
                 data_socket.sendto(datagram, remote)
         except OSError as error:
-            reason = _send_reason(error)
-            counters.send_errors[reason] += 1
-            return reason
+            counters.send_errors[errno_reason("send", error.errno)] += 1
+            return error.errno or 0
         sender.sequence = (sender.sequence + 1) & MASK
         counters.packets_sent += 1
         counters.bytes_sent += size
-        return ""
-
-
-def _send_reason(error: OSError) -> str:
-    return "send_" + errorcode.get(error.errno or 0, "error").lower()
-
-
-_LOCAL_REASONS: Final = frozenset(_send_reason(OSError(number, "")) for number in LOCAL_TROUBLE)
+        return None

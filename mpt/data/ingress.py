@@ -7,28 +7,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from errno import EAGAIN, ENOBUFS, errorcode
+from errno import EAGAIN, ENOBUFS
 from ipaddress import ip_address
-from socket import IPPROTO_UDP, MSG_PEEK
+from socket import IPPROTO_UDP
 from typing import Final
 
-from mpt.data.counters import PathCounters
+from mpt.data.counters import PathCounters, Reason, errno_reason
+from mpt.data.framing import no_packet, unframe
 from mpt.data.ordering import Ordering
+from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
-from mpt.errors import DecodeError
-from mpt.wire import command, gre, gro, ip, tos
+from mpt.wire import command, gro, ip, tos
 
 BATCH: Final = 64  # datagrams a wake-up, as in egress
 DATAGRAM_SIZE: Final = 65535
 ANCILLARY_ROOM: Final = tos.ROOM + gro.ROOM
 FLOWS_CACHED: Final = 4096
-
-# The headers that nearly every datagram has: the first four octets -> (header length, IP version).
-USUAL_HEADERS: Final = {
-    gre.prefix(version, sequenced): (8 if sequenced else 4, version)
-    for version in (4, 6)
-    for sequenced in (False, True)
-}
 
 
 class _Receiver:
@@ -44,14 +38,14 @@ class _Receiver:
 class _Source:
     """One outer address that datagrams of a socket may come from, and what it may send."""
 
-    __slots__ = ("address", "flows", "keepalives", "paths")
+    __slots__ = ("address", "flows", "paths", "tunnels")
 
     def __init__(self, path: PathRow) -> None:
         self.address = path.peer_address
         self.paths: list[tuple[_Receiver, Hashable, PathCounters]] = []
-        self.keepalives: dict[bytes, tuple[_Receiver, Hashable]] = {}  # the 40 octets of a keepalive -> path
+        self.tunnels: dict[bytes, tuple[_Receiver, Hashable]] = {}  # command.keepalive_tunnel() -> path
         # inner addresses -> path, or the reason to drop
-        self.flows: dict[bytes, tuple[_Receiver, Hashable, PathCounters] | str] = {}
+        self.flows: dict[bytes, tuple[_Receiver, Hashable, PathCounters] | Reason] = {}
 
 
 class Ingress:
@@ -77,7 +71,7 @@ class Ingress:
         self.ecn_unexpected = 0
         self.dropped: Counter[str] = Counter()
 
-    def set_table(self, table: Table, counters: dict[Hashable, PathCounters], now: float) -> None:
+    def set_table(self, table: Table, states: PathStates, now: float) -> None:
         """Use `table` from the next datagram on. A connection that stays keeps what its reorder buffer holds; one that
         goes, or whose window changed, has that delivered first."""
         old, self._receivers, self._sources = self._receivers, {}, {}
@@ -88,23 +82,24 @@ class Ingress:
             else:
                 old.pop(row.key)
             self._receivers[row.key] = receiver
-            self._remove_paths(receiver, row, now)
+            self._remove_paths(receiver, row)
             receiver.connection = row
             for path in row.paths:
-                self._add_path(receiver, path, counters[path.key], now)
+                self._add_path(receiver, path, states.ensure(path.key).counters, now)
         self._backlog.clear()  # a socket that has more will say so at once
         self._tell_whether_behind()
         for receiver in old.values():
             if receiver.order is not None:
                 self._deliver(receiver.order.flush())
                 self.dropped.update(receiver.order.dropped)
+                self.dropped[Reason.STRAY] += receiver.order.held
 
-    def _remove_paths(self, receiver: _Receiver, row: ConnectionRow, now: float) -> None:
+    def _remove_paths(self, receiver: _Receiver, row: ConnectionRow) -> None:
         """Wait no longer for what is not in `row` any more."""
         keys = {path.key for path in row.paths}
         for path in receiver.connection.paths:
             if receiver.order is not None and path.key not in keys:
-                self._deliver(receiver.order.path_down(path.key, now))
+                self._deliver(receiver.order.path_down(path.key))
 
     def _add_path(self, receiver: _Receiver, path: PathRow, counters: PathCounters, now: float) -> None:
         connection = receiver.connection
@@ -112,14 +107,12 @@ class Ingress:
             self._allow_joined(path.socket)
             source = self._sources.setdefault(path.socket, {}).setdefault(path.peer, _Source(path))
             source.paths.append((receiver, path.key, counters))
-            for version in (4, 6):
-                keepalive = command.encode_keepalive(version, connection.remote, connection.local)
-                source.keepalives.setdefault(keepalive[4:], (receiver, path.key))
+            source.tunnels.setdefault(_tunnel_of(connection), (receiver, path.key))
         if receiver.order is not None:
             if path.usable:
                 receiver.order.path_up(path.key, now)
             else:
-                self._deliver(receiver.order.path_down(path.key, now))
+                self._deliver(receiver.order.path_down(path.key))
 
     def _allow_joined(self, socket: DataSocket) -> None:
         if socket not in self._sources:
@@ -145,7 +138,7 @@ class Ingress:
                 receiver.order.is_behind = bool(self._backlog)
 
     def _receive(self, socket: DataSocket, now: float) -> bool:
-        """Take up to BATCH datagrams; Return whether that was all there was."""
+        """Whether that was all there was."""
         receive, sources = socket.recvmsg, self._sources.get(socket, {})
         end = self.datagrams_received + BATCH
         while self.datagrams_received < end:
@@ -160,29 +153,24 @@ class Ingress:
             for datagram in gro.separated(octets, ancillary):
                 self.datagrams_received += 1
                 if source is None:
-                    self.dropped["unknown_source"] += 1
+                    self.dropped[Reason.UNKNOWN_SOURCE] += 1
                 else:
                     self._decapsulate(datagram, source, ecn, now)
-        return _is_empty(socket)
+        return False
 
     def _decapsulate(self, datagram: bytes, source: _Source, outer_ecn: int, now: float) -> None:
-        """Take off the GRE header and find the path by the inner addresses."""
-        usual = USUAL_HEADERS.get(datagram[:4])
-        if usual is not None:
-            offset, version = usual
-            sequence = int.from_bytes(datagram[4:8], "big") if offset == 8 else None
-        else:
-            try:
-                offset, version, _, sequence = gre.decode(datagram)
-            except DecodeError as error:
-                self.dropped[error.reason] += 1
-                return
+        """Take off the frame and find the path by the inner addresses."""
+        opened = unframe(datagram)
+        if isinstance(opened, Reason):
+            self.dropped[opened] += 1
+            return
+        offset, version, sequence = opened
         if len(datagram) < offset + ip.SHORTEST or datagram[offset] >> 4 != version:
-            self._not_ip(datagram, offset, version, source, now)
+            self._not_ip(datagram[offset:], version, source, now)
             return
         addresses = datagram[offset + 12 : offset + 20] if version == 4 else datagram[offset + 8 : offset + 40]
         path = source.flows.get(addresses) or self._identify(datagram[offset:], addresses, source)
-        if isinstance(path, str):
+        if isinstance(path, Reason):
             self.dropped[path] += 1
             return
         receiver, key, counters = path
@@ -205,43 +193,39 @@ class Ingress:
         self.ecn_unexpected += tos.is_unexpected(tos.octet(packet), outer_ecn)
         marked = tos.decapsulated(packet, outer_ecn)
         if marked is None:
-            self.dropped["ecn_not_ect"] += 1
+            self.dropped[Reason.ECN_NOT_ECT] += 1
         return marked
 
-    def _not_ip(self, datagram: bytes, offset: int, version: int, source: _Source, now: float) -> None:
-        """A keepalive is told to control; anything else that is no packet of the announced version is dropped."""
-        payload = datagram[offset:]
-        path = source.keepalives.get(payload)
-        if path is not None:
-            receiver, key = path
-            self.keepalives_received += 1
-            if receiver.order is not None:
-                receiver.order.keepalive(key, now)
-            self._heard(key, now)
-        elif not payload:
-            self.dropped["inner_truncated" if len(datagram) >= offset else "gre_truncated"] += 1
-        elif payload[0] >= command.COMMAND:
-            self.dropped["keepalive_unknown" if payload[0] == command.KEEPALIVE else "command_on_data_port"] += 1
-        else:
-            self.dropped["inner_truncated" if payload[0] >> 4 == version else "inner_version"] += 1
+    def _not_ip(self, payload: bytes, version: int, source: _Source, now: float) -> None:
+        """Tell control of a keepalive; drop anything else that is no packet of the announced version."""
+        tunnel = command.keepalive_tunnel(payload)
+        path = source.tunnels.get(tunnel) if tunnel is not None else None
+        if path is None:
+            self.dropped[no_packet(payload, version)] += 1
+            return
+        receiver, key = path
+        self.keepalives_received += 1
+        if receiver.order is not None:
+            receiver.order.keepalive(key, now)
+        self._heard(key, now)
 
     def _identify(
         self, packet: bytes, addresses: bytes, source: _Source
-    ) -> tuple[_Receiver, Hashable, PathCounters] | str:
+    ) -> tuple[_Receiver, Hashable, PathCounters] | Reason:
         """The path of a `packet` by its inner addresses, or the reason why it has none."""
         if not ip.version(packet):
-            return "inner_truncated"
+            return Reason.INNER_TRUNCATED
         half = len(addresses) // 2
         sender, destination = ip_address(addresses[:half]), ip_address(addresses[half:])
-        found: tuple[_Receiver, Hashable, PathCounters] | str = "inner_source"
+        found: tuple[_Receiver, Hashable, PathCounters] | Reason = Reason.INNER_SOURCE
         if destination == source.address:
-            found = "loop"  # RFC 2784 section 2.4.1: the packet would come back to its encapsulator
+            found = Reason.LOOP  # RFC 2784 section 2.4.1: the packet would come back to its encapsulator
         else:
             for path in source.paths:
                 if path[0].connection.sends(destination, sender):
                     found = path
                     break
-                if found == "inner_source" and path[0].connection.reaches(sender):
+                if found is Reason.INNER_SOURCE and path[0].connection.reaches(sender):
                     found = path  # unless another connection of this peer has the inner destination, too
         if len(source.flows) >= FLOWS_CACHED:
             source.flows.clear()
@@ -282,14 +266,10 @@ class Ingress:
         return {reason: count for reason, count in total.items() if count}
 
 
-def _is_empty(socket: DataSocket) -> bool:
-    try:
-        socket.recv(1, MSG_PEEK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # an error waits there, and perhaps more
-    return False
+def _tunnel_of(connection: ConnectionRow) -> bytes:
+    """Return the name of the connection's tunnel in the peer's keepalives."""
+    keepalive = command.Message(command.KEEPALIVE, 0, 0, connection.local.version, connection.remote, connection.local)
+    return command.keepalive_tunnel(command.encode(keepalive)) or b""
 
 
 def _window(connection: ConnectionRow) -> tuple[int, float]:
@@ -298,5 +278,5 @@ def _window(connection: ConnectionRow) -> tuple[int, float]:
 
 def _write_reason(error: OSError) -> str:
     if error.errno in (EAGAIN, ENOBUFS):
-        return "tun_full"
-    return "tun_" + errorcode.get(error.errno or 0, "error").lower()
+        return Reason.TUN_FULL
+    return errno_reason("tun", error.errno)

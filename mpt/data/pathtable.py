@@ -10,6 +10,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from mpt.data.framing import Plain
 from mpt.model import Address, NetworkConfig, PortMap
 from mpt.wire.tos import Ancillary
 
@@ -19,7 +20,6 @@ class DataSocket(Protocol):
 
     def sendto(self, datagram: bytes, address: Any, /) -> int: ...
     def sendmsg(self, buffers: Iterable[bytes], ancillary: Iterable[Ancillary], flags: int, address: Any, /) -> int: ...
-    def recv(self, size: int, flags: int, /) -> bytes: ...
     def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]: ...
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
     def fileno(self) -> int: ...
@@ -44,7 +44,8 @@ class PathRow:
 class ConnectionRow:
     """One connection: its tunnel addresses, networks and paths; `max_delay` in seconds, `reorder_window` in packets.
 
-    `dscp` is that of all datagrams, None: as the packet's; `ecn`: whether they have the packet's ECN field.
+    `dscp` is all datagrams', None: each has its packet's; `ecn`: whether they have the packet's ECN field. `framing` is
+    how datagrams are made; those that arrive are read whether they have sequence numbers or not.
     """
 
     key: Hashable
@@ -54,6 +55,7 @@ class ConnectionRow:
     reorder_window: int
     max_delay: float
     paths: tuple[PathRow, ...]
+    framing: Plain
     dscp: int | None = 0
     ecn: bool = False
 

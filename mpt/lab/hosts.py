@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,8 +49,8 @@ class Host:
         variables: Mapping[str, str] | None = None,
     ) -> Process:
         """Start a program here and go on, as `Process` describes it; it is ended with the lab at the latest."""
-        ours = argv[:2] == [sys.executable, "-m"]
-        program = argv[2].removesuffix(".main") if ours else Path(argv[0]).name
+        ours = argv[:3] == python("")[:3]
+        program = argv[3].removesuffix(".main") if ours else Path(argv[0]).name
         log = self._directory / f"{self.name}-{next(self._counter)}-{program}"
         process = Process(self.namespace, argv, log, interactive=interactive, pass_fds=pass_fds, variables=variables)
         self.processes.append(process)

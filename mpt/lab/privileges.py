@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mpt.errors import HostError
 from mpt.lab import namespaces
+from mpt.lab.process import environment, python
 
 INSIDE = "MPT_LAB_USER_NAMESPACE"  # set in the environment of the second start
 UNSHARE = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
@@ -56,8 +56,8 @@ def _start_again(module: str, arguments: Sequence[str]) -> None:
             "run it with sudo, or allow user namespaces (sysctl user.max_user_namespaces,\n"
             "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)"
         )
-    program = [*UNSHARE, sys.executable, "-m", module, *arguments]
-    os.execvpe(program[0], program, {**os.environ, INSIDE: "1"})
+    program = [*UNSHARE, *python(module, *arguments)]
+    os.execvpe(program[0], program, {**environment(), INSIDE: "1"})
 
 
 def _private_run_directory() -> None:

@@ -25,8 +25,9 @@ def environment() -> dict[str, str]:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The argv that runs `module` of ours with the interpreter that runs us."""
-    return [sys.executable, "-m", module, *arguments]
+    """Return the argv that runs `module` of ours with the interpreter that runs us; without -P a file in the working
+    directory could take the place of a module."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 class Memory(NamedTuple):

@@ -11,15 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Final
 
+from mpt import values
 from mpt.errors import MptError
 from mpt.local.operations import Operations, ProgressReport
 from mpt.local.status import StatusDocument
 from mpt.model import Address
 
-DEFAULT_PREFIX: Final = {4: 24, 6: 64}  # guide 4.1
 LONGEST_WORD: Final = 255  # characters; no file name, address or interface name is longer
 
 _LENGTH = re.compile(r"[0-9]{1,3}")
@@ -77,29 +77,12 @@ def _fixed(word: str) -> Argument:
     return Argument("", word, {word: word}.__getitem__, fixed=True)
 
 
-def _read_address(word: str) -> Address:
-    """One host's address: neither zoned, nor 0.0.0.0, nor multicast, nor IPv4 in IPv6 clothes."""
-    found = ip_address(word)
-    if found.is_unspecified or found.is_multicast:
-        raise ValueError
-    if isinstance(found, IPv6Address) and (found.scope_id or found.ipv4_mapped):
-        raise ValueError
-    return found
-
-
 def _read_interface_address(word: str) -> IPv4Interface | IPv6Interface:
-    plain, slash, length = word.partition("/")
-    address = _read_address(plain)
-    if slash and not (_LENGTH.fullmatch(length) and int(length) > 0):  # no netmask such as /255.255.255.0
+    """An address with the length of its prefix in digits: no netmask such as /255.255.255.0."""
+    _plain, slash, length = word.partition("/")
+    if slash and not _LENGTH.fullmatch(length):
         raise ValueError
-    return ip_interface(f"{address}/{int(length) if slash else DEFAULT_PREFIX[address.version]}")
-
-
-def _read_interface_name(word: str) -> str:
-    """What Linux takes as the name of an interface, and takes literally (so no %)."""
-    if not 1 <= len(word.encode()) <= 15 or word in (".", "..") or re.search(r"[\s/:%\0]", word):
-        raise ValueError
-    return word
+    return values.interface_address(word)
 
 
 def _read_file_name(word: str) -> str:
@@ -118,7 +101,7 @@ _IP_WITH_LENGTH = Argument(
 _INTERFACE = Argument(
     "INTERFACE",
     "the name of an interface, such as eth1: at most 15 bytes without '/', ':' and '%'",
-    _read_interface_name,
+    values.interface_name,
 )
 _FILE = Argument(
     "FILENAME",
@@ -126,8 +109,8 @@ _FILE = Argument(
     _read_file_name,
 )
 _OPTIONAL_FILE = replace(_FILE, optional=True)
-_SOURCE = Argument("SOURCE", "our address of the path, such as 10.1.1.2 or 2001:db8::2", _read_address)
-_DESTINATION = Argument("DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", _read_address)
+_SOURCE = Argument("SOURCE", "our address of the path, such as 10.1.1.2 or 2001:db8::2", values.address)
+_DESTINATION = Argument("DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", values.address)
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------

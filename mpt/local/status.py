@@ -50,6 +50,8 @@ class PathStatus:
     bytes_received: int
     peer_says_down: bool = False  # the peer told us that it does not want to use this path
     drops: Mapping[str, int] = field(default_factory=dict)
+    gateway: str | None = None  # on the way to the peer; None: the peer is on the link, or the gateway is not known
+    no_route: str | None = None  # why there is no route to the peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,9 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for path in connection.paths:
+        if path.no_route is not None:
+            yield f"  {path.name} has no route to {path.remote_address}: {path.no_route}"
 
 
 def _row(path: PathStatus) -> tuple[str, ...]:

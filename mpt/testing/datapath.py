@@ -19,6 +19,7 @@ from typing import Any
 
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath, PythonDataPath
+from mpt.data.framing import Plain
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow
 from mpt.model import NetworkConfig, PortMap
 from mpt.testing.tun import FakeTun
@@ -76,6 +77,7 @@ def connection_row(
         reorder_window=window,
         max_delay=max_delay,
         paths=paths,
+        framing=Plain(sequenced=window > 0),
         **changes,
     )
 
@@ -115,13 +117,6 @@ class MemorySocket:
         self.marks += [int.from_bytes(value, sys.byteorder) for _, _, value in ancillary] or [0]
         self._sent.append((datagram, address))
         return len(datagram)
-
-    def recv(self, size: int, flags: int, /) -> bytes:
-        """Return the beginning of the first datagram that waits, and leave it there (MSG_PEEK)."""
-        if not self._waiting:
-            raise BlockingIOError
-        first = self._waiting[0]
-        return b"" if isinstance(first, OSError) else first[0][:size]
 
     def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         if not self._waiting:
@@ -170,9 +165,6 @@ class DescriptorSocket:
         octets = self._program.sendmsg(buffers)
         self._destinations.append(address)
         return octets
-
-    def recv(self, size: int, flags: int, /) -> bytes:
-        return self._program.recv(size, flags)
 
     def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         return self._program.recv(size), [], 0, self._sources.popleft()

@@ -10,7 +10,10 @@ from dataclasses import replace
 from ipaddress import ip_interface
 
 from mpt.errors import HostError
-from mpt.host.netlink import DEFAULT_METRIC, EventSocket, address_refused, link_refused, route_refused
+from mpt.host import rtnetlink
+from mpt.host.netlink import address_refused, link_refused
+from mpt.host.routetable import DEFAULT_METRIC, FAMILY, route_refused
+from mpt.host.rtnetlink import EventSocket
 from mpt.model import Address, Interface, InterfaceAddress, Route
 
 
@@ -24,9 +27,9 @@ class FakeEventSocket(EventSocket):
         self._open_ones = open_ones
         super().__init__(source)
 
-    def fire(self) -> None:
+    def fire(self, event: bytes) -> None:
         with suppress(BlockingIOError):  # it has more than enough to read
-            self._kernel.send(b"event")
+            self._kernel.send(event)
 
     def close(self) -> None:
         super().close()
@@ -38,14 +41,17 @@ class FakeEventSocket(EventSocket):
 class FakeNetlink:
     """A machine that has only `lo` until a test gives it more; every change wakes the open event sockets.
 
-    `routes` holds what add_route() added; the routes that the kernel makes by itself are understood, not listed.
-    `disable_ipv6` is the sysctl of that name, for every interface. `queue_lengths` are those of the tunnels.
+    `routes` holds what add_route() added, and what a test puts there; the routes that the kernel makes by itself are
+    understood, not listed. `left_behind` are those of `routes` that a killed process has left. `disable_ipv6` is the
+    sysctl of that name, for every interface. `queue_lengths` are those of the tunnels.
     """
 
     def __init__(self) -> None:
         self.routes: list[Route] = []
+        self.left_behind: list[Route] = []
         self.queue_lengths: dict[str, int] = {}
         self.disable_ipv6 = False
+        self._own: set[Route] = set()  # added here, perhaps gone since
         self._interfaces: dict[str, Interface] = {}
         self._unplugged: set[str] = set()
         self._event_sockets: list[FakeEventSocket] = []
@@ -54,29 +60,38 @@ class FakeNetlink:
 
     # --- what a test does to the machine -----------------------------------------------------------------------------
 
-    def add_interface(self, name: str, *addresses: str, up: bool = True, mtu: int = 1500) -> None:
+    def add_interface(
+        self, name: str, *addresses: str, up: bool = True, mtu: int = 1500, needs_gateway: bool = True
+    ) -> None:
         """Plug in an interface, with carrier if it is `up`."""
         self._last_index += 1
         own = tuple(ip_interface(address) for address in addresses)
-        self._interfaces[name] = Interface(name, self._last_index, up, carrier=up, mtu=mtu, addresses=own)
-        self.fire_event()
+        interface = Interface(name, self._last_index, up, carrier=up, mtu=mtu, addresses=own)
+        self._interfaces[name] = replace(interface, needs_gateway=needs_gateway)
+        self.fire_event(name)
 
     def remove_interface(self, name: str) -> None:
         """Pull an interface out; its addresses and routes go with it."""
-        del self._interfaces[name]
+        index = self._interfaces.pop(name).index
         self._forget_routes(name)
-        self.fire_event()
+        self._fire(rtnetlink.RTM_DELLINK, rtnetlink.LINK.pack(0, 0, 0, index, 0, 0))
 
     def set_carrier(self, name: str, carrier: bool) -> None:
         """Plug the cable in or out; addresses and routes stay."""
         (self._unplugged.discard if carrier else self._unplugged.add)(name)
         self._interfaces[name] = replace(self._interfaces[name], carrier=carrier and self._interfaces[name].up)
-        self.fire_event()
+        self.fire_event(name)
 
-    def fire_event(self) -> None:
-        """Make the event sockets readable, as any change does."""
-        for events in self._event_sockets:
-            events.fire()
+    def fire_event(self, interface: str) -> None:
+        """Tell the event sockets that something of `interface` has changed."""
+        index = self._interfaces[interface].index
+        self._fire(rtnetlink.RTM_NEWLINK, rtnetlink.LINK.pack(0, 0, 0, index, 0, 0))
+
+    def lose_route(self, route: Route) -> None:
+        """Let another program delete `route`, whoever has added it."""
+        self.routes.remove(route)
+        self._tell_route(rtnetlink.RTM_DELROUTE, route)
+        self._own.discard(route)
 
     # --- what mpt.host.netlink.Netlink does --------------------------------------------------------------------------
 
@@ -88,16 +103,25 @@ class FakeNetlink:
         self._event_sockets.append(events)
         return events
 
-    def gateway_of(self, interface: str, version: int) -> Address | None:
+    def claim_routes(self) -> int:
+        removed = [route for route in self.left_behind if route in self.routes]
+        self.routes = [route for route in self.routes if route not in removed]
+        self.left_behind = []
+        return len(removed)
+
+    def own_routes(self, version: int) -> list[Route]:
+        return [route for route in self.routes if route in self._own and route.destination.version == version]
+
+    def default_route(self, interface: str, version: int) -> Route | None:
         self._find(interface)
         routes = [route for route in self.routes if route.interface == interface and route.destination.prefixlen == 0]
         routes = [route for route in routes if route.destination.version == version]
-        return min(routes, key=_metric).gateway if routes else None
+        return min(routes, key=_metric) if routes else None
 
-    def add_route(self, route: Route, again: bool = False) -> bool:
+    def add_route(self, route: Route) -> bool:
         for other in self.routes:
             if other.destination == route.destination and _metric(other) == _metric(route):
-                if again or (other.interface, other.gateway) == (route.interface, route.gateway):
+                if (other.interface, other.gateway) == (route.interface, route.gateway):
                     return False
                 raise route_refused(route, _error(errno.EEXIST))
         interface = self._find(route.interface)
@@ -108,12 +132,14 @@ class FakeNetlink:
         if route.source is not None and not self._is_own(route.source):
             raise route_refused(route, _error(errno.EINVAL))
         self.routes.append(route)
+        self._own.add(route)
+        self._tell_route(rtnetlink.RTM_NEWROUTE, route)
         return True
 
     def delete_route(self, route: Route) -> bool:
         for other in self.routes:
             if replace(other, metric=_metric(other), source=None) == replace(route, metric=_metric(route), source=None):
-                self.routes.remove(other)
+                self.lose_route(other)
                 return True
         return False
 
@@ -126,7 +152,7 @@ class FakeNetlink:
         if address.version == 6 and found.mtu < 1280:
             raise address_refused(interface, address, _error(errno.EINVAL))
         self._interfaces[interface] = replace(found, addresses=(*found.addresses, address))
-        self.fire_event()
+        self.fire_event(interface)
         return True
 
     def delete_address(self, interface: str, address: InterfaceAddress) -> bool:
@@ -135,7 +161,7 @@ class FakeNetlink:
             return False
         self._interfaces[interface] = replace(found, addresses=tuple(a for a in found.addresses if a != address))
         self.routes = [route for route in self.routes if route.source != address.ip]
-        self.fire_event()
+        self.fire_event(interface)
         return True
 
     def set_link(self, interface: str, up: bool) -> None:
@@ -145,7 +171,7 @@ class FakeNetlink:
         self._interfaces[interface] = replace(found, up=up, carrier=carrier, addresses=addresses)
         if not up:
             self._forget_routes(interface)
-        self.fire_event()
+        self.fire_event(interface)
 
     def configure_tunnel(self, interface: str, mtu: int, queue_length: int) -> None:
         found = self._find(interface)
@@ -165,8 +191,22 @@ class FakeNetlink:
         except KeyError:
             raise link_refused(interface, _error(errno.ENODEV)) from None
 
+    def _fire(self, kind: int, body: bytes) -> None:
+        for events in self._event_sockets:
+            events.fire(rtnetlink.event(kind, body))
+
+    def _tell_route(self, kind: int, route: Route) -> None:
+        """Send an event if the kernel would send one to an EventSocket."""
+        length = route.destination.prefixlen
+        if length == 0 or (kind == rtnetlink.RTM_DELROUTE and route in self._own):
+            protocol = rtnetlink.ROUTE_PROTOCOLS[0]
+            self._fire(
+                kind, rtnetlink.ROUTE.pack(FAMILY[route.destination.version], length, 0, 0, 254, protocol, 0, 1, 0)
+            )
+
     def _forget_routes(self, interface: str) -> None:
         self.routes = [route for route in self.routes if route.interface != interface]
+        self._own.intersection_update(self.routes)
 
     def _is_on_link(self, gateway: Address, interface: Interface) -> bool:
         networks = [address.network for address in interface.addresses]

@@ -118,7 +118,6 @@ class LoopbackSocket:
         self._port = self.address[1]
         self.sendto = program.sendto
         self.sendmsg = program.sendmsg
-        self.recv = program.recv
         self.recvmsg = program.recvmsg
         self.setsockopt = program.setsockopt
         self.fileno = program.fileno
@@ -153,7 +152,7 @@ class LoopbackDataPath:
         self.counters = inner.counters
         self.offloads = inner.offloads
         self.ecn_unexpected = inner.ecn_unexpected
-        self.last_received = inner.last_received
+        self.measured = inner.measured
 
     def set_table(self, table: Table, now: float) -> None:
         self._inner.set_table(tuple(self._row(row) for row in table), now)

@@ -12,9 +12,9 @@ ACCEL = Path(__file__).parents[2] / "mpt" / "accel"
 # From the bottom up, as docs/architecture.md draws it. Files of one row know nothing of each other.
 LAYERS = (
     {"_native"},
-    {"packet", "schedule"},
-    {"split", "join", "pool"},
-    {"equalize", "candidates"},
+    {"packet", "schedule", "pathstate"},
+    {"split", "join", "pool", "frame"},
+    {"equalize"},
     {"reorder"},
     {"ordering"},
     {"table"},

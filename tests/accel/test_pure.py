@@ -7,13 +7,15 @@ from itertools import islice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpt.data.counters import Reason
 from mpt.data.scheduler import WeightedCycle
 from mpt.errors import DecodeError
 from mpt.wire import gre, ip, tos
 from tests.accel.engine import ffi, lib
 from tests.accel.model import ones_sum
 
-REASONS = {number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_reason").elements.items()}
+ELEMENTS = ffi.typeof("enum mpt_reason").elements
+REASONS = {number: name.removeprefix("MPT_").lower() for number, name in ELEMENTS.items()}
 
 
 @given(st.binary(max_size=300))
@@ -131,6 +133,11 @@ def test_ports_stand_behind_eight_extension_headers_at_the_most() -> None:
 def test_ports_v4(octets: bytes, protocol: int, header: int, fragment: int) -> None:
     """With options, of fragments, cut off."""
     same_ports(bytes([0x40 | header]) + octets[1:6] + bytes([fragment, 0, 64, protocol]) + octets[10:])
+
+
+def test_the_reasons_are_the_same() -> None:
+    """Every reason of the Python data path is one of the engine's, and the other way round."""
+    assert set(REASONS.values()) == {*Reason, "none", "reasons"}  # the first and the last are no reasons
 
 
 def same_ports(packet: bytes) -> None:

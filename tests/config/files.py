@@ -169,6 +169,93 @@ status              = 128
 
 """
 
+# Of each key of each kind of section a value that is neither its default nor the guide's.
+OTHER = {
+    ("general", "accept_remote"): "0",
+    ("general", "cmdport_local"): "60457",
+    ("general", "cmd_timeout"): "3",
+    ("general", "udp_commands"): "unconnected",
+    ("general", "public_address_resolver"): "208.67.222.222",
+    ("general", "control_socket"): "/run/other.sock",
+    ("general", "data_plane"): "python",
+    ("general", "gso"): "off",
+    ("general", "tun_offload"): "off",
+    ("general", "log_ecn"): "0",
+    ("general", "allow_default_key"): "1",
+    ("general", "public_address_name"): "ip.example",
+    ("tun_0", "name"): "mpt0",
+    ("tun_0", "mtu"): "1400",
+    ("tun_0", "ipv4_addr"): "10.0.0.2/25",
+    ("tun_0", "ipv6_addr"): "fec0::2/60",
+    ("tun_0", "queue_length"): "900",
+    ("connection", "name"): "other",
+    ("connection", "permission"): "1",
+    ("connection", "ip_ver"): "6",
+    ("connection", "ip_local"): "fec0::2",
+    ("connection", "local_port"): "4754",
+    ("connection", "ip_remote"): "fec0::3",
+    ("connection", "remote_port"): "4755",
+    ("connection", "remote_cmd_port"): "60457",
+    ("connection", "path_count"): "1",
+    ("connection", "network_count"): "1",
+    ("connection", "status"): "255",
+    ("connection", "reorder_window"): "1000",
+    ("connection", "max_buffdelay_msec"): "150",
+    ("connection", "max_loss"): "20",
+    ("connection", "dscp"): "copy",
+    ("connection", "ecn"): "normal",
+    ("connection", "auth_type"): "1",
+    ("connection", "auth_key"): "'k # \"'",
+    ("path_1", "interface_name"): "wlan0",
+    ("path_1", "ip_ver"): "6",
+    ("path_1", "private_ipaddr"): "192.168.1.2",
+    ("path_1", "public_ipaddr"): "0.0.0.0",
+    ("path_1", "gateway_ipaddr"): "10.2.2.1",
+    ("path_1", "remote_ipaddr"): "10.2.2.4",
+    ("path_1", "keepalive_time"): "0.1",
+    ("path_1", "dead_time"): "0.35",
+    ("path_1", "weight_in"): "7",
+    ("path_1", "weight_out"): "8",
+    ("path_1", "status"): "131",
+    ("path_1", "cmd_default"): "1",
+    ("path_1", "bind_to_device"): "0",
+    ("path_1", "tcp_dst"): "80 8000-8010",
+    ("path_1", "tcp_src"): "81",
+    ("path_1", "udp_dst"): "53",
+    ("path_1", "udp_src"): "54",
+    ("net_1", "ip_ver"): "6",
+    ("net_1", "src_addr"): "192.168.1.0/24",
+    ("net_1", "dst_addr"): "224.0.0.0/4",
+}
+# What else must change with a key, so that the files agree.
+WITH: dict[tuple[str, str], dict[str, str | None]] = {
+    ("connection", "ip_ver"): {"ip_local": "fec0::2", "ip_remote": "fec0::3"},
+    ("connection", "ip_local"): {"ip_ver": "6", "ip_remote": "fec0::3"},
+    ("connection", "ip_remote"): {"ip_ver": "6", "ip_local": "fec0::2"},
+    ("path_1", "ip_ver"): {
+        "public_ipaddr": "2001:db8::2",
+        "gw_ipaddr": "2001:db8::1",
+        "remote_ipaddr": "2001:db8::3",
+    },
+    ("path_1", "gateway_ipaddr"): {"gw_ipaddr": None},
+    ("net_1", "ip_ver"): {"src_addr": "fd00:1::/64", "dst_addr": "ff00::/8"},
+}
+
+
+def with_other(section: str, key: str) -> tuple[str, str]:
+    """Return the guide's interface.conf and connection file with the `OTHER` value of one key."""
+    values: dict[str, str | None] = {key: OTHER[section, key], **WITH.get((section, key), {})}
+    interface, connection = INTERFACE, CONNECTION
+    if section in ("general", "tun_0"):
+        interface = changed(interface, section, **values)
+    else:
+        connection = changed(connection, section, **values)
+    if key == "cmd_default":
+        connection = changed(connection, "path_0", cmd_default=None)  # only one path has it
+    for gone in {"path_count": ["path_1"], "network_count": ["net_1"]}.get(key, []):
+        connection = without(connection, gone)
+    return interface, connection
+
 
 def changed(text: str, section: str, **values: str | None) -> str:
     """`text` with these keys of `section` set, in its first lines, or left out if None."""

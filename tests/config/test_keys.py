@@ -122,7 +122,7 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("path_1", "udp_src"): PORTS,
     ("net_1", "ip_ver"): [("4", 4)],
     ("net_1", "src_addr"): [("10.0.0.2/32", IPv4Network("10.0.0.2/32"))],
-    ("net_1", "dst_addr"): [("0.0.0.0/0", IPv4Network("0.0.0.0/0"))],
+    ("net_1", "dst_addr"): [("0.0.0.0/0", IPv4Network("0.0.0.0/0")), ("224.0.0.0/4", IPv4Network("224.0.0.0/4"))],
 }
 
 # Of (section, key), values that are refused, each with one error; "" means that the key has to be written.
@@ -182,7 +182,7 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("path_1", "udp_dst"): BAD_LISTS,
     ("path_1", "udp_src"): BAD_LISTS,
     ("net_1", "ip_ver"): ["", "5"],
-    ("net_1", "src_addr"): ["", "12.1.1.0", "12.1.1.0/33", "2001:db8::/64", "net", "224.0.0.0/4", "fe80::%1/64"],
+    ("net_1", "src_addr"): ["", "12.1.1.0", "12.1.1.0/33", "2001:db8::/64", "net", "ff00::/8", "fe80::%1/64"],
     ("net_1", "dst_addr"): ["", "22.1.1.0", "22.1.1.0/-1", "::/0"],
 }
 

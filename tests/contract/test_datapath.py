@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mpt.data.pathstate import PathMeasures
 from mpt.testing.datapath import (
     LOCAL,
     LOCAL_V6,
@@ -182,8 +183,26 @@ def test_a_packet_is_decapsulated(stage: Stage, version: int, sequence: int | No
     assert stage.receive(wan, gre.encode(version, sequence) + inner) == [inner]
     received = stage.counters().paths["p"]
     assert (received.packets_received, received.bytes_received) == (1, len(inner))
-    assert received.last_received == stage.datapath.last_received("p") == 1234.5
-    assert stage.datapath.last_received("unknown") == 0.0
+    assert received.last_received == stage.datapath.measured("p").last_received == 1234.5
+    assert stage.datapath.measured("unknown") == PathMeasures()
+
+
+def test_the_state_of_a_path_outlives_every_table(stage: Stage) -> None:
+    """What was measured of a path is still there after it was in no table, and goes on when it is back."""
+    wan, inner = stage.new_socket(), packet(REMOTE, LOCAL)
+    row = connection_row(path_row("p", wan), window=8)
+    stage.set_table(row)
+    stage.send(packet(), packet())
+    stage.receive(wan, gre.encode(4, 0) + inner)
+    before = stage.datapath.measured("p")
+    assert (before.packets_sent, before.packets_received) == (2, 1)
+    stage.set_table()
+    stage.set_table(connection_row(path_row("q", wan), key="d"))
+    assert stage.datapath.measured("p") == before
+    stage.set_table(connection_row(path_row("q", wan), path_row("p", wan, OTHER_PEER), window=8))
+    stage.set_table(row)
+    stage.send(packet())
+    assert stage.datapath.measured("p")._replace(bytes_sent=0) == before._replace(packets_sent=3, bytes_sent=0)
 
 
 def test_checksum_and_key_are_understood(stage: Stage) -> None:
@@ -234,7 +253,7 @@ def test_every_reason_to_drop(stage: Stage, datagram: bytes, reason: str) -> Non
     stage.set_table(connection_row(path_row("p", wan), networks=[("fd0a::/64", "fd0b::/64")], window=64))
     assert stage.receive(wan, datagram, datagram) == []
     assert stage.counters().ingress_dropped == {reason: 2}
-    assert stage.datapath.last_received("p") == 0.0
+    assert stage.datapath.measured("p").last_received == 0.0
     assert stage.heard == []
     assert stage.receive(wan, GOOD) == [reply(0)]
 

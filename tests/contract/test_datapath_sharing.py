@@ -40,7 +40,7 @@ def test_keepalives_are_told_to_control(stage: Stage) -> None:
     assert stage.heard == [("p0", 1000.0), ("p1", 1005.0)]
     counters = stage.counters()
     assert counters.keepalives_received == 2
-    assert stage.datapath.last_received("p0") == 0.0
+    assert stage.datapath.measured("p0").last_received == 0.0
 
 
 def test_keepalives_with_a_sequence_number_or_key(stage: Stage) -> None:
@@ -51,6 +51,16 @@ def test_keepalives_with_a_sequence_number_or_key(stage: Stage) -> None:
     stage.receive(wan, gre.encode(4, 77) + body, bytes.fromhex("2000080000000001") + body)
     assert len(stage.heard) == 2
     assert stage.receive(wan, *sequenced(5)) == [reply(5)]
+
+
+def test_a_keepalive_may_have_more_after_its_header(stage: Stage) -> None:
+    """Padding or a payload: by its header it is recognised. One that contradicts its own addresses is not ours."""
+    wan = stage.new_socket()
+    stage.set_table(connection_row(path_row("p", wan)))
+    stage.receive(wan, keepalive(4, REMOTE, LOCAL) + bytes(1000))
+    assert stage.heard == [("p", stage.now)]
+    stage.receive(wan, keepalive(6, REMOTE, LOCAL), keepalive(4, REMOTE_V6, LOCAL_V6))
+    assert stage.counters().ingress_dropped == {"keepalive_unknown": 2}
 
 
 def test_keepalives_of_an_ipv6_tunnel(stage: Stage) -> None:

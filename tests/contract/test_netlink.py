@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from mpt.errors import HostError
-from mpt.host.netlink import EventSocket
+from mpt.host.rtnetlink import EventSocket
 from mpt.model import Route
 from tests.host.machines import Machine, wait_until
 
@@ -57,9 +57,9 @@ def test_a_snapshot_shows_the_interfaces(two_links: Machine) -> None:
 
 
 def test_nothing_happened_is_said(events: EventSocket) -> None:
-    """An event socket without events is not readable, and draining it says False."""
+    """An event socket without events is not readable, and reading it tells of no change."""
     assert select.select([events], [], [], 0)[0] == []
-    assert events.drain() is False
+    assert not events.read()
 
 
 def test_a_pulled_cable_is_an_event(two_links: Machine, events: EventSocket) -> None:
@@ -121,7 +121,7 @@ def test_an_interface_that_is_gone_is_named(two_links: Machine) -> None:
         lambda: netlink.delete_address("eth9", ip_interface("10.9.9.9/24")),
         lambda: netlink.configure_tunnel("eth9", 1440, 1500),
         lambda: netlink.add_route(route(PEER[4], "eth9")),
-        lambda: netlink.gateway_of("eth9", 4),
+        lambda: netlink.default_route("eth9", 4),
     ):
         with pytest.raises(HostError, match="there is no interface eth9"):
             ask()
@@ -164,7 +164,6 @@ def test_a_route_in_the_way_is_an_error(two_links: Machine, version: int) -> Non
     netlink.add_route(route(PEER[version], "eth1", GATEWAY[version]))
     with pytest.raises(HostError, match="is in the way of ours over eth2"):
         netlink.add_route(route(PEER[version], "eth2", GATEWAY_2[version]))
-    assert not netlink.add_route(route(PEER[version], "eth2", GATEWAY_2[version]), again=True)
 
 
 @both_versions
@@ -225,28 +224,68 @@ def test_routes_survive_a_pulled_cable(two_links: Machine, events: EventSocket, 
 
 
 @both_versions
-def test_the_gateway_of_an_interface(two_links: Machine, version: int) -> None:
-    """The gateway of the default route over that interface, the one with the lowest metric."""
+def test_the_default_route_of_an_interface(two_links: Machine, version: int) -> None:
+    """The default route over that interface, the one with the lowest metric."""
     netlink, network = two_links.netlink, {4: "10.1.1.%d", 6: "fd01::%d"}[version]
-    assert netlink.gateway_of("eth1", version) is None
+    assert netlink.default_route("eth1", version) is None
+    best = route(DEFAULT[version], "eth1", network % 10, metric=100)
     netlink.add_route(route(DEFAULT[version], "eth1", network % 20, metric=200))
-    netlink.add_route(route(DEFAULT[version], "eth1", network % 10, metric=100))
+    netlink.add_route(best)
     netlink.add_route(route(DEFAULT[version], "eth2", GATEWAY_2[version], metric=50))
-    assert netlink.gateway_of("eth1", version) == ip_address(network % 10)
-    assert netlink.gateway_of("eth2", version) == ip_address(GATEWAY_2[version])
-    assert netlink.gateway_of("eth1", 10 - version) is None
+    assert netlink.default_route("eth1", version) == best
+    assert netlink.default_route("eth2", version) == route(DEFAULT[version], "eth2", GATEWAY_2[version], metric=50)
+    assert netlink.default_route("eth1", 10 - version) is None
 
 
 @both_versions
-def test_a_point_to_point_link_has_no_gateway(two_links: Machine, version: int) -> None:
-    """A default route without a gateway (PPP) is no gateway."""
-    two_links.netlink.add_route(route(DEFAULT[version], "eth1"))
-    assert two_links.netlink.gateway_of("eth1", version) is None
+def test_a_default_route_may_have_no_gateway(two_links: Machine, version: int) -> None:
+    """A default route without a gateway (PPP) is found, and has none."""
+    two_links.netlink.add_route(route(DEFAULT[version], "eth1", metric=7))
+    assert two_links.netlink.default_route("eth1", version) == route(DEFAULT[version], "eth1", metric=7)
+
+
+@both_versions
+def test_a_default_route_that_comes_or_goes_is_an_event(two_links: Machine, events: EventSocket, version: int) -> None:
+    """A default route that is added or deleted, by whomever, is told; a route to anywhere else that is added is not."""
+    netlink, default = two_links.netlink, route(DEFAULT[version], "eth1", GATEWAY[version])
+    netlink.add_route(route(PEER[version], "eth1", GATEWAY[version]))
+    assert not events.read().routes
+    netlink.add_route(default)
+    assert events.read().routes
+    netlink.delete_route(default)
+    assert events.read().routes
+
+
+@both_versions
+def test_the_own_routes(two_links: Machine, events: EventSocket, version: int) -> None:
+    """What was added is listed as it was added while it is there; that one has gone is told."""
+    netlink = two_links.netlink
+    source = {4: "10.1.1.2", 6: "fd01::2"}[version]
+    routes = [
+        route(PEER[version], "eth1", GATEWAY[version], metric=4756),
+        route(PEER[version], "eth2", metric=4757),
+        Route(ip_network({4: "10.9.0.0/16", 6: "fd09::/64"}[version]), "eth1", source=ip_address(source)),
+    ]
+    for each in routes:
+        netlink.add_route(each)
+    assert set(netlink.own_routes(version)) == set(routes)
+    assert netlink.own_routes(10 - version) == []
+    events.read()
+    netlink.delete_route(routes[0])
+    assert events.read().routes
+    assert set(netlink.own_routes(version)) == set(routes[1:])
+
+
+def test_the_first_claim_finds_nothing_to_remove(two_links: Machine) -> None:
+    """Claiming routes removes none that is in use."""
+    assert two_links.netlink.claim_routes() == 0
+    two_links.netlink.add_route(route(PEER[4], "eth1"))
+    assert two_links.netlink.own_routes(4) == [route(PEER[4], "eth1")]
 
 
 def test_a_gateway_of_the_other_version(two_links: Machine) -> None:
     """An IPv4 route may lead over an IPv6 gateway (RFC 9229)."""
     netlink, default = two_links.netlink, route(DEFAULT[4], "eth1", "fd01::1")
     assert [netlink.add_route(default), netlink.add_route(default)] == [True, False]
-    assert netlink.gateway_of("eth1", 4) == ip_address("fd01::1")
+    assert netlink.default_route("eth1", 4) == default
     assert netlink.delete_route(default)

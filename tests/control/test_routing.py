@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mpt.control.routing import HALVES, PEER_ROUTE_METRIC, local_address, peer_route, tunnel_routes
-from mpt.model import Address, ConnectionConfig, Interface, NetworkConfig, PathConfig, Route
+from mpt.control.routing import HALVES, NO_ROUTE, PEER_ROUTE_METRIC, PeerRoute, local_address, peer_route, tunnel_routes
+from mpt.model import ConnectionConfig, Interface, NetworkConfig, PathConfig, Route
 
 
 def interface(*addresses: str, name: str = "eth1", index: int = 2) -> Interface:
@@ -43,9 +43,15 @@ def connection(*networks: tuple[str, str], local: str = "10.0.0.2", remote: str 
     )
 
 
-def nobody(name: str, version: int) -> Address | None:
+def nobody(name: str, version: int) -> Route | None:
     """No default route leads over this interface."""
     return None
+
+
+def default_route(gateway: str | None, onlink: bool = False) -> Route:
+    """A default route over eth1, as DHCP makes it."""
+    address = ip_address(gateway) if gateway else None
+    return Route(ip_network("0.0.0.0/0"), "eth1", address, 100, onlink=onlink)
 
 
 ETH1 = interface("10.1.1.2/24", "10.1.1.20/24", "fe80::2/64", "fd01::2/64")
@@ -101,37 +107,65 @@ def test_an_address_of_another_interface_serves_only_unbound_paths() -> None:
 @pytest.mark.parametrize("gateway", ["10.1.1.2", "10.1.1.20", "10.1.1.3"])
 def test_a_gateway_that_is_a_host_itself_means_directly_connected(gateway: str) -> None:
     """The guide's samples name the host's own address as the gateway; the peer's own means the same."""
-    route = peer_route(path(gateway=gateway), ETH1, nobody)
-    assert route == Route(ip_network("10.1.1.3/32"), "eth1", None, PEER_ROUTE_METRIC + 2)
+    found = peer_route(path(gateway=gateway), ETH1, nobody)
+    assert found == PeerRoute(Route(ip_network("10.1.1.3/32"), "eth1", None, PEER_ROUTE_METRIC + 2))
 
 
 def test_a_peer_behind_a_gateway() -> None:
     """The peer is reached through the configured gateway."""
-    route = peer_route(path(gateway="10.1.1.1", remote="198.51.100.1"), ETH1, nobody)
-    assert route == Route(ip_network("198.51.100.1/32"), "eth1", ip_address("10.1.1.1"), PEER_ROUTE_METRIC + 2)
+    found = peer_route(path(gateway="10.1.1.1", remote="198.51.100.1"), ETH1, nobody)
+    wanted = Route(ip_network("198.51.100.1/32"), "eth1", ip_address("10.1.1.1"), PEER_ROUTE_METRIC + 2)
+    assert found == PeerRoute(wanted)
 
 
 def test_an_open_gateway_is_that_of_the_interface() -> None:
     """Gateway 0.0.0.0 is looked up: by interface and version, and only for a peer that is not on the link."""
     asked: list[tuple[str, int]] = []
 
-    def default_route(name: str, version: int) -> Address:
+    def look_up(name: str, version: int) -> Route:
         asked.append((name, version))
-        return ip_address("10.1.1.1")
+        return default_route("10.1.1.1")
 
-    far = peer_route(path(gateway="0.0.0.0", remote="198.51.100.1"), ETH1, default_route)
-    assert far is not None and far.gateway == ip_address("10.1.1.1")
+    far = peer_route(path(gateway="0.0.0.0", remote="198.51.100.1"), ETH1, look_up)
+    wanted = Route(ip_network("198.51.100.1/32"), "eth1", ip_address("10.1.1.1"), PEER_ROUTE_METRIC + 2)
+    assert far == PeerRoute(wanted, is_found=True)
     assert asked == [("eth1", 4)]
-    near = peer_route(path(gateway="0.0.0.0"), ETH1, default_route)
-    assert near is not None and near.gateway is None
+    near = peer_route(path(gateway="0.0.0.0"), ETH1, look_up)
+    assert near == PeerRoute(Route(ip_network("10.1.1.3/32"), "eth1", None, PEER_ROUTE_METRIC + 2))
     assert asked == [("eth1", 4)]
+
+
+def test_without_a_default_route_there_is_no_route_on_a_link_with_neighbours() -> None:
+    """An unknown gateway is not "on the link": there is no route, and it is said why."""
+    far = path(gateway="0.0.0.0", remote="198.51.100.1")
+    why = "eth1 has no IPv4 default route and gw_ipaddr names no gateway"
+    assert peer_route(far, ETH1, nobody) == PeerRoute(None, why)
+    assert peer_route(path(gateway="0.0.0.0", remote="10.1.2.3"), ETH1, nobody) == PeerRoute(None, why)
+    ipv6 = path("fd01::2", "::", "2001:db8::1")
+    assert peer_route(ipv6, ETH1, nobody).missing == why.replace("IPv4", "IPv6")
+
+
+def test_a_default_route_without_a_gateway_is_taken_at_its_word() -> None:
+    """Whoever makes a default route that has no gateway says that everybody is on that link."""
+    found = peer_route(path(gateway="0.0.0.0", remote="198.51.100.1"), ETH1, lambda *_: default_route(None))
+    assert found == PeerRoute(Route(ip_network("198.51.100.1/32"), "eth1", None, PEER_ROUTE_METRIC + 2), is_found=True)
+
+
+def test_a_gateway_that_is_on_the_link_by_decree_stays_so() -> None:
+    """A default route with "onlink": ours has it, too, or the kernel would refuse the gateway."""
+    found = peer_route(
+        path(gateway="0.0.0.0", remote="198.51.100.1"), ETH1, lambda *_: default_route("172.31.1.1", onlink=True)
+    )
+    assert found.route is not None
+    assert (found.route.gateway, found.route.onlink) == (ip_address("172.31.1.1"), True)
 
 
 def test_a_point_to_point_link_needs_no_gateway() -> None:
     """PPP has no gateway to be found: the peer is routed to the interface itself."""
-    ppp = interface("100.64.0.9/32", name="ppp0", index=7)
+    ppp = replace(interface("100.64.0.9/32", name="ppp0", index=7), needs_gateway=False)
     config = path("0.0.0.0", "0.0.0.0", "198.51.100.1", interface_name="ppp0")
-    assert peer_route(config, ppp, nobody) == Route(ip_network("198.51.100.1/32"), "ppp0", None, PEER_ROUTE_METRIC + 7)
+    wanted = Route(ip_network("198.51.100.1/32"), "ppp0", None, PEER_ROUTE_METRIC + 7)
+    assert peer_route(config, ppp, nobody) == PeerRoute(wanted)
 
 
 def test_two_paths_to_one_peer_have_two_routes() -> None:
@@ -141,7 +175,7 @@ def test_two_paths_to_one_peer_have_two_routes() -> None:
             path(f"10.{n}.1.2", f"10.{n}.1.1", "198.51.100.1"),
             interface(f"10.{n}.1.2/24", name=f"eth{n}", index=n),
             nobody,
-        )
+        ).route
         for n in (1, 2)
     }
     assert {(str(route.destination), route.interface, route.metric) for route in routes if route} == {
@@ -152,16 +186,17 @@ def test_two_paths_to_one_peer_have_two_routes() -> None:
 
 def test_an_ipv6_peer() -> None:
     """The same for IPv6: a /128, through a gateway that may be link-local."""
-    route = peer_route(path("fd01::2", "fe80::1", "2001:db8::1"), ETH1, nobody)
-    assert route == Route(ip_network("2001:db8::1/128"), "eth1", ip_address("fe80::1"), PEER_ROUTE_METRIC + 2)
-    on_link = peer_route(path("fd01::2", "::", "fd01::3"), ETH1, nobody)
+    found = peer_route(path("fd01::2", "fe80::1", "2001:db8::1"), ETH1, nobody)
+    wanted = Route(ip_network("2001:db8::1/128"), "eth1", ip_address("fe80::1"), PEER_ROUTE_METRIC + 2)
+    assert found == PeerRoute(wanted)
+    on_link = peer_route(path("fd01::2", "::", "fd01::3"), ETH1, nobody).route
     assert on_link is not None and on_link.gateway is None
 
 
 @pytest.mark.parametrize("remote", ["0.0.0.0", "127.0.0.1", "::", "::1", "fe80::3", "fe80::3%eth1"])
 def test_some_peers_need_no_route(remote: str) -> None:
     """One that is not known yet, this host itself, and a link-local neighbour, who is on the link by definition."""
-    assert peer_route(path(gateway="0.0.0.0", remote=remote), ETH1, nobody) is None
+    assert peer_route(path(gateway="0.0.0.0", remote=remote), ETH1, nobody) == NO_ROUTE
 
 
 # --- tunnel_routes ---

@@ -43,7 +43,7 @@ class Cables:
 
     def exchange(self) -> None:
         """Let everything that was sent arrive, and what is sent in answer to it."""
-        while any([self._carry(sender, receiver) for sender, receiver in self._stages]):
+        while any([self._carry(sender, receiver) for sender, receiver in self._stages]):  # noqa: C419  # both of them
             self._reactor.read_all()
             self._reactor.advance(0)
 

@@ -100,8 +100,9 @@ class Stage:
         host: int = 2,
         reactor: FakeReactor | None = None,
         plane: DataPlane | None = None,
+        netlink: FakeNetlink | None = None,
     ) -> None:
-        self.netlink = FakeNetlink()
+        self.netlink = netlink or FakeNetlink()
         self.netlink.add_interface("eth1", f"10.1.1.{host}/24", f"fd01::{host}/64")
         self.netlink.add_interface("eth2", f"10.2.2.{host}/24", f"fd02::{host}/64")
         self.system = FakeSystem(self.netlink)

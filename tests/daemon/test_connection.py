@@ -51,30 +51,6 @@ def test_two_paths_to_one_address_have_a_route_each(run: Run) -> None:
     assert {("203.0.113.5/32", "eth1", "10.1.1.1"), ("203.0.113.5/32", "eth2", "10.2.2.1")} <= routes(stage)
 
 
-def test_a_route_that_exists_is_no_error_and_stays(run: Run) -> None:
-    """The operator's own route to the peer is still there when mpt has stopped."""
-    stage = run()
-    mine = next(each for each in stage.netlink.routes if str(each.destination) == "10.1.1.3/32")
-    stage.stop()
-    assert stage.netlink.routes == []
-    stage.netlink.routes = [mine]
-    stage.start()
-    stage.stop()
-    assert stage.netlink.routes == [mine]
-
-
-def test_a_route_that_the_kernel_forgot_is_installed_again(run: Run) -> None:
-    """ip link set eth1 down; ip link set eth1 up."""
-    stage = run()
-    before = routes(stage)
-    stage.netlink.set_link("eth1", False)
-    stage.network_changed()
-    assert routes(stage) < before
-    stage.netlink.set_link("eth1", True)
-    stage.network_changed()
-    assert routes(stage) == before
-
-
 def test_a_gateway_that_is_refused_is_reported_and_the_path_lives(run: Run) -> None:
     """The routing table may know a way all the same."""
     stage = run(connection(path(1, gateway_ipaddr=ip_address("192.0.2.1")), path(2)))
@@ -125,22 +101,6 @@ def test_a_path_whose_interface_is_missing_at_the_start_joins_later(run: Run) ->
     stage.network_changed()
     assert stage.statuses() == ["OK", "DOWN"]
     assert stage.socket("wwan0").sent == [(KEEPALIVE_OUT, ("10.2.2.3", 23456))]
-
-
-def test_a_gateway_that_changes_moves_the_route_of_all_connections_that_share_it(run: Run) -> None:
-    """DHCP has given the interface another one; the old route goes with its last user."""
-    open_gateway = ip_address("0.0.0.0")
-    server = ip_address("203.0.113.5")
-    paths = path(1, gateway_ipaddr=open_gateway, remote_ipaddr=server)
-    stage = run(connection(paths, ip_remote=ip_address("10.0.0.8")), connection(paths, name="d"))
-    default = Route(ip_network("0.0.0.0/0"), "eth1", ip_address("10.1.1.1"))
-    for gateway in ("10.1.1.1", "10.1.1.254"):
-        stage.netlink.routes = [each for each in stage.netlink.routes if each.destination.prefixlen]
-        stage.netlink.add_route(replace(default, gateway=ip_address(gateway)))
-        stage.netlink.fire_event()
-        stage.network_changed()
-        assert [each for each in routes(stage) if each[0] == "203.0.113.5/32"] == [("203.0.113.5/32", "eth1", gateway)]
-    stage.routes_before = [each for each in stage.netlink.routes if not each.destination.prefixlen]
 
 
 def test_a_keepalive_for_a_connection_that_has_just_gone_is_nobodys(run: Run) -> None:

@@ -96,7 +96,7 @@ def test_garbage_is_collected_once_a_minute() -> None:
     code = """
 import gc
 from twisted.internet import reactor
-from mpt.daemon.tap import GarbageCollection
+from mpt.daemon.lifetime import GarbageCollection
 timer = GarbageCollection()
 timer.startService()
 print(timer.step, timer.call[0] is gc.collect, gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)

@@ -157,7 +157,7 @@ def test_a_socket_that_is_refused_later_is_tried_again_at_the_next_change(run: R
     stage.netlink.add_interface("eth1", "10.1.1.2/24")
     stage.network_changed()
     assert stage.statuses() == ["ADDRESS_DOWN", "OK"]
-    stage.netlink.fire_event()
+    stage.netlink.fire_event("eth2")
     stage.network_changed()
     assert stage.statuses() == ["DOWN", "OK"]
 

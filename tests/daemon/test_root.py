@@ -57,6 +57,22 @@ def test_a_start_that_fails_leaves_nothing_behind_and_says_why(run: Run, call: s
     assert stage.reactor.getDelayedCalls() == [] and stage.reactor.readers == []
 
 
+@pytest.mark.parametrize("call", ["open", "ioctl", "socket"])
+def test_a_start_that_meets_a_bug_leaves_nothing_behind(run: Run, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the exception is."""
+    stage = run()
+    stage.stop()
+
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(stage.system, call, broken)
+    stage.start()
+    assert [str(error) for error in stage.refused] == ["a bug"]
+    assert stage.ready == 1
+    assert stage.reactor.getDelayedCalls() == [] and stage.reactor.readers == []
+
+
 def test_a_second_tunnel_that_fails_takes_the_first_down(run: Run) -> None:
     """All or nothing."""
     second = TunnelConfig("tun0", 1440, IPv4Interface("10.9.0.2/24"))
@@ -117,15 +133,6 @@ def test_a_tunnel_that_was_switched_off_and_on_gets_back_what_the_kernel_took(ru
     after = stage.netlink.snapshot()["tun0"], sorted(map(str, stage.netlink.routes))
     assert set(after[0].addresses) == set(before[0].addresses)
     assert after[1] == before[1]
-
-
-def test_a_tunnel_interface_that_is_removed_is_told(run: Run) -> None:
-    """ip link delete tun0: the daemon cannot go on."""
-    stage = run()
-    readable = stage.root.runs.tunnels[0]._readable
-    assert readable is not None
-    readable.connectionLost(None)
-    assert stage.lost == ["tun0"]
 
 
 def test_it_can_start_again_after_a_stop(run: Run) -> None:

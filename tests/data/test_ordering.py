@@ -42,7 +42,7 @@ class Receiver:
         self.ordering.keepalive(path, time)
 
     def path_down(self, path: object) -> None:
-        self._take(self.ordering.path_down(path, self.now))
+        self._take(self.ordering.path_down(path))
 
     @property
     def delivered(self) -> list[int]:

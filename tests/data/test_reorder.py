@@ -151,22 +151,6 @@ def test_late_and_duplicate_are_told_apart() -> None:
     assert given.dropped == {"late": GAPS_REMEMBERED, "duplicate": len(lost) + 10}
 
 
-def test_what_a_frozen_line_brings_afterwards_is_late() -> None:
-    """However many gaps were given up meanwhile; what it brings a second time is a duplicate."""
-    given = Line(1000, 0.1, ("a", "frozen"))
-    for position in range(100):
-        given.arrive(position, ("a", "frozen")[position % 2])
-        given.wait(0.001)
-    for position in range(100, 500, 2):
-        given.arrive(position)
-        given.wait(0.002)
-    for position in range(101, 380, 2):
-        given.arrive(position, "frozen")
-    for position in (99, 101, 103):
-        given.arrive(position, "frozen")
-    assert given.dropped == {"late": 140, "duplicate": 3}
-
-
 # --- gaps that every path has passed ---
 
 
@@ -265,7 +249,7 @@ def test_a_path_that_reorders_is_not_trusted() -> None:
     rate, seconds = 200, 25
     for position in range(0, rate * seconds, 2):
         given.arrive(position + 1 if position else 0, at=given.now + 1 / rate)
-        given.arrive(position if position else 1, at=given.now + 1 / rate)
+        given.arrive(position or 1, at=given.now + 1 / rate)
     given.wait(1)
     assert given.delivered == sorted(given.delivered, key=int)
     assert given.dropped.keys() <= {"late"}

@@ -192,7 +192,7 @@ def test_4_3_reload_of_a_bad_file(lab: Lab, way: str) -> None:
     change(a.connections / "ipv6.conf", r"^(weight_out\s*)=.*", r"\1= 3")
     file = a.connections / CONNECTION
     change(file, r"^(weight_out\s*)=.*", r"\1= heavy", count=1)
-    line = 1 + file.read_text().splitlines().index("weight_out         = heavy")
+    line = 1 + file.read_text().splitlines().index("weight_out       = heavy")
     if way == "SIGHUP":
         a.daemon.process.signal(1)
         wait_until(lambda: "heavy" in a.daemon.process.output(), "the errors in the log")
@@ -301,7 +301,7 @@ def test_4_6_mpt_save(lab: Lab) -> None:
     assert f"saved: {CONNECTION}" in a.done("save")
     assert [
         (old, new) for old, new in zip(before.splitlines(), file.read_text().splitlines(), strict=True) if old != new
-    ] == [("status             = 0", "status             = 131")]
+    ] == [("status           = 0", "status           = 131")]
     assert value_of(file, "path_0", "status") == "131"
     assert file.stat().st_mode & 0o7777 == 0o640
     assert sorted(path.name for path in a.connections.iterdir()) == [CONNECTION]

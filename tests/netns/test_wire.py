@@ -37,6 +37,7 @@ IP = {4: "ip", 6: "ipv6"}  # as tshark calls them
 GOOD = "1"  # tshark's checksum status
 SEQUENCED, PLAIN = "0x1000", "0x0000"
 KEEPALIVE_LENGTH = str(8 + 44)  # as the UDP header counts
+INTERVAL = 0.5  # seconds between keepalives, long beside the delays of a busy machine
 
 
 def capture(host: Host, interface: str, file: Path) -> None:
@@ -153,7 +154,7 @@ def test_keepalives_byte_for_byte(lab: Lab, inside: int) -> None:
     """A keepalive is the 44 octets that the C program sends, the first comes at once on every path, and then one comes
     each interval."""
     a, b, _ = figure_3(lab)
-    changes = keys({"keepalive_time": 0.2, "dead_time": 5})
+    changes = keys({"keepalive_time": INTERVAL, "dead_time": 5})
     if inside == 6:
         changes += [
             (r"^(\[connection\][^[]*\nip_ver\s*=) 4", r"\1 6"),
@@ -176,11 +177,11 @@ def test_keepalives_byte_for_byte(lab: Lab, inside: int) -> None:
     for inbox in inboxes:
         with inbox:
             assert inbox.recvfrom(2000) == (bytes.fromhex(expected), (inbox.getsockname()[0][:-1] + "2", 23456))
-            assert time.monotonic() - ready < 0.15
+            assert time.monotonic() - ready < INTERVAL * 0.9
     with b.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as inbox:
         inbox.bind(("10.1.1.3", 23456))
         inbox.settimeout(5)
-        for _ in range(11):
+        for _ in range(5):
             assert inbox.recv(2000) == bytes.fromhex(expected)
             times.append(time.monotonic())
-    assert (times[-1] - times[0]) / 10 == pytest.approx(0.2, rel=0.05)
+    assert (times[-1] - times[0]) / 4 == pytest.approx(INTERVAL, rel=0.1)

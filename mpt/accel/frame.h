@@ -1,0 +1,28 @@
+/* The first octets of a datagram: the frame before an inner packet or a message. Only frame.c knows them. Pure. */
+#ifndef MPT_FRAME_H
+#define MPT_FRAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "packet.h"
+
+enum { FRAME_ROOM = 8 }; /* the longest frame that we send */
+
+uint32_t frame_length(bool sequenced);
+/* Write the frame of a packet of `version`, or of a message, to the frame_length() octets at `head`. */
+void frame_put(uint8_t *head, unsigned version, bool sequenced, uint32_t sequence);
+void frame_renumber(uint8_t *head, uint32_t sequence); /* of a sequenced frame that was put there */
+
+struct opened { /* a datagram without its frame */
+    uint8_t *payload; /* a packet, a message or anything else */
+    uint32_t length;
+    uint32_t version, sequence; /* `version` is the IP version that the frame names */
+    int sequenced; /* `sequence` holds */
+};
+int frame_open(uint8_t *datagram, uint32_t length, struct opened *opened); /* 0, or the reason to drop it */
+/* Whether a payload is a keepalive, and whose: from and to which tunnel address. More octets may follow its header. */
+bool frame_is_keepalive(const struct opened *opened, struct mpt_address *sender, struct mpt_address *receiver);
+int frame_no_packet(const struct opened *opened); /* why it is neither a packet nor a message for us */
+
+#endif

@@ -1,0 +1,71 @@
+"""The first octets of a datagram: the frame before an inner packet or a message. Only this module knows them.
+
+A connection's row names its framing. `Plain` is MPT-GRE in the clear, as the C program speaks it (`mpt.wire.gre`).
+
+A *packet* is an IP packet for the TUN. A *message* is for control: its first octet is one that no IP packet begins with
+(`mpt.wire.command`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from mpt.data.counters import Reason
+from mpt.errors import DecodeError
+from mpt.wire import command, gre
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """MPT-GRE. `sequenced`: packets have sequence numbers; messages never do."""
+
+    sequenced: bool = False
+
+
+class Opened(NamedTuple):
+    """A datagram without its frame: the payload begins at `offset`, the frame says that it is of `ip_version`, and
+    `sequence` is the packet's number or None."""
+
+    offset: int
+    ip_version: int
+    sequence: int | None
+
+
+_UNNUMBERED: Final = {version: gre.prefix(version, False) for version in (4, 6)}
+_NUMBERED: Final = {version: gre.prefix(version, True) for version in (4, 6)}
+# The headers that nearly every datagram has, by their first four octets.
+_USUAL_UNNUMBERED: Final = {octets: Opened(4, version, None) for version, octets in _UNNUMBERED.items()}
+_USUAL_NUMBERED: Final = {octets: version for version, octets in _NUMBERED.items()}
+
+
+def frame(ip_version: int, sequence: int | None = None) -> bytes:
+    """Return the frame of a packet of `ip_version` or of a message; a `sequence` number is 0 .. 2^32 - 1."""
+    if sequence is None:
+        return _UNNUMBERED[ip_version]
+    return _NUMBERED[ip_version] + sequence.to_bytes(4, "big")
+
+
+def unframe(datagram: bytes) -> Opened | Reason:
+    """Return how `datagram` is framed, or the reason to drop it. The payload may be anything, or nothing."""
+    first = datagram[:4]
+    usual = _USUAL_UNNUMBERED.get(first)
+    if usual is not None:
+        return usual
+    version = _USUAL_NUMBERED.get(first)
+    if version is not None and len(datagram) >= 8:
+        return Opened(8, version, int.from_bytes(datagram[4:8], "big"))
+    try:
+        header = gre.decode(datagram)
+    except DecodeError as error:
+        return Reason(error.reason)
+    return Opened(header.length, header.ip_version, header.sequence)
+
+
+def no_packet(payload: bytes, ip_version: int) -> Reason:
+    """Return why `payload` is neither a packet of `ip_version`, as its frame says, nor a message for us."""
+    if not payload:
+        return Reason.INNER_TRUNCATED
+    if payload[0] >= command.COMMAND:
+        return Reason.KEEPALIVE_UNKNOWN if payload[0] == command.KEEPALIVE else Reason.COMMAND_ON_DATA_PORT
+    return Reason.INNER_TRUNCATED if payload[0] >> 4 == ip_version else Reason.INNER_VERSION

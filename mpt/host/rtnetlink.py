@@ -1,0 +1,270 @@
+"""rtnetlink(7) as octets: requests, listings and events, where pyroute2 would take a hundred times as long.
+
+A listing of 30,000 routes takes some 15 ms here. So an event may cost a listing, and a daemon that adds some thousand
+routes at its start is ready in time. A message is handled as its place in the octets that came, `Message`; only what is
+wanted is taken out of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mpt.errors import HostError
+
+# <linux/netlink.h>, <linux/rtnetlink.h>, <linux/if_addr.h>
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLM_F_REQUEST: Final = 0x1
+NLM_F_ACK: Final = 0x4
+NLM_F_DUMP_INTR: Final = 0x10
+NLM_F_DUMP: Final = 0x300
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
+NLMSGERR_ATTR_MSG: Final = 1
+SOL_NETLINK: Final = 270
+NETLINK_CAP_ACK: Final = 10
+NETLINK_EXT_ACK: Final = 11
+NETLINK_GET_STRICT_CHK: Final = 12
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTMGRP_LINK: Final = 0x1
+RTMGRP_IPV4_IFADDR: Final = 0x10
+RTMGRP_IPV4_ROUTE: Final = 0x40
+RTMGRP_IPV6_IFADDR: Final = 0x100
+RTMGRP_IPV6_ROUTE: Final = 0x400
+SO_ATTACH_FILTER: Final = 26  # <asm-generic/socket.h>
+
+HEADER: Final = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+LINK: Final = struct.Struct("=BBHiII")  # struct ifinfomsg: family, -, type, index, flags, change
+ADDRESS: Final = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefixlen, flags, scope, index
+ROUTE: Final = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type,
+NEXT_HOP: Final = struct.Struct("=HBBi")  # flags; struct rtnexthop: len, flags, hops, index
+_START: Final = struct.Struct("=IH")  # of a header: length, type
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_INT: Final = struct.Struct("=i")
+_KIND_OF_ATTRIBUTE: Final = 0x3FFF  # beside it stand two flags
+
+# Routes that mpt adds have one of these as rtm_protocol, each daemon its own (Netlink.claim_routes). They are in nobody
+# else's list (/etc/iproute2/rt_protos, FRRouting, BIRD, systemd).
+ROUTE_PROTOCOLS: Final = range(150, 158)
+
+_BUFFER: Final = 1 << 16
+_DUMP_ATTEMPTS: Final = 10  # the kernel marks a listing that changed under way, and we ask again
+_EVENTS_AT_ONCE: Final = 1000
+
+
+class Message(NamedTuple):
+    """One netlink message: its type, and where its body starts and ends in `octets`."""
+
+    kind: int
+    octets: bytes
+    start: int
+    end: int
+
+    def attributes(self, head: int) -> dict[int, bytes]:
+        """Return the attributes behind a body of `head` octets."""
+        return attributes(self.octets, self.start + head, self.end)
+
+
+class RequestSocket:
+    """A socket for requests to the kernel, of the network namespace of the thread that makes it. Raises OSError."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.bind((0, 0))
+        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+            try:
+                self._socket.setsockopt(SOL_NETLINK, option, 1)
+            except OSError:  # an older kernel: it says less, and it lists more than what was asked for
+                continue
+
+    def change(self, kind: int, body: bytes, flags: int = 0) -> None:
+        """Have something changed. Raises OSError with the kernel's number, and with its own words where it has any."""
+        self._send(kind, body, flags | NLM_F_ACK)
+        while True:
+            octets = self._socket.recv(_BUFFER)
+            for answer, start, end in _places(octets):
+                if answer == NLMSG_ERROR:
+                    _raise_error(octets, start, end)
+                    return
+
+    def listing(self, kind: int, body: bytes, wanted: Callable[[bytes, int], bool] = lambda *_: True) -> list[Message]:
+        """Return those messages of the list that `kind` and `body` ask for that `wanted(octets, start)` takes.
+
+        Raises OSError if the kernel refuses, HostError if the list never stays the same while it is written.
+        """
+        for _ in range(_DUMP_ATTEMPTS):
+            found, is_whole = self._list(kind, body, wanted)
+            if is_whole:
+                return found
+        raise HostError("the state of the network changes faster than the kernel lists it")
+
+    def close(self) -> None:
+        """Give up the socket."""
+        self._socket.close()
+
+    def _list(self, kind: int, body: bytes, wanted: Callable[[bytes, int], bool]) -> tuple[list[Message], bool]:
+        """Return the list, and whether nothing changed under way."""
+        self._send(kind, body, NLM_F_DUMP)
+        found: list[Message] = []
+        is_whole = True
+        while True:
+            octets = self._socket.recv(_BUFFER)
+            is_whole = is_whole and not HEADER.unpack_from(octets)[2] & NLM_F_DUMP_INTR
+            for message_kind, start, end in _places(octets):
+                if message_kind == NLMSG_DONE:
+                    return found, is_whole
+                if message_kind == NLMSG_ERROR:
+                    _raise_error(octets, start, end)
+                elif wanted(octets, start):
+                    found.append(Message(message_kind, octets, start, end))
+
+    def _send(self, kind: int, body: bytes, flags: int) -> None:
+        header = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, 1, 0)
+        self._socket.sendto(header + body, (0, 0))
+
+
+@dataclass(slots=True)
+class Changes:
+    """What events tell: `interfaces`, by index, that they name; `routes`: a default route or one of mpt's has changed;
+    `lost`: the kernel had more to tell than the socket could hold, so anything may have changed."""
+
+    interfaces: set[int] = field(default_factory=set)
+    routes: bool = False
+    lost: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.interfaces or self.routes or self.lost)
+
+    def __or__(self, other: Changes) -> Changes:
+        return Changes(self.interfaces | other.interfaces, self.routes or other.routes, self.lost or other.lost)
+
+
+class EventSocket:
+    """A non-blocking socket that becomes readable when a link, an address, a default route or a route of mpt's changes.
+
+    `messages` counts what came. A host's other routes, of which there may be thousands, the kernel does not even send.
+    """
+
+    def __init__(self, source: socket.socket) -> None:
+        self._socket = source
+        self.messages = 0
+
+    @classmethod
+    def open(cls) -> EventSocket:
+        """Open one, in the network namespace of this thread. Raises OSError."""
+        source = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        with suppress(OSError):  # then uninteresting routes are read, and passed over
+            _attach_filter(source)
+        addresses, routes = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
+        source.bind((0, RTMGRP_LINK | addresses | routes))
+        return cls(source)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a reactor."""
+        return self._socket.fileno()
+
+    def read(self) -> Changes:
+        """Return what has changed since the last call; after very many events, what the first of them tell."""
+        changes = Changes()
+        for _ in range(_EVENTS_AT_ONCE):
+            try:
+                octets = self._socket.recv(_BUFFER)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise HostError(f"cannot watch the interfaces: {error.strerror}") from error
+                changes.lost = True
+                continue
+            for kind, start, _ in _places(octets):
+                self.messages += 1
+                if kind in (RTM_NEWROUTE, RTM_DELROUTE):
+                    changes.routes |= _is_interesting(kind, octets, start)
+                elif kind in (RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR):
+                    changes.interfaces.add(_INT.unpack_from(octets, start + 4)[0])
+        return changes
+
+    def close(self) -> None:
+        """Give up the socket."""
+        self._socket.close()
+
+
+def event(kind: int, body: bytes) -> bytes:
+    """Return the octets of an event, as the kernel would send it."""
+    return HEADER.pack(HEADER.size + len(body), kind, 0, 0, 0) + body
+
+
+def attribute(kind: int, value: bytes | int) -> bytes:
+    """Return one attribute (struct rtattr), padded; an int is 32 bits wide."""
+    octets = value if isinstance(value, bytes) else struct.pack("=I", value)
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(octets), kind) + octets + bytes(-len(octets) % 4)
+
+
+def attributes(octets: bytes, start: int, end: int) -> dict[int, bytes]:
+    """Return the values of the attributes between `start` and `end`, by type."""
+    found = {}
+    while start + _ATTRIBUTE.size <= end:
+        length, kind = _ATTRIBUTE.unpack_from(octets, start)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _KIND_OF_ATTRIBUTE] = octets[start + _ATTRIBUTE.size : start + length]
+        start += (length + 3) & ~3
+    return found
+
+
+def _places(octets: bytes) -> Iterator[tuple[int, int, int]]:
+    """The messages in `octets`: type, where the body starts, where it ends."""
+    place, end = 0, len(octets)
+    while place + HEADER.size <= end:
+        length, kind = _START.unpack_from(octets, place)
+        if length < HEADER.size:
+            return
+        yield kind, place + HEADER.size, place + length
+        place += (length + 3) & ~3
+
+
+def _raise_error(octets: bytes, start: int, end: int) -> None:
+    """Raise what an NLMSG_ERROR says; number 0 is the acknowledgement that nothing is wrong."""
+    number = -_INT.unpack_from(octets, start)[0]
+    if number == 0:
+        return
+    said = attributes(octets, start + _INT.size + HEADER.size, end).get(NLMSGERR_ATTR_MSG, b"")
+    raise OSError(number, said.rstrip(b"\0").decode("utf-8", "replace") or os.strerror(number))
+
+
+def _is_interesting(kind: int, octets: bytes, start: int) -> bool:
+    """Whether an event tells of a default route, or of the end of a route of mpt's."""
+    _, destination_length, _, _, _, protocol, *_ = ROUTE.unpack_from(octets, start)
+    return destination_length == 0 or (kind == RTM_DELROUTE and protocol in ROUTE_PROTOCOLS)
+
+
+def _attach_filter(events: socket.socket) -> None:
+    """Have the kernel keep back the events of routes for which `_is_interesting` is False (socket(7), bpf(4))."""
+    load_half, load_octet, if_equal, if_at_least, give = 0x28, 0x30, 0x15, 0x35, 0x06
+    kind, length, protocol = 4, HEADER.size + 1, HEADER.size + 5
+    # each: the operation, how many to skip if it holds and if not, its operand; a message is given whole or not at all
+    program = [
+        (load_half, 0, 0, kind),
+        (if_equal, 4, 0, socket.htons(RTM_NEWROUTE)),
+        (if_equal, 0, 6, socket.htons(RTM_DELROUTE)),
+        (load_octet, 0, 0, protocol),
+        (if_at_least, 1, 0, ROUTE_PROTOCOLS.stop),
+        (if_at_least, 3, 0, ROUTE_PROTOCOLS.start),
+        (load_octet, 0, 0, length),
+        (if_equal, 1, 0, 0),
+        (give, 0, 0, 0),
+        (give, 0, 0, 0xFFFFFFFF),
+    ]
+    octets = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    code = ctypes.create_string_buffer(octets, len(octets))
+    events.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HL", len(program), ctypes.addressof(code)))

@@ -1,0 +1,339 @@
+"""The text of a value to the typed value and back: what the configuration files and the commands have in common.
+
+A reading function takes text and returns the typed value. It raises ``ValueError``, whose text completes "must be ...":
+what is allowed is said once, for error messages and documentation alike. `text_of` gives text that is read back as the
+same value.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from typing import Any, Final, Generic, TypeVar
+
+from mpt.model import Address, AuthType, Permission, Status
+
+DEFAULT_PREFIX: Final = {4: 24, 6: 64}  # guide 4.1
+PRIVATE: Final = "private_ipaddr"  # public_ipaddr may name this key instead of an address
+
+T = TypeVar("T")
+
+_WHOLE_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
+_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+_DSCP_NAMES = {  # RFC 4594; VOICE-ADMIT: RFC 5865; LE: RFC 8622
+    **{f"cs{number}": number << 3 for number in range(8)},
+    **{f"af{major}{minor}": major << 3 | minor << 1 for major in range(1, 5) for minor in range(1, 4)},
+    "ef": 46, "va": 44, "le": 1,
+}  # fmt: skip
+_STATUS_WORDS = {"up": Status.OK, "down": Status.DOWN}
+_FLAG_WORDS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
+
+
+def text_of(value: object) -> str:
+    """Return `value` as the files have it: a flag as 0 or 1, a state as its number, seconds without needless digits.
+
+    Ports are separated by blanks, runs of three and more are ranges. Raises TypeError for None, which has no text.
+    """
+    match value:
+        case None:
+            raise TypeError("a value that is not there has no text")
+        case bool() | enum.IntEnum() | enum.IntFlag():
+            return str(int(value))
+        case float():
+            return str(int(value)) if value == int(value) else repr(value)
+        case frozenset():
+            return _ports_text(value)
+    return str(value)
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return `words` as a sentence has them: "auto, python or native"."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+# ---- numbers and words ----------------------------------------------------------------------------------------------
+
+
+def whole_number(text: str) -> int:
+    """Decimal, or hexadecimal after 0x; a leading 0 does not mean octal, as it does for the C program."""
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise ValueError("a whole number")
+    return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from `low` to `high`, both included."""
+
+    def read(text: str) -> int:
+        try:
+            number = whole_number(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def seconds(low: float, high: float, zero: str = "") -> Callable[[str], float]:
+    """Return a reader of seconds from `low` to `high`; `zero`, if not empty, allows 0 too and says what it means."""
+
+    def read(text: str) -> float:
+        number = float(text) if _DECIMAL.fullmatch(text) else -1.0
+        if not low <= number <= high and not (zero and number == 0):
+            raise ValueError(f"seconds from {low:g} to {high:g}" + (f", or 0 for {zero}" if zero else ""))
+        return number
+
+    return read
+
+
+def delay(text: str) -> int:
+    """Milliseconds; 0 stands for the default, as it does for the C program."""
+    try:
+        return integer(0, 60_000)(text) or 100
+    except ValueError:
+        raise ValueError("milliseconds from 1 to 60000, or 0 for the default of 100") from None
+
+
+def per_cent(text: str) -> int:
+    """A share in per cent; 0 stands for no limit."""
+    try:
+        return integer(0, 100)(text)
+    except ValueError:
+        raise ValueError("per cent, a whole number from 1 to 100, or 0 for never") from None
+
+
+class Words(Generic[T]):
+    """A reader of one word of a few, in any case; `text` gives the word of a value."""
+
+    def __init__(self, meanings: dict[str, T]) -> None:
+        self._meanings = meanings
+
+    def __call__(self, text: str) -> T:
+        if text.lower() not in self._meanings:
+            raise ValueError(listed(self._meanings))
+        return self._meanings[text.lower()]
+
+    def text(self, value: T) -> str:
+        """Return the word that means `value`."""
+        return next(word for word, meaning in self._meanings.items() if meaning == value)
+
+
+def flag(text: str) -> bool:
+    """0 or 1, and the usual words for them."""
+    try:
+        return _FLAG_WORDS[text.lower()]
+    except KeyError:
+        raise ValueError("0 or 1 (also no or yes, false or true, off or on)") from None
+
+
+def ip_version(text: str) -> int:
+    """The number of an IP version."""
+    if text not in ("4", "6"):
+        raise ValueError("4 or 6")
+    return int(text)
+
+
+def permission(text: str) -> Permission:
+    """Guide table 2: the sum of SEND and RECEIVE."""
+    try:
+        return Permission(integer(0, 3)(text))
+    except ValueError:
+        raise ValueError("0 (none), 1 (SEND), 2 (RECEIVE) or 3 (both)") from None
+
+
+def auth_type(text: str) -> AuthType:
+    """Guide table 3."""
+    try:
+        return AuthType(whole_number(text))
+    except ValueError:
+        raise ValueError("0 (none), 1 (random number) or 2 (SHA-256)") from None
+
+
+def status(text: str) -> Status:
+    """The numbers of the guide and of the C program, and the words of the draft."""
+    try:
+        return _STATUS_WORDS[text.lower()] if text.lower() in _STATUS_WORDS else Status(whole_number(text))
+    except ValueError:
+        raise ValueError(
+            "0 or up, 128 or down, 129 (interface down), 130 (address down), 131 (manual down) or 255 (disabled)"
+        ) from None
+
+
+def dscp(text: str) -> int | None:
+    """A differentiated services code point, by number or name; None: as the packet inside has it."""
+    word = text.lower()
+    if word == "copy":
+        return None
+    try:
+        return _DSCP_NAMES[word] if word in _DSCP_NAMES else integer(0, 63)(text)
+    except ValueError:
+        raise ValueError("copy, a number from 0 to 63, or its name such as EF, AF41 or CS1") from None
+
+
+def dscp_text(value: int | None) -> str:
+    """Return a differentiated services code point as `dscp` reads it."""
+    return "copy" if value is None else str(value)
+
+
+def secret(text: str) -> str:
+    """Key material; whether it fits the authentication type is checked where both are known."""
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("printable ASCII characters: 64 hexadecimal digits for auth_type = 2")
+    return text
+
+
+# ---- names ----------------------------------------------------------------------------------------------------------
+
+
+def word(text: str) -> str:
+    """A name that stands in commands and tables: no white space."""
+    if not 1 <= len(text) <= 64 or not text.isprintable() or any(map(str.isspace, text)):
+        raise ValueError("one word of at most 64 characters, without white space")
+    return text
+
+
+def interface_name(text: str) -> str:
+    """What Linux takes as the name of a network interface (and takes literally, so no %)."""
+    if not 1 <= len(text.encode()) <= 15 or text in (".", "..") or re.search(r"[\s/:%\0]", text):
+        raise ValueError("an interface name of 1 to 15 bytes, without white space, '/', ':' and '%'")
+    return text
+
+
+def host_name(text: str) -> str:
+    """A DNS name."""
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError("a DNS name such as myip.opendns.com")
+    return text
+
+
+def socket_path(text: str) -> str:
+    """The path of a unix socket; the kernel takes no more than 107 octets."""
+    if not text.startswith("/") or len(text.encode()) > 107:
+        raise ValueError("an absolute path of at most 107 octets such as /run/mpt/mpt.sock")
+    return text
+
+
+# ---- addresses ------------------------------------------------------------------------------------------------------
+
+
+def _plain_address(text: str, allowed: str) -> Address:
+    """An address in its own family: no zone, no multicast, no IPv4 address mapped into IPv6."""
+    try:
+        found = ip_address(text)
+    except ValueError:
+        found = None
+    if found is None or found.is_multicast:
+        raise ValueError(allowed)
+    if isinstance(found, IPv6Address) and (found.scope_id or found.ipv4_mapped):
+        raise ValueError(allowed)
+    return found
+
+
+def address(text: str) -> Address:
+    """The address of one host."""
+    allowed = "an IPv4 or IPv6 address such as 10.1.1.3 or 2001:db8::3"
+    found = _plain_address(text, allowed)
+    if found.is_unspecified:
+        raise ValueError(allowed)
+    return found
+
+
+def address_or_any(text: str) -> Address:
+    """An address, or 0.0.0.0 or :: for "find it out"; which of the two is written means nothing."""
+    return _plain_address(text, "an IPv4 or IPv6 address such as 10.1.1.2 or 2001:db8::2, or 0.0.0.0 for: find it out")
+
+
+def remote_address(text: str) -> Address:
+    """The peer's address; 0.0.0.0 is taken too, but only for a peer that is not known yet."""
+    try:
+        return address_or_any(text)
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address such as 10.1.1.3 or 2001:db8::3") from None
+
+
+def public_address(text: str) -> Address | str:
+    """An address, 0.0.0.0, or the name of the key private_ipaddr, which is returned as it is."""
+    if text.lower() == PRIVATE:
+        return PRIVATE
+    try:
+        return address_or_any(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or the word {PRIVATE}") from None
+
+
+def interface_address(text: str) -> IPv4Interface | IPv6Interface:
+    """The address of an interface and the length of its prefix; without a length the default of guide 4.1."""
+    plain, slash, length = text.partition("/")
+    host = address(plain)
+    found = ip_interface(f"{host}/{length if slash else DEFAULT_PREFIX[host.version]}")
+    if found.network.prefixlen == 0:
+        raise ValueError("an address with the length of its prefix, which is at least 1")
+    return found
+
+
+def ipv4_interface(text: str) -> IPv4Interface:
+    """An IPv4 address and its prefix length."""
+    return _interface_of(IPv4Interface, text, "an IPv4 address with its prefix length, such as 10.0.0.2/24")
+
+
+def ipv6_interface(text: str) -> IPv6Interface:
+    """An IPv6 address and its prefix length."""
+    return _interface_of(IPv6Interface, text, "an IPv6 address with its prefix length, such as fd00::2/64")
+
+
+def _interface_of(family: type[T], text: str, allowed: str) -> T:
+    try:
+        found = interface_address(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, family):
+        raise ValueError(allowed)
+    return found
+
+
+def network(text: str) -> IPv4Interface | IPv6Interface:
+    """A network, multicast too; what is returned still has the host bits, so that a warning can name them."""
+    allowed = "a network with its prefix length, such as 192.168.1.0/24, fd00:1::/64 or 0.0.0.0/0"
+    try:
+        found = ip_interface(text) if "/" in text and "%" not in text else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise ValueError(allowed)
+    return found
+
+
+# ---- ports ----------------------------------------------------------------------------------------------------------
+
+
+def ports(text: str) -> frozenset[int]:
+    """Ports and ranges of ports, separated by spaces, commas or colons (draft section 5.2; ranges are ours)."""
+    found: set[int] = set()
+    size = 0  # a list that names ports again and again must not take for ever
+    for item in re.split(r"[\s,:]+", text.strip(" \t,:")):
+        match = _PORTS.fullmatch(item)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        size += last - first + 1
+        if not 1 <= first <= last <= 65535 or size > 65535:
+            raise ValueError("ports from 1 to 65535, such as 80 443 or 8000-8010")
+        found.update(range(first, last + 1))
+    return frozenset(found)
+
+
+def _ports_text(found: Iterable[Any]) -> str:
+    runs: list[list[int]] = []
+    for port in sorted(found):
+        if runs and port == runs[-1][-1] + 1:
+            runs[-1].append(port)
+        else:
+            runs.append([port])
+    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else " ".join(map(str, run)) for run in runs)
