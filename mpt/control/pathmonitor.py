@@ -83,6 +83,11 @@ class PathMonitor:
         """Whether the path is down only because of its loss."""
         return self.status is Status.DOWN and self._alive
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether loss was found and is not gone, whatever else is wrong."""
+        return self._lossy
+
     def is_waiting(self, last_received: float) -> bool:
         """Return whether nothing shows yet that the path works: it is OK, but no keepalive and no data came over it
         since it began or came up; `last_received` is when the last data came, 0.0 for never."""

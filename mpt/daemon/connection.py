@@ -18,6 +18,7 @@ from mpt.config.writer import connection_text
 from mpt.control import routing
 from mpt.control.agreement import effective_status
 from mpt.control.routing import NO_ROUTE, PeerRoute
+from mpt.daemon.losses import Losses
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
@@ -101,6 +102,7 @@ class Connection(Service):
         )
         self._peer_routes = [NO_ROUTE] * len(self.paths)
         self._route_news: dict[int, str] = {}  # what the log has said last
+        self._losses = Losses(config.max_loss, self.paths, self._works, machine.now)
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
     def startService(self) -> None:
@@ -173,6 +175,7 @@ class Connection(Service):
     def heard(self, index: int, now: float) -> None:
         """A keepalive came over path `index`."""
         self.paths[index].heard(now)
+        self._losses.heard(index)
         self._dead_check.follow()
 
     def gateway(self, index: int) -> Address | None:
@@ -238,6 +241,7 @@ class Connection(Service):
         return self.reporter.told(index)
 
     def _path_changed(self) -> None:
+        self._losses.look()
         self._table_changed()
         self.reporter.paths_changed()
         self._dead_check.follow()
@@ -245,8 +249,15 @@ class Connection(Service):
 
     def _peer_changed(self) -> None:
         """What the peer says of the paths has changed."""
+        self._losses.look()
         self._table_changed()
         self._tell_of_paths()
+
+    def _works(self, index: int) -> bool:
+        """Return whether path `index` is good here and at the peer, and not only because nobody knows."""
+        path = self.paths[index]
+        is_waiting = path.monitor.is_waiting(self._last_received(path.key))
+        return path.status is Status.OK and not is_waiting and not self.reporter.peer_down(index)
 
     def _tell_of_paths(self) -> None:
         """Say so when the last path goes, and when the first one is back."""

@@ -10,6 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mpt.control import routing
+from mpt.control.lossmeter import LossMeter
 from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
 from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import Endpoint, PathPort, SocketPool
@@ -29,6 +30,7 @@ REASONS = {
     Status.ADDRESS_DOWN: "the local address is not there",
     Status.MANUAL_DOWN: "taken down by hand",
 }
+BEGINNINGS = {Event.INTERFACE_FOUND, Event.ADDRESS_FOUND, Event.OPERATOR_UP}
 
 
 class Path:
@@ -55,6 +57,8 @@ class Path:
         self._began = began
         self._sent_at = 0.0
         self.heard_at: float | None = None
+        self.meter = LossMeter()
+        self._why_back = ""
         self._remote = _socket_address(self.config, connection.remote_port, 0)
         self._keepalive = encode_keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
         self._loop = LoopingCall(self._send_keepalive)
@@ -67,6 +71,17 @@ class Path:
     @property
     def status(self) -> Status:
         return self.monitor.status
+
+    @property
+    def reason(self) -> str:
+        """Why the status is what it is, in the operator's words."""
+        if self.status is Status.OK and self._why_back:
+            return self._why_back
+        if self.monitor.is_lossy:
+            loss = self.meter.loss()
+            share = "too many" if loss is None else f"{loss:.0%}"
+            return f"{share} of the peer's keepalives are lost on the way (max_loss = {self._connection.max_loss})"
+        return REASONS[self.status]
 
     def row(self, peer_down: bool) -> PathRow:
         """What the data path needs to know of this path now; `peer_down`: the peer says that it does not work."""
@@ -122,6 +137,7 @@ class Path:
         if self.monitor.is_waiting(0.0):
             log.info("{path}: the peer is heard", path=self)
         self.heard_at = now
+        self.meter.heard(now)
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
             self._send_keepalive()
 
@@ -133,6 +149,16 @@ class Path:
     def switch(self, up: bool) -> None:
         """The operator takes this path up or down. Down by hand it stays until the operator says otherwise."""
         self._event(Event.OPERATOR_UP if up else Event.OPERATOR_DOWN)
+
+    def leave(self) -> None:
+        """The path loses too much, and another is better."""
+        self._event(Event.LOSS_FOUND)
+
+    def take_back(self, why: str) -> None:
+        """The path is used again in spite of its earlier loss."""
+        self._why_back = why
+        self._event(Event.LOSS_GONE)
+        self._why_back = ""
 
     def believe_peer(self) -> None:
         """The peer says that this path is up; without keepalives of our own there is nothing else to go by."""
@@ -152,6 +178,8 @@ class Path:
 
     def _event(self, event: Event) -> bool:
         changed = self.monitor.event(event, self._machine.now())
+        if changed and event in BEGINNINGS:
+            self.meter.restart()
         if changed:
             self._status_changed()
         self._keep_alive()
@@ -159,7 +187,7 @@ class Path:
 
     def _status_changed(self) -> None:
         report = log.info if self.status is Status.OK else log.warn
-        report("{path} is {status}: {why}", path=self, status=self.status.name, why=REASONS[self.status])
+        report("{path} is {status}: {why}", path=self, status=self.status.name, why=self.reason)
         self._changed()
 
     def _keep_alive(self) -> None:

@@ -11,6 +11,7 @@ from mpt.daemon.running import Running
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import Counters, PathCounters
 from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
+from mpt.model import Status
 
 
 def status_document(running: Running, now: float, uptime: float, refused: Mapping[str, int]) -> StatusDocument:
@@ -85,10 +86,15 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
     config = path.config
     gateway = connection.gateway(index)
     peer_says_down = connection.reporter.peer_down(index)
-    is_waiting = path.monitor.is_waiting(counters.last_received) and not peer_says_down
+    status, reason = WORDS[path.status], path.reason
+    if path.monitor.is_waiting(counters.last_received):
+        status, reason = WAITING, "the peer was not heard yet"
+    if path.status is Status.OK and peer_says_down:
+        status, reason = WORDS[Status.DOWN], "the peer says that it does not work"
+    loss = path.meter.loss()
     return PathStatus(
         name=f"path_{index}",
-        status=WAITING if is_waiting else WORDS[connection.statuses()[index]],
+        status=status,
         interface=config.interface_name,
         local_address=str(path.port.endpoint.address) if path.port is not None else "-",
         public_address=str(connection.public_address(path)),
@@ -106,4 +112,6 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         drops=dict(counters.send_errors),
         gateway=str(gateway) if gateway is not None else None,
         no_route=connection.no_route(index),
+        reason=None if status == WORDS[Status.OK] else reason,
+        loss=None if loss is None else round(100 * loss, 1),
     )

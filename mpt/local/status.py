@@ -52,6 +52,8 @@ class PathStatus:
     drops: Mapping[str, int] = field(default_factory=dict)
     gateway: str | None = None  # on the way to the peer; None: the peer is on the link, or the gateway is not known
     no_route: str | None = None  # why there is no route to the peer
+    reason: str | None = None  # why the status is not "up", for people
+    loss: float | None = None  # of the peer's keepalives, in per cent; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,8 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
     for path in connection.paths:
         if path.no_route is not None:
             yield f"  {path.name} has no route to {path.remote_address}: {path.no_route}"
+        elif path.reason is not None:
+            yield f"  {path.name}: {path.reason}"
 
 
 def _row(path: PathStatus) -> tuple[str, ...]:

@@ -30,12 +30,13 @@ class Cables:
     """What joins the two: time goes by, datagrams arrive, unless they are lost or come twice.
 
     `loss` and `duplication` are probabilities of command datagrams; keepalives and data always come through, unless
-    their cable (1 or 2) is in `cut`.
+    their cable (1 or 2) is in `cut`, or `lossy` gives a probability of loss for their sender and cable.
     """
 
     def __init__(self, a: Stage, b: Stage, seed: int = 1) -> None:
         self.loss = self.duplication = 0.0
         self.cut: set[int] = set()
+        self.lossy: dict[tuple[Stage, int], float] = {}
         self.commands: list[tuple[Stage, int]] = []  # the sender and the cable of each command datagram that was sent
         self._stages = ((a, b), (b, a))
         self._reactor = a.reactor
@@ -65,6 +66,8 @@ class Cables:
                 if is_command and cable:
                     self.commands.append((sender, cable))
                 if target is None or cable in self.cut:
+                    continue
+                if not is_command and self._dice.random() < self.lossy.get((sender, cable), 0.0):
                     continue
                 for _ in range(self._copies() if is_command else 1):
                     _deliver(target, datagram, source, origin.bound[1], destination)

@@ -116,6 +116,14 @@ def test_the_table_is_aligned() -> None:
     assert status_text(DOCUMENT) == TEXT
 
 
+def test_it_says_why_a_path_does_not_work() -> None:
+    """Below the table, for each path that knows why."""
+    path = replace(OTHER, reason="the interface is down or gone")
+    connection = replace(DOCUMENT.connections[0], paths=[PATH, path])
+    text = status_text(replace(DOCUMENT, connections=[connection]))
+    assert text == TEXT + "  path_1: the interface is down or gone\n"
+
+
 def test_a_daemon_without_connections_says_so() -> None:
     """An empty table would leave one wondering."""
     assert status_text(replace(DOCUMENT, connections=())).endswith("\nno connection\n")

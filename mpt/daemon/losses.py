@@ -1,0 +1,55 @@
+"""Leaving the paths of one connection that lose too much (`mpt.control.lossrule`), by the keepalives that arrive.
+
+The loss is measured where keepalives arrive, on the way from the peer. The path is down here then, and the peer is told
+so, as of any path that is down: it leaves the path, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mpt.control.lossrule import LossRule, Quality
+from mpt.daemon.path import Path
+
+
+class Losses:
+    """The losses of `paths`; `max_loss` in per cent, 0: no path is left. `works(index)`: whether a path is known to
+    carry data both ways."""
+
+    def __init__(
+        self, max_loss: int, paths: list[Path], works: Callable[[int], bool], now: Callable[[], float]
+    ) -> None:
+        self._max_loss = max_loss
+        self._paths = paths
+        self._works = works
+        self._now = now
+        self._rule = LossRule(max_loss / 100, len(paths))
+        self._looking = False
+
+    def heard(self, index: int) -> None:
+        """A keepalive came over path `index`."""
+        if self._rule.is_news(index, self._paths[index].meter.loss()):
+            self.look()
+
+    def look(self) -> None:
+        """Leave a path that loses too much while another is better; take back a path that is good or needed again."""
+        if self._looking:  # a path that we leave or take back has changed, and says so
+            return
+        for index, path in enumerate(self._paths):
+            if self._rule.is_left(index) and not path.monitor.has_loss:
+                self._rule.forget(index)  # it has begun anew
+        self._looking = True
+        for index in self._rule.decide([self._quality(index) for index in range(len(self._paths))], self._now()):
+            path = self._paths[index]
+            if self._rule.is_left(index):
+                path.leave()
+            else:
+                loss = path.meter.loss()
+                is_good = loss is not None and 100 * loss <= self._max_loss
+                path.take_back("its loss is gone" if is_good else "it loses much, but no other path works")
+        self._looking = False
+
+    def _quality(self, index: int) -> Quality:
+        """A path that we have left is as good as its loss, whatever the peer says: that may be the echo of our word."""
+        path = self._paths[index]
+        return Quality(path.monitor.is_lossy or self._works(index), path.meter.loss())
