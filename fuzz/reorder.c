@@ -79,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             CHECK(ordering_next_deadline(ordering) < 0 || ordering_next_deadline(ordering) > now);
             break;
         case 2: ordering_path_up(ordering, path, now); break;
-        case 3: ordering_path_down(ordering, path); break;
+        case 3: ordering_path_down(ordering, path, now); break;
         case 4: ordering_keepalive(ordering, path, now); break;
         case 5:
             if (data[1] & 3) {

@@ -51,16 +51,28 @@ struct mpt_port_rule { /* TCP and UDP packets of a port that are mapped to a pat
     uint32_t path; /* its index */
 };
 
-struct mpt_tuning { /* the constants of the rules, from mpt.data.equalizer and mpt.data.reorder, where their reasons are */
+struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder and candidates give their reasons */
     double gap_gain;
     double keepalive_gain;
     double negligible; /* seconds */
     double share;
+    double doubt; /* seconds */
+    double longest_doubt; /* seconds */
     double restart_silence; /* seconds */
     double path_memory; /* seconds */
     double distrust; /* seconds */
-    uint32_t strays_kept; /* >= 1 */
+    double good_part;
+    double poor_part;
+    double short_wait; /* seconds */
+    double patience_gain;
+    double patience_decay;
+    double period; /* seconds */
+    double majority;
+    double age; /* seconds */
+    uint32_t near; /* packets */
+    uint32_t review; /* packets, >= 1 */
     uint32_t gaps_remembered; /* >= 1 */
+    uint32_t candidates; /* >= 1 */
 };
 
 struct mpt_path_counters { /* outlives every table */

@@ -14,7 +14,8 @@ struct waiting { /* a packet that is held back */
 struct line { uint32_t path; struct waiting *first, *last, *pooled; }; /* `pooled`: it and those after it lie in buffers */
 
 void equalizer_init(struct equalizer *e, const struct mpt_tuning *tuning, double limit, uint32_t capacity) {
-    *e = (struct equalizer){.tuning = tuning, .limit = limit, .capacity = capacity, .believes_keepalives = true};
+    *e = (struct equalizer){.tuning = tuning, .limit = limit, .capacity = capacity,
+                            .doubt = tuning->doubt};
 }
 
 void equalizer_destroy(struct equalizer *e, struct sink *sink) {
@@ -52,13 +53,14 @@ static struct line *line_of(struct equalizer *e, uint32_t path) {
 }
 
 /* Count from the fastest path again, and see who has to wait for how long. */
-static void update(struct equalizer *e) {
+void equalizer_update(struct equalizer *e) {
     double fastest = INFINITY, slowest = 0;
     for (uint32_t i = 0; i < e->lag_count; i++)
         fastest = fmin(fastest, e->lags[i].lag);
     for (uint32_t i = 0; i < e->lag_count; i++) {
         e->lags[i].lag = fmin(e->lags[i].lag - fastest, e->limit);
-        slowest = fmax(slowest, e->lags[i].lag);
+        if (!e->lags[i].is_minor)
+            slowest = fmax(slowest, e->lags[i].lag);
     }
     for (uint32_t i = 0; i < e->lag_count; i++) {
         struct lag *lag = &e->lags[i];
@@ -142,7 +144,7 @@ void equalizer_path_down(struct equalizer *e, uint32_t path) {
         return;
     e->lag_count--;
     memmove(lag, lag + 1, (size_t)(e->lags + e->lag_count - lag) * sizeof *lag);
-    update(e);
+    equalizer_update(e);
 }
 
 void equalizer_gap_filled(struct equalizer *e, uint32_t path, uint32_t waiting_path, double later) {
@@ -155,22 +157,31 @@ void equalizer_gap_filled(struct equalizer *e, uint32_t path, uint32_t waiting_p
     for (uint32_t i = 0; i < e->lag_count && !any; i++)
         any = e->lags[i].shifted;
     if (any) /* else nobody has to wait, whatever the others are */
-        update(e);
+        equalizer_update(e);
 }
 
-void equalizer_came_late(struct equalizer *e, uint32_t path) {
+void equalizer_came_late(struct equalizer *e, uint32_t path, double now) {
     const struct lag *late = equalizer_lag_of(e, path);
     if (late == NULL || !late->shifted)
         return;
-    e->believes_keepalives = false;
+    if (now - e->believes_from > e->tuning->longest_doubt) /* it was right for long */
+        e->doubt = e->tuning->doubt;
+    e->believes_from = now + e->doubt;
+    e->doubt = fmin(2 * e->doubt, e->tuning->longest_doubt);
     for (uint32_t i = 0; i < e->lag_count; i++)
         e->lags[i].lag = 0;
-    update(e);
+    equalizer_update(e);
+}
+
+void equalizer_set_minor(struct equalizer *e, uint32_t path, bool is_minor) {
+    struct lag *lag = equalizer_lag_of(e, path);
+    if (lag != NULL)
+        lag->is_minor = is_minor;
 }
 
 void equalizer_keepalive(struct equalizer *e, uint32_t path, double now) {
     struct lag *lag = equalizer_lag_of(e, path);
-    if (e->is_behind || lag == NULL || !e->believes_keepalives)
+    if (e->is_behind || lag == NULL)
         return;
     double interval = lag->heard ? now - lag->keepalive : 0, first = INFINITY;
     double earliest = now - fmin(e->limit, interval / 2);
@@ -180,13 +191,13 @@ void equalizer_keepalive(struct equalizer *e, uint32_t path, double now) {
         first = fmin(first, e->lags[i].heard ? e->lags[i].keepalive : 0);
     if (e->lag_count < 2 || first <= earliest)
         return;
-    if (!e->is_dense) {
+    if (!e->is_dense && now >= e->believes_from) {
         for (uint32_t i = 0; i < e->lag_count; i++) {
             struct lag *each = &e->lags[i];
             double gain = each->lag != 0 ? e->tuning->keepalive_gain : 1;
             each->lag += (each->keepalive - first - each->lag) * gain;
         }
-        update(e);
+        equalizer_update(e);
     }
     e->is_dense = false;
 }

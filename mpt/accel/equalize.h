@@ -11,6 +11,7 @@ struct lag { /* of one path that is up */
     uint32_t path;
     double lag, keepalive, shift;
     bool heard, shifted; /* `keepalive`, `shift` hold */
+    bool is_minor; /* it brings a small part of the packets: nobody waits for it */
 };
 struct delayed { uint32_t sequence; struct packet packet; uint32_t path; double arrival_time; };
 struct line;
@@ -23,7 +24,8 @@ struct equalizer {
     struct line *lines; /* in the order of their first use, as equal due times are served */
     uint32_t line_count;
     struct waiting *spare; /* of those that have gone, to be used again; no more than `capacity` */
-    bool believes_keepalives, is_dense;
+    double believes_from, doubt; /* when keepalives are believed again, and for how long they are not the next time */
+    bool is_dense;
     bool is_behind; /* packets are read later than they came: their times tell nothing about the paths */
 };
 void equalizer_init(struct equalizer *equalizer, const struct mpt_tuning *tuning, double limit, uint32_t capacity);
@@ -37,7 +39,9 @@ double equalizer_next_deadline(const struct equalizer *equalizer); /* -1: none *
 void equalizer_path_up(struct equalizer *equalizer, uint32_t path);
 void equalizer_path_down(struct equalizer *equalizer, uint32_t path);
 void equalizer_gap_filled(struct equalizer *equalizer, uint32_t path, uint32_t waiting_path, double later);
-void equalizer_came_late(struct equalizer *equalizer, uint32_t path);
+void equalizer_came_late(struct equalizer *equalizer, uint32_t path, double now);
+void equalizer_set_minor(struct equalizer *equalizer, uint32_t path, bool is_minor); /* equalizer_update must follow */
+void equalizer_update(struct equalizer *equalizer);
 void equalizer_keepalive(struct equalizer *equalizer, uint32_t path, double now);
 void equalizer_copy_out(struct equalizer *equalizer, struct sink *sink); /* of the pool, all that waits */
 

@@ -160,14 +160,14 @@ void ingress_commit(struct ingress *in, double now) {
             *before = NULL;
             for (uint32_t k = 0; order != NULL && k < old->row.path_count; k++)
                 if (!has_path(c, old->paths[k].row.id))
-                    ordering_path_down(order, old->paths[k].row.id);
+                    ordering_path_down(order, old->paths[k].row.id, now);
         }
         order = next->orders[i];
         for (uint32_t k = 0; order != NULL && k < c->row.path_count; k++)
             if (c->paths[k].row.usable)
                 ordering_path_up(order, c->paths[k].row.id, now);
             else
-                ordering_path_down(order, c->paths[k].row.id);
+                ordering_path_down(order, c->paths[k].row.id, now);
     }
     for (uint32_t i = 0; in->now.table != NULL && i < in->now.table->connection_count; i++) {
         struct ordering *old = in->now.orders[i]; /* of one that goes: deliver its packets, keep its counts */
@@ -175,7 +175,6 @@ void ingress_commit(struct ingress *in, double now) {
             continue;
         ordering_flush(old);
         ordering_drops(old, in->counters->ingress_dropped);
-        in->counters->ingress_dropped[MPT_STRAY] += ordering_held(old);
     }
     delivery_write(in->delivery);
     plane_free(&in->now);

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
-from mpt.data import equalizer, reorder
+from mpt.data import candidates, equalizer, reorder
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.flowmap import FlowMap
 from mpt.data.pathstate import PathMeasures
@@ -40,16 +40,16 @@ TUN_OFFLOADS: Final = (  # what we ask for, the most first
 )
 UDP_SEGMENT: Final = 103  # <linux/udp.h>
 
-TUNING: Final = {  # struct mpt_tuning
-    "gap_gain": equalizer.GAP_GAIN,
-    "keepalive_gain": equalizer.KEEPALIVE_GAIN,
-    "negligible": equalizer.NEGLIGIBLE,
-    "share": equalizer.SHARE,
-    "restart_silence": reorder.RESTART_SILENCE,
-    "path_memory": reorder.PATH_MEMORY,
-    "distrust": reorder.DISTRUST,
-    "strays_kept": reorder.STRAYS_KEPT,
-    "gaps_remembered": reorder.GAPS_REMEMBERED,
+# The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
+TUNING: Final = {
+    name: getattr(module, name.upper())
+    for module, names in (
+        (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
+        (reorder, ("restart_silence", "path_memory", "distrust", "good_part", "poor_part", "short_wait")),
+        (reorder, ("patience_gain", "patience_decay", "near", "review", "gaps_remembered")),
+        (candidates, ("period", "majority", "age", "candidates")),
+    )
+    for name in names
 }
 
 REASONS: Final = {

@@ -42,7 +42,7 @@ void ordering_free(struct ordering *o) {
 uint32_t ordering_held(const struct ordering *o) { return o->equalizer.count + reorder_held(o->reorder); }
 
 bool ordering_waits(const struct ordering *o) {
-    return o->equalizer.count > 0 || reorder_next_deadline(o->reorder) >= 0;
+    return o->equalizer.count > 0 || reorder_waits(o->reorder);
 }
 
 void ordering_drops(const struct ordering *o, uint64_t *dropped) { reorder_drops(o->reorder, dropped); }
@@ -65,7 +65,7 @@ void ordering_deadline(struct ordering *o, double now) {
     for (uint32_t i = 0; i < e->lag_count; i++)
         if (e->lags[i].shifted)
             longest = fmax(longest, e->lags[i].shift);
-    reorder_set_max_delay(o->reorder, o->max_delay - longest);
+    reorder_set_longest_wait(o->reorder, o->max_delay - longest);
     while (equalizer_due(e, now, &due))
         reorder_arrive(o->reorder, due.sequence, due.packet, due.path, now, due.arrival_time);
     reorder_deadline(o->reorder, now);
@@ -85,9 +85,9 @@ void ordering_path_up(struct ordering *o, uint32_t path, double now) {
     reorder_path_up(o->reorder, path, now);
 }
 
-void ordering_path_down(struct ordering *o, uint32_t path) {
+void ordering_path_down(struct ordering *o, uint32_t path, double now) {
     equalizer_path_down(&o->equalizer, path);
-    reorder_path_down(o->reorder, path);
+    reorder_path_down(o->reorder, path, now);
 }
 
 void ordering_flush(struct ordering *o) {

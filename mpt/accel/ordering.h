@@ -17,7 +17,7 @@ double ordering_next_deadline(const struct ordering *ordering); /* -1: none */
 void ordering_set_behind(struct ordering *ordering, bool is_behind);
 void ordering_keepalive(struct ordering *ordering, uint32_t path, double now);
 void ordering_path_up(struct ordering *ordering, uint32_t path, double now);
-void ordering_path_down(struct ordering *ordering, uint32_t path);
+void ordering_path_down(struct ordering *ordering, uint32_t path, double now);
 void ordering_flush(struct ordering *ordering);
 void ordering_copy_out(struct ordering *ordering); /* of the pool, all that is held */
 uint32_t ordering_held(const struct ordering *ordering);

@@ -8,7 +8,11 @@
 
 #include "reorder.h"
 
+#include <math.h>
 #include <stdlib.h>
+
+#include "candidates.h"
+#include "equalize.h"
 
 enum { NONE = -1 };
 
@@ -20,16 +24,23 @@ struct slot {
     int32_t chain;            /* the next of its hash chain, or of the free slots */
     int32_t earlier, later;   /* neighbours in the order of arrival */
 };
-struct progress { uint32_t path; int64_t position; double time; };
+struct progress { /* what one path has brought */
+    uint32_t path;
+    int64_t position;  /* the furthest */
+    double time;       /* when it last brought one */
+    uint64_t count;    /* of the recent packets */
+    double filled_in;  /* seconds that the gaps had waited that it filled; < 0: not known */
+    bool is_minor;
+};
 struct gap { int64_t first, end; };
-struct stray { uint32_t sequence; struct packet packet; uint32_t path; };
 
 struct reorder {
     const struct mpt_tuning *tuning;
     uint32_t window;
-    double max_delay;
+    double longest_wait, silence;
     struct sink sink;
     struct equalizer *equalizer;
+    struct candidates candidates;
     bool started;
     int64_t expected, newest;
     double last_good, suspended_until;
@@ -45,9 +56,9 @@ struct reorder {
     uint32_t path_count;
     struct gap *skipped;      /* a ring of tuning->gaps_remembered */
     uint32_t skipped_count, skipped_next;
-    struct stray *strays;     /* at most tuning->strays_kept, oldest first */
-    uint32_t stray_count;
-    uint64_t late, duplicate, stray;
+    uint64_t brought;         /* packets of this stream */
+    uint64_t memory, total, lost; /* `total` of the counts of the paths, `lost` positions given up in the same memory */
+    struct order_drops drops;
 };
 
 struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, uint64_t secret,
@@ -60,7 +71,9 @@ struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, do
         bits++;
     r->tuning = tuning;
     r->window = window;
-    r->max_delay = max_delay;
+    r->longest_wait = max_delay;
+    r->silence = max_delay + tuning->restart_silence;
+    r->memory = 8 * (uint64_t)window + 16 * (uint64_t)tuning->review;
     r->sink = sink;
     r->equalizer = equalizer;
     r->newest = -1;
@@ -71,8 +84,8 @@ struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, do
     r->chains = malloc(sizeof *r->chains << bits);
     r->heap = malloc(r->heap_room * sizeof *r->heap);
     r->skipped = calloc(tuning->gaps_remembered, sizeof *r->skipped);
-    r->strays = calloc(tuning->strays_kept, sizeof *r->strays);
-    if (r->slots == NULL || r->chains == NULL || r->heap == NULL || r->skipped == NULL || r->strays == NULL) {
+    bool good = candidates_init(&r->candidates, tuning, window, max_delay, sink, &r->drops);
+    if (!good || r->slots == NULL || r->chains == NULL || r->heap == NULL || r->skipped == NULL) {
         reorder_free(r);
         return NULL;
     }
@@ -88,13 +101,11 @@ void reorder_free(struct reorder *r) {
         return;
     for (int32_t i = r->held ? r->oldest : NONE; i != NONE; i = r->slots[i].later)
         r->sink.release(r->sink.context, r->slots[i].packet);
-    for (uint32_t i = 0; i < r->stray_count; i++)
-        r->sink.release(r->sink.context, r->strays[i].packet);
+    candidates_destroy(&r->candidates);
     free(r->slots);
     free(r->chains);
     free(r->heap);
     free(r->skipped);
-    free(r->strays);
     free(r->paths);
     free(r);
 }
@@ -199,7 +210,7 @@ static bool add_progress(struct reorder *r, uint32_t path, int64_t position, dou
     if (more == NULL)
         return false;
     r->paths = more;
-    more[r->path_count++] = (struct progress){path, position, now};
+    more[r->path_count++] = (struct progress){path, position, now, 0, -1, false};
     return true;
 }
 
@@ -212,15 +223,43 @@ static void start(struct reorder *r, uint32_t sequence, double now) {
         r->paths[i].position = r->newest;
 }
 
+/* Let what is long ago count for less, and tell the equalizer which paths bring little. */
+static void review(struct reorder *r) {
+    if (r->total > r->memory) {
+        r->total = 0;
+        for (uint32_t i = 0; i < r->path_count; i++)
+            r->total += r->paths[i].count /= 2;
+        r->lost /= 2;
+    }
+    double good = (double)r->total * r->tuning->good_part;
+    bool changed = false;
+    for (uint32_t i = 0; i < r->path_count; i++) {
+        struct progress *progress = &r->paths[i];
+        bool is_minor = (double)progress->count < (progress->is_minor ? good : good / 2);
+        if (is_minor == progress->is_minor)
+            continue;
+        changed = true;
+        progress->is_minor = is_minor;
+        equalizer_set_minor(r->equalizer, progress->path, is_minor);
+    }
+    if (changed)
+        equalizer_update(r->equalizer);
+}
+
 static void path_brought(struct reorder *r, uint32_t path, int64_t position, double now) {
     struct progress *progress = progress_of(r, path);
     if (progress == NULL) {
-        add_progress(r, path, position, now);
-        return;
+        if (!add_progress(r, path, position, now))
+            return;
+        progress = &r->paths[r->path_count - 1];
     }
     progress->time = now;
+    progress->count++;
     if (position > progress->position)
         progress->position = position;
+    r->total++;
+    if (++r->brought % r->tuning->review == 0)
+        review(r);
 }
 
 static void advance(struct reorder *r, int64_t position) {
@@ -242,32 +281,65 @@ static int64_t head(struct reorder *r) {
 
 static void skip_gap(struct reorder *r) {
     int64_t first = head(r);
-    r->skipped[r->skipped_next] = (struct gap){r->expected, first};
-    r->skipped_next = (r->skipped_next + 1) % r->tuning->gaps_remembered;
-    if (r->skipped_count < r->tuning->gaps_remembered)
-        r->skipped_count++;
+    if (r->expected < first) {
+        r->skipped[r->skipped_next] = (struct gap){r->expected, first};
+        r->skipped_next = (r->skipped_next + 1) % r->tuning->gaps_remembered;
+        if (r->skipped_count < r->tuning->gaps_remembered)
+            r->skipped_count++;
+        r->lost += (uint64_t)(first - r->expected);
+    }
     deliver_held(r, first);
     advance(r, first);
 }
 
-static void skip_passed_gaps(struct reorder *r, double now) {
-    if (r->held == 0 || now < r->suspended_until)
-        return;
-    int64_t passed = -1;
-    bool any = false;
-    for (uint32_t i = 0; i < r->path_count; i++)
-        if ((now - r->paths[i].time < r->tuning->path_memory || r->newest - r->paths[i].position <= r->window)
-            && (!any || r->paths[i].position < passed)) {
-            passed = r->paths[i].position;
-            any = true;
-        }
-    while (r->held > 0 && r->expected <= passed)
+/* How many seconds a gap waits for a path that has not passed it. */
+static double patience_for(const struct reorder *r, const struct progress *progress) {
+    const struct mpt_tuning *tuning = r->tuning;
+    double count = (double)progress->count, total = (double)r->total;
+    if (count >= total * tuning->good_part)
+        return r->longest_wait;
+    if (progress->count == 0)
+        return 0;
+    if (count < 2 * (double)r->lost + total * tuning->poor_part)
+        return tuning->short_wait;
+    if (progress->filled_in < 0)
+        return r->longest_wait;
+    return tuning->patience_gain * progress->filled_in + tuning->short_wait;
+}
+
+/* When the first gap is given up; something must be held. Past: no path could fill it any more. */
+static double gap_deadline(const struct reorder *r) {
+    double seen = r->slots[r->oldest].time, end = seen + r->longest_wait, patience = 0;
+    if (r->path_count == 0)
+        return end;
+    for (uint32_t i = 0; i < r->path_count; i++) {
+        const struct progress *progress = &r->paths[i];
+        if (progress->position < r->expected
+            && (r->last_good - progress->time < r->tuning->path_memory || r->newest - progress->position <= r->window))
+            patience = fmax(patience, patience_for(r, progress));
+    }
+    return fmin(end, fmax(seen + patience, r->suspended_until));
+}
+
+static void give_up_gaps(struct reorder *r, double now) {
+    while (r->held > 0 && gap_deadline(r) <= now)
         skip_gap(r);
 }
 
 static void drop(struct reorder *r, uint64_t *counter, struct packet packet) {
     ++*counter;
     r->sink.release(r->sink.context, packet);
+}
+
+/* Note how long the gap at `position` had waited, and how much later its packet came than the one after it. */
+static void note_filled(struct reorder *r, uint32_t path, int64_t position, double now, double arrival_time) {
+    struct progress *progress = progress_of(r, path);
+    if (progress != NULL)
+        progress->filled_in = fmax(now - r->slots[r->oldest].time,
+                                   r->tuning->patience_decay * fmax(progress->filled_in, 0));
+    int32_t following = find(r, position + 1);
+    if (following != NONE && r->slots[following].path != path)
+        equalizer_gap_filled(r->equalizer, path, r->slots[following].path, arrival_time - r->slots[following].arrival_time);
 }
 
 static void arrive_ahead(
@@ -278,9 +350,7 @@ static void arrive_ahead(
         r->newest = position;
     path_brought(r, path, position, now);
     if (position == r->expected) {
-        int32_t following = find(r, position + 1);
-        if (following != NONE && r->slots[following].path != path)
-            equalizer_gap_filled(r->equalizer, path, r->slots[following].path, arrival_time - r->slots[following].arrival_time);
+        note_filled(r, path, position, now, arrival_time);
         r->sink.deliver(r->sink.context, packet);
         advance(r, position);
     } else {
@@ -288,71 +358,54 @@ static void arrive_ahead(
         if (r->held > r->window)
             skip_gap(r);
     }
-    skip_passed_gaps(r, now);
+    give_up_gaps(r, now);
 }
 
-static void follow(struct reorder *r, struct stray one, struct stray two, double now) {
-    if (ahead(two.sequence, one.sequence) < 0) {
-        struct stray swapped = one;
-        one = two;
-        two = swapped;
-    }
+static bool is_silent(const struct reorder *r, double now) { return now - r->last_good > r->silence; }
+
+/* A number from elsewhere; `is_loss`: it lies as far ahead as a burst of loss leads. */
+static void arrive_stray(struct reorder *r, const struct stray *stray, bool is_loss, double now) {
+    struct stray first[2];
+    uint32_t count = candidates_arrive(&r->candidates, *stray, is_loss || is_silent(r, now), first);
+    if (count == 0)
+        return;
     reorder_flush(r);
-    for (uint32_t i = 0; i < r->stray_count; i++)
-        drop(r, &r->stray, r->strays[i].packet);
-    r->stray_count = 0;
     r->skipped_count = r->skipped_next = 0;
+    r->lost = 0;
     r->started = false;
-    reorder_arrive(r, one.sequence, one.packet, one.path, now, now);
-    reorder_arrive(r, two.sequence, two.packet, two.path, now, now);
+    for (uint32_t i = 0; i < count; i++)
+        reorder_arrive(r, first[i].sequence, first[i].packet, first[i].path, now, first[i].arrival_time);
 }
 
-static void remove_stray(struct reorder *r, uint32_t i) {
-    r->stray_count--;
-    memmove(&r->strays[i], &r->strays[i + 1], (r->stray_count - i) * sizeof r->strays[0]);
+/* Whether `position` was in a gap that was given up; of old ones, that its path has not brought it before. */
+static bool was_given_up(const struct reorder *r, int64_t position, bool is_next) {
+    for (uint32_t i = 0; i < r->skipped_count; i++)
+        if (r->skipped[i].first <= position && position < r->skipped[i].end)
+            return true;
+    return is_next && r->skipped_count == r->tuning->gaps_remembered && position < r->skipped[r->skipped_next].first;
 }
 
-static void arrive_stray(struct reorder *r, uint32_t sequence, struct packet packet, uint32_t path, double now) {
-    struct stray stray = {sequence, packet, path};
-    for (uint32_t i = 0; i < r->stray_count; i++) {
-        struct stray known = r->strays[i];
-        if (known.sequence == sequence) {
-            drop(r, &r->duplicate, packet);
-            return;
-        }
-        if (llabs((long long)ahead(sequence, known.sequence)) <= r->window) {
-            remove_stray(r, i);
-            follow(r, known, stray, now);
-            return;
-        }
-    }
-    if (r->stray_count == r->tuning->strays_kept) {
-        drop(r, &r->stray, r->strays[0].packet);
-        remove_stray(r, 0);
-    }
-    r->strays[r->stray_count++] = stray;
-}
-
-static void arrive_behind(
-    struct reorder *r, uint32_t sequence, struct packet packet, uint32_t path, int64_t position, double now
-) {
-    if (now - r->last_good > r->max_delay + r->tuning->restart_silence) {
-        arrive_stray(r, sequence, packet, path, now);
+static void arrive_behind(struct reorder *r, const struct stray *stray, int64_t position, double now) {
+    struct progress *progress = progress_of(r, stray->path);
+    bool is_next = progress != NULL && position > progress->position;
+    if (is_silent(r, now) || (r->expected - position > (int64_t)r->window + r->tuning->near && !is_next)) {
+        arrive_stray(r, stray, false, now);
         return;
     }
-    uint32_t i = 0;
-    while (i < r->skipped_count && !(r->skipped[i].first <= position && position < r->skipped[i].end))
-        i++;
-    if (i == r->skipped_count) {
-        drop(r, &r->duplicate, packet);
+    if (!was_given_up(r, position, is_next)) {
+        drop(r, &r->drops.duplicate, stray->packet);
         return;
     }
-    equalizer_came_late(r->equalizer, path);
-    struct progress *progress = progress_of(r, path);
-    if (progress != NULL && position < progress->position)
-        r->suspended_until = now + r->tuning->distrust;
-    path_brought(r, path, position, now);
-    drop(r, &r->late, packet);
+    equalizer_came_late(r->equalizer, stray->path, now);
+    if (r->lost > 0)
+        r->lost--;
+    if (progress != NULL) {
+        progress->filled_in = -1;
+        if (!is_next)
+            r->suspended_until = now + r->tuning->distrust;
+    }
+    path_brought(r, stray->path, position, now);
+    drop(r, &r->drops.late, stray->packet);
 }
 
 void reorder_arrive(
@@ -367,42 +420,54 @@ void reorder_arrive(
         r->last_good = now;
         path_brought(r, path, position, now);
         r->sink.deliver(r->sink.context, packet);
-    } else if (position < r->expected)
-        arrive_behind(r, sequence, packet, path, position, now);
+        return;
+    }
+    struct stray stray = {sequence, packet, path, arrival_time, r->brought};
+    if (position < r->expected)
+        arrive_behind(r, &stray, position, now);
     else if (position - r->newest > r->window)
-        arrive_stray(r, sequence, packet, path, now);
+        arrive_stray(r, &stray, position - r->newest <= (int64_t)r->window + r->tuning->near, now);
     else if (find(r, position) != NONE)
-        drop(r, &r->duplicate, packet);
+        drop(r, &r->drops.duplicate, packet);
     else
         arrive_ahead(r, packet, path, position, now, arrival_time);
 }
 
-void reorder_set_max_delay(struct reorder *r, double max_delay) { r->max_delay = max_delay; }
+void reorder_set_longest_wait(struct reorder *r, double longest_wait) { r->longest_wait = longest_wait; }
 
 double reorder_next_deadline(const struct reorder *r) {
-    return r->held == 0 ? -1 : r->slots[r->oldest].time + r->max_delay;
+    double stray = candidates_next_deadline(&r->candidates), gap = r->held > 0 ? gap_deadline(r) : -1;
+    return gap < 0 ? stray : stray < 0 || gap < stray ? gap : stray;
 }
 
 void reorder_deadline(struct reorder *r, double now) {
-    while (r->held > 0 && reorder_next_deadline(r) <= now) {
-        int64_t overdue = r->slots[r->oldest].position;
-        while (find(r, overdue) != NONE)
-            skip_gap(r);
-    }
+    give_up_gaps(r, now);
+    candidates_deadline(&r->candidates, now, r->brought);
 }
 
 bool reorder_path_up(struct reorder *r, uint32_t path, double now) {
-    return progress_of(r, path) != NULL || add_progress(r, path, r->started ? r->expected - 1 : -1, now);
+    if (progress_of(r, path) != NULL)
+        return true;
+    if (!add_progress(r, path, r->started ? r->expected - 1 : -1, now))
+        return false;
+    for (uint32_t i = 0; i < r->path_count; i++)
+        r->paths[i].count = 1;
+    r->total = r->path_count;
+    r->lost = 0;
+    return true;
 }
 
-void reorder_path_down(struct reorder *r, uint32_t path) {
+void reorder_path_down(struct reorder *r, uint32_t path, double now) {
     struct progress *progress = progress_of(r, path);
-    if (progress != NULL)
+    if (progress != NULL) {
+        r->total -= progress->count;
         *progress = r->paths[--r->path_count];
-    skip_passed_gaps(r, r->last_good);
+    }
+    give_up_gaps(r, now);
 }
 
 void reorder_flush(struct reorder *r) {
+    candidates_clear(&r->candidates);
     while (r->held > 0)
         skip_gap(r);
 }
@@ -413,14 +478,15 @@ void reorder_copy_out(struct reorder *r) {
             packet_copy_out(&r->sink, &r->slots[i].packet);
             r->pooled -= r->slots[i].packet.buffer == NULL;
         }
-    for (uint32_t i = 0; i < r->stray_count; i++)
-        packet_copy_out(&r->sink, &r->strays[i].packet);
+    candidates_copy_out(&r->candidates);
 }
 
-uint32_t reorder_held(const struct reorder *r) { return r->held + r->stray_count; }
+uint32_t reorder_held(const struct reorder *r) { return r->held + r->candidates.kept; }
+
+bool reorder_waits(const struct reorder *r) { return r->held > 0; }
 
 void reorder_drops(const struct reorder *r, uint64_t *dropped) {
-    dropped[MPT_LATE] += r->late;
-    dropped[MPT_DUPLICATE] += r->duplicate;
-    dropped[MPT_STRAY] += r->stray;
+    dropped[MPT_LATE] += r->drops.late;
+    dropped[MPT_DUPLICATE] += r->drops.duplicate;
+    dropped[MPT_STRAY] += r->drops.stray;
 }

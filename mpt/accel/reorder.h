@@ -18,11 +18,12 @@ void reorder_arrive(struct reorder *reorder, uint32_t sequence, struct packet pa
 void reorder_deadline(struct reorder *reorder, double now);
 double reorder_next_deadline(const struct reorder *reorder); /* -1: none */
 bool reorder_path_up(struct reorder *reorder, uint32_t path, double now); /* false: no memory */
-void reorder_path_down(struct reorder *reorder, uint32_t path);
+void reorder_path_down(struct reorder *reorder, uint32_t path, double now);
 void reorder_flush(struct reorder *reorder);
 void reorder_copy_out(struct reorder *reorder); /* of the pool, all that is held */
 uint32_t reorder_held(const struct reorder *reorder);
+bool reorder_waits(const struct reorder *reorder); /* for a gap to be filled; a stray waits for nothing */
 void reorder_drops(const struct reorder *reorder, uint64_t *dropped);
-void reorder_set_max_delay(struct reorder *reorder, double max_delay);
+void reorder_set_longest_wait(struct reorder *reorder, double longest_wait);
 
 #endif

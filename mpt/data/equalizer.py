@@ -9,10 +9,11 @@ of a faster path is held back by the difference before it enters the reorder buf
 
 - A packet fills a gap, and the one after it came over another path: by the times at which the two arrived, the first
   path is that much later than the second. Dense traffic tells this hundreds of times a second, in both directions.
-- A host sends the keepalives of all its paths in one moment, so their arrivals differ by the paths' delays. This is
-  what is known before the first data.
+- A host sends the keepalives of all its paths in one moment, so their arrivals differ by the delays of the paths. This
+  is known before the first data.
 
-Differences beyond `limit` (seconds) are not levelled out; a wrong estimate costs no more than that in delay, and no
+Nothing is held back for a path that brings a small part of the packets: a backup line would make all the others late.
+Differences beyond `limit` (seconds) are not levelled out. A wrong estimate costs no more than `limit` in delay, and no
 packet.
 """
 
@@ -26,6 +27,8 @@ GAP_GAIN: Final = 1 / 8  # of one observation; dense traffic makes hundreds a se
 KEEPALIVE_GAIN: Final = 1 / 2
 NEGLIGIBLE: Final = 0.003  # s; less than the scheduling noise of the hosts, and not worth a timer
 SHARE: Final = 0.75  # of max_buffdelay may go into levelling; the rest is left for waiting for gaps
+DOUBT: Final = 10.0  # s without belief in keepalives, the first time that they were wrong
+LONGEST_DOUBT: Final = 640.0  # s; doubt doubles each time
 
 Delayed = tuple[int, bytes, Hashable, float]  # sequence, packet, path, time of arrival
 Line = deque[tuple[float, int, bytes, float]]  # due, sequence, packet, time of arrival
@@ -35,13 +38,15 @@ class Equalizer:
     """The delay line before a reorder buffer; at most `capacity` packets wait in it, then the first goes on early."""
 
     __slots__ = (
-        "_believes_keepalives",
+        "_believes_from",
         "_capacity",
+        "_doubt",
         "_is_dense",
         "_keepalives",
         "_lag",
         "_limit",
         "_lines",
+        "_minor",
         "_waiting",
         "shifts",
     )
@@ -53,7 +58,9 @@ class Equalizer:
         self._keepalives: dict[Hashable, float] = {}  # when each path last brought one
         self._lines: defaultdict[Hashable, Line] = defaultdict(deque)
         self._waiting = 0
-        self._believes_keepalives = True
+        self._minor: frozenset[Hashable] = frozenset()
+        self._believes_from = 0.0  # when keepalives are believed again
+        self._doubt = DOUBT
         self._is_dense = False  # gaps were filled since the last keepalives: they tell more
         self.shifts: dict[Hashable, float] = {}  # path -> s to hold its packets back; only those that are to wait
 
@@ -62,16 +69,16 @@ class Equalizer:
 
     @property
     def longest_shift(self) -> float:
-        """How long the fastest path's packets are held back now, seconds."""
+        """Return for how many seconds packets of the fastest path are held back now."""
         return max(self.shifts.values(), default=0.0)
 
     @property
     def is_full(self) -> bool:
-        """Whether as many packets wait as may."""
+        """Return whether as many packets wait as may."""
         return self._waiting >= self._capacity
 
     def delay(self, sequence: int, packet: bytes, path: Hashable, now: float) -> None:
-        """Let a packet of a path that is in `shifts` wait.
+        """Let a packet wait that came over a path in `shifts`.
 
         A path keeps its order: no packet overtakes an earlier one when the shift becomes smaller.
         """
@@ -81,7 +88,7 @@ class Equalizer:
         self._waiting += 1
 
     def due(self, now: float) -> Delayed | None:
-        """The next packet whose time has come, or None."""
+        """Return the next packet whose time has come, or None."""
         if not self._waiting:
             return None
         path, line = min(((path, line) for path, line in self._lines.items() if line), key=_first_due)
@@ -94,21 +101,23 @@ class Equalizer:
         return sequence, packet, path, arrived
 
     def next_deadline(self) -> float | None:
-        """When the next packet is due."""
+        """Return when the next packet is due, or None."""
         return min((line[0][0] for line in self._lines.values() if line), default=None) if self._waiting else None
 
     def path_up(self, path: Hashable) -> None:
-        """`path` may bring packets."""
-        self._lag.setdefault(path, 0.0)
+        """Note that `path` may bring packets."""
+        if path not in self._lag:
+            self._lag[path] = 0.0
+            self._minor -= {path}
 
     def path_down(self, path: Hashable) -> None:
-        """`path` brings none any more: the others need not be as late as it was."""
+        """Note that `path` brings no packets any more: the others need not be as late as it was."""
         if self._lag.pop(path, None) is not None:
             self._keepalives.pop(path, None)
             self._update()
 
     def gap_filled(self, path: Hashable, waiting_path: Hashable, later: float) -> None:
-        """A packet over `path` had come `later` (seconds, perhaps negative) than the one after it over
+        """Note that a packet over `path` came `later` (seconds, perhaps negative) than the one after it over
         `waiting_path`."""
         if path in self._lag and waiting_path in self._lag:
             self._is_dense = True
@@ -116,18 +125,30 @@ class Equalizer:
             if self.shifts or abs(self._lag[path]) > NEGLIGIBLE / 2:  # else nobody has to wait, whatever the others are
                 self._update()
 
-    def came_late(self, path: Hashable) -> None:
-        """A packet over `path` came too late for its place. If it was held back here, the estimate is badly wrong:
-        forget it, and do not believe keepalives again, the peer does not send them together."""
-        if path in self.shifts:
-            self._believes_keepalives = False
-            self._lag = dict.fromkeys(self._lag, 0.0)
-            self._update()
+    def came_late(self, path: Hashable, now: float) -> None:
+        """Note that a packet over `path` came too late for its place.
+
+        If it was held back here, the estimate is badly wrong, or this packet was an exception. Forget the estimate and
+        disbelieve keepalives for a time: the peer may not send them together.
+        """
+        if path not in self.shifts:
+            return
+        if now - self._believes_from > LONGEST_DOUBT:  # it was right for long
+            self._doubt = DOUBT
+        self._believes_from = now + self._doubt
+        self._doubt = min(2 * self._doubt, LONGEST_DOUBT)
+        self._lag = dict.fromkeys(self._lag, 0.0)
+        self._update()
+
+    def parts_changed(self, minor: frozenset[Hashable]) -> None:
+        """Note which paths bring a small part of the packets."""
+        self._minor = minor
+        self._update()
 
     def keepalive(self, path: Hashable, now: float) -> None:
-        """A keepalive came over `path`. Those of all paths that arrive within half of their interval were sent
+        """Note a keepalive over `path`. Those of all paths that arrive within half of their interval were sent
         together."""
-        if path not in self._lag or not self._believes_keepalives:
+        if path not in self._lag:
             return
         interval = now - self._keepalives.get(path, now)
         self._keepalives[path] = now
@@ -135,7 +156,7 @@ class Equalizer:
         arrivals = [self._keepalives.get(each, 0.0) for each in self._lag]
         if len(arrivals) < 2 or min(arrivals) <= earliest:
             return
-        if not self._is_dense:
+        if not self._is_dense and now >= self._believes_from:
             for each, arrival in zip(self._lag, arrivals, strict=True):
                 sample = arrival - min(arrivals)
                 gain = KEEPALIVE_GAIN if self._lag[each] else 1.0
@@ -148,7 +169,7 @@ class Equalizer:
         fastest = min(self._lag.values(), default=0.0)
         for path, lag in self._lag.items():
             self._lag[path] = min(lag - fastest, self._limit)
-        slowest = max(self._lag.values(), default=0.0)
+        slowest = max((lag for path, lag in self._lag.items() if path not in self._minor), default=0.0)
         self.shifts = {path: slowest - lag for path, lag in self._lag.items() if slowest - lag > NEGLIGIBLE}
         for path in self._lag:
             if self._lines[path]:

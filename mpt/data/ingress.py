@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from errno import EAGAIN, ENOBUFS
 from ipaddress import ip_address
-from socket import IPPROTO_UDP
+from socket import IPPROTO_UDP, MSG_PEEK
 from typing import Final
 
 from mpt.data.counters import PathCounters, Reason, errno_reason
@@ -82,7 +82,7 @@ class Ingress:
             else:
                 old.pop(row.key)
             self._receivers[row.key] = receiver
-            self._remove_paths(receiver, row)
+            self._remove_paths(receiver, row, now)
             receiver.connection = row
             for path in row.paths:
                 self._add_path(receiver, path, states.ensure(path.key).counters, now)
@@ -92,14 +92,13 @@ class Ingress:
             if receiver.order is not None:
                 self._deliver(receiver.order.flush())
                 self.dropped.update(receiver.order.dropped)
-                self.dropped[Reason.STRAY] += receiver.order.held
 
-    def _remove_paths(self, receiver: _Receiver, row: ConnectionRow) -> None:
+    def _remove_paths(self, receiver: _Receiver, row: ConnectionRow, now: float) -> None:
         """Wait no longer for what is not in `row` any more."""
         keys = {path.key for path in row.paths}
         for path in receiver.connection.paths:
             if receiver.order is not None and path.key not in keys:
-                self._deliver(receiver.order.path_down(path.key))
+                self._deliver(receiver.order.path_down(path.key, now))
 
     def _add_path(self, receiver: _Receiver, path: PathRow, counters: PathCounters, now: float) -> None:
         connection = receiver.connection
@@ -112,7 +111,7 @@ class Ingress:
             if path.usable:
                 receiver.order.path_up(path.key, now)
             else:
-                self._deliver(receiver.order.path_down(path.key))
+                self._deliver(receiver.order.path_down(path.key, now))
 
     def _allow_joined(self, socket: DataSocket) -> None:
         if socket not in self._sources:
@@ -138,7 +137,7 @@ class Ingress:
                 receiver.order.is_behind = bool(self._backlog)
 
     def _receive(self, socket: DataSocket, now: float) -> bool:
-        """Whether that was all there was."""
+        """Take up to BATCH datagrams; Return whether that was all there was."""
         receive, sources = socket.recvmsg, self._sources.get(socket, {})
         end = self.datagrams_received + BATCH
         while self.datagrams_received < end:
@@ -156,7 +155,7 @@ class Ingress:
                     self.dropped[Reason.UNKNOWN_SOURCE] += 1
                 else:
                     self._decapsulate(datagram, source, ecn, now)
-        return False
+        return _is_empty(socket)
 
     def _decapsulate(self, datagram: bytes, source: _Source, outer_ecn: int, now: float) -> None:
         """Take off the frame and find the path by the inner addresses."""
@@ -270,6 +269,16 @@ def _tunnel_of(connection: ConnectionRow) -> bytes:
     """Return the name of the connection's tunnel in the peer's keepalives."""
     keepalive = command.Message(command.KEEPALIVE, 0, 0, connection.local.version, connection.remote, connection.local)
     return command.keepalive_tunnel(command.encode(keepalive)) or b""
+
+
+def _is_empty(socket: DataSocket) -> bool:
+    try:
+        socket.recv(1, MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # an error waits there, and perhaps more
+    return False
 
 
 def _window(connection: ConnectionRow) -> tuple[int, float]:

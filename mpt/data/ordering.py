@@ -1,45 +1,52 @@
 """In order and steadily: the equalizer and the reorder buffer of one connection, one behind the other.
 
-A packet of a path that is faster than the slowest is held back first (`mpt.data.equalizer`), then it takes its place
-in the order (`mpt.data.reorder`). Both together hold it no longer than `max_delay`.
+A packet of a path that is faster than the slowest is held back first (`mpt.data.equalizer`). Then it takes its place in
+the order (`mpt.data.reorder`). Both together hold it no longer than `max_delay`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
+from mpt.data.counters import Reason
 from mpt.data.equalizer import SHARE, Equalizer
 from mpt.data.reorder import Delivery, ReorderBuffer
 
 
 class Ordering:
-    """What every sequenced packet of a connection passes; `window` in packets (>= 1), `max_delay` in seconds."""
+    """The order of one connection: every packet with a sequence number passes it.
+
+    `window` in packets (>= 1), `max_delay` in seconds. Set `is_behind` while packets are read later than they came:
+    their times then tell nothing about the paths.
+    """
 
     __slots__ = ("_equalizer", "_max_delay", "_reorder", "is_behind")
 
     def __init__(self, window: int, max_delay: float) -> None:
         self._max_delay = max_delay
         self._equalizer = Equalizer(SHARE * max_delay, window)
-        self._reorder = ReorderBuffer(window, max_delay, self._gap_filled, self._equalizer.came_late)
-        self.is_behind = False  # packets are read later than they came: their times tell nothing about the paths
+        self._reorder = ReorderBuffer(
+            window, max_delay, self._gap_filled, self._equalizer.came_late, self._equalizer.parts_changed
+        )
+        self.is_behind = False
 
     @property
     def held(self) -> int:
-        """How many packets wait here."""
+        """Return how many packets wait here."""
         return len(self._equalizer) + self._reorder.held
 
     @property
-    def dropped(self) -> dict[str, int]:
-        """What was not delivered, by reason."""
+    def dropped(self) -> dict[Reason, int]:
+        """Return how many packets were not delivered, by reason."""
         return self._reorder.dropped
 
     def arrive(self, sequence: int, packet: bytes, path: Hashable, now: float) -> Delivery:
-        """Take one packet; give back those that are to be delivered now, in order."""
+        """Take one packet; Return those that are to be delivered now, in order."""
         if path not in self._equalizer.shifts:
             return self._reorder.arrive(sequence, packet, path, now)
         delivery: Delivery = ()
         if self._equalizer.is_full and (first := self._equalizer.due(float("inf"))) is not None:
-            # not the one that has just come, which would overtake its path; it may not have to wait now
+            # Let the oldest go: the new one would overtake its path. Then the new one may not have to wait.
             delivery = self._reorder.arrive(*first[:3], now, first[3])
             if path not in self._equalizer.shifts:
                 return [*delivery, *self._reorder.arrive(sequence, packet, path, now)]
@@ -47,9 +54,9 @@ class Ordering:
         return delivery
 
     def deadline_reached(self, now: float) -> Delivery:
-        """What has waited long enough; nothing when woken early."""
+        """Return the packets that have waited long enough; nothing when woken early."""
         delivery: list[bytes] = []
-        self._reorder.max_delay = self._max_delay - self._equalizer.longest_shift
+        self._reorder.longest_wait = self._max_delay - self._equalizer.longest_shift
         while (delayed := self._equalizer.due(now)) is not None:
             sequence, packet, path, arrived = delayed
             delivery += self._reorder.arrive(sequence, packet, path, now, arrived)
@@ -57,7 +64,7 @@ class Ordering:
         return delivery
 
     def next_deadline(self) -> float | None:
-        """When `deadline_reached` must be called next; None when nothing waits."""
+        """Return when `deadline_reached` must be called next; None when nothing waits."""
         line, gap = self._equalizer.next_deadline(), self._reorder.next_deadline()
         return gap if line is None else line if gap is None else min(line, gap)
 
@@ -66,22 +73,22 @@ class Ordering:
             self._equalizer.gap_filled(path, waiting_path, later)
 
     def keepalive(self, path: Hashable, now: float) -> None:
-        """A keepalive came over `path`."""
+        """Note a keepalive over `path`."""
         if not self.is_behind:
             self._equalizer.keepalive(path, now)
 
     def path_up(self, path: Hashable, now: float) -> None:
-        """`path` may bring packets from now on."""
+        """Note that `path` may bring packets from now on."""
         self._equalizer.path_up(path)
         self._reorder.path_up(path, now)
 
-    def path_down(self, path: Hashable) -> Delivery:
-        """`path` brings none any more. Gives back what need not wait for it."""
+    def path_down(self, path: Hashable, now: float) -> Delivery:
+        """Note that `path` brings no packets any more. Return those that need not wait for it."""
         self._equalizer.path_down(path)
-        return self._reorder.path_down(path)
+        return self._reorder.path_down(path, now)
 
     def flush(self) -> Delivery:
-        """Everything that waits, in order, gaps ignored."""
+        """Return everything that waits, in order, without the gaps; strays are dropped."""
         delivery: list[bytes] = []
         while (delayed := self._equalizer.due(float("inf"))) is not None:
             delivery += self._reorder.arrive(*delayed)

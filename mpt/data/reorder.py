@@ -5,14 +5,17 @@ What always holds:
 
 - `expected` is the position after the last one delivered; None until the first packet, which is taken as it comes.
 - Every held packet lies ahead of `expected`, and at most `window` are held.
-- No packet is held longer than `max_delay` after its own arrival; then the gaps before it count as lost.
-- A full buffer delivers its head (and what follows that without a gap), never everything.
-- A gap is not waited for when every path that carries the stream has brought a later packet: a path keeps its own
-  order, so nothing can fill that gap any more. A path that turns out not to keep its order suspends this rule for a
-  while.
-- A number far from all that (more than a window ahead of the newest; or behind, after a silence) is a stray: it is kept
-  aside and changes nothing. Only a second stray that agrees with it moves the stream. So a restarted peer is followed,
-  while one forged or corrupted number neither stalls the stream nor resets it.
+- A gap is waited for no longer than `longest_wait` after the first packet behind it was put here.
+- A full buffer delivers its head and what follows that without a gap, never everything.
+- A gap is waited for only while a path could fill it. A path keeps its own order, so one that has brought a later
+  packet cannot. One that brings a small part of the packets is given the time in which it has filled gaps lately; one
+  that brings hardly anything, or little beside what is lost on the others, is given SHORT_WAIT. While a path is found
+  not to keep its order, all gaps are waited for.
+- A packet behind `expected` is late if it was in a gap that was given up, else a duplicate. Where so many gaps were
+  given up that they are not remembered, it is late if it is in the order of its path.
+- A number that does not fit is a stray (`mpt.data.candidates`): more than a window ahead of the newest; behind, after a
+  silence; or behind by more than NEAR and a window, and out of the order of its path. So a restarted peer is followed
+  at its second packet, and a forger who sends fewer packets than the peer neither stalls the stream nor moves it.
 """
 
 from __future__ import annotations
@@ -22,54 +25,73 @@ from collections.abc import Callable, Hashable, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
+from mpt.data.candidates import Candidates, Stray
+from mpt.data.counters import Reason
 from mpt.wire.serial import ahead
 
 RESTART_SILENCE: Final = 0.25  # s beyond max_delay without a good packet; before that, what is behind is late
-STRAYS_KEPT: Final = 4  # so that a forger cannot keep a restarted peer from being recognised by alternating with it
+NEAR: Final = 10_000  # positions beyond the window: 0.1 s of 1 Gbit/s, lost in one piece or late
 PATH_MEMORY: Final = 10.0  # s; a path that brought nothing for so long, and for a window of packets, is not waited for
-DISTRUST: Final = 10.0  # s; how long a path's reordering suspends the rule of passed gaps
-GAPS_REMEMBERED: Final = 64  # to tell a late packet from a duplicate
+DISTRUST: Final = 10.0  # s; how long a path's reordering suspends the rules about paths
+GAPS_REMEMBERED: Final = 64
+
+GOOD_PART: Final = 1 / 16  # of all packets; the next one of such a path comes soon and tells whether a gap is lost
+POOR_PART: Final = 1 / 256  # a path that brings less brings hardly anything
+SHORT_WAIT: Final = 0.005  # s; above the jitter of lines that are equally late
+PATIENCE_GAIN: Final = 1.5  # of the longest time in which a path has filled a gap of late
+PATIENCE_DECAY: Final = 7 / 8  # of that time, at each gap that the path fills
+REVIEW: Final = 64  # packets after which the parts of the paths are looked at again
 
 Delivery = Sequence[bytes]
 
 
 class _Progress:
-    """How far one path has brought the stream, and when it last brought something."""
+    """What one path has brought: the furthest position, when it last brought one, its share of the recent packets, and
+    how long the gaps that it filled had waited (seconds; None: not known)."""
 
-    __slots__ = ("position", "time")
+    __slots__ = ("count", "filled_in", "position", "time")
 
     def __init__(self, position: int, time: float) -> None:
         self.position = position
         self.time = time
+        self.count = 0
+        self.filled_in: float | None = None
 
 
 def _ignore(*_: object) -> None:
-    """Nobody wants to know."""
+    """Do nothing with what is told."""
 
 
 class ReorderBuffer:
     """The reorder window of one connection: `window` in packets (>= 1), `max_delay` in seconds.
 
-    `dropped` counts what was not delivered, by reason: "late", "duplicate", "stray". `gap_filled` is told that a
-    packet over one path came so many seconds later than the one that follows it in order over another, `came_late` that
-    one over a path came after its turn.
+    `dropped` counts by reason what was not delivered: "late", "duplicate", "stray". Three functions are told:
+    `gap_filled` that a packet over one path came so many seconds later than the one after it over another path;
+    `came_late` that a packet over a path came after its turn, and when; `parts_changed` which paths bring a small part.
     """
 
     __slots__ = (
-        "_arrivals",
+        "_brought",
+        "_candidates",
+        "_entries",
         "_held",
         "_last_good",
+        "_lost",
+        "_memory",
         "_newest",
         "_order",
         "_paths",
+        "_silence",
         "_skipped",
-        "_strays",
         "_suspended_until",
+        "_total",
         "came_late",
         "dropped",
         "expected",
         "gap_filled",
-        "max_delay",
+        "longest_wait",
+        "minor",
+        "parts_changed",
         "window",
     )
 
@@ -78,34 +100,44 @@ class ReorderBuffer:
         window: int,
         max_delay: float,
         gap_filled: Callable[[Hashable, Hashable, float], None] = _ignore,
-        came_late: Callable[[Hashable], None] = _ignore,
+        came_late: Callable[[Hashable, float], None] = _ignore,
+        parts_changed: Callable[[frozenset[Hashable]], None] = _ignore,
     ) -> None:
         self.gap_filled = gap_filled
         self.came_late = came_late
-        self.window = window
-        self.max_delay = max_delay
+        self.parts_changed = parts_changed
+        self.longest_wait = max_delay  # less than max_delay if packets have waited elsewhere before
         self.expected: int | None = None
-        self.dropped = {"late": 0, "duplicate": 0, "stray": 0}
+        self.dropped = dict.fromkeys((Reason.LATE, Reason.DUPLICATE, Reason.STRAY), 0)
+        self.minor: frozenset[Hashable] = frozenset()  # the paths that bring less than GOOD_PART
+        self.window = window
+        self._silence = max_delay + RESTART_SILENCE
+        self._candidates = Candidates(window, max_delay, self.dropped)
         self._held: dict[int, tuple[bytes, Hashable, float]] = {}  # position -> packet, path, time of arrival
         self._order: list[int] = []  # heap of the positions held; delivered ones leave it late
-        self._arrivals: deque[tuple[float, int]] = deque()  # (time, position), oldest first; gone ones leave it late
+        self._entries: deque[tuple[float, int]] = deque()  # (time of being put here, position); gone ones leave it late
         self._newest = -1  # the furthest position accepted
         self._last_good = 0.0
-        self._paths: dict[Hashable, _Progress] = {}
-        self._suspended_until = 0.0  # the rule of passed gaps does not hold before this time
+        self._suspended_until = 0.0  # the rules about paths do not hold before this time
         self._skipped: deque[tuple[int, int]] = deque(maxlen=GAPS_REMEMBERED)  # [first, end) of gaps given up
-        self._strays: deque[tuple[int, bytes, Hashable]] = deque(maxlen=STRAYS_KEPT)  # (sequence, packet, path)
+        self._paths: dict[Hashable, _Progress] = {}
+        self._brought = 0  # packets of this stream
+        self._memory = 8 * window + 16 * REVIEW  # packets; a path may be silent for a window and keep its part
+        self._total = 0  # the sum of the paths' counts
+        self._lost = 0  # positions given up, in the same memory
 
     @property
     def held(self) -> int:
-        """How many packets wait here, the strays that are kept aside included."""
-        return len(self._held) + len(self._strays)
+        """How many packets wait here, the strays that are kept included."""
+        return len(self._held) + self._candidates.kept
 
     def arrive(
         self, sequence: int, packet: bytes, path: Hashable, now: float, arrived: float | None = None
     ) -> Delivery:
-        """Take one packet; give back those that are to be delivered now, in order. `arrived`: when it came, if before
-        now."""
+        """Take one packet; Return those that are to be delivered now, in order.
+
+        `sequence` is below 2^32; `arrived` is when the packet came, if that was before `now`.
+        """
         expected = self.expected
         if expected is None:
             expected = self._start(sequence, now)
@@ -116,53 +148,63 @@ class ReorderBuffer:
             self._last_good = now
             self._path_brought(path, position, now)
             return (packet,)
+        if arrived is None:
+            arrived = now
         if position < expected:
-            return self._behind(sequence, packet, path, position, now)
+            stray = Stray(sequence, packet, path, arrived, self._brought)
+            return self._behind(stray, position, expected - position, now)
         if position - self._newest > self.window:
-            return self._stray(sequence, packet, path, now)
+            stray = Stray(sequence, packet, path, arrived, self._brought)
+            return self._stray(stray, position - self._newest <= self.window + NEAR, now)
         if position in self._held:
-            self.dropped["duplicate"] += 1
+            self.dropped[Reason.DUPLICATE] += 1
             return ()
-        return self._ahead(packet, path, position, now, now if arrived is None else arrived)
+        return self._ahead(packet, path, position, now, arrived)
 
     def deadline_reached(self, now: float) -> Delivery:
-        """Deliver in order everything up to the newest packet whose time is over; nothing when woken early."""
+        """Give up the gaps whose time is over; Return what is to be delivered. Woken early, do nothing."""
         delivery: list[bytes] = []
-        while (deadline := self.next_deadline()) is not None and deadline <= now:
-            overdue = self._arrivals[0][1]
-            while overdue in self._held:
-                self._skip_gap(delivery)
+        self._give_up_gaps(delivery, now)
+        delivery += self._candidates.deadline_reached(now, self._brought)
         return delivery
 
     def next_deadline(self) -> float | None:
-        """When `deadline_reached` must be called next; None when nothing is held."""
+        """Return when `deadline_reached` must be called next; None when nothing is held."""
+        stray = self._candidates.next_deadline()
         if not self._held:
-            return None
-        while self._arrivals[0][1] not in self._held:
-            self._arrivals.popleft()
-        return self._arrivals[0][0] + self.max_delay
+            return stray
+        gap = self._gap_deadline()
+        return gap if stray is None else min(gap, stray)
 
     def path_up(self, path: Hashable, now: float) -> None:
-        """`path` may carry the stream from now on: gaps wait for it."""
+        """Note that `path` may carry the stream from now on: gaps wait for it. The parts of all paths may change."""
         if path not in self._paths:
             self._paths[path] = _Progress(-1 if self.expected is None else self.expected - 1, now)
+            for progress in self._paths.values():
+                progress.count = 1
+            self._total = len(self._paths)
+            self._lost = 0
 
-    def path_down(self, path: Hashable) -> Delivery:
-        """`path` carries the stream no longer: gaps need not wait for it. Gives back what that sets free."""
-        self._paths.pop(path, None)
+    def path_down(self, path: Hashable, now: float) -> Delivery:
+        """Note that `path` carries the stream no longer: gaps need not wait for it. Return what that sets free."""
+        progress = self._paths.pop(path, None)
+        if progress is not None:
+            self._total -= progress.count
+            self.minor -= {path}
         delivery: list[bytes] = []
-        self._skip_passed_gaps(delivery, self._last_good)
+        self._give_up_gaps(delivery, now)
         return delivery
 
     def flush(self) -> Delivery:
-        """Everything held, in order, gaps ignored."""
+        """Return everything held, in order, without the gaps. Strays are dropped."""
+        self._candidates.clear()
         delivery: list[bytes] = []
         while self._held:
             self._skip_gap(delivery)
         return delivery
 
     def _start(self, sequence: int, now: float) -> int:
-        """The first packet of a stream: it is the one expected, and no path has brought anything yet."""
+        """Begin a stream: its first packet is the one expected, and no path has brought anything yet."""
         self.expected = sequence
         self._newest = sequence - 1
         self._last_good = now
@@ -173,23 +215,42 @@ class ReorderBuffer:
     def _path_brought(self, path: Hashable, position: int, now: float) -> None:
         progress = self._paths.get(path)
         if progress is None:
-            self._paths[path] = _Progress(position, now)
-        else:
-            progress.time = now
-            if position > progress.position:
-                progress.position = position
+            progress = self._paths[path] = _Progress(position, now)
+        progress.time = now
+        progress.count += 1
+        if position > progress.position:
+            progress.position = position
+        self._total += 1
+        self._brought += 1
+        if self._brought % REVIEW == 0:
+            self._review()
+
+    def _review(self) -> None:
+        """Let what is long ago count for less, and tell which paths bring little."""
+        if self._total > self._memory:
+            for progress in self._paths.values():
+                progress.count //= 2
+            self._total = sum(progress.count for progress in self._paths.values())
+            self._lost //= 2
+        good = self._total * GOOD_PART
+        minor = frozenset(
+            path
+            for path, progress in self._paths.items()
+            if progress.count < (good if path in self.minor else good / 2)
+        )
+        if minor != self.minor:
+            self.minor = minor
+            self.parts_changed(minor)
 
     def _ahead(self, packet: bytes, path: Hashable, position: int, now: float, arrived: float) -> Delivery:
-        """In the window, but out of order or while others wait."""
+        """Take a packet in the window that is out of order, or comes while others wait."""
         delivery: list[bytes] = []
         self._last_good = now
         if position > self._newest:
             self._newest = position
         self._path_brought(path, position, now)
         if position == self.expected:
-            following = self._held.get(position + 1)
-            if following is not None and following[1] != path:
-                self.gap_filled(path, following[1], arrived - following[2])
+            self._note_filled(path, position, now, arrived)
             delivery.append(packet)
             self._advance(delivery, position)
         else:
@@ -197,11 +258,20 @@ class ReorderBuffer:
             heappush(self._order, position)
             if len(self._order) > 2 * self.window + GAPS_REMEMBERED:  # most of them have been delivered
                 self._order = sorted(self._held)
-            self._arrivals.append((now, position))
+            self._entries.append((now, position))
             if len(self._held) > self.window:
                 self._skip_gap(delivery)
-        self._skip_passed_gaps(delivery, now)
+        self._give_up_gaps(delivery, now)
         return delivery
+
+    def _note_filled(self, path: Hashable, position: int, now: float, arrived: float) -> None:
+        """Note how long the gap at `position` had waited, and how much later its packet came than the one after it."""
+        progress = self._paths[path]
+        waited = now - self._first_entry()
+        progress.filled_in = max(waited, PATIENCE_DECAY * (progress.filled_in or 0.0))
+        following = self._held.get(position + 1)
+        if following is not None and following[1] != path:
+            self.gap_filled(path, following[1], arrived - following[2])
 
     def _advance(self, delivery: list[bytes], position: int) -> None:
         """`position` is being delivered: append what follows it without a gap, and expect the one after that."""
@@ -211,79 +281,101 @@ class ReorderBuffer:
             position += 1
         self.expected = position
         if not self._held:
-            self._arrivals.clear()
+            self._entries.clear()
             self._order.clear()
 
     def _head(self) -> int:
-        """The lowest position held; something must be held."""
+        """Return the lowest position held; something must be held."""
         while self._order[0] not in self._held:
             heappop(self._order)
         return self._order[0]
 
+    def _first_entry(self) -> float:
+        """Return when the first of the packets held was put here, and with it the first gap seen."""
+        while self._entries[0][1] not in self._held:
+            self._entries.popleft()
+        return self._entries[0][0]
+
     def _skip_gap(self, delivery: list[bytes]) -> None:
         """Give up the gap before the head: deliver the head and what follows it without a gap."""
         head = self._head()
-        if self.expected is not None:
+        if self.expected is not None and self.expected < head:
             self._skipped.append((self.expected, head))
+            self._lost += head - self.expected
         delivery.append(self._held.pop(head)[0])
         self._advance(delivery, head)
 
-    def _skip_passed_gaps(self, delivery: list[bytes], now: float) -> None:
-        """Give up every gap that no path can fill any more."""
-        if now < self._suspended_until:
-            return
-        while self._held and self.expected is not None and self._is_passed(self.expected, now):
+    def _give_up_gaps(self, delivery: list[bytes], now: float) -> None:
+        while self._held and self._gap_deadline() <= now:
             self._skip_gap(delivery)
 
-    def _is_passed(self, position: int, now: float) -> bool:
-        """Whether every path that is waited for has brought `position` or something from behind it.
-
-        This is asked for every packet that is held, and ends at the first path that has not.
-        """
-        passed = False
+    def _gap_deadline(self) -> float:
+        """Return when the first gap is given up; something must be held. Past: no path could fill it any more."""
+        seen = self._first_entry()
+        end = seen + self.longest_wait
+        if not self._paths or self.expected is None:
+            return end
+        patience = 0.0
         for progress in self._paths.values():
-            if now - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window:
-                if progress.position < position:
-                    return False
-                passed = True
-        return passed
+            if progress.position < self.expected and self._is_recent(progress):
+                patience = max(patience, self._patience(progress))
+        return min(end, max(seen + patience, self._suspended_until))
 
-    def _behind(self, sequence: int, packet: bytes, path: Hashable, position: int, now: float) -> Delivery:
-        if now - self._last_good > self.max_delay + RESTART_SILENCE:
-            return self._stray(sequence, packet, path, now)
-        if not any(first <= position < end for first, end in self._skipped):
-            self.dropped["duplicate"] += 1
+    def _is_recent(self, progress: _Progress) -> bool:
+        """Return whether a path has brought something lately, by the time or by the number of packets."""
+        return self._last_good - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window
+
+    def _patience(self, progress: _Progress) -> float:
+        """Return how many seconds a gap waits for a path that has not passed it."""
+        count, total = progress.count, self._total
+        if count >= total * GOOD_PART:
+            return self.longest_wait
+        if count == 0:
+            return 0.0
+        if count < 2 * self._lost + total * POOR_PART:
+            return SHORT_WAIT
+        if progress.filled_in is None:
+            return self.longest_wait
+        return PATIENCE_GAIN * progress.filled_in + SHORT_WAIT
+
+    def _behind(self, stray: Stray, position: int, behind: int, now: float) -> Delivery:
+        """Take a packet whose turn is over, `behind` positions ago: it is late, a duplicate or a stray."""
+        progress = self._paths.get(stray.path)
+        is_next = progress is not None and position > progress.position
+        if self._is_silent(now) or (behind > self.window + NEAR and not is_next):
+            return self._stray(stray, False, now)
+        if not self._was_given_up(position, is_next):
+            self.dropped[Reason.DUPLICATE] += 1
             return ()
-        self.dropped["late"] += 1
-        self.came_late(path)
-        progress = self._paths.get(path)
-        if progress is not None and position < progress.position:
-            self._suspended_until = now + DISTRUST
-        self._path_brought(path, position, now)
+        self.dropped[Reason.LATE] += 1
+        self.came_late(stray.path, now)
+        self._lost = max(0, self._lost - 1)
+        if progress is not None:
+            progress.filled_in = None
+            if not is_next:
+                self._suspended_until = now + DISTRUST
+        self._path_brought(stray.path, position, now)
         return ()
 
-    def _stray(self, sequence: int, packet: bytes, path: Hashable, now: float) -> Delivery:
-        """A number from elsewhere: keep it aside, or follow it if an earlier stray agrees with it."""
-        for stray in self._strays:
-            if stray[0] == sequence:
-                self.dropped["duplicate"] += 1
-                return ()
-            if abs(ahead(sequence, stray[0])) <= self.window:
-                self._strays.remove(stray)
-                pair = sorted((stray, (sequence, packet, path)), key=lambda one: ahead(one[0], sequence))
-                return self._follow(pair, now)
-        if len(self._strays) == STRAYS_KEPT:
-            self.dropped["stray"] += 1
-        self._strays.append((sequence, packet, path))
-        return ()
+    def _was_given_up(self, position: int, is_next: bool) -> bool:
+        """Return whether `position` was in a gap that was given up; of old ones, that its path has not brought it
+        before."""
+        if any(first <= position < end for first, end in self._skipped):
+            return True
+        return is_next and len(self._skipped) == GAPS_REMEMBERED and position < self._skipped[0][0]
 
-    def _follow(self, pair: list[tuple[int, bytes, Hashable]], now: float) -> Delivery:
-        """The stream goes on at the two strays that agree: deliver what is left of the old one, then start there."""
+    def _is_silent(self, now: float) -> bool:
+        return now - self._last_good > self._silence
+
+    def _stray(self, stray: Stray, is_loss: bool, now: float) -> Delivery:
+        """Take a number from elsewhere; `is_loss`: it lies as far ahead as a burst of loss leads."""
+        first = self._candidates.arrive(stray, is_loss or self._is_silent(now))
+        if not first:
+            return ()
         delivery = list(self.flush())
-        self.dropped["stray"] += len(self._strays)
-        self._strays.clear()
         self._skipped.clear()
+        self._lost = 0
         self.expected = None
-        for sequence, packet, path in pair:
-            delivery += self.arrive(sequence, packet, path, now)
+        for sequence, packet, path, arrived, _ in first:
+            delivery += self.arrive(sequence, packet, path, now, arrived)
         return delivery

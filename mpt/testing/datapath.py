@@ -118,6 +118,13 @@ class MemorySocket:
         self._sent.append((datagram, address))
         return len(datagram)
 
+    def recv(self, size: int, flags: int, /) -> bytes:
+        """Return the beginning of the first datagram that waits, and leave it there (MSG_PEEK)."""
+        if not self._waiting:
+            raise BlockingIOError
+        first = self._waiting[0]
+        return b"" if isinstance(first, OSError) else first[0][:size]
+
     def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         if not self._waiting:
             raise BlockingIOError
@@ -165,6 +172,9 @@ class DescriptorSocket:
         octets = self._program.sendmsg(buffers)
         self._destinations.append(address)
         return octets
+
+    def recv(self, size: int, flags: int, /) -> bytes:
+        return self._program.recv(size, flags)
 
     def recvmsg(self, size: int, ancillary_size: int, /) -> tuple[bytes, list[Ancillary], int, Any]:
         return self._program.recv(size), [], 0, self._sources.popleft()

@@ -118,6 +118,7 @@ class LoopbackSocket:
         self._port = self.address[1]
         self.sendto = program.sendto
         self.sendmsg = program.sendmsg
+        self.recv = program.recv
         self.recvmsg = program.recvmsg
         self.setsockopt = program.setsockopt
         self.fileno = program.fileno

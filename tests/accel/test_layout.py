@@ -14,7 +14,7 @@ LAYERS = (
     {"_native"},
     {"packet", "schedule", "pathstate"},
     {"split", "join", "pool", "frame"},
-    {"equalize"},
+    {"equalize", "candidates"},
     {"reorder"},
     {"ordering"},
     {"table"},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 
-from mpt.data.reorder import STRAYS_KEPT, ReorderBuffer
+from mpt.data.candidates import CANDIDATES
+from mpt.data.reorder import ReorderBuffer
 from mpt.wire.serial import MASK
 
 ROUNDING = 1e-9  # s
@@ -54,7 +55,7 @@ class Line:
         self.buffer.path_up(path, self.now)
 
     def path_down(self, path: Hashable) -> list[int | str]:
-        return self._delivered(self.buffer.path_down(path))
+        return self._delivered(self.buffer.path_down(path, self.now))
 
     def flush(self) -> list[int | str]:
         return self._delivered(self.buffer.flush())
@@ -84,6 +85,6 @@ class Line:
         self.out += [(self.now, label) for label in labels]
         buffer, deadline = self.buffer, self.buffer.next_deadline()
         assert deadline is None or deadline > self.now
-        assert buffer.held <= buffer.window + STRAYS_KEPT
+        assert buffer.held <= buffer.window + CANDIDATES
         assert len(self._labels) == len(self.out) + buffer.held + sum(buffer.dropped.values())
         return labels

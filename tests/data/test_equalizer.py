@@ -141,7 +141,7 @@ def test_a_path_that_goes_takes_its_lateness_with_it() -> None:
     wire = Wire(0.005, 0.045)
     wire.keepalives(0.0, 0.1, 3)
     wire.run()
-    wire.ordering.path_down(1)
+    wire.ordering.path_down(1, 1.0)
     assert wire.ordering.arrive(0, b"packet", 0, 1.0) == (b"packet",)
 
 
@@ -155,7 +155,6 @@ def test_a_peer_that_sends_its_keepalives_apart_costs_no_packet_and_is_seen_thro
     numbers = [number for _, number in wire.delivered]
     assert numbers == sorted(numbers)
     assert len(numbers) > 1900
-    assert not wire.ordering._equalizer._believes_keepalives
     assert max(wire.latencies(4.0, 0.2, first=2000)) < 0.05
 
 
@@ -215,3 +214,44 @@ def test_random_delays_and_bursts_lose_nothing(seed: int) -> None:
         start, first = start + random.random() * 0.1, first + count
     wire.run()
     assert [number for _, number in wire.delivered] == list(range(first))
+
+
+def test_one_late_packet_does_not_end_the_belief_in_keepalives() -> None:
+    """An exception costs ten seconds of it; afterwards keepalives tell the difference again."""
+    wire = Wire(0.005, 0.045)
+    wire.keepalives(0.0, 0.1, 10)
+    wire.packets(1.5, 2, 0.2)
+    wire.run()
+    wire.ordering._reorder.came_late(0, 2.0)
+    wire.keepalives(2.1, 0.5, 15)
+    wire.packets(10.0, 10, 0.2, first=2)
+    wire.run()
+    assert wire.latencies(10.0, 0.2, first=2) == [0.005, 0.045] * 5
+    wire.keepalives(13.0, 0.5, 4)
+    wire.packets(20.0, 10, 0.2, first=12)
+    wire.run()
+    assert wire.latencies(20.0, 0.2, first=12) == [0.045] * 10
+
+
+def test_the_doubt_about_keepalives_grows_and_ends() -> None:
+    """A peer that does not send them together is believed ever more seldom, and an exception after long counts once."""
+
+    def doubted(equalizer: Equalizer, start: float) -> float:
+        """For how long keepalives teach nothing after a late packet at `start`."""
+        equalizer.shifts = {"fast": 0.02}
+        equalizer.came_late("fast", start)
+        assert equalizer.shifts == {}
+        time = start
+        while not equalizer.shifts:
+            time += 1.0
+            equalizer.keepalive("fast", time)
+            equalizer.keepalive("slow", time + 0.03)
+        return time - start
+
+    equalizer = Equalizer(0.075, 100)
+    for path in ("fast", "slow"):
+        equalizer.path_up(path)
+    first = [doubted(equalizer, time) for time in (1000.0, 1100.0, 1200.0, 1300.0)]
+    assert first == [10.0, 20.0, 40.0, 80.0]
+    assert doubted(equalizer, 1390.0) == 160.0
+    assert [doubted(equalizer, 2600.0 + n * 1000) for n in range(3)] == [10.0, 10.0, 10.0]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpt.data.counters import Reason
 from mpt.data.ordering import Ordering
 from tests.data.line import ROUNDING
 from tests.data.test_reorder_properties import MAX_DELAY, WINDOW, traffic
@@ -42,7 +43,7 @@ class Receiver:
         self.ordering.keepalive(path, time)
 
     def path_down(self, path: object) -> None:
-        self._take(self.ordering.path_down(path))
+        self._take(self.ordering.path_down(path, self.now))
 
     @property
     def delivered(self) -> list[int]:
@@ -137,7 +138,7 @@ def test_a_duplicate_tells_nothing_about_the_paths() -> None:
     receiver.wait_until(1012.0)
     assert receiver.delivered == [0, 1]
     assert receiver.out[1][0] == pytest.approx(1011.04)
-    assert receiver.ordering.dropped["duplicate"] == 1
+    assert receiver.ordering.dropped[Reason.DUPLICATE] == 1
 
 
 def test_what_a_full_line_lets_go_may_end_the_wait() -> None:

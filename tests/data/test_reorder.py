@@ -151,6 +151,22 @@ def test_late_and_duplicate_are_told_apart() -> None:
     assert given.dropped == {"late": GAPS_REMEMBERED, "duplicate": len(lost) + 10}
 
 
+def test_what_a_frozen_line_brings_afterwards_is_late() -> None:
+    """However many gaps were given up meanwhile; what it brings a second time is a duplicate."""
+    given = Line(1000, 0.1, ("a", "frozen"))
+    for position in range(100):
+        given.arrive(position, ("a", "frozen")[position % 2])
+        given.wait(0.001)
+    for position in range(100, 500, 2):
+        given.arrive(position)
+        given.wait(0.002)
+    for position in range(101, 380, 2):
+        given.arrive(position, "frozen")
+    for position in (99, 101, 103):
+        given.arrive(position, "frozen")
+    assert given.dropped == {"late": 140, "duplicate": 3}
+
+
 # --- gaps that every path has passed ---
 
 
