@@ -108,11 +108,13 @@ class DaemonOperations:
         for connection, _ in concerned:
             if connection.config.is_down:
                 raise HostError(connection.why_down)
-        said: list[str] = []
-        for connection, index in concerned:
+        switched = []
+        for connection, index in concerned:  # all of them, before anything is waited for
             told = connection.switch(index, up)
-            path = connection.paths[index]
-            text = f"path_{index} of {connection.config.name} is {path.status.name}"
+            status = connection.paths[index].status
+            switched.append((f"path_{index} of {connection.config.name} is {status.name}", told))
+        said: list[str] = []
+        for text, told in switched:
             if told is not None:
                 progress(f"{text}; telling the peer")
                 outcome = await told

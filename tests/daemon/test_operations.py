@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mpt.config.directory import load_directory
+from mpt.config.schema import GENERAL, TUNNEL, Key
+from mpt.daemon.tunnel import RETRY_REFUSED
 from mpt.model import ConnectionConfig
 from tests.config import files
 from tests.daemon.pair import KEY, Pair, mirrored, write_pair
 from tests.daemon.stage import PACKET, Run, Stage
 
 NAME = "MPT_connection_10.0.0.2"
+OTHER_VALUES = {  # of keys that a reload cannot take
+    "tunnel_num": "2",
+    "cmdport_local": "65051",
+    "public_address_resolver": "208.67.222.222",
+    "public_address_name": "ip.example.com",
+    "control_socket": "/nowhere/else.sock",
+    "data_plane": "python",
+    "gso": "off",
+    "tun_offload": "off",
+    "name": "tun7",
+    "mtu": "1400",
+    "ipv4_addr": "10.0.0.2/16",
+    "ipv6_addr": "fec0::7/64",
+    "queue_length": "100",
+}
 OTHER = files.changed(
     files.without(files.without(files.CONNECTION, "net_0"), "net_1"),
     "connection",
@@ -145,6 +163,72 @@ def test_a_changed_connection_that_is_refused_leaves_the_old_one_running(
     assert stage.statuses("MPT_connection_10.0.0.2") == ["MANUAL_DOWN", "OK"]
 
 
+def test_a_reload_of_several_files_changes_all_or_none(host_a: Callable[..., Stage], tmp_path: Path) -> None:
+    """The last one is refused by the host: the new one is gone again, the changed one is as it was, by hand and all."""
+    stage = host_a(c=files.CONNECTION, o=OTHER)
+    stage.ask("path down 10.1.1.2 10.1.1.3")
+    before = {each.config: [path.status for path in each.paths] for each in stage.root.runs.connections()}
+    general = stage.root.runs.settings.general
+    write(tmp_path, "a.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
+    write(tmp_path, "c.conf", files.changed(files.CONNECTION, "path_0", weight_out="3"))
+    write(tmp_path, "o.conf", files.changed(OTHER, "connection", local_port="4754"))
+    interface = tmp_path / "interface.conf"
+    interface.write_text(files.changed(interface.read_text(), "general", cmd_timeout="9"))
+    stage.system.fail("bind", errno.EADDRINUSE)  # the others share sockets that are open
+    said = stage.ask("reload").text
+    assert said.startswith("1: Reload unsuccessful.") and "4754" in said
+    after = {each.config: [path.status for path in each.paths] for each in stage.root.runs.connections()}
+    assert after == before
+    assert stage.root.runs.settings.general == general
+    assert stage.ask("reload").text == "new: new; changed: MPT_connection_10.0.0.2, other; 0 unchanged"
+    assert stage.statuses(NAME) == ["MANUAL_DOWN", "OK"]
+
+
+RESTART_KEYS = [("general", key) for key in GENERAL if not key.reload] + [("tun_0", key) for key in TUNNEL]
+
+
+@pytest.mark.parametrize(("section", "key"), RESTART_KEYS, ids=[f"{s}-{k.name}" for s, k in RESTART_KEYS])
+def test_a_reload_says_which_keys_it_cannot_take(
+    host_a: Callable[..., Stage], tmp_path: Path, section: str, key: Key
+) -> None:
+    """And changes nothing, not even what it could."""
+    stage = host_a()
+    general, before = stage.root.runs.settings.general, stage.root.runs.connections()
+    interface = tmp_path / "interface.conf"
+    text = interface.read_text()
+    value = OTHER_VALUES[key.name]
+    if key.name == "tunnel_num":
+        text += "[tun_1]\nname = tun1\nipv4_addr = 10.77.0.1/24\n"
+    interface.write_text(
+        files.changed(text, section, **{key.name: value, "log_ecn": "0"} if section == "general" else {key.name: value})
+    )
+    write(tmp_path, "n.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
+    said = stage.ask("reload").text
+    named = "[tun_1]" if key.name == "tunnel_num" else f"[{section}] {key.name}"
+    assert said.startswith("1: Reload unsuccessful.") and named in said and "nothing was reloaded" in said
+    assert stage.root.runs.settings.general == general and stage.root.runs.connections() == before
+
+
+def test_what_was_taken_down_by_hand_stays_down_when_its_file_changes(
+    host_a: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """And what was taken up stays up; unless the file has another status for it."""
+    text = files.changed(files.CONNECTION, "path_1", status="131")
+    stage = host_a(c=text)
+    stage.ask("path down 10.1.1.2 10.1.1.3")
+    stage.ask("path up 10.2.2.2 10.2.2.3")
+    write(tmp_path, "c.conf", files.changed(text, "path_0", weight_out="3"))
+    stage.ask("reload")
+    assert stage.statuses(NAME) == ["MANUAL_DOWN", "OK"]
+    text = files.changed(text, "path_0", status="131")
+    write(tmp_path, "c.conf", files.changed(text, "path_1", status="0"))
+    stage.ask("reload")
+    assert stage.statuses(NAME) == ["MANUAL_DOWN", "OK"]
+    write(tmp_path, "c.conf", files.changed(files.CONNECTION, "path_0", status="0"))
+    stage.ask("reload")
+    assert stage.statuses(NAME) == ["OK", "OK"]
+
+
 # ---- restart, delete, save (guide 4.4, 4.5, 4.6) --------------------------------------------------------------------
 
 
@@ -160,6 +244,41 @@ def test_restart_starts_the_connection_anew_and_keeps_what_was_taken_down_by_han
     assert stage.statuses(NAME) == ["MANUAL_DOWN", "OK"]
     assert stage.ask("restart c.conf").text == f"restarted: {NAME}"
     assert stage.ask("restart o.conf").text.startswith("1: Restart unsuccessful. Config file not found")
+
+
+def test_a_restart_that_is_refused_leaves_the_connection_running(host_a: Callable[..., Stage]) -> None:
+    """With the paths that can be had; the other one is tried again."""
+    stage = host_a()
+    stage.system.fail("bind", *[errno.EADDRINUSE] * 2)
+    said = stage.ask("restart").text
+    assert said.startswith("1: Restart unsuccessful.") and "runs on" in said and "in use" in said
+    assert stage.statuses(NAME) == ["ADDRESS_DOWN", "OK"]
+    stage.reactor.pass_time(RETRY_REFUSED + 1, step=0.1)
+    assert "ADDRESS_DOWN" not in stage.statuses(NAME)
+    assert len(stage.data_sockets) == 2
+
+
+def test_a_restart_of_all_goes_on_after_one_that_is_refused(host_a: Callable[..., Stage]) -> None:
+    """The answer names it."""
+    stage = host_a(c=files.CONNECTION, o=files.changed(OTHER, "connection", local_port="4754"))
+    old = stage.root.runs.connections()
+    stage.system.fail("bind", errno.EADDRINUSE)
+    said = stage.ask("restart").text
+    assert NAME in said and "other runs on" not in said
+    assert not set(old) & set(stage.root.runs.connections()) and len(stage.root.runs.connections()) == 2
+
+
+def test_a_second_delete_keeps_the_file_of_the_first(host_a: Callable[..., Stage], tmp_path: Path) -> None:
+    """No file that was put aside is ever replaced."""
+    stage = host_a()
+    directory = tmp_path / "connections"
+    stage.ask("delete c.conf")
+    for number in (1, 2):
+        write(tmp_path, "c.conf", files.changed(files.CONNECTION, "path_0", weight_out=str(number)))
+        stage.ask("reload c.conf")
+        assert stage.ask("delete c.conf").text == f"deleted: {NAME}; the file is now c.conf.disabled.{number}"
+    assert (directory / "c.conf.disabled").read_text() == files.CONNECTION
+    assert len(list(directory.iterdir())) == 3
 
 
 def test_delete_stops_the_connection_and_renames_its_file(host_a: Callable[..., Stage], tmp_path: Path) -> None:
@@ -219,6 +338,14 @@ def test_a_path_that_does_not_exist_is_answered_with_those_that_do(host_a: Calla
     assert said.endswith("there are: 10.1.1.2 10.1.1.3, 10.2.2.2 10.2.2.3")
 
 
+def test_a_path_command_that_concerns_several_connections_switches_all_at_once(host_a: Callable[..., Stage]) -> None:
+    """It does not wait for the peer of one before it switches the other."""
+    stage = host_a(c=files.CONNECTION, o=OTHER)
+    asked = stage.ask("path down 10.1.1.2 10.1.1.3")
+    assert asked.reply is None, "the peer is still being told"
+    assert [stage.statuses(name) for name in (NAME, "other")] == [["MANUAL_DOWN", "OK"]] * 2
+
+
 # ---- create (guide 4.7) ---------------------------------------------------------------------------------------------
 
 
@@ -263,6 +390,36 @@ def test_create_makes_both_sides_saves_them_and_survives_a_restart(
         (again,) = load_directory(tmp_path / name).config.connections
         assert [path.remote_ipaddr for path in again.paths] == [path.remote_ipaddr for path in config.paths]
         assert again.auth_key == config.auth_key
+
+
+def test_a_create_that_fails_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    """No connection, no route, no socket: the file was not loaded before, and is not now."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    pair.a.ask("delete c.conf")
+    (tmp_path / "a" / "connections" / "c.conf.disabled").rename(tmp_path / "a" / "connections" / "c.conf")
+    before = list(pair.a.netlink.routes)
+    pair.cables.loss = 1.0
+    asked = pair.a.ask("create c.conf")
+    assert names(pair.a) == [NAME], "it runs while the peer is asked"
+    pair.cables.pass_time(8.0)
+    assert asked.text.startswith("1: Connection creation failed (code: 1;")
+    assert names(pair.a) == [] and pair.a.data_sockets == [] and pair.a.netlink.routes == before
+    pair.cables.loss = 0.0
+    asked = pair.a.ask("create c.conf")
+    pair.cables.pass_time(4.0)
+    assert asked.text.startswith(f"{NAME} is created") and names(pair.a) == [NAME]
+    assert pair.a.ask("reload").text == "1 unchanged"
+
+
+def test_a_path_that_is_down_by_hand_stays_down_when_the_peer_has_created_its_side(run: Run, tmp_path: Path) -> None:
+    """The connection starts anew then."""
+    write_create(tmp_path)
+    pair = Pair(run, tmp_path)
+    assert "path_1" in pair.a.ask("path down 10.2.2.2 10.2.2.3").text
+    pair.a.ask("create c.conf")
+    pair.cables.pass_time(4.0)
+    assert pair.a.statuses(NAME)[1] == "MANUAL_DOWN"
 
 
 @pytest.mark.parametrize(
