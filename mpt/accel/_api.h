@@ -84,6 +84,13 @@ struct mpt_path_counters { /* outlives every table */
     uint64_t send_errors[MPT_ERRNOS];
 };
 
+struct mpt_event { /* a message that came over a path, for control */
+    uint32_t path; /* its id */
+    uint32_t offset; /* of its octets */
+    uint32_t length;
+    double at; /* the `now` of the wake-up that brought it */
+};
+
 struct mpt_path_row {
     uint32_t id; /* of paths, from 0 on: the state of a path is kept under it for ever */
     int fd; /* -1: none */
@@ -104,6 +111,7 @@ struct mpt_connection_row {
     uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's own */
     int sets_tos; /* not all are 0 */
     int sequenced; /* packets are sent with sequence numbers */
+    uint8_t message_tos; /* the TOS octet of messages */
     struct mpt_network *networks;
     uint32_t network_count;
     struct mpt_port_rule *rules;
@@ -137,9 +145,11 @@ void mpt_free(struct mpt_datapath *datapath);
 /* Returns 0, or -1 without memory, and then the old table stands. */
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
 void mpt_tun_readable(struct mpt_datapath *datapath);
-/* Returns how many keepalives came: mpt_heard() has the ids of their paths until the next call. */
-uint32_t mpt_socket_readable(struct mpt_datapath *datapath, int fd, double now);
-const uint32_t *mpt_heard(const struct mpt_datapath *datapath);
+void mpt_socket_readable(struct mpt_datapath *datapath, int fd, double now);
+/* Returns the `count` messages since the last call, and their octets; they hold until the next call of anything. */
+const struct mpt_event *mpt_take_events(struct mpt_datapath *datapath, uint32_t *count, const uint8_t **octets);
+/* Send a message over a path. Returns 0, or the errno; ENOENT: the path is in no table, or has no socket. */
+int mpt_send(struct mpt_datapath *datapath, uint32_t path, const uint8_t *message, uint32_t length);
 void mpt_deadline_reached(struct mpt_datapath *datapath, double now);
 double mpt_next_deadline(const struct mpt_datapath *datapath); /* -1: nothing is held */
 void mpt_counters(const struct mpt_datapath *datapath, struct mpt_counters *counters);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
@@ -28,12 +28,12 @@ def native_is_built() -> bool:
 @dataclass(frozen=True, slots=True)
 class DataPlane:
     """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of the TUN that it works on, and what
-    makes one from the TUN's file descriptor and the function that is told of keepalives."""
+    makes one from the TUN's file descriptor."""
 
     name: str
     why: str
     tun_flags: int
-    make: Callable[[int, Callable[[Hashable, float], None]], DataPath]
+    make: Callable[[int], DataPath]
 
 
 def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> DataPlane:
@@ -67,12 +67,12 @@ def choose_datapath(
             f"{setting} = native: the native data path {wrong}. Write auto to do without. {TO_HAVE_IT}"
         ) from error
 
-    def make(tun: int, heard: Callable[[Hashable, float], None]) -> DataPath:
-        return NativeDataPath(tun, heard, gso, tun_offload)
+    def make(tun: int) -> DataPath:
+        return NativeDataPath(tun, gso, tun_offload)
 
     flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if tun_offload else 0)
     return DataPlane("native", "asked for" if choice == "native" else "it was built", flags, make)
 
 
 def _python(why: str, gso: bool) -> DataPlane:
-    return DataPlane("python", why, IFF_TUN | IFF_NO_PI, lambda tun, heard: PythonDataPath(tun, heard, gso))
+    return DataPlane("python", why, IFF_TUN | IFF_NO_PI, lambda tun: PythonDataPath(tun, gso))

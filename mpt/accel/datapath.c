@@ -1,10 +1,12 @@
 /* One tunnel's data path: its parts, wired. The twin is mpt/data/datapath.py. */
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "_native.h"
 #include "deliver.h"
 #include "egress.h"
+#include "events.h"
 #include "ingress.h"
 #include "pool.h"
 #include "pathstate.h"
@@ -13,6 +15,7 @@
 struct mpt_datapath {
     struct table *table;
     struct path_states states;
+    struct events events;
     struct pool pool;
     struct delivery *delivery;
     struct egress *egress;
@@ -27,7 +30,7 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
     bool good = pool_init(&dp->pool);
     dp->delivery = delivery_new(tun, offloads, &dp->pool, &dp->counters);
     dp->egress = egress_new(tun, offloads, &dp->counters);
-    dp->ingress = ingress_new(tuning, secret, &dp->pool, dp->delivery, &dp->counters);
+    dp->ingress = ingress_new(tuning, secret, &dp->pool, dp->delivery, &dp->events, &dp->counters);
     good = good && dp->delivery != NULL && dp->egress != NULL && dp->ingress != NULL;
     if (!good || mpt_set_table(dp, NULL, 0, 0) != 0) {
         mpt_free(dp);
@@ -45,6 +48,7 @@ void mpt_free(struct mpt_datapath *dp) {
     pool_destroy(&dp->pool);
     table_free(dp->table);
     path_states_destroy(&dp->states);
+    events_destroy(&dp->events);
     free(dp);
 }
 
@@ -57,6 +61,9 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
     }
     egress_commit(dp->egress);
     ingress_commit(dp->ingress, now);
+    if (dp->table != NULL)
+        table_leave(dp->table);
+    table_enter(table);
     table_free(dp->table);
     dp->table = table;
     return 0;
@@ -64,16 +71,17 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
 
 void mpt_tun_readable(struct mpt_datapath *dp) { egress_tun_readable(dp->egress); }
 
-uint32_t mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) {
-    uint32_t heard;
-    ingress_socket_readable(dp->ingress, fd, now);
-    ingress_heard(dp->ingress, &heard);
-    return heard;
+void mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) { ingress_socket_readable(dp->ingress, fd, now); }
+
+const struct mpt_event *mpt_take_events(struct mpt_datapath *dp, uint32_t *count, const uint8_t **octets) {
+    return events_take(&dp->events, count, octets);
 }
 
-const uint32_t *mpt_heard(const struct mpt_datapath *dp) {
-    uint32_t heard;
-    return ingress_heard(dp->ingress, &heard);
+int mpt_send(struct mpt_datapath *dp, uint32_t path, const uint8_t *message, uint32_t length) {
+    const struct path_state *state = path_state_of(&dp->states, path);
+    if (state == NULL || state->path == NULL || state->path->row.fd < 0)
+        return ENOENT;
+    return egress_send(dp->egress, state->path, message, length);
 }
 
 void mpt_deadline_reached(struct mpt_datapath *dp, double now) { ingress_deadline_reached(dp->ingress, now); }

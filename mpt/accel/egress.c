@@ -444,6 +444,15 @@ static uint32_t gather(struct egress *e, const struct path *path, int32_t *next,
     return count;
 }
 
+int egress_send(struct egress *e, const struct path *path, const uint8_t *message, uint32_t length) {
+    const struct mpt_connection_row *row = &connection_of(e, path)->row;
+    struct outgoing o = {.payload = message, .payload_length = length, .head_length = frame_length(false),
+                         .tos = row->message_tos};
+    o.head = o.room;
+    frame_put(o.head, row->inner_local.version, false, 0);
+    return send_alone(&o, path);
+}
+
 /* --- what goes wrong --- */
 
 /* `path` has refused a packet, or one before it in the batch, with `error`: try the others, unless the trouble is of this

@@ -46,11 +46,10 @@ struct ingress {
     uint64_t secret; /* of the hashes */
     struct pool *pool;
     struct delivery *delivery;
+    struct events *events;
     struct mpt_counters *counters;
     struct plane now, next; /* `next`: prepared */
     struct flow_cache flows;
-    uint32_t *heard;
-    uint32_t heard_count, heard_room;
     const struct connection *waiting; /* of the last packet, if it or others have to wait for a gap to be filled */
     uint32_t wakes;
     struct mmsghdr messages[MESSAGES];
@@ -68,7 +67,7 @@ static struct mpt_address sender_of(const struct msghdr *message);
 static void decapsulate(struct ingress *in, const struct source *source, struct buffer *buffer, uint8_t *datagram,
                         uint32_t length, unsigned outer_ecn, double now);
 static void not_ip(struct ingress *in, const struct source *source, const struct opened *opened, double now);
-static void heard(struct ingress *in, const struct path *path, double now);
+static void heard(struct ingress *in, const struct path *path, const struct opened *opened, double now);
 static const struct path *identify(struct ingress *in, const struct source *source, const uint8_t *packet, uint32_t length,
                                    int *reason);
 static void update_backlog(struct ingress *in);
@@ -76,13 +75,14 @@ static void update_backlog(struct ingress *in);
 /* --- life --- */
 
 struct ingress *ingress_new(const struct mpt_tuning *tuning, uint64_t secret, struct pool *pool, struct delivery *delivery,
-                            struct mpt_counters *counters) {
+                            struct events *events, struct mpt_counters *counters) {
     struct ingress *in = calloc(1, sizeof *in);
     if (in != NULL) {
         in->tuning = *tuning;
         in->secret = secret;
         in->pool = pool;
         in->delivery = delivery;
+        in->events = events;
         in->counters = counters;
     }
     return in;
@@ -102,7 +102,6 @@ void ingress_free(struct ingress *in) {
         return;
     plane_free(&in->now);
     plane_free(&in->next);
-    free(in->heard);
     free(in);
 }
 
@@ -198,7 +197,6 @@ void ingress_socket_readable(struct ingress *in, int fd, double now) {
     if (in->waiting != NULL && !ordering_waits(in->now.orders[in->waiting->index]))
         in->waiting = NULL; /* its time was over meanwhile */
     const struct connection *waiting = in->waiting; /* the last that had to */
-    in->heard_count = 0;
     if (asked == NULL)
         asked = &unknown;
     while (work < WAKE_WORK) {
@@ -402,31 +400,22 @@ static void not_ip(struct ingress *in, const struct source *source, const struct
         for (uint32_t i = 0; i < source->path_count; i++) {
             const struct mpt_connection_row *row = &in->now.table->connections[source->paths[i]->connection].row;
             if (same_address(&sender, &row->inner_remote) && same_address(&receiver, &row->inner_local)) {
-                heard(in, source->paths[i], now);
+                heard(in, source->paths[i], opened, now);
                 return;
             }
         }
     in->counters->ingress_dropped[frame_no_packet(opened)]++;
 }
 
-/* However many keepalives of a path come in a wake-up, control is told once. */
-static void heard(struct ingress *in, const struct path *path, double now) {
+/* However many keepalives of a path come in a wake-up, control is told of the first. */
+static void heard(struct ingress *in, const struct path *path, const struct opened *opened, double now) {
     struct ordering *order = in->now.orders[path->connection];
-    struct ingress_path *state = &in->now.paths[path->index];
     in->counters->keepalives_received++;
     if (order != NULL)
         ordering_keepalive(order, path->row.id, now);
-    if (state->told_in_wake == in->wakes)
-        return;
-    state->told_in_wake = in->wakes;
-    if (in->heard_count == in->heard_room) {
-        uint32_t *more = realloc(in->heard, (in->heard_room + 64) * sizeof *more);
-        if (more == NULL)
-            return;
-        in->heard = more;
-        in->heard_room += 64;
-    }
-    in->heard[in->heard_count++] = path->row.id;
+    if (in->now.paths[path->index].told_in_wake != in->wakes)
+        events_add(in->events, path->row.id, opened->payload, opened->length, now);
+    in->now.paths[path->index].told_in_wake = in->wakes;
 }
 
 static const struct path *identify(struct ingress *in, const struct source *source, const uint8_t *packet, uint32_t length,
@@ -491,9 +480,4 @@ void ingress_count(const struct ingress *in, struct mpt_counters *counters) {
             ordering_drops(in->now.orders[i], counters->ingress_dropped);
             counters->packets_held += ordering_held(in->now.orders[i]);
         }
-}
-
-const uint32_t *ingress_heard(const struct ingress *in, uint32_t *count) {
-    *count = in->heard_count;
-    return in->heard;
 }

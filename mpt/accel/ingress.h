@@ -6,11 +6,12 @@
 #include <stdint.h>
 
 #include "deliver.h"
+#include "events.h"
 #include "table.h"
 
 struct ingress;
 struct ingress *ingress_new(const struct mpt_tuning *tuning, uint64_t secret, struct pool *pool, struct delivery *delivery,
-                            struct mpt_counters *counters); /* NULL: no memory */
+                            struct events *events, struct mpt_counters *counters); /* NULL: no memory */
 void ingress_free(struct ingress *ingress);
 bool ingress_prepare(struct ingress *ingress, const struct table *table); /* for ingress_commit(); false: no memory */
 /* Use the table that was prepared. A connection that stays keeps what it holds; one that goes has that delivered first. */
@@ -19,6 +20,5 @@ void ingress_socket_readable(struct ingress *ingress, int fd, double now);
 void ingress_deadline_reached(struct ingress *ingress, double now);
 double ingress_next_deadline(const struct ingress *ingress); /* -1: nothing is held */
 void ingress_count(const struct ingress *ingress, struct mpt_counters *counters); /* add what its orderings have counted */
-const uint32_t *ingress_heard(const struct ingress *ingress, uint32_t *count); /* ids of paths, of the last wake-up */
 
 #endif

@@ -12,13 +12,14 @@ import secrets
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
 from mpt.data import candidates, equalizer, reorder
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.flowmap import FlowMap
+from mpt.data.framing import Message
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import IFF_VNET_HDR
@@ -108,12 +109,10 @@ class NativeDataPath:
     def __init__(
         self,
         tun: int,
-        heard: Callable[[Hashable, float], None],
         gso: bool = True,
         tun_offload: bool = True,
         ask_tun: Callable[[int, bool], int] = offload_tun,
     ) -> None:
-        self._heard = heard
         self._gso = gso
         offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso and can_segment() else 0)
         tuning = ffi.new("struct mpt_tuning *", TUNING)
@@ -123,6 +122,8 @@ class NativeDataPath:
         self._connections: dict[Hashable, int] = {}  # key -> id; an id is never used twice
         self._paths: dict[Hashable, int] = {}
         self._path_keys: list[Hashable] = []  # by id
+        self._event_count = ffi.new("uint32_t *")
+        self._event_octets = ffi.new("const uint8_t **")
         self._keep: list[Any] = []  # what the rows of one call point to
         self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
@@ -130,10 +131,7 @@ class NativeDataPath:
         lib.mpt_tun_readable(self._engine)
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
-        keepalives = lib.mpt_socket_readable(self._engine, socket.fileno(), now)
-        if keepalives:
-            for path in ffi.unpack(lib.mpt_heard(self._engine), keepalives):
-                self._heard(self._path_keys[path], now)
+        lib.mpt_socket_readable(self._engine, socket.fileno(), now)
 
     def deadline_reached(self, now: float) -> None:
         lib.mpt_deadline_reached(self._engine, now)
@@ -149,6 +147,21 @@ class NativeDataPath:
         self._prepared.clear()
         if failed:
             raise MemoryError
+
+    def send(self, path: Hashable, message: bytes, now: float) -> bool:
+        return path in self._paths and lib.mpt_send(self._engine, self._paths[path], message, len(message)) == 0
+
+    def take_events(self) -> Sequence[Message]:
+        events = lib.mpt_take_events(self._engine, self._event_count, self._event_octets)
+        octets = self._event_octets[0]
+        return (
+            [
+                Message(self._path_keys[event.path], bytes(ffi.buffer(octets + event.offset, event.length)), event.at)
+                for event in ffi.unpack(events, self._event_count[0])
+            ]
+            if self._event_count[0]
+            else ()
+        )
 
     def counters(self) -> Counters:
         totals = ffi.new("struct mpt_counters *")
@@ -233,6 +246,7 @@ class NativeDataPath:
             "tos_by_inner": tos_by_inner,
             "sets_tos": any(tos_by_inner),
             "sequenced": row.framing.sequenced,
+            "message_tos": (row.dscp or 0) << 2,
             "networks": networks["pointer"],
             "network_count": networks["count"],
             "rules": rules["pointer"],

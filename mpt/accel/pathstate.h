@@ -8,8 +8,10 @@
 
 #include "_native.h"
 
+struct path;
 struct path_state {
     struct mpt_path_counters counters;
+    const struct path *path; /* its row in the table of now; NULL: it has none */
 };
 struct path_states {
     struct path_state **by_id; /* NULL: never seen */

@@ -67,6 +67,16 @@ void table_free(struct table *table) {
     free(table);
 }
 
+void table_enter(const struct table *table) {
+    for (uint32_t i = 0; i < table->path_count; i++)
+        table->paths[i].state->path = &table->paths[i];
+}
+
+void table_leave(const struct table *table) {
+    for (uint32_t i = 0; i < table->path_count; i++)
+        table->paths[i].state->path = NULL;
+}
+
 const struct connection *table_find(const struct table *table, uint32_t id) {
     for (uint32_t i = 0; i < table->connection_count; i++)
         if (table->connections[i].row.id == id)

@@ -27,6 +27,8 @@ struct table {
 /* Make a table, and the states of its paths that are not in `states` yet. NULL: no memory. */
 struct table *table_new(struct path_states *states, const struct mpt_connection_row *rows, uint32_t count);
 void table_free(struct table *table);
+void table_enter(const struct table *table); /* from now on the states of its paths name its rows */
+void table_leave(const struct table *table); /* and no longer */
 const struct connection *table_find(const struct table *table, uint32_t id); /* NULL: there is none */
 bool connection_is_here(const struct connection *connection, const struct mpt_address *address);
 bool connection_reaches(const struct connection *connection, const struct mpt_address *address);

@@ -66,7 +66,7 @@ class Connection(Service):
     `control` is how it talks to the peer's command port. A connection that is `strict` does not start when a socket is
     refused.
     `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path;
-    `last_received(path key)` is when data last came over a path.
+    `last_received(path key)` is when data last came over a path; `send(path key, message)` sends a message over it.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Connection(Service):
         interfaces: Callable[[], Mapping[str, Interface]],
         table_changed: Callable[[], None],
         last_received: Callable[[tuple[str, int]], float],
+        send: Callable[[tuple[str, int], bytes], None],
         control: PeerControl,
         strict: bool = True,
     ) -> None:
@@ -94,7 +95,7 @@ class Connection(Service):
         self._had_path = True
         self._control = control
         self.paths = [
-            Path(machine, pool, config, index, self._path_changed, self._keepalives_began)
+            Path(machine, pool, config, index, send, table_changed, self._path_changed, self._keepalives_began)
             for index in range(len(config.paths))
         ]
         self.reporter = Reporter(
@@ -172,9 +173,10 @@ class Connection(Service):
             return
         self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel_name))
 
-    def heard(self, index: int, now: float) -> None:
-        """A keepalive came over path `index`."""
-        self.paths[index].heard(now)
+    def message_received(self, index: int, message: bytes) -> None:
+        """Note a message that came over path `index`."""
+        path = self.paths[index]
+        path.protocol.datagramReceived(message, path.remote)
         self._losses.heard(index)
         self._dead_check.follow()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -13,11 +14,11 @@ from mpt.control import routing
 from mpt.control.lossmeter import LossMeter
 from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
 from mpt.daemon.machine import Machine
-from mpt.daemon.pathport import Endpoint, PathPort, SocketPool
+from mpt.daemon.pathport import Endpoint, PathPort, PathProtocol, PathTransport, SocketPool
 from mpt.data.pathtable import PathRow
 from mpt.errors import HostError
 from mpt.model import ConnectionConfig, Interface, PathConfig, Status
-from mpt.wire.command import encode_keepalive
+from mpt.wire.command import keepalive
 
 log = Logger()
 
@@ -34,8 +35,11 @@ BEGINNINGS = {Event.INTERFACE_FOUND, Event.ADDRESS_FOUND, Event.OPERATOR_UP}
 
 
 class Path:
-    """Path `index` of `connection`. `changed` is called after its status or its socket has changed, `began` when it
-    begins to send keepalives."""
+    """Path `index` of `connection`.
+
+    `send(key, message)` is how its messages go. `table_changed` is called as soon as its socket has changed, `changed`
+    after its status or its socket has, `began` when it begins to send keepalives.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,8 @@ class Path:
         pool: SocketPool,
         connection: ConnectionConfig,
         index: int,
+        send: Callable[[tuple[str, int], bytes], None],
+        table_changed: Callable[[], None],
         changed: Callable[[], None],
         began: Callable[[], None],
     ) -> None:
@@ -53,14 +59,17 @@ class Path:
         self._machine = machine
         self._pool = pool
         self._connection = connection
+        self.protocol = PathProtocol(self.heard)
+        self.protocol.makeConnection(PathTransport(partial(send, self.key)))  # type: ignore[arg-type]  # write() alone
+        self._table_changed = table_changed
         self._changed = changed
         self._began = began
         self._sent_at = 0.0
         self.heard_at: float | None = None
         self.meter = LossMeter()
         self._why_back = ""
-        self._remote = _socket_address(self.config, connection.remote_port, 0)
-        self._keepalive = encode_keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
+        self.remote = _socket_address(self.config, connection.remote_port, 0)
+        self._keepalive = keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
         self._loop = LoopingCall(self._send_keepalive)
         self._loop.clock = machine.reactor
         self.monitor = self._new_monitor()
@@ -90,7 +99,7 @@ class Path:
         return PathRow(
             key=self.key,
             socket=self.port.socket if self.port is not None else None,
-            remote=self._remote,
+            remote=self.remote,
             peer=socket.inet_ntop(family, config.remote_ipaddr.packed),
             peer_address=config.remote_ipaddr,
             weight=config.weight_out,
@@ -132,11 +141,11 @@ class Path:
         if self.port is not before:
             self._changed()
 
-    def heard(self, now: float) -> None:
-        """A keepalive came over this path. One that revives it is answered at once: both are up in a round trip."""
+    def heard(self) -> None:
+        """Note a keepalive. One that revives the path is answered at once: both ends are up in a round trip."""
         if self.monitor.is_waiting(0.0):
             log.info("{path}: the peer is heard", path=self)
-        self.heard_at = now
+        now = self.heard_at = self._machine.now()
         self.meter.heard(now)
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
             self._send_keepalive()
@@ -209,19 +218,21 @@ class Path:
     def _send_keepalive(self) -> None:
         self._sent_at = self._machine.now()
         if self.port is not None and self._connection.remote_port:
-            self.port.protocol.send(self._keepalive, self._remote, self._connection.dscp or 0)
+            self.protocol.send(self._keepalive)
 
     def _open_socket(self, endpoint: Endpoint, interface_index: int) -> None:
         if self.port is not None and self.port.endpoint == endpoint:
             return
         self._close_socket()
-        self._remote = _socket_address(self.config, self._connection.remote_port, interface_index)
+        self.remote = _socket_address(self.config, self._connection.remote_port, interface_index)
         self.port = self._pool.acquire(endpoint, self.key)
+        self._table_changed()
 
     def _close_socket(self) -> None:
         if self.port is not None:
             port, self.port = self.port, None
             self._pool.release(port, self.key)
+            self._table_changed()
 
 
 def _socket_address(path: PathConfig, port: int, interface_index: int) -> tuple[Any, ...]:

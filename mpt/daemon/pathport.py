@@ -1,24 +1,25 @@
 """The data sockets of the paths under the reactor.
 
 A socket is known by its local address, port and interface and shared by every path that names the same, so one server
-port serves a thousand clients. Bulk data goes from the reactor straight to the data path in batches; PathProtocol is
-the DatagramProtocol in front of the rest.
+port serves a thousand clients. The data path alone reads and writes the sockets, in batches. Messages that it finds
+arrive at their path's PathProtocol, a DatagramProtocol, and what that sends goes back through the data path.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
-from zope.interface import implementer
 
+from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
+from mpt.errors import DecodeError
 from mpt.model import Address
-from mpt.wire import tos
+from mpt.wire import command
 
 log = Logger()
 
@@ -32,21 +33,39 @@ class Endpoint(NamedTuple):
     interface_index: int
 
 
+class PathTransport:
+    """Where a path's protocol writes: the data path frames the message and sends it."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+
+    def write(self, datagram: bytes, addr: object = None) -> None:
+        """Send at once or not at all: the next keepalive will tell. The address is the path's own."""
+        self._send(datagram)
+
+
 class PathProtocol(DatagramProtocol):
-    """Single datagrams of the control plane over a data socket: keepalives out. What comes in, the data path reads."""
+    """The messages of one path, without their frames, which the data path puts on and takes off; `heard` is called for
+    every keepalive."""
 
     noisy = False
 
-    def send(self, datagram: bytes, remote: tuple[Any, ...], dscp: int) -> bool:
-        """Send at once or not at all; whether it went."""
+    def __init__(self, heard: Callable[[], None]) -> None:
+        self._heard = heard
+
+    def send(self, message: bytes) -> None:
+        """Send one message to the peer."""
+        cast("PathTransport", self.transport).write(message)
+
+    def datagramReceived(self, datagram: bytes, addr: object) -> None:
         try:
-            cast("PathPort", self.transport).write(datagram, remote, dscp)
-        except OSError:
-            return False  # a full socket, no route, a link that has just gone: the next keepalive will tell
-        return True
+            message = command.decode(datagram)
+        except DecodeError:
+            return  # the data path has looked at its first octets only
+        if message.command == command.KEEPALIVE:
+            self._heard()
 
 
-@implementer(IReadDescriptor)
 class PathPort:
     """One data socket: `readable(socket)` is called when datagrams wait."""
 
@@ -54,45 +73,26 @@ class PathPort:
         self.endpoint = endpoint
         self.users: set[Hashable] = set()
         self.socket = machine.open_data_socket(endpoint.address, endpoint.port, endpoint.interface, machine.system)
-        self.protocol = PathProtocol()
-        self._reactor = machine.reactor
-        self._readable = readable
+        self._reading = Readable(
+            machine.reactor, "data", self.socket.fileno, partial(readable, self.socket), self._clear_error
+        )
 
     def start(self) -> None:
         """Begin to read."""
-        self.protocol.makeConnection(self)  # type: ignore[arg-type]  # of IUDPTransport, what PathProtocol needs
-        self._reactor.addReader(self)
+        self._reading.startReading()
 
     def stop(self) -> None:
         """Stop reading and close the socket."""
-        self._reactor.removeReader(self)
-        self.protocol.doStop()
+        self._reading.stop()
         self.socket.close()
 
-    def write(self, datagram: bytes, address: tuple[Any, ...], dscp: int = 0) -> None:
-        """Send one datagram; raises OSError."""
-        ancillary = tos.ancillary(address, dscp << 2) if dscp else ()
-        self.socket.sendmsg((datagram,), ancillary, 0, address)
-
-    def getHost(self) -> Endpoint:
-        return self.endpoint
-
-    def fileno(self) -> int:
-        number: int = self.socket.fileno()
-        return number
-
-    def doRead(self) -> None:
-        self._readable(self.socket)
-
-    def connectionLost(self, reason: object) -> None:
-        """The reactor saw an error condition without data. A UDP socket survives it: fetch the error and go on."""
-        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self.fileno() >= 0 else 0
+    def _clear_error(self) -> None:
+        """Go on after an error condition without data, which a UDP socket survives when the error was fetched."""
+        if self.socket.fileno() < 0:
+            return
+        error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         log.debug("data socket {endpoint} had error {error}", endpoint=self.endpoint, error=error)
-        if self.fileno() >= 0:
-            self._reactor.addReader(self)
-
-    def logPrefix(self) -> str:
-        return "mpt data"
+        self.start()
 
 
 class SocketPool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.application.service import MultiService
 from twisted.logger import Logger
@@ -18,6 +18,7 @@ from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
+from mpt.data.framing import Message
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.host.tun import Tun, give_addresses
@@ -54,6 +55,7 @@ class Tunnel(MultiService):
         self._readable: Readable | None = None
         self._offload_log: OffloadLog | None = None
         self._table_asked = False
+        self._unsent: dict[Hashable, bytes] = {}  # messages that wait for the table that is asked for, by path
         self._retry: Any = None  # the next try of sockets that were refused
         self._left_out: frozenset[str] = frozenset()  # connections whose rows are refused, as it was logged
         self._was_up = True
@@ -81,6 +83,7 @@ class Tunnel(MultiService):
             lambda: self._interfaces,
             self._table_changed,
             self._last_received,
+            self._send,
             self._control,
             strict,
         )
@@ -124,7 +127,8 @@ class Tunnel(MultiService):
         self.tun = self._machine.open_tun(
             self.config, self._machine.system, self._machine.netlink, self.plane.tun_flags
         )
-        self.datapath = self.plane.make(self.tun.fd, self._heard)
+        self.datapath = self.plane.make(self.tun.fd)
+        self._table_asked = True  # `_let_flow` gives the first one
 
     def _let_flow(self) -> None:
         assert self.tun is not None and self.datapath is not None
@@ -183,12 +187,13 @@ class Tunnel(MultiService):
         self._catch_up()
         if self.datapath is not None:
             self.datapath.tun_readable(self._machine.now())
+            self._worked(self.datapath)
 
     def _socket_readable(self, socket: Any) -> None:
         self._catch_up()
         if self.datapath is not None:
             self.datapath.socket_readable(socket, self._machine.now())
-            self._flush.follow()
+            self._worked(self.datapath)
 
     def _next_deadline(self) -> float | None:
         return self.datapath.next_deadline() if self.datapath is not None else None
@@ -197,6 +202,25 @@ class Tunnel(MultiService):
         self._catch_up()
         if self.datapath is not None:
             self.datapath.deadline_reached(now)
+            self._worked(self.datapath)
+
+    def _worked(self, datapath: DataPath) -> None:
+        """Do what the work of the data path has left to do: its timer follows, its messages go to control."""
+        self._flush.follow()
+        bug: Exception | None = None
+        for message in datapath.take_events():
+            try:
+                self._received(message)
+            except Exception as error:
+                bug = bug or error  # of one connection, which must not keep the others' messages back
+        if bug is not None:
+            raise bug
+
+    def _received(self, message: Message) -> None:
+        name, index = cast("tuple[str, int]", message.path)
+        connection = self.connections.get(name)
+        if connection is not None and index < len(connection.paths):  # else its new table is still to come
+            connection.message_received(index, message.octets)
 
     def _tun_lost(self) -> None:
         """Make the interface again. The data path is a new one; the peers follow it as they follow a restarted one."""
@@ -227,7 +251,12 @@ class Tunnel(MultiService):
     def _set_table(self) -> None:
         self._table_asked = False
         if self.datapath is not None:
-            self.datapath.set_table(self._rows(), self._machine.now())
+            now = self._machine.now()
+            self.datapath.set_table(self._rows(), now)
+            unsent, self._unsent = self._unsent, {}
+            for path, message in unsent.items():
+                self.datapath.send(path, message, now)
+            self._worked(self.datapath)
             self._watch_refused()
 
     def _rows(self) -> tuple[ConnectionRow, ...]:
@@ -258,11 +287,12 @@ class Tunnel(MultiService):
                 connection.interfaces_changed(self._interfaces)
         self._watch_refused()
 
-    def _heard(self, path: Any, now: float) -> None:
-        name, index = path
-        connection = self.connections.get(name)
-        if connection is not None and index < len(connection.paths):  # else the data path has not got its new table yet
-            connection.heard(index, now)
+    def _send(self, path: Hashable, message: bytes) -> None:
+        """Send a message over a path; while a table is asked for, which may bring another socket, right after that."""
+        if self._table_asked or self.datapath is None:
+            self._unsent[path] = message
+        else:
+            self.datapath.send(path, message, self._machine.now())
 
     def _last_received(self, path: Hashable) -> float:
         return self.datapath.measured(path).last_received if self.datapath is not None else 0.0

@@ -7,12 +7,13 @@ and the data path does a bounded batch of work. `now` is monotonic seconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from mpt.data.counters import Counters
 from mpt.data.egress import Egress
+from mpt.data.framing import Message
 from mpt.data.ingress import Ingress
 from mpt.data.pathstate import PathMeasures, PathStates
 from mpt.data.pathtable import DataSocket, Table
@@ -35,6 +36,12 @@ class DataPath(Protocol):
 
     def set_table(self, table: Table, now: float) -> None:
         """From now on these connections and paths. What stays keeps its sequence numbers, held packets and counters."""
+
+    def send(self, path: Hashable, message: bytes, now: float) -> bool:
+        """Send a message over a path, whether it is usable or not: at once or not at all. Return whether it went."""
+
+    def take_events(self) -> Sequence[Message]:
+        """Return the messages that have come since the last call; to be called after every other one."""
 
     def counters(self) -> Counters:
         """A snapshot of everything counted since the start."""
@@ -62,13 +69,12 @@ class PythonDataPath:
     def __init__(
         self,
         tun: int,
-        heard: Callable[[Hashable, float], None],
         gso: bool = True,
         read: Callable[[int, int], bytes] = os.read,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
         self._egress = Egress(tun, read)
-        self._ingress = Ingress(tun, write, heard, gso)
+        self._ingress = Ingress(tun, write, gso)
         self._states = PathStates()
 
     def tun_readable(self, now: float) -> None:
@@ -89,6 +95,12 @@ class PythonDataPath:
                 self._states.ensure(path.key)
         self._egress.set_table(table, self._states)
         self._ingress.set_table(table, self._states, now)
+
+    def send(self, path: Hashable, message: bytes, now: float) -> bool:
+        return self._egress.send(path, message)
+
+    def take_events(self) -> Sequence[Message]:
+        return self._ingress.take_events()
 
     def counters(self) -> Counters:
         return Counters(

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from mpt.data.counters import Reason, errno_reason
 from mpt.data.flowmap import FlowMap
 from mpt.data.framing import frame
 from mpt.data.pathstate import PathStates
-from mpt.data.pathtable import ConnectionRow, Table
+from mpt.data.pathtable import ConnectionRow, DataSocket, Table
 from mpt.data.scheduler import WeightedCycle
 from mpt.wire import ip, tos
 from mpt.wire.serial import MASK
@@ -29,7 +29,7 @@ LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet can
 class _Sender:
     """The egress side of one connection; the sequence number outlives changes of the table."""
 
-    __slots__ = ("connection", "cycle", "flow_map", "marks", "paths", "sequence")
+    __slots__ = ("connection", "cycle", "every_path", "flow_map", "marks", "message_tos", "paths", "sequence")
 
     def __init__(self) -> None:
         self.sequence = 0
@@ -42,6 +42,8 @@ class _Sender:
             for index, path in usable
             if path.socket is not None
         }
+        self.every_path = {path.key: (path.socket, path.remote) for path in row.paths if path.socket is not None}
+        self.message_tos = (row.dscp or 0) << 2
         marks = tos.encapsulated(row.dscp, row.ecn)
         self.marks = marks if any(marks) else None  # None, the usual case: the socket's own 0 is right for everything
         self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
@@ -56,6 +58,7 @@ class Egress:
         self._tun = tun
         self._read = read
         self._senders: dict[Hashable, _Sender] = {}
+        self._sender_of: dict[Hashable, _Sender] = {}  # by the key of a path
         self._flows: dict[bytes, _Sender | Reason] = {}  # inner addresses -> sender, or the reason to drop
         self._own_peers: frozenset[object] = frozenset()
         self.packets_read = 0
@@ -67,6 +70,7 @@ class Egress:
         for row in table:
             senders[row.key].configure(row, states)
         self._senders = senders
+        self._sender_of = {path.key: senders[row.key] for row in table for path in row.paths}
         self._own_peers = frozenset(path.peer_address for row in table for path in row.paths)
         self._flows.clear()
 
@@ -138,10 +142,7 @@ class Egress:
         packet that went uses up a sequence number."""
         data_socket, remote, counters = sender.paths[index]
         try:
-            if mark:
-                data_socket.sendmsg((datagram,), tos.ancillary(remote, mark), 0, remote)
-            else:
-                data_socket.sendto(datagram, remote)
+            _send(data_socket, datagram, remote, mark)
         except OSError as error:
             counters.send_errors[errno_reason("send", error.errno)] += 1
             return error.errno or 0
@@ -149,3 +150,24 @@ class Egress:
         counters.packets_sent += 1
         counters.bytes_sent += size
         return None
+
+    def send(self, path: Hashable, message: bytes) -> bool:
+        """Send a message over a path that has a socket, usable or not. Return whether it went."""
+        sender = self._sender_of.get(path)
+        if sender is None or path not in sender.every_path:
+            return False
+        data_socket, remote = sender.every_path[path]
+        datagram = frame(sender.connection.local.version) + message
+        try:
+            _send(data_socket, datagram, remote, sender.message_tos)
+        except OSError:
+            return False
+        return True
+
+
+def _send(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> None:
+    """Send one datagram with this TOS octet; raises OSError."""
+    if tos_octet:
+        data_socket.sendmsg((datagram,), tos.ancillary(remote, tos_octet), 0, remote)
+    else:
+        data_socket.sendto(datagram, remote)

@@ -8,6 +8,7 @@ A *packet* is an IP packet for the TUN. A *message* is for control: its first oc
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -21,6 +22,14 @@ class Plain:
     """MPT-GRE. `sequenced`: packets have sequence numbers; messages never do."""
 
     sequenced: bool = False
+
+
+class Message(NamedTuple):
+    """A message that came over `path` (its key), without its frame, `at` monotonic seconds."""
+
+    path: Hashable
+    octets: bytes
+    at: float
 
 
 class Opened(NamedTuple):

@@ -13,7 +13,7 @@ from socket import IPPROTO_UDP, MSG_PEEK
 from typing import Final
 
 from mpt.data.counters import PathCounters, Reason, errno_reason
-from mpt.data.framing import no_packet, unframe
+from mpt.data.framing import Message, no_packet, unframe
 from mpt.data.ordering import Ordering
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
@@ -51,16 +51,15 @@ class _Source:
 class Ingress:
     """Everything from the path sockets to the TUN.
 
-    `write` writes one packet to a file descriptor, as ``os.write`` does. `heard` is told the key of a path and the time
-    when a keepalive came over it. `joined`: the kernel may hand over several datagrams at once.
+    `write` writes one packet to a file descriptor, as ``os.write`` does. `joined`: the kernel may hand over several
+    datagrams at once.
     """
 
-    def __init__(
-        self, tun: int, write: Callable[[int, bytes], int], heard: Callable[[Hashable, float], None], joined: bool
-    ) -> None:
+    def __init__(self, tun: int, write: Callable[[int, bytes], int], joined: bool) -> None:
         self._tun = tun
         self._write = write
-        self._heard = heard
+        self._messages: list[Message] = []
+        self._told: set[Hashable] = set()  # paths of whose keepalives control is told in this wake-up
         self._joined = joined
         self._receivers: dict[Hashable, _Receiver] = {}
         self._sources: dict[DataSocket, dict[str, _Source]] = {}
@@ -123,6 +122,7 @@ class Ingress:
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
         was_behind = bool(self._backlog)
+        self._told.clear()
         if self._receive(socket, now):
             self._backlog.discard(socket)
         else:
@@ -206,7 +206,9 @@ class Ingress:
         self.keepalives_received += 1
         if receiver.order is not None:
             receiver.order.keepalive(key, now)
-        self._heard(key, now)
+        if key not in self._told:
+            self._told.add(key)
+            self._messages.append(Message(key, payload, now))
 
     def _identify(
         self, packet: bytes, addresses: bytes, source: _Source
@@ -252,6 +254,11 @@ class Ingress:
             else:
                 self.packets_delivered += 1
 
+    def take_events(self) -> list[Message]:
+        """Return the messages since the last call."""
+        taken, self._messages = self._messages, []
+        return taken
+
     def held(self) -> int:
         """How many packets wait in the reorder buffers."""
         return sum(receiver.order.held for receiver in self._receivers.values() if receiver.order)
@@ -267,8 +274,8 @@ class Ingress:
 
 def _tunnel_of(connection: ConnectionRow) -> bytes:
     """Return the name of the connection's tunnel in the peer's keepalives."""
-    keepalive = command.Message(command.KEEPALIVE, 0, 0, connection.local.version, connection.remote, connection.local)
-    return command.keepalive_tunnel(command.encode(keepalive)) or b""
+    keepalive = command.keepalive(connection.local.version, connection.remote, connection.local)
+    return command.keepalive_tunnel(keepalive) or b""
 
 
 def _is_empty(socket: DataSocket) -> bool:

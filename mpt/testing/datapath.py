@@ -12,14 +12,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from struct import pack
 from typing import Any
 
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath, PythonDataPath
-from mpt.data.framing import Plain
+from mpt.data.framing import Message, Plain
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow
 from mpt.model import NetworkConfig, PortMap
 from mpt.testing.tun import FakeTun
@@ -248,30 +248,31 @@ def _follow(plan: deque[int | None]) -> None:
 
 @dataclass
 class Stage:
-    """A data path between a TUN and sockets that a test holds. `heard`: the keepalives, as (path, time)."""
+    """A data path between a TUN and sockets that a test holds."""
 
     datapath: DataPath
     tun: FakeTun | MemoryTun
     new_socket: Callable[[], Any]
-    heard: list[tuple[Hashable, float]]
     now: float = 1000.0
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def heard(self) -> list[tuple[Hashable, float]]:
+        """The messages so far, as (path, time)."""
+        self.messages += self.datapath.take_events()
+        return [(message.path, message.at) for message in self.messages]
 
     @classmethod
     def in_memory(cls) -> Stage:
         """The Python data path on memory alone; its TUN and sockets can fail."""
-        tun, heard = MemoryTun(), list[tuple[Hashable, float]]()
-        return cls(
-            PythonDataPath(tun.fd, lambda *call: heard.append(call), read=tun.read, write=tun.write),
-            tun,
-            MemorySocket,
-            heard,
-        )
+        tun = MemoryTun()
+        return cls(PythonDataPath(tun.fd, read=tun.read, write=tun.write), tun, MemorySocket)
 
     @classmethod
-    def on_descriptors(cls, make: Callable[[int, Callable[[Hashable, float], None]], DataPath]) -> Stage:
+    def on_descriptors(cls, make: Callable[[int], DataPath]) -> Stage:
         """The data path that `make` gives, on file descriptors."""
-        tun, heard = FakeTun(), list[tuple[Hashable, float]]()
-        return cls(make(tun.fd, lambda *call: heard.append(call)), tun, DescriptorSocket, heard)
+        tun = FakeTun()
+        return cls(make(tun.fd), tun, DescriptorSocket)
 
     def set_table(self, *rows: ConnectionRow) -> None:
         self.datapath.set_table(rows, self.now)

@@ -210,6 +210,11 @@ def keepalive_tunnel(payload: bytes) -> bytes | None:
     return payload[5:6] + payload[8:HEADER_LENGTH]
 
 
+def keepalive(ip_version: int, sender: Address, receiver: Address) -> bytes:
+    """Return the 40 octets of a keepalive from tunnel address `sender` to tunnel address `receiver`."""
+    return encode(Message(KEEPALIVE, 0, 0, ip_version, sender, receiver))
+
+
 def encode_keepalive(ip_version: int, sender: Address, receiver: Address) -> bytes:
-    """The 44 octets of a keepalive from tunnel address `sender` to tunnel address `receiver`."""
-    return gre.encode(ip_version) + encode(Message(KEEPALIVE, 0, 0, ip_version, sender, receiver))
+    """Return the 44 octets of a keepalive as it lies in a datagram, behind a GRE header."""
+    return gre.encode(ip_version) + keepalive(ip_version, sender, receiver)

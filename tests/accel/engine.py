@@ -59,7 +59,7 @@ def native_stage(**options: Any) -> Iterator[Stage]:
     """A native data path with these options on UDP sockets, closed at the end."""
     from mpt.accel.native import NativeDataPath
 
-    with closing(loopback_stage(lambda tun, heard: NativeDataPath(tun, heard, **options))) as made:
+    with closing(loopback_stage(lambda tun: NativeDataPath(tun, **options))) as made:
         yield made
 
 

@@ -10,7 +10,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from operator import itemgetter
@@ -154,6 +154,8 @@ class LoopbackDataPath:
         self.offloads = inner.offloads
         self.ecn_unexpected = inner.ecn_unexpected
         self.measured = inner.measured
+        self.send = inner.send
+        self.take_events = inner.take_events
 
     def set_table(self, table: Table, now: float) -> None:
         self._inner.set_table(tuple(self._row(row) for row in table), now)
@@ -182,9 +184,8 @@ class _Tun(FakeTun):
         self._network.close()
 
 
-def loopback_stage(make: Callable[[int, Callable[[Hashable, float], None]], DataPath]) -> Stage:
+def loopback_stage(make: Callable[[int], DataPath]) -> Stage:
     """The data path that `make` gives, between a socketpair as its TUN and UDP sockets on the loopback."""
-    network, heard = Loopback(), list[tuple[Hashable, float]]()
+    network = Loopback()
     tun = _Tun(network)
-    datapath = LoopbackDataPath(make(tun.fd, lambda *call: heard.append(call)), network)
-    return Stage(datapath, tun, network.new_socket, heard)
+    return Stage(LoopbackDataPath(make(tun.fd), network), tun, network.new_socket)

@@ -20,7 +20,7 @@ def test_python_is_always_there() -> None:
     """The reference needs nothing."""
     plane = choose_datapath("python")
     assert (plane.name, plane.why) == ("python", "asked for")
-    assert isinstance(plane.make(-1, lambda path, now: None), PythonDataPath)
+    assert isinstance(plane.make(-1), PythonDataPath)
     assert not plane.tun_flags & IFF_VNET_HDR
 
 
@@ -87,7 +87,7 @@ def test_auto_takes_the_native_one() -> None:
     assert plane.tun_flags & IFF_VNET_HDR
     assert not choose_datapath("native", tun_offload=False).tun_flags & IFF_VNET_HDR
     tun = FakeTun()
-    made = plane.make(tun.fd, lambda path, now: None)
+    made = plane.make(tun.fd)
     assert isinstance(made, native.NativeDataPath)
     made.close()
     os.close(tun.fd)

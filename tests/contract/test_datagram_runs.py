@@ -18,7 +18,7 @@ FROM_PEER = Inner(payload=bytes(range(250)) * 100, flags=0x10 | PSH, source=b"\x
 @pytest.mark.parametrize("gso", [True, False])
 def test_the_python_path_takes_joined_datagrams_apart(gso: bool) -> None:
     """What the kernel hands over at once comes out one by one, unless it may not join."""
-    stage = loopback_stage(lambda tun, heard: PythonDataPath(tun, heard, gso))
+    stage = loopback_stage(lambda tun: PythonDataPath(tun, gso))
     wan = stage.new_socket()
     reads, receive = [0], wan.recvmsg
 

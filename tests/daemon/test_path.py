@@ -78,7 +78,7 @@ def test_a_keepalive_that_cannot_be_sent_raises_nothing_and_the_next_one_is_trie
     """ENETUNREACH, ENOBUFS and the like pass."""
     stage = run()
     stage.clear()
-    stage.system.fail("sendmsg", errno.ENETUNREACH, errno.ENOBUFS, errno.ECONNREFUSED, errno.EAGAIN)
+    stage.system.fail("sendto", errno.ENETUNREACH, errno.ENOBUFS, errno.ECONNREFUSED, errno.EAGAIN)
     stage.reactor.pass_time(3.5)
     assert len(stage.sent("eth1") + stage.sent("eth2")) == 2
 

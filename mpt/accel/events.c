@@ -1,0 +1,46 @@
+/* See events.h. */
+
+#include "events.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_EVENTS = 1 << 14, MOST_OCTETS = 1 << 22 };
+
+/* Make room for `needed` elements of `size`. Returns the array, perhaps elsewhere; NULL: no memory, and the old one stays. */
+static void *grow(void *array, uint32_t *room, uint32_t needed, size_t size) {
+    if (needed <= *room)
+        return array;
+    void *more = realloc(array, 2 * needed * size);
+    if (more != NULL)
+        *room = 2 * needed;
+    return more;
+}
+
+void events_add(struct events *e, uint32_t path, const uint8_t *octets, uint32_t length, double at) {
+    if (e->count == MOST_EVENTS || length > MOST_OCTETS - e->used)
+        return;
+    struct mpt_event *events = grow(e->events, &e->room, e->count + 1, sizeof *events);
+    if (events != NULL)
+        e->events = events;
+    uint8_t *all = grow(e->octets, &e->octets_room, e->used + length, 1);
+    if (all != NULL)
+        e->octets = all;
+    if (events == NULL || all == NULL)
+        return;
+    memcpy(all + e->used, octets, length);
+    events[e->count++] = (struct mpt_event){.path = path, .offset = e->used, .length = length, .at = at};
+    e->used += length;
+}
+
+const struct mpt_event *events_take(struct events *e, uint32_t *count, const uint8_t **octets) {
+    *count = e->count;
+    *octets = e->octets;
+    e->count = e->used = 0;
+    return e->events;
+}
+
+void events_destroy(struct events *e) {
+    free(e->events);
+    free(e->octets);
+}
