@@ -1,12 +1,19 @@
 """Whose fault it is, as a type. The text of an error is the message that the operator reads."""
 
+from typing import ClassVar
+
 
 class MptError(Exception):
     """Base of everything that mpt raises on purpose; its text is one screen at most and needs no traceback."""
 
+    exit_status: ClassVar[int] = 1
+    """How mptsrv ends when its start fails so."""
+
 
 class ConfigError(MptError):
     """The configuration is wrong: the text names file, line, section, key, the bad value and what to write instead."""
+
+    exit_status = 78  # EX_CONFIG of sysexits.h: another start does not help, so conf/mpt.service does not restart
 
 
 class HostError(MptError):

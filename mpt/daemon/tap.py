@@ -61,7 +61,8 @@ def makeService(options: Options) -> IService:
         loaded = load_directory(directory)
         plane = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
-        sys.exit(f"mpt: {error}")
+        print(f"mpt: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
     log.info("the data path is {name}: {why}", name=plane.name, why=plane.why)
     for warning in loaded.warnings:
         log.warn("{warning}", warning=warning)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from tests.config.files import (
 )
 
 CONF = Path(__file__).parents[2] / "conf"
+SAMPLES = [".", "samples/host_b", "samples/guide/host_a", "samples/guide/host_b"]
 TWO_TUNNELS = INTERFACE.replace("tunnel_num      = 1", "tunnel_num = 2") + (
     "\n[tun_1]\nname = tun1\nipv4_addr = 10.0.1.2/24\n"
 )
@@ -126,17 +127,17 @@ def test_the_guides_template_loads_by_itself_but_is_no_connection(tmp_path: Path
     assert [path.weight_out for path in template.paths] == [1, 1]
 
 
-@pytest.mark.parametrize("host", [CONF, CONF / "samples" / "host_b"], ids=["host A", "host B"])
-def test_the_samples_load_without_a_warning(host: Path) -> None:
-    """Both hosts' sample directories can be used as they are."""
-    assert load_directory(host).warnings == ()
+@pytest.mark.parametrize("host", SAMPLES)
+def test_the_samples_load_without_a_warning(host: str) -> None:
+    """Every sample directory can be used as it is."""
+    assert load_directory(CONF / host).warnings == ()
 
 
-@pytest.mark.parametrize("host", [CONF, CONF / "samples" / "host_b"], ids=["host A", "host B"])
-def test_what_the_samples_have_in_comments_is_the_default(host: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", SAMPLES)
+def test_what_the_samples_have_in_comments_is_the_default(host: str, tmp_path: Path) -> None:
     """The keys that stand behind a semicolon can be used as well, and change nothing as they are."""
-    (connection,) = (host / "connections").glob("*.conf")
-    texts = [file.read_text() for file in (host / "interface.conf", connection)]
+    (connection,) = (CONF / host / "connections").glob("*.conf")
+    texts = [file.read_text() for file in (CONF / host / "interface.conf", connection)]
     used = [re.sub(r"^;(?=\w+ *=)", "", text, flags=re.MULTILINE) for text in texts]
     for key, file in [("data_plane", 0), ("gso", 0), ("tun_offload", 0), ("dscp", 1), ("ecn", 1)]:
         assert re.search(rf"^{key} *=", used[file], re.MULTILINE)
@@ -144,20 +145,45 @@ def test_what_the_samples_have_in_comments_is_the_default(host: Path, tmp_path: 
     assert load_directory(write(tmp_path, used[0], {connection.name: used[1]})) == plain
 
 
-def test_the_samples_are_the_guides_files_and_their_mirror(tmp_path: Path) -> None:
-    """Host A's samples say what the guide's files say, and host B's the same from the other end."""
-    guide = load_directory(write(tmp_path)).config
-    here, there = load_directory(CONF).config, load_directory(CONF / "samples" / "host_b").config
-    assert (here.general, here.tunnels) == (guide.general, guide.tunnels)
+@pytest.mark.parametrize("host", SAMPLES[:2])
+def test_the_samples_cannot_hurt(host: str) -> None:
+    """Private addresses only, no network routed into the tunnel, packets in order, and nobody creates connections."""
+    config = load_directory(CONF / host).config
+    (connection,) = config.connections
+    assert not config.general.accept_remote
+    assert connection.networks == ()
+    assert connection.reorder_window == 1000
+    addresses = [connection.ip_local, connection.ip_remote, config.tunnels[0].ipv4_addr, config.tunnels[0].ipv6_addr]
+    for path in connection.paths:
+        addresses += [path.public_ipaddr, path.remote_ipaddr, path.gateway_ipaddr]
+    private = [ip_network(each) for each in ("10.0.0.0/8", "192.168.0.0/16", "fd00::/8")]
+    for address in addresses:
+        assert address is not None
+        plain = ip_address(str(address).partition("/")[0])
+        assert any(plain in network for network in private), address
+
+
+@pytest.mark.parametrize(("host_a", "host_b"), [SAMPLES[:2], SAMPLES[2:]])
+def test_the_samples_of_two_hosts_are_mirrors(host_a: str, host_b: str) -> None:
+    """What one calls its own is the other's peer."""
+    here, there = load_directory(CONF / host_a).config, load_directory(CONF / host_b).config
     own, peer = here.connections[0], there.connections[0]
-    assert own.paths == guide.connections[0].paths
     assert (own.ip_local, own.ip_remote) == (peer.ip_remote, peer.ip_local)
+    assert (own.local_port, own.remote_port) == (peer.remote_port, peer.local_port)
     assert [(path.public_ipaddr, path.remote_ipaddr, path.weight_out) for path in own.paths] == [
         (path.remote_ipaddr, path.public_ipaddr, path.weight_in) for path in peer.paths
     ]
     assert [(net.source, net.destination) for net in own.networks] == [
         (net.destination, net.source) for net in peer.networks
     ]
+
+
+def test_the_guides_samples_say_what_the_guide_says(tmp_path: Path) -> None:
+    """Host A's are its configurations 1 and 2."""
+    guide, here = load_directory(write(tmp_path)).config, load_directory(CONF / SAMPLES[2]).config
+    assert (here.general, here.tunnels) == (guide.general, guide.tunnels)
+    assert here.connections[0].paths == guide.connections[0].paths
+    assert here.connections[0].networks == guide.connections[0].networks
 
 
 @pytest.mark.parametrize("missing", [False, True])

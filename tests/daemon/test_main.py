@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpt.daemon.main import _parser, main
+from mpt.errors import ConfigError, HostError
 
 CONF = Path(__file__).parents[2] / "conf"
 DOCUMENT = CONF.parent / "docs" / "commands.md"
@@ -109,7 +110,7 @@ def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) 
     """The daemon does not speak of data_plane when $MPT_DATA_PLANE is wrong."""
     monkeypatch.setenv("MPT_DATA_PLANE", "fast")
     done = run("-m", "mpt.daemon.main", "--config", str(CONF))
-    assert done.returncode == 1
+    assert done.returncode == ConfigError.exit_status
     assert done.stderr == "mpt: MPT_DATA_PLANE = fast: write auto, python or native\n"
 
 
@@ -117,7 +118,7 @@ def test_twistd_refuses_a_bad_configuration_without_a_traceback(broken: Path, tm
     """`twistd -n mpt` says the same as mptsrv."""
     code = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
     done = run("-c", code, "-n", "--pidfile", str(tmp_path / "pid"), "mpt", "--config", str(broken))
-    assert done.returncode == 1
+    assert done.returncode == ConfigError.exit_status
     assert "fourteen" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
@@ -132,11 +133,20 @@ def test_the_asyncio_reactor_is_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_mptsrv_refuses_a_bad_configuration_without_a_traceback(broken: Path) -> None:
-    """One screen of text, status 1."""
+    """One screen of text, and the status with which the unit does not start it again."""
     done = run("-m", "mpt.daemon.main", "--config", str(broken))
-    assert done.returncode == 1
+    assert done.returncode == ConfigError.exit_status
     assert "fourteen" in done.stderr and "weight_out" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_the_unit_restarts_after_a_failure_but_not_with_a_broken_configuration() -> None:
+    """systemd looks at the status of the main process only; a check before it would be tried for ever."""
+    unit = (CONF / "mpt.service").read_text().splitlines()
+    assert "Restart=on-failure" in unit
+    assert f"RestartPreventExitStatus={ConfigError.exit_status}" in unit
+    assert HostError.exit_status != ConfigError.exit_status
+    assert not [line for line in unit if line.startswith(("ExecStartPre", "ConfigurationDirectory"))]
 
 
 def test_the_document_has_the_help_of_mptsrv() -> None:

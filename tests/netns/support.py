@@ -22,7 +22,8 @@ from mpt.lab.ping import ping
 from mpt.lab.tunnel import Daemon
 
 CONF = Path(__file__).parents[2] / "conf"
-SAMPLES = {"a": CONF, "b": CONF / "samples" / "host_b"}  # host A and host B of the guide's figure 3
+GUIDE = CONF / "samples" / "guide"
+SAMPLES = {"a": GUIDE / "host_a", "b": GUIDE / "host_b"}  # host A and host B of the guide's figure 3
 COMPLAINTS = re.compile(r"Traceback|Unhandled|RuntimeWarning|never awaited")
 
 # The data paths that there are, or the one that was asked for: MPT_DATA_PLANE=python scripts/test tests/netns
@@ -56,7 +57,7 @@ def samples(lab: Lab, side: str, *changes: tuple[str, str]) -> Path:
     Patterns are regular expressions in which ^ and $ stand at every line; one that matches nowhere is an error.
     """
     directory = lab.directory / f"conf-{side}"
-    shutil.copytree(SAMPLES[side], directory, ignore=shutil.ignore_patterns("samples", "*.service"))
+    shutil.copytree(SAMPLES[side], directory)
     edit(directory, *changes)
     return directory
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mpt.errors import ConfigError
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.process import python
@@ -20,12 +21,12 @@ NO_CAPABILITY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-
 SCREEN = 24  # lines
 
 
-def refusal(host: Host, argv: Sequence[str], lines: int = 1) -> str:
-    """The complaint of a daemon on `host` that ends with 1 and says no more than so many `lines`."""
+def refusal(host: Host, argv: Sequence[str], lines: int = 1, status: int = 1) -> str:
+    """Return the complaint of a daemon on `host` that ends with `status` and says no more than so many `lines`."""
     process = host.start(argv)
     code = process.wait(15)
     complaint = process.errors().strip()
-    assert code == 1, f"{code}: {process.complaint()}"
+    assert code == status, f"{code}: {process.complaint()}"
     assert "Traceback" not in process.output() + complaint
     assert "Tunnel information" not in process.output()
     assert 1 <= len(complaint.splitlines()) <= lines, complaint
@@ -71,7 +72,7 @@ def test_no_privilege(lab: Lab) -> None:
 def test_no_such_directory(lab: Lab) -> None:
     """A configuration directory that is not there is named."""
     a, _, _ = figure_3(lab)
-    assert "/no/such/place" in refusal(a, mptsrv(Path("/no/such/place")), SCREEN)
+    assert "/no/such/place" in refusal(a, mptsrv(Path("/no/such/place")), SCREEN, ConfigError.exit_status)
 
 
 @pytest.mark.parametrize("way", ["mptsrv", "mptsrv --check", "mptsrv -d", "twistd -n mpt"])
@@ -89,7 +90,7 @@ def test_a_bad_configuration(lab: Lab, way: str) -> None:
         "mptsrv -d": mptsrv(directory, "-d", *log),
         "twistd -n mpt": [TWISTD, "--pidfile=", "-n", "mpt", "--config", str(directory)],
     }[way]
-    complaint = refusal(a, argv, SCREEN)
+    complaint = refusal(a, argv, SCREEN, 1 if way == "mptsrv --check" else ConfigError.exit_status)
     for part in ("interface.conf:", "[tun_0] mtu", "9999999", "mpt_b.conf:", "[connection] auth_type"):
         assert part in complaint
     assert "[path_0] weight_out" in complaint
