@@ -158,13 +158,18 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
         values = section.values
         local = values.get(PRIVATE) or values.get("public_ipaddr")
         peer: Address | None = values.get("remote_ipaddr")
-        end = (values.get("interface_name"), local, peer)
+        interface = values.get("interface_name")
+        if not values.get("bind_to_device", True) and local is not None and not local.is_unspecified:
+            interface = ""  # whatever it is, the routing table decides
+        end = (interface, local, peer)
         if None not in end and peer is not None and not peer.is_unspecified:
             earlier = ends.setdefault(end, section)
             if earlier is not section:
                 section.problem(
                     "remote_ipaddr",
-                    f"makes this the same path as [{earlier.name}]: interface, local and remote address are all equal",
+                    f"makes this the same path as [{earlier.name}]: "
+                    + ("interface, " if interface else "")
+                    + "local and remote address are equal",
                 )
         for key in PORT_KEYS:
             for other in sections[:number]:

@@ -171,6 +171,36 @@ def _read_connection(
     return connection
 
 
+@dataclass(frozen=True)
+class _Socket:
+    """The data socket of one path. Paths with the same address, port and interface share one."""
+
+    address: Address
+    port: int
+    device: str
+    bound: bool
+    tunnel: str
+    file: Path | None
+    path: int
+
+    @property
+    def interface(self) -> str | None:
+        """The interface that it is bound to; None: any."""
+        return self.device if self.bound else None
+
+    def clashes(self, other: _Socket) -> bool:
+        """Return whether the kernel has no room for both. An address that is not known yet is the interface's own."""
+        if (self.address, self.port) != (other.address, other.port):
+            return False
+        if self.device == other.device:
+            return True
+        return not self.address.is_unspecified and None in (self.interface, other.interface)
+
+    def place(self, connection: ConnectionConfig) -> str:
+        """Where the path stands, as seen from `connection`."""
+        return f"[path_{self.path}]" + (f" of {self.file}" if self.file != connection.file else "")
+
+
 @dataclass
 class _Taken:
     """What the connections read so far have for themselves, and in which file that stands."""
@@ -178,14 +208,13 @@ class _Taken:
     tunnels: Sequence[TunnelConfig]
     names: dict[str, Path | None] = field(default_factory=dict)
     ends: dict[tuple[Address, Address], Path | None] = field(default_factory=dict)
-    sockets: dict[tuple[Address, int, str], tuple[str, Path | None]] = field(default_factory=dict)
+    sockets: list[_Socket] = field(default_factory=list)
 
     def add(self, connection: ConnectionConfig) -> None:
         """Note what is now taken."""
         self.names.setdefault(connection.name, connection.file)
         self.ends.setdefault((connection.ip_local, connection.ip_remote), connection.file)
-        for socket in _sockets(connection):
-            self.sockets.setdefault(socket, (self._tunnel(connection), connection.file))
+        self.sockets += self._sockets(connection)
 
     def check(self, connection: ConnectionConfig, ini: IniFile) -> None:
         """Report to `ini` what is taken already."""
@@ -195,23 +224,43 @@ class _Taken:
         ends = (connection.ip_local, connection.ip_remote)
         if ends in self.ends:
             head.problem("ip_remote", f"and ip_local stand in {self.ends[ends]} too: one connection per pair")
-        for number, socket in enumerate(_sockets(connection)):
-            tunnel, file = self.sockets.get(socket, (self._tunnel(connection), None))
-            if tunnel != self._tunnel(connection):
-                ini.sections[f"path_{number}"].problem(
-                    "interface_name",
-                    f"with its local address and local_port = {connection.local_port} serves "
-                    f"{tunnel} in {file}: a connection of another tunnel needs another local_port",
-                )
+        own = self._sockets(connection)
+        for number, socket in enumerate(own):
+            section = ini.sections[f"path_{number}"]
+            for other in (*self.sockets, *own[:number]):
+                if not socket.clashes(other):
+                    continue
+                if other.tunnel != socket.tunnel:
+                    section.problem(
+                        "interface_name",
+                        f"with its local address and local_port = {connection.local_port} serves "
+                        f"{other.tunnel} in {other.file}: a connection of another tunnel needs another local_port",
+                    )
+                elif other.interface != socket.interface:
+                    section.problem(
+                        "bind_to_device",
+                        f"must be the same as in {other.place(connection)}, which has the same local address and "
+                        "local_port: one socket is either bound to an interface or not",
+                    )
+                else:
+                    continue
+                break
 
     def _tunnel(self, connection: ConnectionConfig) -> str:
         """The name of the tunnel of `connection`; "" while interface.conf has errors."""
         return next((tunnel.name for tunnel in self.tunnels if tunnel.holds(connection.ip_local)), "")
 
-
-def _sockets(connection: ConnectionConfig) -> list[tuple[Address, int, str]]:
-    """What the data socket of each path is bound to."""
-    return [
-        (path.private_ipaddr or path.public_ipaddr, connection.local_port, path.interface_name)
-        for path in connection.paths
-    ]
+    def _sockets(self, connection: ConnectionConfig) -> list[_Socket]:
+        """The data sockets of the paths, in their order."""
+        return [
+            _Socket(
+                path.private_ipaddr or path.public_ipaddr,
+                connection.local_port,
+                path.interface_name,
+                path.bind_to_device,
+                self._tunnel(connection),
+                connection.file,
+                number,
+            )
+            for number, path in enumerate(connection.paths)
+        ]

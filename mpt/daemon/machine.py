@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mpt.host.credentials import udp_sender_uid
@@ -16,7 +16,10 @@ from mpt.model import Address, TunnelConfig
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """`reactor` schedules and watches descriptors; `now` is its clock, in monotonic seconds."""
+    """`reactor` schedules and watches descriptors; `now` is its clock, in monotonic seconds.
+
+    `data_ports` are the data sockets of all tunnels, by address and port, then by endpoint: the path that opened each.
+    """
 
     reactor: Any
     now: Callable[[], float]
@@ -25,3 +28,4 @@ class Machine:
     open_tun: Callable[[TunnelConfig, System, NetlinkApi, int], Tun] = open_tun
     open_data_socket: Callable[[Address, int, str | None, System], Any] = open_data_socket
     udp_sender_uid: Callable[[Address, int], int | None] = udp_sender_uid
+    data_ports: dict[tuple[Address, int], dict[Any, tuple[str, int]]] = field(default_factory=dict)

@@ -127,7 +127,8 @@ class Path:
             self._close_socket()
         else:
             bound = interface.name if self.config.bind_to_device else None
-            endpoint = Endpoint(address, self._connection.local_port, bound, interface.index)
+            index = interface.index if bound is not None or address.is_link_local else 0
+            endpoint = Endpoint(address, self._connection.local_port, bound, index)
             try:
                 self._open_socket(endpoint, interface.index)
             except HostError as error:

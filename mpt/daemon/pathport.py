@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
-from mpt.errors import DecodeError
+from mpt.errors import DecodeError, HostError
 from mpt.model import Address
 from mpt.wire import command
 
@@ -25,12 +25,20 @@ log = Logger()
 
 
 class Endpoint(NamedTuple):
-    """What tells one data socket from another. The index changes when an interface is made anew under its old name."""
+    """What tells one data socket from another.
+
+    The index changes when an interface is made anew under its old name; it is 0, as `interface` is None, for a socket
+    that is bound to an address alone.
+    """
 
     address: Address
     port: int
     interface: str | None
     interface_index: int
+
+    def excludes(self, other: Endpoint) -> bool:
+        """Return whether the kernel has no room for both, which have the same address and port."""
+        return self.interface == other.interface or None in (self.interface, other.interface)
 
 
 class PathTransport:
@@ -96,26 +104,43 @@ class PathPort:
 
 
 class SocketPool:
-    """The data sockets of one tunnel."""
+    """The data sockets of one tunnel. A user is a path, by its connection and index."""
 
     def __init__(self, machine: Machine, readable: Callable[[Any], None]) -> None:
         self._machine = machine
         self._readable = readable
         self._ports: dict[Endpoint, PathPort] = {}
 
-    def acquire(self, endpoint: Endpoint, user: Hashable) -> PathPort:
+    def acquire(self, endpoint: Endpoint, user: tuple[str, int]) -> PathPort:
         """The socket of `endpoint`, opened if need be; raises HostError."""
         port = self._ports.get(endpoint)
         if port is None:
-            port = PathPort(self._machine, endpoint, self._readable)
+            port = self._open(endpoint)
             port.start()
             self._ports[endpoint] = port
+            self._machine.data_ports.setdefault(endpoint[:2], {})[endpoint] = user
         port.users.add(user)
         return port
 
-    def release(self, port: PathPort, user: Hashable) -> None:
+    def release(self, port: PathPort, user: tuple[str, int]) -> None:
         """`user` needs `port` no longer; the last one closes it."""
         port.users.discard(user)
         if not port.users:
             del self._ports[port.endpoint]
+            del self._machine.data_ports[port.endpoint[:2]][port.endpoint]
             port.stop()
+
+    def _open(self, endpoint: Endpoint) -> PathPort:
+        """Open a socket; one of ours that is in the way is named as such."""
+        for other, user in self._machine.data_ports.get(endpoint[:2], {}).items():
+            if endpoint.excludes(other):
+                remedy = (
+                    "give both the same bind_to_device"
+                    if endpoint.interface != other.interface
+                    else "connections of different tunnels need different local ports"
+                )
+                raise HostError(
+                    f"UDP port {endpoint.port} at {endpoint.address} is in use by another path of ours, "
+                    f"path_{user[1]} of {user[0]}: {remedy}"
+                )
+        return PathPort(self._machine, endpoint, self._readable)

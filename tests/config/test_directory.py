@@ -535,3 +535,29 @@ def test_one_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
     """Its name is in the message."""
     with pytest.raises(ConfigurationErrors, match=r"nowhere\.conf: cannot be read: No such file"):
         load_connection(tmp_path / "nowhere.conf", GeneralConfig(), ())
+
+
+def test_a_path_that_is_bound_to_its_interface_and_one_that_is_not_share_no_address(tmp_path: Path) -> None:
+    """Within a file as between files: the kernel refuses the second socket."""
+    one_address = changed(CONNECTION, "path_1", public_ipaddr="10.1.1.2", bind_to_device="0")
+    write(tmp_path, connections={"a.conf": one_address})
+    (problem,) = errors(tmp_path)
+    assert (problem.section, problem.key) == ("path_1", "bind_to_device")
+    assert "[path_0]" in problem.message
+    unbound = changed(connection(name="b", ip_remote="10.0.0.4"), "path_0", bind_to_device="0")
+    write(tmp_path, connections={"a.conf": CONNECTION, "b.conf": unbound})
+    (problem,) = errors(tmp_path)
+    assert (problem.section, problem.key) == ("path_0", "bind_to_device")
+    assert "a.conf" in problem.message
+
+
+def test_unbound_paths_may_share_one_address_if_their_peers_differ(tmp_path: Path) -> None:
+    """Nothing else would tell them apart: which interface it is decides the routing table."""
+    text = changed(CONNECTION, "path_0", bind_to_device="0")
+    text = changed(text, "path_1", public_ipaddr="10.1.1.2", bind_to_device="0")
+    write(tmp_path, connections={"a.conf": text})
+    assert len(load_directory(tmp_path).config.connections) == 1
+    write(tmp_path, connections={"a.conf": changed(text, "path_1", remote_ipaddr="10.1.1.3")})
+    (problem,) = errors(tmp_path)
+    assert (problem.section, problem.key) == ("path_1", "remote_ipaddr")
+    assert "the same path as [path_0]: local and remote address are equal" in problem.message

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-from ipaddress import ip_address
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Interface, ip_address
 
 import pytest
 
 from mpt.model import Status
-from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, Run, connection, path
+from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, Run, Stage, connection, path
 
 
 def test_a_keepalive_is_sent_at_once_and_then_every_keepalive_time(run: Run) -> None:
@@ -125,6 +127,14 @@ def test_an_interface_that_is_made_anew_gets_a_new_socket(run: Run) -> None:
     assert stage.statuses() == ["OK", "OK"]
 
 
+@contextmanager
+def started(stage: Stage) -> Iterator[None]:
+    """Run a stage whose machine is not the usual one."""
+    stage.start()
+    yield
+    stage.stop()
+
+
 def test_a_removed_address_takes_the_path_down_until_it_is_back(run: Run) -> None:
     """The socket goes and comes with the address that it is bound to."""
     stage = run()
@@ -167,6 +177,46 @@ def test_bind_to_device_decides_whether_the_socket_is_bound_to_its_interface(run
     """bind_to_device = 0 leaves the way to the routing table."""
     stage = run(connection(path(1, bind_to_device=bound)))
     assert [each.interface for each in stage.data_sockets] == ["eth1" if bound else None]
+
+
+def both_have(stage: Stage) -> Stage:
+    """One more address, on both interfaces."""
+    for name in ("eth1", "eth2"):
+        stage.netlink.add_address(name, IPv4Interface("10.9.9.2/32"))
+    return stage
+
+
+ONE_ADDRESS = {"private_ipaddr": ip_address("10.9.9.2")}
+
+
+def test_unbound_paths_at_one_address_share_a_socket(run: Run) -> None:
+    """Two uplinks, one address, bind_to_device = 0: the peers tell the paths apart. An interface that is made anew does
+    not concern the socket."""
+    paths = [path(number, bind_to_device=False, **ONE_ADDRESS) for number in (1, 2)]
+    stage = both_have(Stage(connection(*paths)))
+    with started(stage):
+        (socket,) = [each for each in stage.data_sockets if each.bound[0] == "10.9.9.2"]
+        assert socket.bound == ("10.9.9.2", 23456)
+        for number in (1, 2):
+            socket.deliver(KEEPALIVE_IN, (f"10.{number}.{number}.3", 23456))
+        stage.reactor.read_all()
+        stage.reactor.pass_time(2.5)
+        assert stage.statuses() == ["OK", "OK"]
+        stage.netlink.remove_interface("eth2")
+        stage.network_changed()
+        assert stage.statuses() == ["OK", "INTERFACE_DOWN"]
+        assert socket in stage.data_sockets
+
+
+def test_our_own_socket_in_the_way_is_not_called_another_program(run: Run) -> None:
+    """A path that is bound to its interface and one that is not cannot have the same address and port."""
+    paths = [path(1, bind_to_device=True, **ONE_ADDRESS), path(2, bind_to_device=False, **ONE_ADDRESS)]
+    stage = both_have(Stage(connection(*paths)))
+    with started(stage):
+        assert [str(error) for error in stage.refused] == [
+            "UDP port 23456 at 10.9.9.2 is in use by another path of ours, path_0 of c: "
+            "give both the same bind_to_device"
+        ]
 
 
 def test_data_keeps_a_path_alive_whose_keepalives_are_lost(run: Run) -> None:
