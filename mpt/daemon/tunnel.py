@@ -230,8 +230,11 @@ class Tunnel(MultiService):
             self._open_tun()
             self._let_flow()
             self._restore_routes()
-        except Exception:
-            log.failure("the tunnel interface {name} cannot be made again", name=self.config.name)
+        except Exception as error:
+            if isinstance(error, HostError):
+                log.critical("{name} cannot be made again: {error}", name=self.config.name, error=error)
+            else:
+                log.failure("{name} cannot be made again, because of a bug", name=self.config.name)
             self._lost(self.config.name)
 
     # --- between control and the data path ---------------------------------------------------------------------------

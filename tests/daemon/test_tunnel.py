@@ -56,7 +56,9 @@ def test_a_tunnel_interface_that_cannot_be_made_again_is_lost(run: Run) -> None:
     with logged() as log:
         take_tun_away(stage)
     assert stage.lost == ["tun0"]
-    assert log.of("critical") == ["the tunnel interface tun0 cannot be made again"]
+    assert log.of("critical") == [
+        "tun0 cannot be made again: no privilege to create the interface tun0: run as root or with CAP_NET_ADMIN"
+    ]
 
 
 def test_a_connection_whose_row_cannot_be_made_takes_no_other_with_it(
