@@ -5,13 +5,12 @@ keepalives: ``mpt.control.pathmonitor`` owns that), and what the *peer* says. A 
 good. Only the first is ever reported, so reports that cross cannot undo each other, and two ends never keep each
 other down.
 
-What holds here and has changed is reported until the peer acknowledges it, and once more two seconds later, since
-without authentication a late acknowledgement of an older report looks like the newest. While it is "down" it is
-reported again every 10 seconds, for what the peer says is a lease here: a "down" not heard again for 30 seconds is
-over, and keepalives alone decide again. So an "up" that never got through, a peer that restarted, and the C program,
-which reports a path down but not that keepalives have revived it, cannot keep a path down for good. A path without
-keepalives has nothing else to revive it, but nothing silent revives it at the peer either: there the word of the peer
-holds until the next.
+A change here is reported until the peer acknowledges it, and once more two seconds later: without authentication a
+late acknowledgement of an older report looks like the newest. While a path is down here, it is
+reported again every 10 seconds, for the peer's "down" is a lease here: 30 seconds after the last one it is over, and
+keepalives alone decide again. Three things therefore cannot keep a path down for good: an "up" that never got through,
+a peer that restarted, and the C program, which reports a path down but not that keepalives have revived it. Without
+keepalives a reported "down" has no expiry: it holds until the peer reports "up".
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ FIRST_RETRY: Final = 1.0  # seconds after a report that failed; doubled each tim
 
 
 def effective_status(own: Status, peer_down: bool) -> Status:
-    """The status of a path from what holds here and what the peer says."""
+    """Return the status of a path from what holds here and what the peer says."""
     return Status.DOWN if own is Status.OK and peer_down else own
 
 
@@ -63,24 +62,19 @@ class Agreement:
         self._paths = [_Path(watched, good, good or None) for watched, good in zip(monitored, up, strict=True)]
         self._under_way: Report | None = None
 
-    @property
-    def under_way(self) -> Report | None:
-        """The report that has not ended yet."""
-        return self._under_way
-
     def may_be_thought_down(self, index: int) -> bool:
-        """Whether the peer may believe, by our word, that a path is down."""
+        """Return whether the peer may believe, by our word, that a path is down."""
         return self._paths[index].peer_knows is not True
 
-    def tell(self, index: int, now: float) -> None:
-        """Report how a path is, though nothing has changed: what the peer knows of it is older than this agreement."""
+    def report_anew(self, index: int, now: float) -> None:
+        """Report a path though nothing has changed: what the peer knows of it is older than this agreement."""
         path = self._paths[index]
         path.peer_knows = None
         path.confirmed = False
         path.report_at = now
 
     def own_state(self, index: int, up: bool, now: float) -> None:
-        """What holds here of a path; the same again is no news."""
+        """Note whether a path is good here; the same again is no news."""
         path = self._paths[index]
         if path.own_up is up:
             return
@@ -90,7 +84,7 @@ class Agreement:
         path.report_at = math.inf if path.peer_knows is up else now
 
     def next_report(self, now: float) -> Report | None:
-        """The report to send now, over a path that is good; `report_ended` must follow. None: nothing to say."""
+        """Return the report to send now, over a path that is good; `report_ended` must follow. None: nothing to say."""
         due = [(path.report_at, index) for index, path in enumerate(self._paths) if path.report_at <= now]
         if self._under_way is not None or not due:
             return None
@@ -101,7 +95,7 @@ class Agreement:
         return self._under_way
 
     def report_ended(self, acknowledged: bool, now: float) -> None:
-        """The report under way was acknowledged, or it failed."""
+        """Note that the report under way was acknowledged, or failed."""
         report, self._under_way = self._under_way, None
         if report is None:
             return
@@ -121,22 +115,22 @@ class Agreement:
             path.report_at = math.inf if path.own_up else now + REFRESH_TIME
 
     def is_open(self, index: int) -> bool:
-        """Whether a report on path `index` is under way, or one that the peer does not know is still to come."""
+        """Return whether a report on path `index` is under way, or is still to come with news for the peer."""
         path = self._paths[index]
         under_way = self._under_way is not None and self._under_way.path == index
         return under_way or (path.peer_knows is not path.own_up and path.report_at < math.inf)
 
     def peer_says(self, index: int, up: bool, now: float) -> None:
-        """The peer has reported a path."""
+        """Note that the peer has reported a path."""
         path = self._paths[index]
         path.peer_down_until = -math.inf if up else now + LEASE if path.monitored else math.inf
 
     def peer_down(self, index: int, now: float) -> bool:
-        """Whether the peer says that a path is down, and has said so lately."""
+        """Return whether the peer says that a path is down, and has said so lately."""
         return now < self._paths[index].peer_down_until
 
     def next_deadline(self, now: float) -> float | None:
-        """When to look again at `next_report` and `peer_down`; None when nothing changes by waiting."""
+        """Return when to look again at `next_report` and `peer_down`; None when nothing changes by waiting."""
         reports = [path.report_at for path in self._paths] if self._under_way is None else []
         leases = [path.peer_down_until for path in self._paths if path.peer_down_until > now]
         soonest = min(reports + leases, default=math.inf)

@@ -5,7 +5,7 @@
 
 What the daemon uses of it; an endpoint is a tuple of outer address and UDP port, `now` is monotonic seconds:
 
-    handshakes = Handshakes(policy)                     everything between this host's command port and its peers
+    handshakes = Handshakes(host)                       everything between this host's command port and its peers
     handshakes.receive(datagram, source, now)           -> [Outgoing]: any datagram of the command port; never raises
     handshakes.begin(request, destination, ended, now)  -> [Outgoing]: `ended(Outcome)` is called once; PeerError if
                                                         a request of the same kind to the same peer is still under way
@@ -18,8 +18,8 @@ What the daemon uses of it; an endpoint is a tuple of outer address and UDP port
     create_request(connection, text, allow_default_key)                -> Request (A3); `text`: writer.connection_text
     Outcome                                             result, the text that answers a create, ok, explanation()
   and of ``mpt.control.responder``:
-    Policy                                              what the daemon answers for: connections, keys, execution
-    PathStatusChange, concerned_paths(change)           what a peer says, and the indices of the paths that it means
+    Host                                                what it needs of the host: connections, keys, execution
+    PathStatusChange, concerned_path(change, found)     what a peer says, and the index of the path that it means
   and of ``mpt.control.merge``: the other side's connection out of the text of a create, and ours out of its answer.
 
 What is to be told of paths, and what the peer has told, is kept in ``mpt.control.agreement``, one object a connection.
@@ -31,9 +31,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mpt.control.admission import Admission
 from mpt.control.auth import fresh_random
 from mpt.control.initiator import Endpoint, Initiator, Outcome, Request
-from mpt.control.responder import Policy, Responder
+from mpt.control.responder import Host, Responder
 from mpt.errors import DecodeError, PeerError
 from mpt.model import Address
 from mpt.wire import command
@@ -48,11 +49,14 @@ class Outgoing(NamedTuple):
 
 
 class Handshakes:
-    """All handshakes of one daemon, in both roles."""
+    """All handshakes of one daemon, in both roles; `admission` bounds the work."""
 
-    def __init__(self, policy: Policy, random: Callable[[], bytes] = fresh_random) -> None:
+    def __init__(
+        self, host: Host, random: Callable[[], bytes] = fresh_random, admission: Admission | None = None
+    ) -> None:
         self.counters: Counter[str] = Counter()
-        self._responder = Responder(policy, self.counters, random)
+        self._admission = admission or Admission(host.is_peer)
+        self._responder = Responder(host, self.counters, random)
         self._initiators: dict[Initiator, Callable[[Outcome], None]] = {}
 
     def begin(
@@ -67,6 +71,9 @@ class Handshakes:
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> list[Outgoing]:
         """Take in a datagram of the command port."""
+        if not self._admission.admits(source[0], now):
+            self.counters["too_many"] += 1
+            return []
         try:
             message = command.decode(datagram)
         except DecodeError as error:

@@ -13,7 +13,7 @@ signed with.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,7 +22,16 @@ from typing import Any, Final
 from mpt.config.parser import IniFile, Section, read_text
 from mpt.config.schema import SECTIONS
 from mpt.errors import PeerError
-from mpt.model import Address, AuthType, ConnectionConfig, NetworkConfig, PathConfig
+from mpt.model import (
+    Address,
+    AuthType,
+    ConnectionConfig,
+    Interface,
+    Network,
+    NetworkConfig,
+    PathConfig,
+    TunnelConfig,
+)
 from mpt.values import PRIVATE
 from mpt.wire.command import Result
 
@@ -91,12 +100,18 @@ def read_peer_side(text: str) -> PeerSide:
 
 
 def created_connection(
-    template: ConnectionConfig, peer: PeerSide, sender: Address, directory: Path, taken: Collection[str] = ()
+    template: ConnectionConfig,
+    peer: PeerSide,
+    sender: Address,
+    directory: Path,
+    tunnel: TunnelConfig,
+    needed: Collection[Network] = (),
+    taken: Collection[str] = (),
 ) -> ConnectionConfig:
-    """The connection that a create makes here; `sender` is the tunnel address that signed the request.
+    """Return the connection that a create makes on `tunnel`; `sender` is the tunnel address that signed the request.
 
     Its file, in `directory`, is peer_<address>.conf and is not written yet. A name that is `taken` gets the address
-    behind it. Raises MergeError.
+    behind it. `needed`: see `needed_networks`. Raises MergeError.
     """
     if peer.ip_local != sender:
         raise MergeError(
@@ -108,6 +123,7 @@ def created_connection(
         )
     if peer.ip_local == template.ip_local:
         raise MergeError(Result.NO_CONNECTION, f"the peer uses our own tunnel address {peer.ip_local}")
+    _check_claim(peer.ip_local, tunnel, needed)
     networks: tuple[NetworkConfig, ...] = ()
     if peer.has_networks:  # not the peer's own list: it could draw any traffic of this host to itself
         networks = (NetworkConfig(peer.ip_ver, _EVERYWHERE[peer.ip_ver], ip_network(peer.ip_local)),)
@@ -144,9 +160,42 @@ def joined_connection(own: ConnectionConfig, peer: PeerSide) -> ConnectionConfig
     )
 
 
-def exists(connections: Collection[ConnectionConfig], own: Address, peer: Address) -> bool:
-    """Whether one of `connections` is between these tunnel addresses already; names do not count."""
-    return any((each.ip_local, each.ip_remote) == (own, peer) for each in connections)
+def needed_networks(connections: Iterable[ConnectionConfig], interfaces: Iterable[Interface]) -> set[Network]:
+    """Return what this host reaches already, or is reached at: no peer may claim an address in it.
+
+    `connections` are those that run, `interfaces` those of the machine.
+    """
+    addresses: set[Address] = set()
+    networks: set[Network] = set()
+    for connection in connections:
+        addresses.update(connection.ends)
+        networks.update(network.destination for network in connection.networks)
+        for path in connection.paths:
+            own = path.private_ipaddr or path.public_ipaddr
+            addresses.update((own, path.public_ipaddr, path.gateway_ipaddr, path.remote_ipaddr))
+    for interface in interfaces:
+        addresses.update(each.ip for each in interface.addresses)
+        networks.update(each.network for each in interface.addresses)
+    return networks | {ip_network(each) for each in addresses}
+
+
+def _check_claim(address: Address, tunnel: TunnelConfig, needed: Collection[Network]) -> None:
+    """Raise MergeError unless a peer may have the tunnel address `address`, to which we will route.
+
+    It must be in the prefix of the tunnel. A network of `needed` is in the way if it is a part of that prefix: where
+    the whole prefix leads elsewhere too, the new address is the more specific one.
+    """
+    own = tunnel.ipv4_addr if address.version == 4 else tunnel.ipv6_addr
+    if own is None or address not in own.network:
+        prefix = "no addresses of that version" if own is None else f"the prefix {own.network}"
+        raise MergeError(Result.NO_CONNECTION, f"{address} cannot be a peer on {tunnel.name}, which has {prefix}")
+    ends = {own.network.network_address, own.network.broadcast_address} if own.network.num_addresses > 2 else set()
+    blocking = next((each for each in needed if address in each and each.prefixlen > own.network.prefixlen), None)
+    if blocking is not None or address in ends:
+        raise MergeError(
+            Result.NO_CONNECTION,
+            f"{address} cannot be a peer: " + (f"{blocking} is needed here" if blocking else f"see {own.network}"),
+        )
 
 
 def file_name(peer: Address) -> str:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
@@ -59,8 +59,8 @@ class ConnectionCreate(NamedTuple):
     reply_limit: int
 
 
-class Policy(Protocol):
-    """What the daemon answers for."""
+class Host(Protocol):
+    """What the responder needs of its host."""
 
     @property
     def accept_remote(self) -> bool:
@@ -70,17 +70,20 @@ class Policy(Protocol):
     def allow_default_key(self) -> bool:
         """Whether the key that is built into every MPT program is good enough."""
 
+    def is_peer(self, address: Address) -> bool:
+        """Return whether a path of ours leads to this outer address."""
+
     def connection(self, own: Address, peer: Address) -> ConnectionConfig | None:
-        """The connection between these tunnel addresses."""
+        """Return the connection between these tunnel addresses."""
 
     def create_key(self) -> str | None:
-        """auth_key of conf.template (guide 4.7); None: there is no template, so nothing can be created."""
+        """Return auth_key of conf.template (guide 4.7); None: there is no template, so nothing can be created."""
 
     def path_status(self, change: PathStatusChange) -> int:
-        """Carry it out; a ``Result``."""
+        """Carry it out; return a ``Result``."""
 
     def create(self, request: ConnectionCreate) -> tuple[int, str]:
-        """Carry it out; a ``Result`` and the text of the created connection."""
+        """Carry it out; return a ``Result`` and the text of the created connection."""
 
 
 class State(enum.Enum):
@@ -190,8 +193,8 @@ class Refusal(Exception):
 class Responder:
     """All handshakes in which this host is asked. `random()` gives 4 octets; refusals are counted in `counters`."""
 
-    def __init__(self, policy: Policy, counters: Counter[str], random: Callable[[], bytes] = auth.fresh_random) -> None:
-        self._policy = policy
+    def __init__(self, host: Host, counters: Counter[str], random: Callable[[], bytes] = auth.fresh_random) -> None:
+        self._host = host
         self._counters = counters
         self._random = random
         self._memories: OrderedDict[Key, Memory] = OrderedDict()  # the one touched last is at the end
@@ -248,7 +251,7 @@ class Responder:
 
         Raises Refusal.
         """
-        connection = self._policy.connection(message.receiver, message.sender)
+        connection = self._host.connection(message.receiver, message.sender)
         if message.command == command.CREATE:
             return connection, self._admit_create(datagram, message, connection)
         if connection is None:
@@ -265,10 +268,10 @@ class Responder:
         return connection, key
 
     def _admit_create(self, datagram: bytes, message: Message, connection: ConnectionConfig | None) -> str:
-        if not self._policy.accept_remote:
+        if not self._host.accept_remote:
             raise Refusal(Result.NOT_PERMITTED, "request_accept_remote")
         configured = connection.auth_key if connection is not None else None
-        configured = configured or self._policy.create_key()
+        configured = configured or self._host.create_key()
         if configured is None:
             raise Refusal(Result.NOT_PERMITTED, "request_no_template")
         if message.auth_type is not AuthType.SHA256:
@@ -280,7 +283,7 @@ class Responder:
 
         After a create, a C peer uses the built-in key: the text of a create has none, and it keeps no other.
         """
-        allowed = self._policy.allow_default_key
+        allowed = self._host.allow_default_key
         try:
             keys = [auth.usable_key(configured, allowed)] + ([auth.DEFAULT_KEY] if allowed else [])
         except PeerError:
@@ -326,9 +329,7 @@ class Responder:
                 if connection is not None:
                     return Result.ALREADY_EXISTS, EXISTS_PAYLOAD
                 text = command.decode_create(message.payload)
-                result, answer = self._policy.create(
-                    ConnectionCreate(text, message.sender, source, len(message.payload))
-                )
+                result, answer = self._host.create(ConnectionCreate(text, message.sender, source, len(message.payload)))
                 if result == Result.ALREADY_EXISTS:
                     return result, EXISTS_PAYLOAD
                 return result, command.encode_create(answer) if result == Result.DONE else b""
@@ -338,7 +339,7 @@ class Responder:
             self._counters[error.reason] += 1
             return Result.NO_CONNECTION, b""
         up = not message.value & command.VALUE_DOWN
-        return self._policy.path_status(PathStatusChange(connection, own, peer, up)), b""
+        return self._host.path_status(PathStatusChange(connection, own, peer, up)), b""
 
     # ---- memory -----------------------------------------------------------------------------------------------------
 
@@ -372,12 +373,19 @@ def _reply(request: Message, result: int, payload: bytes, key: str | None) -> by
     return auth.sign(datagram, key) if key and request.auth_type is AuthType.SHA256 else datagram
 
 
-def concerned_paths(change: PathStatusChange) -> tuple[int, ...]:
-    """Which paths of its connection a change means, as indices.
+def concerned_path(change: PathStatusChange, found: Mapping[int, Address]) -> int | None:
+    """Return the index of the path that a change means; None if it could mean none, or several: then nobody is meant.
 
-    Those whose two public addresses are named; else, because NAT can hide ours from us, those that lead to the peer's
-    address and whose own public address is not known.
+    `found` has the public addresses, by index, of paths whose configuration leaves theirs open (NAT can hide it from
+    us). A path is meant if the change names both of its addresses. If it names no path, it means the one path to the
+    peer's address that the configuration leaves open; of two such paths either could be meant.
     """
-    named = [(index, path) for index, path in enumerate(change.connection.paths) if path.remote_ipaddr == change.peer]
-    exact = tuple(index for index, path in named if path.public_ipaddr == change.own)
-    return exact or tuple(index for index, path in named if path.public_ipaddr.is_unspecified)
+    to_peer = [(index, path) for index, path in enumerate(change.connection.paths) if path.remote_ipaddr == change.peer]
+    is_open = [index for index, path in to_peer if path.public_ipaddr.is_unspecified]
+    named = [
+        index
+        for index, path in to_peer
+        if change.own == (found.get(index) if path.public_ipaddr.is_unspecified else path.public_ipaddr)
+    ]
+    meant = named or is_open
+    return meant[0] if len(meant) == 1 else None

@@ -16,13 +16,15 @@ from twisted.logger import Logger
 
 from mpt.config.writer import connection_text
 from mpt.control import routing
+from mpt.control.admission import Bucket
 from mpt.control.agreement import effective_status
 from mpt.control.routing import NO_ROUTE, PeerRoute
 from mpt.daemon.losses import Losses
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
-from mpt.daemon.peerreports import Ask, Reporter
+from mpt.daemon.peerreports import LOG_LINES, Ask, Reporter
+from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.settings import Settings
 from mpt.daemon.timers import DeadlineLoop
@@ -35,13 +37,13 @@ log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
-class PeerControl:
+class AskPeer:
     """What a connection needs to talk to the command port of its peer."""
 
-    ask: Ask
+    begin: Ask
     forget: Callable[[Address, Address], None]  # the handshakes of the connection between two tunnel addresses
     settings: Settings
-    public_address: Callable[[tuple[str, int]], Address | None]  # of a path, by (connection, index), behind a NAT
+    public_addresses: PublicAddresses
 
 
 Place = tuple[str, int]
@@ -63,7 +65,7 @@ class Handover:
 class Connection(Service):
     """A connection on the tunnel `tunnel_name`.
 
-    `control` is how it talks to the peer's command port. A connection that is `strict` does not start when a socket is
+    `ask_peer` is how it talks to the peer's command port. A connection that is `strict` does not start when a socket is
     refused.
     `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path;
     `last_received(path key)` is when data last came over a path; `send(path key, message)` sends a message over it.
@@ -80,7 +82,7 @@ class Connection(Service):
         table_changed: Callable[[], None],
         last_received: Callable[[tuple[str, int]], float],
         send: Callable[[tuple[str, int], bytes], None],
-        control: PeerControl,
+        ask_peer: AskPeer,
         strict: bool = True,
     ) -> None:
         self.config = config
@@ -93,13 +95,15 @@ class Connection(Service):
         self._table_changed = table_changed
         self._last_received = last_received
         self._had_path = True
-        self._control = control
+        self._log_lines = Bucket(LOG_LINES, machine.now())
+        self._ask_peer = ask_peer
+        self._public_addresses = ask_peer.public_addresses
         self.paths = [
             Path(machine, pool, config, index, send, table_changed, self._path_changed, self._keepalives_began)
             for index in range(len(config.paths))
         ]
         self.reporter = Reporter(
-            machine, config, self.paths, self.public_address, control.ask, control.settings, self._peer_changed
+            machine, config, self.paths, self.public_address, ask_peer.begin, ask_peer.settings, self._peer_changed
         )
         self._peer_routes = [NO_ROUTE] * len(self.paths)
         self._route_news: dict[int, str] = {}  # what the log has said last
@@ -128,9 +132,10 @@ class Connection(Service):
         self.reporter.stop()
         for path in self.paths:
             path.stop()
+            self._public_addresses.forget(path)
             self._routes.keep(str(path), ())
         self._routes.keep(self.config.name, ())
-        self._control.forget(self.config.ip_local, self.config.ip_remote)
+        self._ask_peer.forget(self.config.ip_local, self.config.ip_remote)
 
     @property
     def why_down(self) -> str:
@@ -194,8 +199,17 @@ class Connection(Service):
         """The address by which the peer knows this end of `path`; unspecified while nobody knows."""
         if not path.config.public_ipaddr.is_unspecified:
             return path.config.public_ipaddr
-        found = self._control.public_address(path.key)
+        found = self._public_addresses.found(path)
         return found or (path.port.endpoint.address if path.port is not None else path.config.public_ipaddr)
+
+    def found_addresses(self) -> dict[int, Address]:
+        """Return the public addresses, by path index, that were found out."""
+        found = ((index, self._public_addresses.found(path)) for index, path in enumerate(self.paths))
+        return {index: address for index, address in found if address is not None}
+
+    def learn_address(self, index: int, address: Address) -> None:
+        """Note that the peer has named our end of path `index`, and of no other, by `address`."""
+        self._public_addresses.learn(self.paths[index], address)
 
     def statuses(self) -> list[Status]:
         """The status of every path as the peer and we see it."""
@@ -219,7 +233,7 @@ class Connection(Service):
             return Handover({}, frozenset())
         taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths]
         by_hand = dict(zip(_places(self.config), taken_down, strict=True))
-        return Handover(by_hand, frozenset(_ends(self.paths[index]) for index in self.reporter.thought_down()))
+        return Handover(by_hand, frozenset(_ends(self.paths[index]) for index in self.reporter.peer_may_think_down()))
 
     def take_over(self, earlier: Handover, file_before: ConnectionConfig) -> None:
         """Go on from an `earlier` run. Paths stay as the operator has left them, unless their status in the file is
@@ -235,25 +249,27 @@ class Connection(Service):
                 path.switch(not is_down)
         for index, path in enumerate(self.paths):
             if _ends(path) in earlier.thought_down:
-                self.reporter.tell(index)
+                self.reporter.report(index)
 
     def switch(self, index: int, up: bool) -> Deferred[Any] | None:
         """The operator takes path `index` up or down; the outcome of telling the peer, None if it need not be told."""
         self.paths[index].switch(up)
-        return self.reporter.told(index)
+        return self.reporter.when_peer_knows(index)
 
     def _path_changed(self) -> None:
         self._losses.look()
+        for path in self.paths:
+            self._public_addresses.follow(path)
         self._table_changed()
         self.reporter.paths_changed()
         self._dead_check.follow()
-        self._tell_of_paths()
+        self._log_reachability()
 
     def _peer_changed(self) -> None:
         """What the peer says of the paths has changed."""
         self._losses.look()
         self._table_changed()
-        self._tell_of_paths()
+        self._log_reachability()
 
     def _works(self, index: int) -> bool:
         """Return whether path `index` is good here and at the peer, and not only because nobody knows."""
@@ -261,19 +277,21 @@ class Connection(Service):
         is_waiting = path.monitor.is_waiting(self._last_received(path.key))
         return path.status is Status.OK and not is_waiting and not self.reporter.peer_down(index)
 
-    def _tell_of_paths(self) -> None:
+    def _log_reachability(self) -> None:
         """Say so when the last path goes, and when the first one is back."""
         statuses = self.statuses()
         has_path = Status.OK in statuses
-        if has_path and not self._had_path:
+        if has_path is self._had_path or not self._log_lines.take(LOG_LINES, self._machine.now()):
+            return
+        self._had_path = has_path
+        if has_path:
             log.info("{name}: there is a working path again", name=self.config.name)
-        elif self._had_path and not has_path:
+        else:
             log.error(
                 "{name}: no path works; packets are dropped until one comes back by itself ({why})",
                 name=self.config.name,
                 why=", ".join(f"path_{index} {status.name}" for index, status in enumerate(statuses)),
             )
-        self._had_path = has_path
 
     def _keepalives_began(self) -> None:
         for path in self.paths:

@@ -7,7 +7,6 @@ connected (SO_PEERCRED), so the mode of the socket need not: it is open to all.
 from __future__ import annotations
 
 import errno
-import grp
 import os
 import socket
 import stat
@@ -26,11 +25,10 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from mpt.daemon.localcommands import LocalCommands
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
-from mpt.host.credentials import peer_may_change, peer_of, user_may_change
-from mpt.local.commands import answer
-from mpt.local.operations import Operations
+from mpt.host.credentials import peer_may_change, peer_of
 from mpt.local.protocol import (
     BAD_USAGE,
     FAILED,
@@ -47,9 +45,9 @@ from mpt.local.sockets import RUNTIME_DIRECTORY, control_sockets
 
 log = Logger()
 
-GROUP = "mpt"  # if there is such a group, its members may change things
 MODE = 0o666
 CLIENTS_AT_ONCE = 64
+PIECE = 4096  # octets read at once from a client that may not change things: some 90 requests to be cut into lines
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -57,7 +55,8 @@ class LocalClient(LineOnlyReceiver):
     """One client: its requests are carried out one after the other.
 
     While one is carried out, and while the client does not take its replies, nothing more is read: what is kept for a
-    client is bounded by the kernel's buffers, by what the reactor reads at once and by one reply.
+    client is bounded by the kernel's buffers, by what the reactor reads at once and by one reply. A client that may not
+    change things waits for its turn before each request is even decoded.
     """
 
     delimiter = b"\n"
@@ -66,14 +65,14 @@ class LocalClient(LineOnlyReceiver):
     def __init__(self, service: LocalSocket) -> None:
         self._service = service
         self._may_change = False
-        self._queue: deque[Request | BadRequest] = deque()
+        self._queue: deque[bytes] = deque()
         self._working: Deferred[None] | None = None
         self._writable: Deferred[None] | None = None  # fires when the client has taken what it was sent
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
         try:
-            self._may_change = peer_may_change(peer_of(transport.socket), self._service.group)
+            self._may_change = peer_may_change(peer_of(transport.socket), self._service.commands.group)
         except OSError:
             transport.loseConnection()
             return
@@ -81,6 +80,8 @@ class LocalClient(LineOnlyReceiver):
             transport.write(encode_reply(0, Reply(FAILED, f"the daemon has {CLIENTS_AT_ONCE} clients already")))
             transport.loseConnection()
             return
+        if not self._may_change:
+            transport.bufferSize = PIECE
         self._service.clients.add(self)
         transport.registerProducer(self, True)
 
@@ -101,7 +102,7 @@ class LocalClient(LineOnlyReceiver):
         """Carry out a request, after those that came before it; an empty line is none."""
         if self not in self._service.clients or not line.strip():
             return
-        self._queue.append(decode_request(line))
+        self._queue.append(line)
         if self._working is None:
             self._working = ensureDeferred(self._work())
             self._working.addBoth(self._worked)
@@ -140,7 +141,11 @@ class LocalClient(LineOnlyReceiver):
         transport: Any = self.transport
         transport.pauseProducing()
         while self._queue:
-            request = self._queue.popleft()
+            if not self._may_change:
+                await self._service.commands.turn()
+            if not self._queue:
+                return  # the client is gone
+            request = decode_request(self._queue.popleft())
             reply = await self._answer(request)
             self._write(encode_reply(request.id, reply))
             if self._writable is not None:
@@ -162,7 +167,9 @@ class LocalClient(LineOnlyReceiver):
             self._write(encode_progress(request.id, Progress(text)))
 
         try:
-            return await answer(request.command, self._service.operations, self._may_change, progress)
+            if self._may_change:
+                return await self._service.commands.change(request.command, progress)
+            return await self._service.commands.look(request.command)
         except CancelledError:
             return Reply(FAILED, "the daemon is stopping")
         except Exception:
@@ -182,21 +189,19 @@ class LocalSocket(Service):
         self,
         machine: Machine,
         path: str | None,
-        operations: Operations,
+        commands: LocalCommands,
         default_paths: Callable[[], Sequence[str]] = lambda: control_sockets(os.environ),
     ) -> None:
         self._machine = machine
         self._configured = path
         self._default_paths = default_paths
         self._port: Any = None
-        self.operations = operations
-        self.group = 0
+        self.commands = commands
         self.path: str | None = None
         self.clients: set[LocalClient] = set()
 
     def startService(self) -> None:
         super().startService()
-        self.group = _group()
         for path in (self._configured,) if self._configured else self._default_paths():
             try:
                 self._listen(path)
@@ -208,16 +213,13 @@ class LocalSocket(Service):
                 log.warn("{reason}; they are taken over UDP", reason=reason)
 
     def stopService(self) -> Any:
-        """Hang up and stop listening. The file is removed by the reactor, which has to wait for that: a Deferred."""
+        """Hang up and stop listening. Return a Deferred, as it takes the reactor to remove the file."""
         super().stopService()
+        self.commands.stop()
         for client in list(self.clients):
             client.close()
         port, self._port, self.path = self._port, None, None
         return port.stopListening() if port is not None else None
-
-    async def answer_for_user(self, words: Sequence[str], uid: int | None) -> Reply:
-        """A command that came over UDP from the socket of user `uid`."""
-        return await answer(words, self.operations, user_may_change(uid, self.group), lambda text: None)
 
     def _listen(self, path: str) -> None:
         directory = os.path.dirname(path)
@@ -231,9 +233,9 @@ class LocalSocket(Service):
         except CannotListenError as error:
             reason = error.socketError
             raise OSError(errno.EADDRINUSE, getattr(reason, "strerror", None) or str(reason)) from error
-        if self.group != os.getgid():
+        if self.commands.group != os.getgid():
             with suppress(OSError):  # it only shows who may change things; SO_PEERCRED decides
-                os.chown(path, -1, self.group)
+                os.chown(path, -1, self.commands.group)
         self.path = path
 
 
@@ -252,10 +254,3 @@ def _remove_dead(path: str) -> None:
             os.unlink(path)
             return
     raise OSError(errno.EADDRINUSE, "another mpt listens there")
-
-
-def _group() -> int:
-    try:
-        return grp.getgrnam(GROUP).gr_gid
-    except KeyError:
-        return os.getgid()

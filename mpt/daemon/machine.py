@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpt.host.credentials import udp_sender_uid
+from mpt.host.credentials import UdpSender, udp_sender
 from mpt.host.netlink import NetlinkApi
 from mpt.host.sockets import open_data_socket
 from mpt.host.system import System
@@ -27,5 +27,5 @@ class Machine:
     netlink: NetlinkApi
     open_tun: Callable[[TunnelConfig, System, NetlinkApi, int], Tun] = open_tun
     open_data_socket: Callable[[Address, int, str | None, System], Any] = open_data_socket
-    udp_sender_uid: Callable[[Address, int], int | None] = udp_sender_uid
+    udp_sender: Callable[[Address, int, int], UdpSender | None] = udp_sender
     data_ports: dict[tuple[Address, int], dict[Any, tuple[str, int]]] = field(default_factory=dict)

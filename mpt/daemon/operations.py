@@ -18,8 +18,7 @@ from mpt.control.initiator import Outcome, create_request
 from mpt.daemon.connection import Connection
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
-from mpt.daemon.peercontrol import CommandService
-from mpt.daemon.peerport import Peer, Way
+from mpt.daemon.peerport import Peer, PeerControl, Way
 from mpt.daemon.running import Running
 from mpt.daemon.statusdocument import status_document
 from mpt.errors import ConfigError, HostError, MptError
@@ -30,12 +29,12 @@ from mpt.wire.command import TEXT_FOR_C
 
 
 class DaemonOperations:
-    """The commands, carried out on what is `running`; `commands` asks the peers."""
+    """The commands, carried out on what is `running`; `peer_control` asks the peers."""
 
-    def __init__(self, machine: Machine, running: Running, commands: CommandService) -> None:
+    def __init__(self, machine: Machine, running: Running, peer_control: PeerControl) -> None:
         self._machine = machine
         self._running = running
-        self._commands = commands
+        self._peer_control = peer_control
         self._started_at = 0.0
         self._taken: dict[str, set[InterfaceAddress]] = {}  # what paths had of interfaces that we have taken down
 
@@ -218,7 +217,7 @@ class DaemonOperations:
         peer = Peer(path.config.remote_ipaddr, connection.config.remote_cmd_port)
         progress(f"asking {peer.address} to create {connection.config.name}")
         ended: Deferred[Outcome] = Deferred()
-        self._commands.begin(request, peer, _way(path), ended.callback)
+        self._peer_control.begin(request, peer, _way(path), ended.callback)
         outcome = await ended
         if not outcome.ok:
             raise PeerRefusedError(outcome.result, outcome.explanation())
@@ -234,7 +233,7 @@ class DaemonOperations:
     def status(self) -> StatusDocument:
         """Return everything that `mpt show status` shows."""
         now = self._machine.now()
-        return status_document(self._running, now, now - self._started_at, self._commands.counters)
+        return status_document(self._running, now, now - self._started_at, self._peer_control.counters)
 
     # --- details -----------------------------------------------------------------------------------------------------
 

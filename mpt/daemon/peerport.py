@@ -1,7 +1,10 @@
-"""The command socket of the daemon (guide 2.6.2, cmdport_local): one UDP port for both IP versions and all interfaces.
+"""The command port of the daemon (guide 2.6.2, cmdport_local): what peers say there, and what we ask of them.
 
-Twisted's own UDP port does not tell at which local address a datagram came in. With several ways to one peer the
-answer must go back the way the question came, so this port reads and writes with IPV6_PKTINFO (RFC 3542 section 6).
+One UDP port serves both IP versions and all interfaces. With several ways to one peer the answer must go back the way
+the question came. Twisted's own UDP port does not tell at which local address a datagram came in, so this port reads
+and writes with IPV6_PKTINFO (RFC 3542 section 6), or, on a kernel without IPv6, with IP_PKTINFO (ip(7)).
+
+The rounds of a handshake are in `mpt.control.handshake`; here they meet the socket and the clock.
 """
 
 from __future__ import annotations
@@ -9,21 +12,28 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, ClassVar, Final, NamedTuple
 
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.application.service import Service
 from twisted.internet.protocol import DatagramProtocol
-from zope.interface import implementer
 
+from mpt.control.handshake import Handshakes, Outgoing
+from mpt.control.initiator import Endpoint, Outcome, Request
+from mpt.control.responder import Host
+from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
+from mpt.daemon.timers import DeadlineLoop
+from mpt.daemon.udpcommands import UdpCommands
 from mpt.errors import HostError
+from mpt.local.protocol import is_local_command
 from mpt.model import Address
 from mpt.wire.command import address_octets
 
-BATCH: Final = 32  # datagrams a wake-up; command traffic must not keep data waiting
+WORK: Final = 0.001  # s of a wake-up; data must not wait for a flood of commands
 LARGEST: Final = 65535
-PACKET_INFO = struct.Struct("16sI")  # struct in6_pktinfo: address, interface index
 
 
 class Peer(NamedTuple):
@@ -43,39 +53,95 @@ class Way(NamedTuple):
 ANY_WAY: Final = Way()
 
 
-@implementer(IReadDescriptor)
-class CommandPort:
-    """The open socket; every datagram goes to the protocol's `command_received`."""
+class BothVersions:
+    """How an IPv6 socket serves both IP versions: IPv4 addresses are ::ffff:a.b.c.d there."""
 
-    def __init__(self, machine: Machine, port: int) -> None:
-        self._reactor = machine.reactor
-        self._socket = _open(machine, port)
-        self._protocol: Any = None
-        self.port: int = self._socket.getsockname()[1]
+    INFO: ClassVar = struct.Struct("16sI")  # struct in6_pktinfo: address, interface index
+    KIND: ClassVar = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
+    FAMILY: ClassVar = socket.AF_INET6
+    ANY: ClassVar = "::"
+    OPTIONS: ClassVar = (
+        (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0),
+        (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1),
+    )
 
-    def start(self, protocol: DatagramProtocol) -> None:
-        """Begin to read, for `protocol`."""
+    @classmethod
+    def address(cls, peer: Peer, way: Way) -> tuple[str, int, int, int]:
+        """Return the socket address of `peer`; a link-local one needs the interface."""
+        host = socket.inet_ntop(socket.AF_INET6, address_octets(peer.address))
+        return host, peer.port, 0, way.interface_index if peer.address.is_link_local else 0
+
+    @classmethod
+    def info(cls, peer: Peer, way: Way) -> bytes:
+        """Return what makes a datagram to `peer` leave by `way`."""
+        own = way.address or (IPv4Address(0) if peer.address.version == 4 else IPv6Address(0))
+        return cls.INFO.pack(address_octets(own), way.interface_index)
+
+    @classmethod
+    def way(cls, info: bytes) -> Way:
+        """Return the way by which a datagram came."""
+        octets, index = cls.INFO.unpack_from(info)
+        return Way(_address(socket.inet_ntop(socket.AF_INET6, octets)), index)
+
+
+class OnlyVersion4:
+    """The same on a kernel without IPv6."""
+
+    INFO: ClassVar = struct.Struct("=i4s4s")  # struct in_pktinfo: interface index, local address, destination
+    KIND: ClassVar = (socket.IPPROTO_IP, 8)  # IP_PKTINFO, <linux/in.h>: Python has no name for it
+    FAMILY: ClassVar = socket.AF_INET
+    ANY: ClassVar = "0.0.0.0"
+    OPTIONS: ClassVar = ((*KIND, 1),)
+
+    @classmethod
+    def address(cls, peer: Peer, way: Way) -> tuple[str, int]:
+        return str(peer.address), peer.port
+
+    @classmethod
+    def info(cls, peer: Peer, way: Way) -> bytes:
+        return cls.INFO.pack(way.interface_index, (way.address or IPv4Address(0)).packed, bytes(4))
+
+    @classmethod
+    def way(cls, info: bytes) -> Way:
+        index, octets, _ = cls.INFO.unpack_from(info)
+        return Way(IPv4Address(octets), index)
+
+
+class PeerProtocol(DatagramProtocol):
+    """Hands on what the command port reads; the address of a datagram is where it came from and the way it took."""
+
+    noisy = False
+
+    def __init__(self, received: Callable[[bytes, Peer, Way], None]) -> None:
+        self._received = received
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self._received(datagram, *addr)
+
+
+class PeerPort:
+    """The open socket; every datagram goes to the protocol. Raises HostError if the port cannot be had."""
+
+    def __init__(self, machine: Machine, port: int, protocol: PeerProtocol) -> None:
+        self._now = machine.now
+        self._version, self._socket = _open(machine, port)
         self._protocol = protocol
+        self.port: int = self._socket.getsockname()[1]
+        self._reader = Readable(machine.reactor, "command port", self._socket.fileno, self._readable, self._clear_error)
         protocol.makeConnection(self)  # type: ignore[arg-type]  # no IUDPTransport: it sends over `send`
-        self._reactor.addReader(self)
+        self._reader.startReading()
 
     def stop(self) -> None:
         """Stop reading and close the socket."""
-        self._reactor.removeReader(self)
-        if self._protocol is not None:
-            self._protocol.doStop()
+        self._reader.stop()
+        self._protocol.doStop()
         self._socket.close()
 
     def send(self, datagram: bytes, peer: Peer, way: Way = ANY_WAY) -> bool:
-        """Send one datagram; whether it went."""
-        source = address_octets(way.address) if way.address is not None else bytes(16)
-        if way.address is None and peer.address.version == 4:
-            source = address_octets(ip_address("0.0.0.0"))
-        info = PACKET_INFO.pack(source, way.interface_index)
-        host = socket.inet_ntop(socket.AF_INET6, address_octets(peer.address))
-        to = (host, peer.port, 0, way.interface_index if peer.address.is_link_local else 0)
+        """Send one datagram; return whether it went."""
+        info = (*self._version.KIND, self._version.info(peer, way))
         try:
-            self._socket.sendmsg([datagram], [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info)], 0, to)
+            self._socket.sendmsg([datagram], [info], 0, self._version.address(peer, way))
         except OSError:
             return False  # no route, a link that has just gone, a full socket: whoever waits for an answer tries again
         return True
@@ -83,55 +149,126 @@ class CommandPort:
     def getHost(self) -> int:
         return self.port
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def doRead(self) -> None:
-        for _ in range(BATCH):
+    def _readable(self) -> None:
+        end = self._now() + WORK
+        while self._now() < end:
             try:
                 datagram, ancillary, _, source = self._socket.recvmsg(LARGEST, 64)
             except BlockingIOError:
                 return
             except OSError:
                 continue  # an ICMP error of an earlier datagram
-            peer = Peer(_plain(IPv6Address(source[0].partition("%")[0])), source[1])
-            self._protocol.command_received(datagram, peer, _way(ancillary))
+            way = next(
+                (self._version.way(data) for *kind, data in ancillary if (*kind,) == self._version.KIND), ANY_WAY
+            )
+            self._protocol.datagramReceived(datagram, (Peer(_address(source[0]), source[1]), way))
 
-    def connectionLost(self, reason: object) -> None:
-        """The reactor saw an error condition without data; a UDP socket survives it."""
-        if self.fileno() >= 0:
-            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._reactor.addReader(self)
-
-    def logPrefix(self) -> str:
-        return "mpt command"
+    def _clear_error(self) -> None:
+        """Fetch an error condition, which a UDP socket survives, and read on."""
+        self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._reader.startReading()
 
 
-def _open(machine: Machine, port: int) -> socket.socket:
-    opened = machine.system.socket(socket.AF_INET6, socket.SOCK_DGRAM, 0)
+class PeerControl(Service):
+    """The command port as a service.
+
+    `host` answers for the daemon in handshakes that peers begin. `local_commands`, which is set before the start, takes
+    in what this host's own programs say.
+    """
+
+    local_commands: UdpCommands
+
+    def __init__(self, machine: Machine, port: int, host: Host) -> None:
+        self._machine = machine
+        self._port_number = port
+        self._port: PeerPort | None = None
+        self._ways: dict[Endpoint, list[Way]] = {}  # of the requests that are under way, the latest last
+        self.handshakes = Handshakes(host)
+        self._retry = DeadlineLoop(machine, self.handshakes.next_deadline, self._deadline_reached)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Why datagrams were dropped or refused."""
+        return dict(self.handshakes.counters + self.local_commands.counters)
+
+    def startService(self) -> None:
+        """Open the port; raises HostError."""
+        super().startService()
+        self._port = PeerPort(self._machine, self._port_number, PeerProtocol(self._received))
+        self.local_commands.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        self._retry.stop()
+        self.local_commands.stop()
+        if self._port is not None:
+            self._port.stop()
+            self._port = None
+
+    def begin(self, request: Request, peer: Peer, way: Way, ended: Callable[[Outcome], None]) -> None:
+        """Ask a peer for a change, from the local end `way`; `ended` is called once. Raises PeerError if the same is
+        being asked already."""
+
+        def forget_way(outcome: Outcome) -> None:
+            self._ways[peer].remove(way)
+            if not self._ways[peer]:
+                del self._ways[peer]
+            ended(outcome)
+
+        sent = self.handshakes.begin(request, peer, forget_way, self._machine.now())
+        self._ways.setdefault(peer, []).append(way)
+        self._send(sent, way)
+
+    def _received(self, datagram: bytes, peer: Peer, way: Way) -> None:
+        if peer.address.is_loopback and is_local_command(datagram):
+            self.local_commands.received(datagram, peer, lambda reply: self._send_one(reply, peer, way))
+        else:
+            self._send(self.handshakes.receive(datagram, peer, self._machine.now()), way)
+
+    def _deadline_reached(self, now: float) -> None:
+        self._send(self.handshakes.deadline_reached(now), ANY_WAY)
+
+    def _send(self, outgoing: list[Outgoing], reply_way: Way) -> None:
+        """Send replies the way the request came, and requests the way that was chosen for them."""
+        for datagram, destination, is_reply in outgoing:
+            ways = [] if is_reply else self._ways.get(destination, [])
+            self._send_one(datagram, Peer(*destination), ways[-1] if ways else reply_way)
+        self._retry.follow()
+
+    def _send_one(self, datagram: bytes, peer: Peer, way: Way) -> None:
+        if self._port is not None:
+            self._port.send(datagram, peer, way)
+
+
+def _open(machine: Machine, port: int) -> tuple[type[BothVersions | OnlyVersion4], socket.socket]:
+    """Open the command port for both IP versions, or for IPv4 if the kernel has no IPv6; raises HostError."""
+    version: type[BothVersions | OnlyVersion4] = BothVersions
+    opened: socket.socket | None = None
     try:
+        try:
+            opened = machine.system.socket(socket.AF_INET6, socket.SOCK_DGRAM, 0)
+        except OSError as error:
+            if error.errno != errno.EAFNOSUPPORT:
+                raise
+            version = OnlyVersion4
+            opened = machine.system.socket(socket.AF_INET, socket.SOCK_DGRAM, 0)
         opened.setblocking(False)
-        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        opened.bind(("::", port))
+        for option in version.OPTIONS:
+            opened.setsockopt(*option)
+        opened.bind((version.ANY, port))
     except OSError as error:
-        opened.close()
+        if opened is not None:
+            opened.close()
         if error.errno == errno.EADDRINUSE:
             raise HostError(
                 f"UDP port {port} is in use by another program, perhaps another mpt: stop it or change cmdport_local"
             ) from error
         raise HostError(f"cannot open the command port {port}: {error.strerror}") from error
-    return opened
+    return version, opened
 
 
-def _way(ancillary: list[tuple[int, int, bytes]]) -> Way:
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO and len(data) >= PACKET_INFO.size:
-            octets, index = PACKET_INFO.unpack_from(data)
-            return Way(_plain(IPv6Address(octets)), index)
-    return ANY_WAY
-
-
-def _plain(address: IPv6Address) -> Address:
-    """IPv4 addresses come as ::ffff:a.b.c.d."""
-    return address.ipv4_mapped or address
+@lru_cache(maxsize=1024)
+def _address(text: str) -> Address:
+    """Return the address that a socket shows: without the interface, and IPv4 in its own form."""
+    address = ip_address(text.partition("%")[0])
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

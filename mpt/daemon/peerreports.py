@@ -1,13 +1,14 @@
-"""Telling the peer of one connection which paths are good here, and keeping what it says (`mpt.control.agreement`)."""
+"""Tells the peer of one connection which paths are good here, and keeps what it says (`mpt.control.agreement`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mpt.control.admission import Allowance, Bucket
 from mpt.control.agreement import Agreement, Report
 from mpt.control.initiator import Outcome, Request, path_status_request
 from mpt.daemon.machine import Machine
@@ -21,6 +22,8 @@ from mpt.wire.command import Result
 
 log = Logger()
 
+LOG_LINES: Final = Allowance(0.1, 20.0)  # on the words of the peer: with auth_type 0 and 1 they can be forged
+
 Ask = Callable[[Request, Peer, Way, Callable[[Outcome], None]], None]
 
 
@@ -28,6 +31,7 @@ class Reporter:
     """Reports the paths of `connection` through `ask`, and calls `peer_changed` when what the peer says has changed.
 
     Without permission to SEND, or a key that may be used, nothing is reported; keepalives tell the peer all the same.
+    `failure` says why the peer was not told of a path that is down or up again; None when the last report came through.
     """
 
     def __init__(
@@ -47,62 +51,65 @@ class Reporter:
         self._ask = ask
         self._settings = settings
         self._peer_changed = peer_changed
-        self._may_tell = False  # while it runs and is permitted to
+        self._may_report = False  # while it runs and is permitted to
+        self._failures = [0] * len(paths)  # reports on each path that were not acknowledged, since one was
+        self._log_lines = Bucket(LOG_LINES, machine.now())
+        self.failure: str | None = None
         self._waiting: list[tuple[int, Deferred[Any]]] = []
         self._agreement = self._new_agreement()
         self._loop = DeadlineLoop(machine, self._next_deadline, self._due)
 
     def start(self) -> None:
-        """Report what changes from now on; the peer is not told how the paths are at the start."""
+        """Report what changes from now on, not how the paths are at the start."""
         self._agreement = self._new_agreement()
-        self._may_tell = Permission.SEND in self._connection.permission and self._connection.remote_cmd_port > 0
+        self._may_report = Permission.SEND in self._connection.permission and self._connection.remote_cmd_port > 0
 
-    def thought_down(self) -> list[int]:
-        """The paths that the peer may believe, by our word, to be down."""
+    def peer_may_think_down(self) -> list[int]:
+        """Return the paths that the peer may believe, by our word, to be down."""
         return [index for index in range(len(self._paths)) if self._agreement.may_be_thought_down(index)]
 
-    def tell(self, index: int) -> None:
-        """Tell the peer how path `index` is; it has heard of it before this reporter began."""
-        if self._may_tell:
-            self._agreement.tell(index, self._machine.now())
-            self._report()
+    def report(self, index: int) -> None:
+        """Report path `index` anew: what the peer knows of it is older than this reporter."""
+        if self._may_report:
+            self._agreement.report_anew(index, self._machine.now())
+            self._send_due()
 
     def stop(self) -> None:
-        """Report nothing any more; who waits for a report is told that it failed."""
-        self._may_tell = False
+        """Report nothing any more, and fail every pending `when_peer_knows`."""
+        self._may_report = False
         self._agreement = self._new_agreement()
         self._loop.stop()
         self._answer_waiting(None, Outcome(Result.NO_ANSWER))
 
     def peer_down(self, index: int) -> bool:
-        """Whether the peer says that path `index` is down."""
+        """Return whether the peer says that path `index` is down."""
         return self._agreement.peer_down(index, self._machine.now())
 
     def peer_says(self, index: int, up: bool) -> None:
-        """The peer has reported path `index`."""
-        before = self.peer_down(index)
-        self._agreement.peer_says(index, up, self._machine.now())
-        if self.peer_down(index) is not before:
+        """Note that the peer has reported path `index`."""
+        before, now = self.peer_down(index), self._machine.now()
+        self._agreement.peer_says(index, up, now)
+        if self.peer_down(index) is not before and self._log_lines.take(LOG_LINES, now):
             log.info("{path}: the peer says it is {state}", path=self._paths[index], state="up" if up else "down")
         self._peer_changed()
         self._loop.follow()
 
     def paths_changed(self) -> None:
-        """What holds here has changed: tell the peer what it does not know."""
-        if self._may_tell:
+        """Note that a path has changed here: report what the peer does not know."""
+        if self._may_report:
             for index, path in enumerate(self._paths):
                 self._agreement.own_state(index, path.status is Status.OK, self._machine.now())
-            self._report()
+            self._send_due()
 
-    def told(self, index: int) -> Deferred[Any] | None:
-        """The outcome of telling the peer how path `index` is; None when it knows already or is not to be told."""
-        if not self._may_tell or not self._agreement.is_open(index):
+    def when_peer_knows(self, index: int) -> Deferred[Any] | None:
+        """Return the `Outcome` of reporting path `index`, once there is one; None if there is nothing to report."""
+        if not self._may_report or not self._agreement.is_open(index):
             return None
         waiting: Deferred[Any] = Deferred()
         self._waiting.append((index, waiting))
         return waiting
 
-    def _report(self) -> None:
+    def _send_due(self) -> None:
         now = self._machine.now()
         while (report := self._agreement.next_report(now)) is not None:
             if self._send(report):
@@ -128,7 +135,7 @@ class Reporter:
             )
         except PeerError as error:
             log.warn("the peer of {name} is not told of its paths: {error}", name=self._connection.name, error=error)
-            self._may_tell = False
+            self._may_report = False
             self._answer_waiting(None, Outcome(Result.AUTH_FAILED))
             return True  # it never ends, so that no other follows
         peer = Peer(carrier.config.remote_ipaddr, self._connection.remote_cmd_port)
@@ -140,25 +147,33 @@ class Reporter:
         return True
 
     def _carrier(self, concerned: int) -> Path | None:
-        """The first path that works, the concerned one last; it may still carry the report that it is down by hand."""
-        working = [path for index, path in enumerate(self._paths) if path.status is Status.OK and index != concerned]
-        own = self._paths[concerned]
-        if own.status in (Status.OK, Status.MANUAL_DOWN):
-            working.append(own)
-        return next(iter(working), None)
+        """Return the path to send a report on path `concerned` over: another one after each failure.
+
+        The paths that both ends think good come first, then those that only we do, last the concerned one. That may
+        still carry the report that it was taken down by hand.
+        """
+        others = [i for i, path in enumerate(self._paths) if i != concerned and path.status is Status.OK]
+        carriers = sorted(others, key=self.peer_down)
+        if self._paths[concerned].status in (Status.OK, Status.MANUAL_DOWN):
+            carriers.append(concerned)
+        return self._paths[carriers[self._failures[concerned] % len(carriers)]] if carriers else None
 
     def _ended(self, report: Report, outcome: Outcome) -> None:
-        if not outcome.ok:
-            log.info(
-                "{path}: the peer was not told that it is {state}: {why}",
-                path=self._paths[report.path],
-                state="up" if report.up else "down",
-                why=outcome.explanation(),
-            )
+        state = "up" if report.up else "down"
+        if outcome.ok:
+            self._failures[report.path], self.failure = 0, None
+        else:
+            self._failures[report.path] += 1
+            self._note_failure(f"path_{report.path} is {state}: {outcome.explanation()}")
         self._agreement.report_ended(outcome.ok, self._machine.now())
         if (self._paths[report.path].status is Status.OK) is report.up:  # else the next report says what holds now
             self._answer_waiting(report.path, outcome)
-        self._report()
+        self._send_due()
+
+    def _note_failure(self, text: str) -> None:
+        if text != self.failure:
+            self.failure = text
+            log.warn("the peer of {name} was not told that {text}", name=self._connection.name, text=text)
 
     def _answer_waiting(self, index: int | None, outcome: Outcome) -> None:
         answered = [each for each in self._waiting if index is None or each[0] == index]
@@ -172,7 +187,7 @@ class Reporter:
     def _due(self, now: float) -> None:
         """A report is due again, or what the peer said is over."""
         self._peer_changed()
-        self._report()
+        self._send_due()
 
     def _new_agreement(self) -> Agreement:
         monitored = [path.config.keepalive_time > 0 and path.config.dead_time > 0 for path in self._paths]

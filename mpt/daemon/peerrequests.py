@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Final
+
 from twisted.logger import Logger
 
 from mpt.config.directory import load_connection
 from mpt.control import merge
-from mpt.control.responder import ConnectionCreate, PathStatusChange, concerned_paths
-from mpt.daemon.publicaddress import PublicAddresses
+from mpt.control.responder import ConnectionCreate, PathStatusChange, concerned_path
+from mpt.daemon.machine import Machine
 from mpt.daemon.running import Running
 from mpt.errors import ConfigError, HostError
-from mpt.model import Address, ConnectionConfig
+from mpt.model import Address, ConnectionConfig, GeneralConfig, TunnelConfig
 from mpt.wire.command import Result
 
 log = Logger()
 
-TEMPLATE = "conf.template"  # guide 4.7
+TEMPLATE: Final = "conf.template"  # guide 4.7
+PEERS_AGE: Final = 1.0  # s after which the outer addresses of the peers are collected again
+
+
+class Template:
+    """conf.template (guide 4.7), read again only when the file, or what it is checked against, has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[object, ...] | None = None
+        self._config: ConnectionConfig | None = None
+
+    def config(self, general: GeneralConfig, tunnels: tuple[TunnelConfig, ...]) -> ConnectionConfig | None:
+        """Return what the file says now; None while there is no good one. An error is logged once."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            self._seen = None
+            return None
+        seen = (status.st_mtime_ns, status.st_ino, status.st_size, general, tunnels)
+        if seen != self._seen:
+            self._seen = seen
+            self._config = self._load(general, tunnels)
+        return self._config
+
+    def _load(self, general: GeneralConfig, tunnels: tuple[TunnelConfig, ...]) -> ConnectionConfig | None:
+        try:
+            return load_connection(self._path, general, tunnels)[0]
+        except ConfigError as error:
+            log.error("no peer can create a connection: {error}", error=error)
+            return None
 
 
 class PeerRequests:
-    """The responder's view of the daemon (`mpt.control.responder.Policy`)."""
+    """What the responder needs of the daemon (`mpt.control.responder.Host`)."""
 
-    def __init__(self, running: Running, public_addresses: PublicAddresses) -> None:
+    def __init__(self, machine: Machine, running: Running) -> None:
+        self._machine = machine
         self._running = running
-        self._public_addresses = public_addresses
+        self._template = Template(running.connections_directory / TEMPLATE)
+        self._peers: frozenset[Address] = frozenset()
+        self._peers_until = float("-inf")
 
     @property
     def accept_remote(self) -> bool:
@@ -33,32 +70,48 @@ class PeerRequests:
     def allow_default_key(self) -> bool:
         return self._running.settings.general.allow_default_key
 
+    def is_peer(self, address: Address) -> bool:
+        """Return whether a path leads to `address`, or did a moment ago: this is asked for every datagram."""
+        now = self._machine.now()
+        if now >= self._peers_until:
+            paths = (path for each in self._running.connections() for path in each.paths)
+            self._peers = frozenset(path.config.remote_ipaddr for path in paths)
+            self._peers_until = now + PEERS_AGE
+        return address in self._peers
+
     def connection(self, own: Address, peer: Address) -> ConnectionConfig | None:
         found = self._running.find((own, peer))
         return found.config if found is not None else None
 
     def create_key(self) -> str | None:
-        template = self._template()
+        template = self._read_template()
         return template.auth_key if template is not None else None
 
     def path_status(self, change: PathStatusChange) -> int:
         connection = self._running.find(change.connection.ends)
         if connection is None:
             return Result.NO_CONNECTION
-        for index in concerned_paths(change):
+        index = concerned_path(change, connection.found_addresses())
+        if index is not None:
+            connection.learn_address(index, change.own)
             connection.peer_says(index, change.up)
-            if connection.paths[index].config.public_ipaddr.is_unspecified:
-                self._public_addresses.learn(connection.paths[index].key, change.own)
         return Result.DONE
 
     def create(self, request: ConnectionCreate) -> tuple[int, str]:
-        template = self._template()
+        template = self._read_template()
         if template is None:
             return Result.NO_CONNECTION, ""
+        runs = self._running.config
         try:
-            peer = merge.read_peer_side(request.text)
-            taken = [each.config.name for each in self._running.connections()]
-            created = merge.created_connection(template, peer, request.peer, self._running.connections_directory, taken)
+            created = merge.created_connection(
+                template,
+                merge.read_peer_side(request.text),
+                request.peer,
+                self._running.connections_directory,
+                runs.tunnel_of(template),
+                merge.needed_networks(runs.connections, self._machine.netlink.snapshot().values()),
+                [each.name for each in runs.connections],
+            )
             connection = self._running.add(created)
         except merge.MergeError as error:
             log.warn("{peer} wanted to create a connection: {error}", peer=request.source[0], error=error)
@@ -67,16 +120,8 @@ class PeerRequests:
             log.error("{peer} wanted to create a connection: {error}", peer=request.source[0], error=error)
             return Result.NO_PATH, ""
         log.info("{peer} has created the connection {name}", peer=request.source[0], name=created.name)
-        return Result.DONE, connection.text_for_peer(self._running.settings.general.cmdport_local, request.reply_limit)
+        return Result.DONE, connection.text_for_peer(runs.general.cmdport_local, request.reply_limit)
 
-    def _template(self) -> ConnectionConfig | None:
-        """conf.template as it is now; nothing can be created without a good one."""
-        path = self._running.connections_directory / TEMPLATE
-        if not path.exists():
-            return None
-        try:
-            template, _ = load_connection(path, self._running.settings.general, self._running.config.tunnels)
-        except ConfigError as error:
-            log.error("{error}", error=error)
-            return None
-        return template
+    def _read_template(self) -> ConnectionConfig | None:
+        runs = self._running
+        return self._template.config(runs.settings.general, tuple(tunnel.config for tunnel in runs.tunnels))

@@ -1,92 +1,191 @@
 """The public address of a path behind a NAT (guide 2.6.3.2, public_ipaddr = 0.0.0.0).
 
-The data path does not need it: it answers to the local address. The control plane names paths by it. Asking somebody on
-the Internet for it is the operator's decision, so no resolver is built in.
+The data path does not need it: it answers to the local address. The control plane names paths by it. It is found out
+for one path at a time, and holds as long as the path keeps its socket: by the peer's word, or by the word of a resolver
+that is asked over the path's own line. Asking somebody on the Internet is the operator's decision, so no resolver is
+built in.
 """
 
 from __future__ import annotations
 
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
-from mpt.model import Address, Config
+from mpt.daemon.path import Path
+from mpt.daemon.pathport import Endpoint
+from mpt.daemon.settings import Settings
+from mpt.errors import HostError
+from mpt.model import Address
 
 log = Logger()
 
-TIMEOUTS = (1, 3, 5)  # s, one for each try
+TIMEOUTS: Final = (1.0, 3.0, 5.0)  # s, one for each of the first tries
+LATER: Final = 60.0  # s between those that follow
+DNS_PORT: Final = 53
+LARGEST: Final = 4096  # octets of an answer; more than DNS over UDP has
+
+
+class Question:
+    """Asks `resolver` for `name`, from a socket at `endpoint`, until there is an answer.
+
+    `answered` is called then. `failed` is called once, with the reason, when the first tries have brought no address.
+    Raises HostError if the socket is refused.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        endpoint: Endpoint,
+        resolver: Address,
+        name: str,
+        answered: Callable[[Address], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        from twisted.names import dns  # here: it takes 0.1 s, and most daemons never need it
+
+        self._dns = dns
+        self._machine = machine
+        self._server = (str(resolver), DNS_PORT)
+        self._answered = answered
+        self._failed = failed
+        self._reason = "it does not answer"
+        self._type = dns.A if resolver.version == 4 else dns.AAAA
+        self._query = dns.Message(secrets.randbelow(1 << 16), recDes=1)
+        self._query.addQuery(name.encode(), self._type)
+        self._tries = 0
+        self._timer: Any = None
+        self._socket = machine.open_data_socket(endpoint.address, 0, endpoint.interface, machine.system)
+        self._reader = Readable(machine.reactor, "resolver", self._socket.fileno, self._readable, self._clear_error)
+        self._reader.startReading()
+        self._try()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._reader.stop()
+        self._socket.close()
+
+    def _try(self) -> None:
+        if self._tries == len(TIMEOUTS):
+            self._failed(self._reason)
+        timeout = TIMEOUTS[self._tries] if self._tries < len(TIMEOUTS) else LATER
+        self._tries += 1
+        with suppress(OSError):  # no route yet, a link that has just gone: there is another try
+            self._socket.sendto(self._query.toStr(), self._server)
+        self._timer = self._machine.reactor.callLater(timeout, self._try)
+
+    def _readable(self) -> None:
+        try:
+            datagram, source = self._socket.recvfrom(LARGEST)
+        except OSError:
+            return  # an ICMP error of an earlier datagram
+        answer = self._dns.Message()
+        try:
+            answer.fromStr(datagram)
+        except Exception:  # twisted.names raises whatever the octets lead it to
+            return
+        if source[:2] != self._server or answer.id != self._query.id or not answer.answer:
+            return
+        records: list[Any] = [record.payload for record in answer.answers if record.type == self._type]
+        if records:
+            self.stop()
+            family = socket.AF_INET if self._type == self._dns.A else socket.AF_INET6
+            self._answered(ip_address(socket.inet_ntop(family, records[0].address)))
+        else:
+            self._reason = "its answer has no address"
+
+    def _clear_error(self) -> None:
+        self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._reader.startReading()
 
 
 class PublicAddresses(Service):
-    """Finds the public addresses that the configuration leaves open, by (connection, path index)."""
+    """Finds the public addresses that the configuration leaves open."""
 
-    def __init__(self, machine: Machine, config: Config) -> None:
+    def __init__(self, machine: Machine, settings: Settings) -> None:
         self._machine = machine
-        self._general = config.general
-        self._open = [
-            (connection.name, index)
-            for connection in config.connections
-            for index, path in enumerate(connection.paths)
-            if path.public_ipaddr.is_unspecified
-        ]
-        self.found: dict[tuple[str, int], Address] = {}
-        self._asked: Deferred[Any] | None = None
-
-    def startService(self) -> None:
-        super().startService()
-        if not self._open:
-            return
-        resolver = self._general.public_address_resolver
-        if resolver is None:
-            log.warn(
-                "public_ipaddr of {paths} is not known until the peer names it: data flows all the same; for control "
-                "commands behind a NAT set it, or public_address_resolver in [general], e.g. to 208.67.222.222 for "
-                "myip.opendns.com",
-                paths=", ".join(f"path_{index} of {name}" for name, index in self._open),
-            )
-            return
-        from twisted.names.client import Resolver  # here: most daemons never need it
-
-        name = self._general.public_address_name
-        servers = [(str(resolver), 53)]
-        self._asked = Resolver(servers=servers, reactor=self._machine.reactor).lookupAddress(name, TIMEOUTS)
-        self._asked.addCallbacks(self._answered, self._failed)
+        self._settings = settings
+        self._asked: dict[Path, Endpoint] = {}
+        self._questions: dict[Path, Question] = {}
+        self._found: dict[Path, Address] = {}
 
     def stopService(self) -> None:
         super().stopService()
-        if self._asked is not None:
-            self._asked.cancel()
-            self._asked = None
+        for path in list(self._asked):
+            self.forget(path)
 
-    def learn(self, path: tuple[str, int], address: Address) -> None:
-        """The peer has named our end of `path` by this address."""
-        if self.found.get(path) != address:
-            self.found[path] = address
-            log.info(
-                "the peer knows path_{index} of {name} by the address {address}",
-                index=path[1],
-                name=path[0],
-                address=address,
-            )
+    def found(self, path: Path) -> Address | None:
+        """Return the public address of `path` if it was found out."""
+        return self._found.get(path)
 
-    def _answered(self, answer: tuple[list[Any], list[Any], list[Any]]) -> None:
-        self._asked = None
-        addresses = [ip_address(record.payload.dottedQuad()) for record in answer[0] if record.type == 1]
-        if not addresses:
-            self._failed("its answer has no address")
+    def follow(self, path: Path) -> None:
+        """Note that `path` has come or changed: with another socket it may have another public address."""
+        if not path.config.public_ipaddr.is_unspecified:
             return
-        self.found.update(dict.fromkeys(self._open, addresses[0]))
-        log.info("the public address is {address}", address=addresses[0])
+        endpoint = path.port.endpoint if path.port is not None else None
+        if endpoint == self._asked.get(path):
+            return
+        self.forget(path)
+        if endpoint is not None:
+            self._asked[path] = endpoint
+            self._ask(path, endpoint)
 
-    def _failed(self, reason: Any) -> None:
-        self._asked = None
-        if self.running:
+    def forget(self, path: Path) -> None:
+        """Note that `path` is gone, or its socket."""
+        self._asked.pop(path, None)
+        self._found.pop(path, None)
+        question = self._questions.pop(path, None)
+        if question is not None:
+            question.stop()
+
+    def learn(self, path: Path, address: Address) -> None:
+        """Note that the peer has named our end of `path`, and of no other, by this address."""
+        if path in self._asked and not address.is_unspecified and self._found.get(path) != address:
+            self._found[path] = address
+            log.info("the peer knows {path} by the address {address}", path=path, address=address)
+
+    def _ask(self, path: Path, endpoint: Endpoint) -> None:
+        resolver = self._settings.general.public_address_resolver
+        if resolver is None:
             log.warn(
-                "cannot learn the public address from {resolver}: {reason}; set public_ipaddr",
-                resolver=self._general.public_address_resolver,
-                reason=getattr(reason, "value", reason),
+                "public_ipaddr of {path} is not known until the peer names it: data flows all the same; for control "
+                "commands behind a NAT set it, or public_address_resolver in [general], e.g. to 208.67.222.222 for "
+                "myip.opendns.com",
+                path=path,
             )
+            return
+        if resolver.version != path.config.ip_ver:
+            self._failed(path, f"it is of IPv{resolver.version}, the path of IPv{path.config.ip_ver}")
+            return
+
+        def answered(address: Address) -> None:
+            del self._questions[path]
+            self._found[path] = address
+            log.info("the public address of {path} is {address}", path=path, address=address)
+
+        name = self._settings.general.public_address_name
+        try:
+            self._questions[path] = Question(
+                self._machine, endpoint, resolver, name, answered, lambda reason: self._failed(path, reason)
+            )
+        except HostError as error:
+            self._failed(path, str(error))
+
+    def _failed(self, path: Path, reason: str) -> None:
+        log.warn(
+            "cannot learn the public address of {path} from {resolver}: {reason}; set public_ipaddr",
+            path=path,
+            resolver=self._settings.general.public_address_resolver,
+            reason=reason,
+        )

@@ -7,18 +7,20 @@ from collections.abc import Callable
 from twisted.application.service import MultiService
 
 from mpt.accel.choice import DataPlane
-from mpt.daemon.connection import PeerControl
+from mpt.daemon.connection import AskPeer
+from mpt.daemon.localcommands import LocalCommands
 from mpt.daemon.localsocket import LocalSocket
 from mpt.daemon.machine import Machine
 from mpt.daemon.netwatch import NetWatch
 from mpt.daemon.operations import DaemonOperations
-from mpt.daemon.peercontrol import CommandService
+from mpt.daemon.peerport import PeerControl
 from mpt.daemon.peerrequests import PeerRequests
 from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.running import Running
 from mpt.daemon.settings import Settings
 from mpt.daemon.tunnel import Tunnel
+from mpt.daemon.udpcommands import UdpCommands
 from mpt.model import Config
 
 
@@ -43,22 +45,21 @@ class Root(MultiService):
         self._refuse = refuse
         settings = Settings(config.general)
         self.runs = Running(config.directory, settings)
-        self.public_addresses = PublicAddresses(machine, config)
-        self.commands = CommandService(
-            machine, config.general.cmdport_local, PeerRequests(self.runs, self.public_addresses)
-        )
-        self.operations = DaemonOperations(machine, self.runs, self.commands)
-        self.local_socket = LocalSocket(machine, config.general.control_socket, self.operations)
-        self.commands.answer_local = self.local_socket.answer_for_user
+        self.public_addresses = PublicAddresses(machine, settings)
+        self.peer_control = PeerControl(machine, config.general.cmdport_local, PeerRequests(machine, self.runs))
+        self.operations = DaemonOperations(machine, self.runs, self.peer_control)
+        local_commands = LocalCommands(machine, self.operations)
+        self.local_socket = LocalSocket(machine, config.general.control_socket, local_commands)
+        self.peer_control.local_commands = UdpCommands(machine, settings, local_commands)
         routes = RouteKeeper(machine.netlink)
         self.watch = NetWatch(machine, routes, self.runs.interfaces_changed)
-        control = PeerControl(
-            self.commands.begin, self.commands.handshakes.forget, settings, self.public_addresses.found.get
+        ask_peer = AskPeer(
+            self.peer_control.begin, self.peer_control.handshakes.forget, settings, self.public_addresses
         )
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
-            self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, control, plane, lost))
-        services = (routes, self.watch, self.commands, *self.runs.tunnels, self.public_addresses, self.local_socket)
+            self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, plane, lost))
+        services = (routes, self.watch, self.peer_control, self.public_addresses, *self.runs.tunnels, self.local_socket)
         for service in services:
             service.setServiceParent(self)
 

@@ -78,6 +78,7 @@ def _connection_status(
         dscp="copy" if config.dscp is None else config.dscp,
         ecn="normal" if config.ecn else "compatibility",
         paths=paths,
+        report_failure=connection.reporter.failure,
     )
 
 

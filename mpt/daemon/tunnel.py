@@ -9,7 +9,7 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 
 from mpt.accel.choice import DataPlane
-from mpt.daemon.connection import Connection, PeerControl
+from mpt.daemon.connection import AskPeer, Connection
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
 from mpt.daemon.offloadlog import OffloadLog
@@ -41,7 +41,7 @@ class Tunnel(MultiService):
         config: TunnelConfig,
         connections: tuple[ConnectionConfig, ...],
         routes: RouteKeeper,
-        control: PeerControl,
+        ask_peer: AskPeer,
         plane: DataPlane,
         lost: Callable[[str], None],
     ) -> None:
@@ -63,7 +63,7 @@ class Tunnel(MultiService):
         self._pool = SocketPool(machine, self._socket_readable)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
         self._routes = routes
-        self._control = control
+        self._ask_peer = ask_peer
         self._interfaces: Mapping[str, Interface] = {}
         self.connections: dict[str, Connection] = {}
         for each in connections:
@@ -84,7 +84,7 @@ class Tunnel(MultiService):
             self._table_changed,
             self._last_received,
             self._send,
-            self._control,
+            self._ask_peer,
             strict,
         )
         self.connections[config.name] = connection
@@ -133,7 +133,7 @@ class Tunnel(MultiService):
     def _let_flow(self) -> None:
         assert self.tun is not None and self.datapath is not None
         self._set_table()
-        self._offload_log = OffloadLog(self._machine, self.config.name, self.datapath, self._control.settings)
+        self._offload_log = OffloadLog(self._machine, self.config.name, self.datapath, self._ask_peer.settings)
         self._offload_log.start()
         fd = self.tun.fd
         self._readable = Readable(self._machine.reactor, "tun", lambda: fd, self._tun_readable, self._tun_lost)

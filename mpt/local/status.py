@@ -75,6 +75,9 @@ class ConnectionStatus:
     dscp: int | str  # of the datagrams; "copy": that of the packet inside
     ecn: str  # "normal" or "compatibility" (RFC 6040)
     paths: Sequence[PathStatus]
+    report_failure: str | None = (
+        None  # why the peer's command port could not be told of a path; None: it was, or need not
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +194,11 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
             yield f"  {path.name} has no route to {path.remote_address}: {path.no_route}"
         elif path.reason is not None:
             yield f"  {path.name}: {path.reason}"
+    if connection.report_failure is not None:
+        yield (
+            f"  the peer was not told that {connection.report_failure}; does a firewall let UDP "
+            f"{connection.remote_cmd_port}, its command port, through?"
+        )
 
 
 def _row(path: PathStatus) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the tests of the handshake share: the connection of two hosts, a policy that takes notes, a hand to knock."""
+"""What the tests of the handshake share: the connection of two hosts, a host that takes notes, a hand to knock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from mpt.control import auth
+from mpt.control.admission import Admission
 from mpt.control.handshake import Handshakes
 from mpt.control.initiator import Endpoint, Outcome, Request
 from mpt.control.responder import ConnectionCreate, PathStatusChange
@@ -54,7 +55,7 @@ def connection(own: int = 2, peer: int = 3, auth_type: AuthType = AuthType.NONE,
 
 
 @dataclass
-class NotingPolicy:
+class NotingHost:
     """A daemon with these connections, that notes what it is told and does nothing."""
 
     connections: list[ConnectionConfig] = field(default_factory=list)
@@ -64,6 +65,9 @@ class NotingPolicy:
     changes: list[PathStatusChange] = field(default_factory=list)
     creates: list[ConnectionCreate] = field(default_factory=list)
     create_answer: tuple[int, str] = (Result.DONE, TEXT)
+
+    def is_peer(self, address: Address) -> bool:
+        return True
 
     def connection(self, own: Address, peer: Address) -> ConnectionConfig | None:
         return next((each for each in self.connections if (each.ip_local, each.ip_remote) == (own, peer)), None)
@@ -80,18 +84,28 @@ class NotingPolicy:
         return self.create_answer
 
 
+class Everybody(Admission):
+    """Looks at everything, for tests with thousands of datagrams at one moment."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda address: True)
+
+    def admits(self, source: Address, now: float) -> bool:
+        return True
+
+
 def numbered_random() -> Callable[[], bytes]:
     """A supply of random numbers that the test knows: 1, 2, 3, ..."""
     numbers = itertools.count(1)
     return lambda: next(numbers).to_bytes(4, "little")
 
 
-class Host:
+class Side:
     """One daemon's handshakes, at host B unless told otherwise, and a hand that asks it as a peer would."""
 
-    def __init__(self, policy: NotingPolicy) -> None:
-        self.policy = policy
-        self.handshakes = Handshakes(policy, numbered_random())
+    def __init__(self, host: NotingHost, admission: Admission | None = None) -> None:
+        self.host = host
+        self.handshakes = Handshakes(host, numbered_random(), admission)
         self.now = 1000.0
 
     @property
@@ -139,7 +153,7 @@ def reply_to(request: Message, result: int = 0, payload: bytes = b"", random: by
 class Asked:
     """A handshake begun at host A, and how it ended."""
 
-    host: Host
+    host: Side
     sent: list[bytes]
     outcomes: list[Outcome]
 
@@ -159,7 +173,7 @@ class Asked:
         self.host.now = end
 
 
-def begin(host: Host, request: Request) -> Asked:
+def begin(host: Side, request: Request) -> Asked:
     """Host A asks host B."""
     outcomes: list[Outcome] = []
     sent = [out.datagram for out in host.handshakes.begin(request, B_END, outcomes.append, host.now)]

@@ -47,7 +47,7 @@ def test_what_an_earlier_agreement_has_said_is_corrected() -> None:
     assert told(before, 5.0) == Report(0, False)
     assert [before.may_be_thought_down(index) for index in range(3)] == [True, False, True]
     after = agreement()
-    after.tell(0, 6.0)
+    after.report_anew(0, 6.0)
     assert told(after, 6.0) == Report(0, True)
     assert not after.may_be_thought_down(0)
     assert told(after, 6.0 + CONFIRM_TIME) == Report(0, True)

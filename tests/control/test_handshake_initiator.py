@@ -23,7 +23,7 @@ from mpt.errors import PeerError
 from mpt.model import AuthType, Permission
 from mpt.wire import command
 from mpt.wire.command import NO_RANDOM, Result
-from tests.control.peers import A_END, B_END, KEY, TEXT, Asked, Host, NotingPolicy, begin, connection, octets, reply_to
+from tests.control.peers import A_END, B_END, KEY, TEXT, Asked, NotingHost, Side, begin, connection, octets, reply_to
 
 OWN, PEER = ip_address("10.1.1.2"), ip_address("10.1.1.3")
 RANDOM = b"\x01\x02\x03\x04"
@@ -31,12 +31,12 @@ RANDOM = b"\x01\x02\x03\x04"
 
 def ask(auth_type: AuthType = AuthType.NONE, up: bool = False) -> Asked:
     config = connection(auth_type=auth_type)
-    return begin(Host(NotingPolicy([config])), path_status_request(config, OWN, PEER, up))
+    return begin(Side(NotingHost([config])), path_status_request(config, OWN, PEER, up))
 
 
 def ask_create() -> Asked:
     config = connection()
-    return begin(Host(NotingPolicy([config])), create_request(config, TEXT))
+    return begin(Side(NotingHost([config])), create_request(config, TEXT))
 
 
 def test_the_table_has_every_state_and_input() -> None:
@@ -219,7 +219,7 @@ def test_a_create_answered_with_rubbish_fails() -> None:
 def test_one_request_of_a_kind_at_a_time() -> None:
     """Replies to two could not be told apart; another kind, or another connection, is no trouble."""
     config = connection()
-    asked = begin(Host(NotingPolicy([config])), path_status_request(config, OWN, PEER, False))
+    asked = begin(Side(NotingHost([config])), path_status_request(config, OWN, PEER, False))
     with pytest.raises(PeerError, match="still being asked"):
         begin(asked.host, path_status_request(config, OWN, PEER, True))
     begin(asked.host, create_request(config, TEXT))

@@ -9,10 +9,11 @@ from itertools import product
 import pytest
 
 from mpt.control import responder
+from mpt.control.admission import STRANGER as STRANGERS
 from mpt.control.auth import DEFAULT_KEY, verify
 from mpt.control.initiator import Endpoint, path_status_request
-from mpt.control.responder import Input, Output, PathStatusChange, State, concerned_paths
-from mpt.model import AuthType, Permission, unspecified
+from mpt.control.responder import Input, Output, PathStatusChange, State, concerned_path
+from mpt.model import Address, AuthType, ConnectionConfig, Permission, unspecified
 from mpt.wire import command
 from mpt.wire.command import NO_RANDOM, Result
 from tests.control.peers import (
@@ -22,8 +23,8 @@ from tests.control.peers import (
     TEXT,
     A,
     B,
-    Host,
-    NotingPolicy,
+    NotingHost,
+    Side,
     begin,
     connection,
     create_3,
@@ -36,14 +37,14 @@ from tests.control.peers import (
 STRANGER = (ip_address("192.0.2.77"), 60456)
 
 
-def host(auth_type: AuthType = AuthType.NONE, **change: object) -> Host:
+def host(auth_type: AuthType = AuthType.NONE, **change: object) -> Side:
     """Host B, with its connection to host A."""
-    return Host(NotingPolicy([replace(connection(3, 2, auth_type), **change)]))  # type: ignore[arg-type]
+    return Side(NotingHost([replace(connection(3, 2, auth_type), **change)]))  # type: ignore[arg-type]
 
 
-def empty_host() -> Host:
+def empty_host() -> Side:
     """Host B, before anybody has created a connection."""
-    return Host(NotingPolicy())
+    return Side(NotingHost())
 
 
 def create_1() -> bytes:
@@ -71,7 +72,7 @@ def test_every_state_takes_every_input_as_the_table_says(state: State, event: In
     if state in (State.OFFERED, State.ANSWERED_AND_OFFERED):
         offered = octets(round_3(kind, target.answer(first).random))
     _after, output = responder.TABLE[state, event]
-    executed = len(target.policy.changes)
+    executed = len(target.host.changes)
     match event:
         case Input.ROUND_1:
             reply = target.answer(octets(round_1(kind, 0x01)))
@@ -89,7 +90,7 @@ def test_every_state_takes_every_input_as_the_table_says(state: State, event: In
             fits = state in (State.OFFERED, State.ANSWERED_AND_OFFERED) and event is Input.ANSWER_EXPIRED
             assert reply.value == (Result.DONE if fits else Result.ROUND_MISMATCH)
             return
-    assert len(target.policy.changes) - executed == (output is Output.EXECUTE)
+    assert len(target.host.changes) - executed == (output is Output.EXECUTE)
     assert (reply.value == Result.ROUND_MISMATCH) is (output is Output.REFUSE)
     assert reply.round == (2 if output in (Output.OFFER, Output.OFFER_AGAIN) else 4)
 
@@ -106,9 +107,9 @@ def test_four_rounds_change_a_path(auth_type: AuthType) -> None:
     assert len(answer) == 40 + command.AUTH_LENGTH[auth_type]
     assert (answer[0], answer[1], command.decode(answer).round) == (command.PATH_STATUS, 0, 4)
     assert auth_type is not AuthType.SHA256 or verify(answer, KEY)
-    (change,) = target.policy.changes
+    (change,) = target.host.changes
     assert (change.own, change.peer, change.up) == (ip_address("10.1.1.3"), ip_address("10.1.1.2"), False)
-    assert concerned_paths(change) == (0,)
+    assert concerned_path(change, {}) == 0
 
 
 @pytest.mark.parametrize("auth_type", AuthType)
@@ -117,7 +118,7 @@ def test_a_repeated_round_3_gets_the_same_answer_and_is_not_executed_again(auth_
     target = host(auth_type)
     third = octets(round_3(auth_type, target.answer(octets(round_1(auth_type))).random))
     assert target.ask(third) == target.ask(third) == target.ask(third)
-    assert len(target.policy.changes) == 1
+    assert len(target.host.changes) == 1
 
 
 @pytest.mark.parametrize("auth_type", [AuthType.RANDOM, AuthType.SHA256])
@@ -134,7 +135,7 @@ def test_a_replayed_round_3_is_refused(auth_type: AuthType) -> None:
     elsewhere = (A_END[0], 999)
     target.ask(first, elsewhere)
     assert target.answer(third, elsewhere).value == Result.ROUND_MISMATCH
-    assert len(target.policy.changes) == 1 and target.counters["request_round_mismatch"] == 3
+    assert len(target.host.changes) == 1 and target.counters["request_round_mismatch"] == 3
 
 
 def test_an_equal_report_after_a_new_round_1_is_a_new_one() -> None:
@@ -143,7 +144,7 @@ def test_an_equal_report_after_a_new_round_1_is_a_new_one() -> None:
     for _ in range(2):
         target.ask(octets(round_1()))
         target.ask(octets(round_3(AuthType.NONE, NO_RANDOM)))
-    assert len(target.policy.changes) == 2
+    assert len(target.host.changes) == 2
 
 
 def test_round_3_must_say_what_round_1_said() -> None:
@@ -152,12 +153,12 @@ def test_round_3_must_say_what_round_1_said() -> None:
     target.ask(octets(round_1(value=0x00)))
     assert target.answer(octets(round_3(AuthType.NONE, NO_RANDOM, 0x80))).value == Result.ROUND_MISMATCH
     assert target.answer(octets(round_3(AuthType.NONE, NO_RANDOM, 0x00))).value == Result.DONE
-    assert [change.up for change in target.policy.changes] == [True]
+    assert [change.up for change in target.host.changes] == [True]
 
 
 def test_crossing_handshakes_are_both_answered() -> None:
     """Being asked does not disturb asking."""
-    target = Host(NotingPolicy([connection()]))
+    target = Side(NotingHost([connection()]))
     asked = begin(target, path_status_request(connection(), ip_address("10.1.1.2"), ip_address("10.1.1.3"), False))
     theirs = replace(round_1(), sender=B, receiver=A)
     assert target.answer(octets(theirs), B_END).round == 2
@@ -165,17 +166,17 @@ def test_crossing_handshakes_are_both_answered() -> None:
     payload = command.encode_path(ip_address("10.2.2.3"), ip_address("10.2.2.2"))
     assert target.answer(octets(replace(theirs, round=3, payload=payload)), B_END).value == Result.DONE
     asked.reply(octets(reply_to(asked.last)))
-    assert asked.outcomes[0].ok and len(target.policy.changes) == 1
+    assert asked.outcomes[0].ok and len(target.host.changes) == 1
 
 
 # ---- who may --------------------------------------------------------------------------------------------------------
 
 
-def refused(target: Host, datagram: bytes, reason: str, source: Endpoint = A_END) -> int:
+def refused(target: Side, datagram: bytes, reason: str, source: Endpoint = A_END) -> int:
     """The result of a request that changes nothing and is counted; the reply is no longer than the request."""
     (reply,) = target.ask(datagram, source)
     assert len(reply) <= len(datagram)
-    assert target.counters[reason] == 1 and not target.policy.changes and not target.policy.creates
+    assert target.counters[reason] == 1 and not target.host.changes and not target.host.creates
     assert len(target.handshakes._responder) == 0
     return command.decode(reply).value
 
@@ -203,7 +204,7 @@ def test_a_wrong_key_is_refused() -> None:
     assert refused(target, octets(round_1(AuthType.SHA256), "wrong"), "request_digest") == Result.AUTH_FAILED
     offer = target.answer(octets(round_1(AuthType.SHA256)))
     assert target.answer(octets(round_3(AuthType.SHA256, offer.random), "wrong")).value == Result.AUTH_FAILED
-    assert not target.policy.changes
+    assert not target.host.changes
 
 
 @pytest.mark.parametrize("auth_type", [AuthType.NONE, AuthType.RANDOM])
@@ -225,7 +226,7 @@ def test_a_short_path_is_refused() -> None:
     target.ask(octets(round_1()))
     spoilt = replace(round_3(AuthType.NONE, NO_RANDOM), payload=b"1234")
     assert target.answer(octets(spoilt)).value == Result.NO_CONNECTION
-    assert not target.policy.changes and target.counters["path_status_short"] == 1
+    assert not target.host.changes and target.counters["path_status_short"] == 1
 
 
 # ---- create ---------------------------------------------------------------------------------------------------------
@@ -239,9 +240,9 @@ def test_a_create_takes_the_offered_random_number_or_that_of_the_c_program(rando
     third = octets(create_3(offer.random if random == "offered" else NO_RANDOM))
     (answer,) = target.ask(third)
     assert command.decode(answer).payload == TEXT.encode() and verify(answer, KEY)
-    (request,) = target.policy.creates
+    (request,) = target.host.creates
     assert (request.text, request.peer, request.source, request.reply_limit) == (TEXT, A, A_END, len(TEXT))
-    assert target.ask(third) == [answer] and len(target.policy.creates) == 1
+    assert target.ask(third) == [answer] and len(target.host.creates) == 1
 
 
 def test_a_create_needs_a_round_1() -> None:
@@ -250,7 +251,7 @@ def test_a_create_needs_a_round_1() -> None:
     assert target.answer(octets(create_3(NO_RANDOM))).value == Result.ROUND_MISMATCH
     target.ask(create_1())
     assert target.answer(octets(create_3(b"\x63\0\0\0"))).value == Result.ROUND_MISMATCH
-    assert not target.policy.creates
+    assert not target.host.creates
 
 
 def test_a_late_round_1_does_not_spoil_the_answer_to_a_create() -> None:
@@ -259,9 +260,9 @@ def test_a_late_round_1_does_not_spoil_the_answer_to_a_create() -> None:
     target.ask(create_1())
     third = octets(create_3(NO_RANDOM))
     answer = target.ask(third)
-    target.policy.connections.append(connection(3, 2))
+    target.host.connections.append(connection(3, 2))
     target.ask(create_1())
-    assert target.ask(third) == answer and len(target.policy.creates) == 1
+    assert target.ask(third) == answer and len(target.host.creates) == 1
 
 
 def test_a_replayed_create_meets_the_connection() -> None:
@@ -270,11 +271,11 @@ def test_a_replayed_create_meets_the_connection() -> None:
     target.ask(create_1())
     third = octets(create_3(NO_RANDOM))
     target.ask(third)
-    target.policy.connections.append(connection(3, 2))
+    target.host.connections.append(connection(3, 2))
     target.now += 11
     target.ask(create_1())
     answer = target.answer(third)
-    assert (answer.value, answer.payload) == (Result.ALREADY_EXISTS, b"\x01") and len(target.policy.creates) == 1
+    assert (answer.value, answer.payload) == (Result.ALREADY_EXISTS, b"\x01") and len(target.host.creates) == 1
 
 
 def test_a_deleted_connection_can_be_created_again_at_once() -> None:
@@ -284,14 +285,14 @@ def test_a_deleted_connection_can_be_created_again_at_once() -> None:
         target.ask(create_1())
         assert target.answer(octets(create_3(NO_RANDOM))).value == Result.DONE
         target.handshakes.forget(B, A)
-    assert len(target.policy.creates) == 2
+    assert len(target.host.creates) == 2
 
 
 def test_a_create_that_fails_says_why_and_has_no_text() -> None:
-    """The code of the policy goes to the peer."""
+    """The code of the host goes to the peer."""
     target = empty_host()
     for code, payload in ((Result.NO_PATH, b""), (Result.ALREADY_EXISTS, b"\x01")):
-        target.policy.create_answer = (code, "")
+        target.host.create_answer = (code, "")
         target.now += 11
         target.ask(create_1())
         answer = target.answer(octets(create_3(NO_RANDOM)))
@@ -304,16 +305,16 @@ def test_a_text_that_is_none_is_refused(text: str) -> None:
     target = empty_host()
     target.ask(create_1())
     assert target.answer(octets(create_3(NO_RANDOM, text))).value == Result.NO_CONNECTION
-    assert not target.policy.creates
+    assert not target.host.creates
 
 
 def test_who_may_create() -> None:
     """accept_remote, a template, SHA-256, its key; and the published key only if that is allowed."""
     target = empty_host()
-    target.policy.accept_remote = False
+    target.host.accept_remote = False
     assert refused(target, create_1(), "request_accept_remote") == Result.NOT_PERMITTED
     target = empty_host()
-    target.policy.template_key = None
+    target.host.template_key = None
     assert refused(target, create_1(), "request_no_template") == Result.NOT_PERMITTED
     for auth_type in (AuthType.NONE, AuthType.RANDOM):
         create = octets(round_1(auth_type, 0, command.CREATE))
@@ -323,9 +324,9 @@ def test_who_may_create() -> None:
     for key in ("", DEFAULT_KEY):
         default = octets(round_1(AuthType.SHA256, 0, command.CREATE), DEFAULT_KEY)
         target = empty_host()
-        target.policy.template_key = key
+        target.host.template_key = key
         assert refused(target, default, "request_default_key") == Result.AUTH_FAILED
-        target.policy.allow_default_key = True
+        target.host.allow_default_key = True
         assert target.answer(default).value == Result.DONE
 
 
@@ -334,7 +335,7 @@ def test_a_c_peer_may_go_on_with_the_published_key_if_that_is_allowed() -> None:
     target = host(AuthType.SHA256)
     first = octets(round_1(AuthType.SHA256), DEFAULT_KEY)
     assert target.answer(first).value == Result.AUTH_FAILED
-    target.policy.allow_default_key = True
+    target.host.allow_default_key = True
     (reply,) = target.ask(first)
     assert verify(reply, DEFAULT_KEY)
 
@@ -375,10 +376,77 @@ def test_one_address_cannot_crowd_out_the_others() -> None:
 
 
 def test_a_path_is_named_by_both_its_addresses() -> None:
-    """One that does not know its own public address is known by the peer's."""
+    """The peer's and ours; turned round they name nothing."""
     config = connection(3, 2)
     own, peer = ip_address("10.2.2.3"), ip_address("10.2.2.2")
-    assert concerned_paths(PathStatusChange(config, own, peer, True)) == (1,)
-    assert concerned_paths(PathStatusChange(config, peer, own, True)) == ()
-    natted = replace(config, paths=tuple(replace(path, public_ipaddr=unspecified(4)) for path in config.paths))
-    assert concerned_paths(PathStatusChange(natted, ip_address("198.51.100.1"), peer, True)) == (1,)
+    assert concerned_path(PathStatusChange(config, own, peer, True), {}) == 1
+    assert concerned_path(PathStatusChange(config, peer, own, True), {}) is None
+
+
+UNSPECIFIED = unspecified(4)
+ROUTER, OTHER_ROUTER = ip_address("198.51.100.1"), ip_address("203.0.113.1")
+
+
+def to_one_peer(*public: Address) -> ConnectionConfig:
+    """A home with a line for each of its public addresses, all of them to one address of the peer."""
+    config = connection(3, 2)
+    peer = ip_address("192.0.2.10")
+    return replace(
+        config, paths=tuple(replace(config.paths[0], public_ipaddr=own, remote_ipaddr=peer) for own in public)
+    )
+
+
+@pytest.mark.parametrize(
+    ("public", "found", "own", "meant"),
+    [
+        ((UNSPECIFIED,), {}, ROUTER, 0),
+        ((UNSPECIFIED,), {0: OTHER_ROUTER}, ROUTER, 0),  # its address has changed
+        ((OTHER_ROUTER, UNSPECIFIED), {}, ROUTER, 1),
+        ((UNSPECIFIED, UNSPECIFIED), {}, ROUTER, None),  # either of them
+        ((UNSPECIFIED, UNSPECIFIED), {1: ROUTER}, ROUTER, 1),
+        ((UNSPECIFIED, UNSPECIFIED), {0: OTHER_ROUTER}, ROUTER, None),  # or has the address of the first changed?
+        ((UNSPECIFIED, UNSPECIFIED), {0: ROUTER, 1: ROUTER}, ROUTER, None),  # both behind one router
+        ((ROUTER, UNSPECIFIED), {1: ROUTER}, ROUTER, None),
+        ((ROUTER, ROUTER), {}, ROUTER, None),
+        ((OTHER_ROUTER,), {}, ROUTER, None),
+    ],
+)
+def test_an_ambiguous_name_means_no_path(
+    public: tuple[Address, ...], found: dict[int, Address], own: Address, meant: int | None
+) -> None:
+    """NAT can hide our address from us. A report that could mean either of two lines must not take both down."""
+    change = PathStatusChange(to_one_peer(*public), own, ip_address("192.0.2.10"), False)
+    assert concerned_path(change, found) == meant
+
+
+# ---- how much work --------------------------------------------------------------------------------------------------
+
+
+class Expensive(NotingHost):
+    """A host whose template costs something to look at; `looks` counts how often that was done."""
+
+    looks = 0
+
+    def is_peer(self, address: Address) -> bool:
+        return address == A_END[0]
+
+    def create_key(self) -> str | None:
+        self.looks += 1
+        return super().create_key()
+
+
+def test_a_flood_of_creates_costs_no_more_than_its_allowance() -> None:
+    """5,000 a second for two seconds, nobody has signed them; a stranger's true create is heard all the while."""
+    costly = Expensive()
+    target = Side(costly)
+    forged = octets(round_1(AuthType.SHA256, 0, command.CREATE), key="guessed")
+    answered = 0
+    for number in range(10_000):
+        target.now += 1 / 5000
+        answered += len(target.ask(forged, STRANGER))
+        if number % 2000 == 1000:
+            offer = target.answer(octets(round_1(AuthType.SHA256, 0, command.CREATE)), B_END)
+            assert offer.value == Result.DONE
+    assert answered <= STRANGERS.burst + 2 * STRANGERS.rate
+    assert costly.looks == answered + 5
+    assert target.counters == {"request_digest": answered, "too_many": 10_000 - answered}

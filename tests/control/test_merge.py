@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Interface, ip_address, ip_network
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,28 @@ from mpt.config.writer import connection_text, save
 from mpt.control.merge import (
     MergeError,
     created_connection,
-    exists,
     file_name,
     joined_connection,
+    needed_networks,
     read_peer_side,
 )
-from mpt.model import AuthType, ConnectionConfig, GeneralConfig, NetworkConfig, Status, TunnelConfig, unspecified
+from mpt.model import (
+    AuthType,
+    ConnectionConfig,
+    GeneralConfig,
+    Interface,
+    Network,
+    NetworkConfig,
+    Status,
+    TunnelConfig,
+    unspecified,
+)
 from mpt.wire.command import Result
 from tests.config.files import CREATE_CLIENT, CREATE_TEMPLATE
 
 PORT = 60456
 A, B = ip_address("10.0.0.2"), ip_address("10.0.0.3")
+TUNNEL = TunnelConfig("tun0", ipv4_addr=IPv4Interface("10.0.0.3/24"), ipv6_addr=IPv6Interface("fec0::3/64"))
 EVERYTHING = NetworkConfig(4, ip_network("10.0.0.2/32"), ip_network("0.0.0.0/0"))
 
 
@@ -50,7 +61,7 @@ def text_of(connection: ConnectionConfig) -> str:
 
 
 def created(client: ConnectionConfig, template: ConnectionConfig) -> ConnectionConfig:
-    return created_connection(template, read_peer_side(text_of(client)), A, Path("conf/connections"))
+    return created_connection(template, read_peer_side(text_of(client)), A, Path("conf/connections"), TUNNEL)
 
 
 def test_the_example_of_the_guide_makes_the_other_side(client: ConnectionConfig, template: ConnectionConfig) -> None:
@@ -80,7 +91,7 @@ def test_both_sides_can_be_saved_and_loaded(
     client: ConnectionConfig, template: ConnectionConfig, tmp_path: Path
 ) -> None:
     """`mpt save` on both sides, and they are still there after a restart."""
-    server = created_connection(template, read_peer_side(text_of(client)), A, tmp_path)
+    server = created_connection(template, read_peer_side(text_of(client)), A, tmp_path, TUNNEL)
     joined = joined_connection(client, read_peer_side(text_of(server)))
     for side, own in ((server, "10.0.0.3/24"), (joined, "10.0.0.2/24")):
         assert side.file is not None
@@ -127,15 +138,14 @@ def test_the_larger_window_and_the_stronger_authentication_hold(
 def test_a_name_that_is_taken_gets_an_address(client: ConnectionConfig, template: ConnectionConfig) -> None:
     """Names are the peer's, and two peers may have the same idea."""
     peer = read_peer_side(text_of(client))
-    taken = created_connection(template, peer, A, Path("x"), {peer.name})
+    taken = created_connection(template, peer, A, Path("x"), TUNNEL, taken={peer.name})
     assert taken.name == "MPT_connection_10.0.0.2_10.0.0.2"
-    longest = created_connection(template, replace(peer, name="n" * 64), A, Path("x"), {"n" * 64})
+    longest = created_connection(template, replace(peer, name="n" * 64), A, Path("x"), TUNNEL, taken={"n" * 64})
     assert len(longest.name) == 64 and longest.name.endswith("_10.0.0.2")
 
 
-def test_a_connection_is_known_by_its_two_addresses(client: ConnectionConfig) -> None:
-    """Not by its name."""
-    assert exists([client], A, B) and not exists([client], B, A)
+def test_the_file_of_a_created_connection_is_named_after_the_peer() -> None:
+    """Without the characters that separate."""
     assert file_name(ip_address("fec0::2")) == "peer_fec0__2.conf"
 
 
@@ -202,9 +212,59 @@ def test_what_does_not_fit_is_refused(client: ConnectionConfig, template: Connec
         (sixth, A, Result.NO_PATH),
     ):
         with pytest.raises(MergeError) as caught:
-            created_connection(template, side, sender, Path("x"))
+            created_connection(template, side, sender, Path("x"), TUNNEL)
         assert caught.value.result is result
     server = read_peer_side(text_of(created(client, template)))
     for side in (replace(server, ip_remote=B), replace(server, ip_ver=6)):
         with pytest.raises(MergeError):
             joined_connection(client, side)
+
+
+# ---- which address a peer may have ----------------------------------------------------------------------------------
+
+
+def claim(template: ConnectionConfig, client: ConnectionConfig, address: str, *needed: Network) -> ConnectionConfig:
+    """What a create makes by which a peer claims `address`."""
+    claimed = ip_address(address)
+    side = replace(read_peer_side(text_of(client)), ip_local=claimed)
+    return created_connection(template, side, claimed, Path("x"), TUNNEL, needed)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "169.254.169.254", "10.1.1.2", "10.0.1.2", "127.0.0.1", "10.0.0.0", "10.0.0.255", "224.0.0.5"],
+)
+def test_a_peer_can_claim_no_address_outside_of_the_tunnel(
+    client: ConnectionConfig, template: ConnectionConfig, address: str
+) -> None:
+    """We would route to it: a create must not draw the traffic of a name server, or of another peer, to itself."""
+    with pytest.raises(MergeError, match=address.replace(".", r"\.")) as caught:
+        claim(template, client, address)
+    assert caught.value.result is Result.NO_CONNECTION
+
+
+def test_a_peer_can_claim_no_address_that_something_of_ours_needs(
+    client: ConnectionConfig, template: ConnectionConfig
+) -> None:
+    """Another peer, an interface, a gateway, the outer address of a path, a network behind another peer."""
+    router = replace(template.paths[0], gateway_ipaddr=ip_address("10.0.0.40"), remote_ipaddr=ip_address("10.0.0.41"))
+    other = replace(
+        template,
+        ip_remote=ip_address("10.0.0.7"),
+        paths=(router,),
+        networks=(NetworkConfig(4, ip_network("0.0.0.0/0"), ip_network("10.0.0.64/28")), EVERYTHING),
+    )
+    lan = Interface("eth9", 9, True, True, 1500, (IPv4Interface("10.0.0.129/25"),))
+    tun = Interface("tun0", 3, True, True, 1440, (IPv4Interface("10.0.0.3/24"),))
+    needed = needed_networks([other], [lan, tun])
+    for address in ("10.0.0.7", "10.0.0.40", "10.0.0.41", "10.0.0.70", "10.0.0.200"):
+        with pytest.raises(MergeError, match="needed here"):
+            claim(template, client, address, *needed)
+    assert claim(template, client, "10.0.0.99", *needed).ip_remote == ip_address("10.0.0.99")
+
+
+def test_without_a_prefix_there_is_nothing_to_claim(client: ConnectionConfig, template: ConnectionConfig) -> None:
+    """A tunnel of IPv6 only has no IPv4 peers."""
+    side = read_peer_side(text_of(client))
+    with pytest.raises(MergeError, match="no addresses of that version"):
+        created_connection(template, side, A, Path("x"), replace(TUNNEL, ipv4_addr=None))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import provider
 
 from mpt.model import ConnectionConfig
 from tests.daemon.stage import Run, Stage
@@ -33,3 +35,17 @@ def run() -> Iterator[Run]:
         assert stage.reactor.unix_ports == {}, "the control socket is left"
         assert stage.reactor.readers == [], "readers are left"
         assert stage.reactor.getDelayedCalls() == [], "timers are left"
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """What the daemon has logged since the test began, a text for each entry."""
+    texts: list[str] = []
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        texts.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield texts
+    globalLogPublisher.removeObserver(observe)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpt.config.directory import load_directory
-from mpt.daemon.peerport import PACKET_INFO
+from mpt.daemon.peerport import BothVersions
 from mpt.model import Address
 from mpt.testing.system import FakeSocket
 from mpt.wire.command import address_octets
@@ -104,7 +104,7 @@ class Cables:
 
 def _deliver(target: FakeSocket, datagram: bytes, source: Address, port: int, destination: Address) -> None:
     if target.bound[0] == "::":
-        info = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, PACKET_INFO.pack(address_octets(destination), 0))
+        info = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, BothVersions.INFO.pack(address_octets(destination), 0))
         target.deliver(datagram, (f"::ffff:{source}", port, 0, 0), [info])
     else:
         target.deliver(datagram, (str(source), port))
@@ -112,7 +112,7 @@ def _deliver(target: FakeSocket, datagram: bytes, source: Address, port: int, de
 
 def _source(ancillary: list[Any]) -> Address | None:
     for _, _, data in ancillary:
-        address = _plain(str(IPv6Address(PACKET_INFO.unpack(data)[0])))
+        address = _plain(str(IPv6Address(BothVersions.INFO.unpack(data)[0])))
         return None if address.is_unspecified else address
     return None
 

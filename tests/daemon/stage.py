@@ -14,10 +14,11 @@ from mpt.accel.choice import DataPlane, choose_datapath
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.data.datapath import DataPath
+from mpt.host.credentials import UdpSender
 from mpt.local.commands import answer
 from mpt.local.operations import Operations
 from mpt.local.protocol import Reply
-from mpt.model import Config, ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
+from mpt.model import Address, Config, ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.reactor import FakeReactor
 from mpt.testing.system import FakeSocket, FakeSystem
@@ -85,10 +86,10 @@ class Asked:
 
 
 class Stage:
-    """Host A of the guide (or host B, with `host` 3) with interfaces eth1 and eth2, running `connections`.
+    """Host A of the guide (or host B, with `host` 3), running `connections`, with interfaces eth1 ... for `lines`.
 
     `config` stands for all of them at once, `plane` for the Python data path. `uids` are the owners of the local UDP
-    ports.
+    ports, which are connected to the command port unless they are `unconnected`; `look_ups` counts who asked.
     """
 
     def __init__(
@@ -101,26 +102,33 @@ class Stage:
         reactor: FakeReactor | None = None,
         plane: DataPlane | None = None,
         netlink: FakeNetlink | None = None,
+        lines: int = 2,
     ) -> None:
         self.netlink = netlink or FakeNetlink()
-        self.netlink.add_interface("eth1", f"10.1.1.{host}/24", f"fd01::{host}/64")
-        self.netlink.add_interface("eth2", f"10.2.2.{host}/24", f"fd02::{host}/64")
+        for number in range(1, lines + 1):
+            self.netlink.add_interface(f"eth{number}", f"10.{number}.{number}.{host}/24", f"fd0{number}::{host}/64")
         self.system = FakeSystem(self.netlink)
         self.reactor = reactor or FakeReactor()
         self.refused: list[Exception] = []
         self.lost: list[str] = []
         self.ready = 0
         self.uids: dict[int, int] = {}
-        machine = Machine(
+        self.unconnected: set[int] = set()
+        self.look_ups = 0
+        self.machine = Machine(
             self.reactor,
             self.reactor.seconds,
             self.system,
             self.netlink,
-            udp_sender_uid=lambda address, port: self.uids.get(port),
+            udp_sender=self._udp_sender,
         )
         config = config or Config(Path("conf"), general, tunnels, connections or (connection(),))
         plane = plane or choose_datapath("python")
-        self.root = Root(machine, config, plane, self._started, self.refused.append, self.lost.append)
+        self.root = Root(self.machine, config, plane, self._started, self.refused.append, self.lost.append)
+
+    def _udp_sender(self, address: Address, port: int, receiver_port: int) -> UdpSender | None:
+        self.look_ups += 1
+        return UdpSender(self.uids[port], port not in self.unconnected) if port in self.uids else None
 
     def _started(self) -> None:
         self.ready += 1

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
-from mpt.daemon.localsocket import CLIENTS_AT_ONCE, LocalClient, LocalSocket
+from mpt.daemon.localcommands import FRESH, LocalCommands
+from mpt.daemon.localsocket import CLIENTS_AT_ONCE, PIECE, LocalClient, LocalSocket
 from mpt.daemon.machine import Machine
+from mpt.daemon.turns import SHARE, SHORTEST
 from mpt.errors import HostError
 from mpt.host.system import System
 from mpt.local.protocol import MAX_REQUEST_LINE
+from mpt.local.status import StatusDocument
 from mpt.model import Permission
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.reactor import FakeReactor
@@ -146,9 +150,103 @@ def test_a_client_that_does_not_take_its_replies_is_not_served_until_it_does(run
 def test_only_root_and_the_group_may_change_things(run: Run, uid: int, gid: int, code: int) -> None:
     """The others may look. The kernel says who is who."""
     stage = run()
-    client = Client(stage, uid, stage.root.local_socket.group if gid == -1 else gid)
+    client = Client(stage, uid, stage.root.local_socket.commands.group if gid == -1 else gid)
     client.say(DOWN, "show status")
+    stage.reactor.pass_time(0.1)
     assert [reply["code"] for reply in client.heard()] == [code, 0]
+
+
+def strangers(stage: Stage, count: int) -> list[Client]:
+    """Clients of a user who may only look."""
+    return [Client(stage, SOME_USER, SOME_USER) for _ in range(count)]
+
+
+def test_of_all_who_may_only_look_one_is_answered_in_a_round(run: Run) -> None:
+    """However many they are and however much they ask; nothing is made, read or decoded for the others meanwhile."""
+    stage = run()
+    clients = strangers(stage, 60)
+    for client in clients:
+        client.say(*["show status"] * 100)
+        assert client.heard() == [] and not client.is_read
+    answered = []
+    for _ in range(120):
+        stage.reactor.advance(SHORTEST / SHARE)
+        answered.append(sum(len(client.heard()) for client in clients))
+    assert set(answered) == {1}
+
+
+def test_who_may_change_things_does_not_wait_for_those_who_may_not(run: Run) -> None:
+    """Root's command is carried out at once."""
+    stage = run()
+    for client in strangers(stage, 60):
+        client.say(*["show status"] * 100)
+    root = Client(stage)
+    root.say(DOWN)
+    assert [reply["code"] for reply in root.heard()] == [0]
+
+
+def test_a_status_is_made_once_for_all_who_may_only_look(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is at most 0.2 s old. Root gets a new one."""
+    stage = run()
+    operations = stage.root.local_socket.commands.operations
+    made: list[float] = []
+    status = operations.status
+
+    def counted() -> StatusDocument:
+        made.append(stage.reactor.seconds())
+        return status()
+
+    monkeypatch.setattr(operations, "status", counted)
+    clients = strangers(stage, 10)
+    for client in clients:
+        client.say(*["show status"] * 50)
+    stage.reactor.pass_time(1.0, step=SHORTEST / SHARE)
+    assert sum(len(client.heard()) for client in clients) == 500
+    assert 2 <= len(made) <= 1.0 / FRESH + 1
+    assert all(later - earlier >= FRESH for earlier, later in pairwise(made))
+    root = Client(stage)
+    root.say("show status", "show status")
+    assert len(made) > 2 and made[-1] == made[-2] == stage.reactor.seconds()
+
+
+def test_who_may_only_look_gets_a_tenth_of_the_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status of a thousand connections may take 0.2 s to make: what follows waits for nine times as long."""
+    stage = run()
+    operations = stage.root.local_socket.commands.operations
+    status = operations.status
+
+    def slow() -> StatusDocument:
+        stage.reactor.rightNow += 0.2
+        return status()
+
+    monkeypatch.setattr(operations, "status", slow)
+    clients = strangers(stage, 2)
+    for client in clients:
+        client.say("show status")
+    stage.reactor.advance(0)
+    assert [len(client.heard()) for client in clients] == [1, 0]
+    stage.reactor.advance(1.7)
+    assert clients[1].heard() == []
+    stage.reactor.advance(0.2)
+    assert len(clients[1].heard()) == 1
+
+
+def test_a_stranger_who_hangs_up_while_it_waits_is_forgotten(run: Run) -> None:
+    """Whether it goes by itself or is sent away; the next one's turn comes."""
+    stage = run()
+    gone, sent_away, last = strangers(stage, 3)
+    for client in (gone, sent_away, last):
+        client.say("show status", "show status")
+    gone.protocol.connectionLost()
+    sent_away.protocol.close()
+    stage.reactor.pass_time(0.1)
+    assert gone.heard() == sent_away.heard() == [] and len(last.heard()) == 2
+
+
+def test_of_a_stranger_only_a_little_is_read_at_once(run: Run) -> None:
+    """Cutting 64 kB into a thousand lines would take a while, too."""
+    (client,) = strangers(run(), 1)
+    assert client.transport.bufferSize == PIECE  # type: ignore[attr-defined]
 
 
 def test_there_is_a_limit_to_the_clients_and_the_next_one_is_told(run: Run) -> None:
@@ -169,6 +267,7 @@ def test_there_is_a_limit_to_the_clients_and_the_next_one_is_told(run: Run) -> N
     clients[0].protocol.connectionLost()
     next_one = Client(stage, SOME_USER, SOME_USER)
     next_one.say("show status")
+    stage.reactor.advance(0)
     assert len(next_one.heard()) == 1
 
 
@@ -237,12 +336,12 @@ def test_a_bug_is_answered_and_the_next_command_is_carried_out(run: Run) -> None
     """The client need not wait for its timeout."""
     stage = run()
     client = Client(stage)
-    good = stage.root.local_socket.operations
-    stage.root.local_socket.operations = Broken()
+    good = stage.root.local_socket.commands.operations
+    stage.root.local_socket.commands.operations = Broken()
     client.say(DOWN)
     (reply,) = client.heard()
     assert reply["code"] == 1 and "bug" in reply["text"]
-    stage.root.local_socket.operations = good
+    stage.root.local_socket.commands.operations = good
     client.say("show status")
     assert [reply["code"] for reply in client.heard()] == [0]
 
@@ -256,7 +355,7 @@ class Listening:
     def __init__(self, path: str | None, *defaults: str) -> None:
         self.reactor = FakeReactor()
         machine = Machine(self.reactor, self.reactor.seconds, System(), FakeNetlink())
-        self.control = LocalSocket(machine, path, Broken(), lambda: defaults)
+        self.control = LocalSocket(machine, path, LocalCommands(machine, Broken()), lambda: defaults)
 
 
 @pytest.fixture
@@ -313,4 +412,4 @@ def test_the_group_that_may_change_things_is_mpt_or_the_daemons_own(tmp_path: Pa
     listening = Listening(str(tmp_path / "x.sock"))
     listening.control.startService()
     groups = {each.gr_name: each.gr_gid for each in grp.getgrall()}
-    assert listening.control.group == groups.get("mpt", os.getgid())
+    assert listening.control.commands.group == groups.get("mpt", os.getgid())

@@ -435,7 +435,7 @@ def test_create_that_the_peer_refuses_changes_nothing_there(
     pair.cables.pass_time(8.0)
     assert asked.text.startswith(f"1: Connection creation failed (code: {code};")
     assert names(pair.b) == [] and names(pair.a) == [NAME]
-    assert sum(pair.b.root.commands.counters.values()) > 0
+    assert sum(pair.b.root.peer_control.counters.values()) > 0
 
 
 def test_create_that_nobody_answers_ends_after_the_attempts(run: Run, tmp_path: Path) -> None:

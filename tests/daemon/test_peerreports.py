@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpt.control.agreement import LEASE
+from mpt.daemon.peerport import BothVersions
 from mpt.model import AuthType, Permission
 from tests.config import files
 from tests.daemon.pair import KEY, Pair, write_pair
@@ -227,3 +228,90 @@ def test_a_report_waits_for_a_path_that_can_carry_it(run: Run) -> None:
     stage.receive(2, KEEPALIVE_IN)
     stage.reactor.pass_time(10.0)
     assert asking(stage) > 0
+
+
+# ---- which path carries a report ------------------------------------------------------------------------------------
+
+
+def carriers(stage: Stage) -> list[str]:
+    """The local addresses from which command datagrams have left since the last call."""
+    return [str(BothVersions.way(ancillary[0][2]).address) for _, _, ancillary in stage.command_socket.take_sent()]
+
+
+@pytest.fixture
+def three(run: Run) -> Stage:
+    """A daemon with three paths, over all of which the peer is heard."""
+    stage = run(connection(path(1), path(2), path(3), permission=Permission(3)), lines=3)
+    for number in (1, 2, 3):
+        stage.receive(number, KEEPALIVE_IN)
+    stage.reactor.pass_time(0.1)
+    stage.clear()
+    return stage
+
+
+def test_a_report_goes_over_a_path_that_both_ends_think_good(three: Stage) -> None:
+    """The peer has called path_0 dead, path_1 falls silent: all goes over path_2, which works both ways."""
+    (running,) = three.root.runs.connections()
+    running.peer_says(0, False)
+    three.netlink.set_carrier("eth2", False)
+    three.network_changed()
+    three.reactor.pass_time(2.0)
+    sent = carriers(three)
+    assert len(sent) > 3 and set(sent) == {"10.3.3.2"}
+
+
+def test_a_report_that_was_not_answered_goes_over_another_path(three: Stage) -> None:
+    """A firewall may let the command port through on one line only. The good ones come first, then the others."""
+    (running,) = three.root.runs.connections()
+    running.peer_says(2, False)
+    asked = three.ask(DOWN)
+    order: list[str] = []
+    for _ in range(200):
+        three.reactor.pass_time(0.1)
+        for number in (2, 3):
+            three.receive(number, KEEPALIVE_IN)
+        order += [each for each in carriers(three) if order[-1:] != [each]]
+    assert order[:4] == ["10.2.2.2", "10.3.3.2", "10.1.1.2", "10.2.2.2"]
+    assert asked.reply is not None
+
+
+def test_a_report_that_came_through_stays_on_its_path(pair: Pair) -> None:
+    """What was lost is forgotten with the first answer."""
+    (reporter,) = (each.reporter for each in pair.a.root.runs.connections())
+    pair.cables.loss = 1.0
+    pair.a.ask(DOWN)
+    pair.cables.pass_time(3.2)
+    assert reporter.failure == "path_0 is down: the peer did not answer"
+    pair.cables.loss = 0.0
+    pair.cables.pass_time(SETTLED)
+    assert reporter.failure is None and reporter._failures == [0, 0]
+
+
+def test_a_peer_that_cannot_be_told_is_logged_once_and_shown(pair: Pair, logged: list[str]) -> None:
+    """Its firewall drops what comes to the command port: a line that fails one way is not noticed there."""
+    pair.cables.loss = 1.0
+    pair.a.ask(DOWN)
+    pair.cables.pass_time(60.0)
+    assert sum("was not told that path_0 is down" in each for each in logged) == 2, "once at each end"
+    reply = pair.a.ask("show status").reply
+    assert reply is not None and reply.data is not None
+    (status,) = reply.data["connections"]
+    assert status["report_failure"] == "path_0 is down: the peer did not answer"
+    assert "the peer was not told that path_0 is down: the peer did not answer" in reply.text
+    assert "UDP 60456" in reply.text
+    pair.cables.loss = 0.0
+    pair.cables.pass_time(SETTLED)
+    (status,) = pair.a.root.operations.status().connections
+    assert status.report_failure is None
+
+
+def test_a_peer_that_changes_its_mind_all_the_time_does_not_fill_the_log(run: Run, logged: list[str]) -> None:
+    """With auth_type 0 and 1 its words can be forged."""
+    stage = run(connection(permission=Permission(3)))
+    (running,) = stage.root.runs.connections()
+    before = len(logged)
+    for number in range(2000):
+        running.peer_says(0, number % 2 == 1)
+        running.peer_says(1, number % 2 == 1)
+        stage.reactor.advance(0.01)
+    assert len(logged) - before < 60

@@ -15,10 +15,11 @@ import pytest
 from mpt.host import credentials
 from mpt.host.credentials import (
     Peer,
+    UdpSender,
     groups_of,
     peer_may_change,
     peer_of,
-    udp_sender_uid,
+    udp_sender,
     user_may_change,
 )
 
@@ -35,13 +36,18 @@ if os.geteuid() == 0:
     os.setuid({STRANGER})
 """
 SENDER = """
-family, bound, port, target, target_port = sys.argv[1:]
+family, bound, port, target, target_port, *connected = sys.argv[1:]
 sender = socket.socket(getattr(socket, family), socket.SOCK_DGRAM)
 if bound:
     sender.bind((bound, int(port)))
-sender.sendto(b"hello", (target, int(target_port)))
+if connected:
+    sender.connect((target, int(target_port)))
+    sender.send(b"hello")
+else:
+    sender.sendto(b"hello", (target, int(target_port)))
 sys.stdin.read()
 """
+REUSING = SENDER.replace("if bound:", "sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\nif bound:")
 CALLER = """
 caller = socket.socket(socket.AF_UNIX)
 caller.connect("\\0" + sys.argv[1])
@@ -76,6 +82,7 @@ def receiver(family: int, address: str) -> socket.socket:
     return opened
 
 
+@pytest.mark.parametrize("connected", [False, True], ids=["unconnected", "connected"])
 @pytest.mark.parametrize(
     ("server", "client", "bound", "target"),
     [
@@ -87,34 +94,67 @@ def receiver(family: int, address: str) -> socket.socket:
         ("::", "AF_INET6", "::1", "::1"),
     ],
 )
-def test_the_owner_of_a_sending_socket_is_found(source: str, server: str, client: str, bound: str, target: str) -> None:
-    """IPv4, IPv6 and IPv4 in IPv6 clothes, bound and not: the user who sent is found."""
+def test_the_owner_of_a_sending_socket_is_found(
+    source: str, server: str, client: str, bound: str, target: str, connected: bool
+) -> None:
+    """IPv4, IPv6 and IPv4 in IPv6 clothes, bound and not: the user is found, and whether the socket is connected."""
     family = socket.AF_INET if "." in server else socket.AF_INET6
     with receiver(family, server) as listening:
-        port = str(listening.getsockname()[1])
-        with stranger(SENDER, client, bound, "0", target, port):
+        port = listening.getsockname()[1]
+        with stranger(SENDER, client, bound, "0", target, str(port), *["connected"] * connected):
             _, (address, sending_port, *_) = listening.recvfrom(100)
-            assert udp_sender_uid(ip_address(address), sending_port) == STRANGER
+            assert udp_sender(ip_address(address), sending_port, port) == UdpSender(STRANGER, connected)
+
+
+def test_a_socket_that_is_connected_elsewhere_is_not_connected_to_us(source: str) -> None:
+    """It does not talk to our port, whoever owns it: not our client's socket, but one whose port was taken over."""
+    with receiver(socket.AF_INET, "127.0.0.1") as own:
+        own.connect(("127.0.0.1", 9))
+        assert udp_sender(ip_address("127.0.0.1"), own.getsockname()[1], 60456) == UdpSender(os.geteuid(), False)
+
+
+def test_a_user_who_sends_from_a_port_of_root_and_closes_is_not_taken_for_root(source: str) -> None:
+    """The socket that is left at the port belongs to root, but it is not connected to us."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(receiver(socket.AF_INET, "127.0.0.1"))
+        own = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        own.bind(("0.0.0.0", 0))
+        port, target = own.getsockname()[1], listening.getsockname()[1]
+        with stranger(REUSING, "AF_INET", "127.0.0.1", str(port), "127.0.0.1", str(target), "connected"):
+            _, (address, sending_port) = listening.recvfrom(100)
+        assert udp_sender(ip_address(address), sending_port, target) == UdpSender(os.geteuid(), False)
+
+
+def test_a_socket_for_ipv6_only_has_not_sent_ipv4() -> None:
+    """Somebody else may have the same port of IPv4. Only sock_diag tells; /proc does not."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own:
+        own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        own.bind(("::", 0))
+        port = own.getsockname()[1]
+        assert udp_sender(ip_address("127.0.0.1"), port, 60456) is None
+        assert udp_sender(ip_address("::1"), port, 60456) == UdpSender(os.geteuid(), False)
 
 
 def test_our_own_socket_is_ours(source: str) -> None:
     """Not everybody is a stranger."""
     with receiver(socket.AF_INET, "127.0.0.1") as own:
-        assert udp_sender_uid(ip_address("127.0.0.1"), own.getsockname()[1]) == os.geteuid()
+        found = udp_sender(ip_address("127.0.0.1"), own.getsockname()[1], 60456)
+        assert found == UdpSender(os.geteuid(), False)
 
 
 def test_a_closed_socket_has_no_owner(source: str) -> None:
     """Who has closed the socket already is nobody."""
     with receiver(socket.AF_INET, "127.0.0.1") as own:
         port = own.getsockname()[1]
-    assert udp_sender_uid(ip_address("127.0.0.1"), port) is None
+    assert udp_sender(ip_address("127.0.0.1"), port, 60456) is None
     assert not user_may_change(None, 0)
 
 
 def test_a_socket_at_another_address_is_not_the_sender(source: str) -> None:
     """The port alone does not say who sent."""
     with receiver(socket.AF_INET, "127.0.0.2") as own:
-        assert udp_sender_uid(ip_address("127.0.0.1"), own.getsockname()[1]) is None
+        assert udp_sender(ip_address("127.0.0.1"), own.getsockname()[1], 60456) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be two users")
@@ -126,12 +166,11 @@ def test_several_possible_owners_are_none(source: str) -> None:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         own.bind(("0.0.0.0", 0))
         port = own.getsockname()[1]
-        reusing = SENDER.replace("if bound:", "sender.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\nif bound:")
         target = str(listening.getsockname()[1])
-        stack.enter_context(stranger(reusing, "AF_INET", "127.0.0.1", str(port), "127.0.0.1", target))
+        stack.enter_context(stranger(REUSING, "AF_INET", "127.0.0.1", str(port), "127.0.0.1", target))
         _, (address, sending_port) = listening.recvfrom(100)
         assert sending_port == port
-        assert udp_sender_uid(ip_address(address), port) is None
+        assert udp_sender(ip_address(address), port, int(target)) is None
 
 
 def test_the_peer_of_a_unix_socket_is_known() -> None:

@@ -12,7 +12,7 @@ import pytest
 from mpt.control.agreement import Agreement
 from mpt.control.handshake import Handshakes, Outgoing
 from mpt.control.initiator import Endpoint, Outcome, create_request, path_status_request
-from mpt.control.responder import ConnectionCreate, PathStatusChange, concerned_paths
+from mpt.control.responder import ConnectionCreate, PathStatusChange, concerned_path
 from mpt.model import AuthType, ConnectionConfig
 from mpt.wire import command
 from mpt.wire.command import Result
@@ -20,8 +20,9 @@ from tests.control.peers import (
     A_END,
     B_END,
     TEXT,
-    Host,
-    NotingPolicy,
+    Everybody,
+    NotingHost,
+    Side,
     begin,
     connection,
     create_3,
@@ -44,7 +45,7 @@ class Weather:
     delay: float = 0.05
 
 
-class End(NotingPolicy):
+class End(NotingHost):
     """One daemon: its handshakes, and what it agrees on with the other."""
 
     def __init__(self, world: World, config: ConnectionConfig, own: Endpoint, peer: Endpoint, seed: int) -> None:
@@ -60,7 +61,8 @@ class End(NotingPolicy):
         self.outcomes: list[Outcome] = []
 
     def path_status(self, change: PathStatusChange) -> int:
-        for index in concerned_paths(change):
+        index = concerned_path(change, {})
+        if index is not None:
             self.agreement.peer_says(index, change.up, self.world.now)
         return super().path_status(change)
 
@@ -240,10 +242,10 @@ def mutated(datagram: bytes, dice: random.Random) -> bytes:
     return bytes(data)
 
 
-def knocked_at(auth_type: AuthType) -> tuple[Host, list[bytes]]:
+def knocked_at(auth_type: AuthType) -> tuple[Side, list[bytes]]:
     """A host that is asked and asks, in the midst of handshakes, and the next good datagram of each."""
     config = connection(3, 2, auth_type)
-    host = Host(NotingPolicy([config]))
+    host = Side(NotingHost([config]), Everybody())
     path = config.paths[0]
     first = octets(round_1(auth_type))
     create = octets(round_1(AuthType.SHA256, 0, command.CREATE))
@@ -274,9 +276,9 @@ def test_spoilt_datagrams_change_nothing() -> None:
         for reply in host.ask(datagram, dice.choice((A_END, A_END, B_END))):
             assert reply[4 + reply[3]] == 4 or command.decode(reply).value
     assert host.counters.total() == sent
-    assert not host.policy.changes and not host.policy.creates and len(host.handshakes._responder) == before
+    assert not host.host.changes and not host.host.creates and len(host.handshakes._responder) == before
     assert all(count > 0 for count in host.counters.values()) and len(host.counters) > 6
-    assert host.answer(good[2]).value == Result.DONE and len(host.policy.changes) == 1
+    assert host.answer(good[2]).value == Result.DONE and len(host.host.changes) == 1
 
 
 @pytest.mark.parametrize("auth_type", AuthType)
@@ -319,11 +321,11 @@ def test_forged_sources_and_replays_from_a_recording_change_nothing() -> None:
 
 def test_a_create_of_a_peer_is_not_executed_for_the_create_of_another() -> None:
     """Two peers create at the same time: each gets its own."""
-    host = Host(NotingPolicy())
+    host = Side(NotingHost())
     other = (A_END[0], 1234)
     create = octets(round_1(AuthType.SHA256, 0, command.CREATE))
     offers = [host.answer(create, source) for source in (A_END, other)]
     assert host.answer(octets(create_3(offers[1].random)), A_END).value == Result.ROUND_MISMATCH
     assert host.answer(octets(create_3(offers[0].random)), A_END).value == Result.DONE
-    requests: list[ConnectionCreate] = host.policy.creates
+    requests: list[ConnectionCreate] = host.host.creates
     assert [request.source for request in requests] == [A_END]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Interface, ip_address
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,16 @@ from mpt.config.writer import connection_text
 from mpt.control.initiator import create_request, path_status_request
 from mpt.control.merge import created_connection, joined_connection, read_peer_side
 from mpt.control.responder import ConnectionCreate
-from mpt.model import Address, AuthType
+from mpt.model import Address, AuthType, TunnelConfig
 from mpt.wire.command import TEXT_FOR_C, Result
-from tests.control.peers import A_END, KEY, TEXT, Host, NotingPolicy, begin, connection
+from tests.control.peers import A_END, KEY, TEXT, NotingHost, Side, begin, connection
 
 TUNNEL_ADDRESSES = "00000000000000000000ffff0a000002" + "00000000000000000000ffff0a000003"
 ADDRESSES: tuple[Address, Address] = (ip_address("10.1.1.2"), ip_address("10.1.1.3"))  # ours, the peer's
 PATH = "00000000000000000000ffff0a010102" + "00000000000000000000ffff0a010103"
+
+
+TUNNEL = TunnelConfig("tun0", ipv4_addr=IPv4Interface("10.0.0.3/24"))
 
 
 def c_digest(datagram: bytes) -> bytes:
@@ -42,7 +45,7 @@ def c_server_round_4(request: bytes, text: str) -> bytes:
 
 def test_our_path_status_change_at_a_c_server() -> None:
     """Type 0: what we send is what the C client sends, and a server that answers each round twice is no trouble."""
-    asked = begin(Host(NotingPolicy()), path_status_request(connection(), *ADDRESSES, up=False))
+    asked = begin(Side(NotingHost()), path_status_request(connection(), *ADDRESSES, up=False))
     assert asked.sent == [bytes.fromhex("a2800000 01040000" + TUNNEL_ADDRESSES + "20000000")]
     round_2 = bytes.fromhex("a2000000 02040000" + TUNNEL_ADDRESSES + "20000000")
     for reply in (round_2, round_2):
@@ -55,7 +58,7 @@ def test_our_path_status_change_at_a_c_server() -> None:
 
 def test_our_path_status_change_at_a_c_server_with_a_random_number() -> None:
     """Type 1, with the random number of a live C server."""
-    asked = begin(Host(NotingPolicy()), path_status_request(connection(auth_type=AuthType.RANDOM), *ADDRESSES, up=True))
+    asked = begin(Side(NotingHost()), path_status_request(connection(auth_type=AuthType.RANDOM), *ADDRESSES, up=True))
     assert asked.sent == [bytes.fromhex("a2000104 00000000 01040000" + TUNNEL_ADDRESSES + "20000000")]
     asked.reply(bytes.fromhex("a2000104 a57a514b 02040000" + TUNNEL_ADDRESSES + "20000000"))
     assert asked.sent[1:] == [bytes.fromhex("a2000104 a57a514b 03040000" + TUNNEL_ADDRESSES + PATH)]
@@ -65,15 +68,15 @@ def test_our_path_status_change_at_a_c_server_with_a_random_number() -> None:
 
 def test_a_c_client_changes_a_path_here() -> None:
     """Types 0 and 2, and what it gets is what the C server would send."""
-    host = Host(NotingPolicy([connection(3, 2)]))
+    host = Side(NotingHost([connection(3, 2)]))
     assert host.ask(bytes.fromhex("a2800000 01040000" + TUNNEL_ADDRESSES + "20000000")) == [
         bytes.fromhex("a2000000 02040000" + TUNNEL_ADDRESSES + "20000000")
     ]
     assert host.ask(bytes.fromhex("a2800000 03040000" + TUNNEL_ADDRESSES + PATH)) == [
         bytes.fromhex("a2000000 04040000" + TUNNEL_ADDRESSES)
     ]
-    assert [change.up for change in host.policy.changes] == [False]
-    host = Host(NotingPolicy([connection(3, 2, AuthType.SHA256)]))
+    assert [change.up for change in host.host.changes] == [False]
+    host = Side(NotingHost([connection(3, 2, AuthType.SHA256)]))
     head = "a2800224 00000000" + "00" * 32
     (offer,) = host.ask(c_digest(bytes.fromhex(head + "01040000" + TUNNEL_ADDRESSES + "20000000")))
     assert offer == c_digest(offer) and offer[4:8] != bytes(4)
@@ -81,7 +84,7 @@ def test_a_c_client_changes_a_path_here() -> None:
     third[4:8] = offer[4:8]
     (answer,) = host.ask(c_digest(bytes(third)))
     assert answer == c_digest(answer) and len(answer) == 76 and answer[1] == 0
-    assert len(host.policy.changes) == 1
+    assert len(host.host.changes) == 1
 
 
 @pytest.mark.parametrize("networks", [0, 1])
@@ -89,7 +92,7 @@ def test_our_create_at_a_c_server(networks: int) -> None:
     """No random number, long replies twice, 36 octets missing, and a text that is read from its 5th octet."""
     own = connection()
     text = connection_text(own, [path.status for path in own.paths], 60456, TEXT_FOR_C)
-    asked = begin(Host(NotingPolicy()), create_request(own, text))
+    asked = begin(Side(NotingHost()), create_request(own, text))
     round_2 = bytearray(asked.sent[0])
     round_2[1], round_2[40] = 0, 2
     for reply in c_replies(c_digest(bytes(round_2))):
@@ -116,14 +119,15 @@ def test_a_c_client_creates_a_connection_here(echoes_random: bool) -> None:
     text = connection_text(client, [path.status for path in client.paths], 60456)
     template = replace(connection(3, 2), name="Template", max_buffdelay_msec=60_000)
 
-    class Creating(NotingPolicy):
+    class Creating(NotingHost):
         def create(self, request: ConnectionCreate) -> tuple[int, str]:
-            made = created_connection(template, read_peer_side(request.text), request.peer, Path("x"))
+            peer = read_peer_side(request.text)
+            made = created_connection(template, peer, request.peer, Path("x"), TUNNEL)
             statuses = [path.status for path in made.paths]
             super().create(request)
             return Result.DONE, connection_text(made, statuses, 60456, request.reply_limit)
 
-    host = Host(Creating())
+    host = Side(Creating())
     head = "a3000224 00000000" + "00" * 32
     size = len(text).to_bytes(4, "little").hex()
     (offer,) = host.ask(c_digest(bytes.fromhex(head + "01040000" + TUNNEL_ADDRESSES + size)))
@@ -136,12 +140,12 @@ def test_a_c_client_creates_a_connection_here(echoes_random: bool) -> None:
     assert received == c_digest(received), "the C client would see a wrong digest"
     peer = read_peer_side(received[76:].decode())
     assert peer.ip_remote == client.ip_local and len(peer.paths) == 2
-    assert host.ask(request) == [answer] and len(host.policy.creates) == 1
+    assert host.ask(request) == [answer] and len(host.host.creates) == 1
 
 
 def test_a_c_client_without_round_1_is_refused() -> None:
     """The C server would create the connection, also from a recording."""
-    host = Host(NotingPolicy())
+    host = Side(NotingHost())
     request = c_digest(bytes.fromhex("a3000224 00000000" + "00" * 32 + "03040000" + TUNNEL_ADDRESSES) + TEXT.encode())
     (answer,) = host.ask(request, A_END)
-    assert answer[1] == Result.ROUND_MISMATCH and not host.policy.creates
+    assert answer[1] == Result.ROUND_MISMATCH and not host.host.creates

@@ -1,0 +1,76 @@
+"""Answers the commands of this host's programs, whichever channel they come by (`mpt.local.commands`).
+
+Who may change things is answered at once. Everybody else, and whoever has to be looked up first, waits for a turn; and
+what is only looked at is not made anew for each of them.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mpt.daemon.machine import Machine
+from mpt.daemon.turns import Turns
+from mpt.local.commands import answer
+from mpt.local.grammar import GrammarError, parse
+from mpt.local.operations import Operations, ProgressReport
+from mpt.local.protocol import NOT_PERMITTED, Reply
+
+GROUP: Final = "mpt"  # if there is such a group, its members may change things
+FRESH: Final = 0.2  # s for which a reply serves everybody who asks the same
+
+
+class LocalCommands:
+    """Carries out commands with `operations`. Root and the members of `group` may change things."""
+
+    def __init__(self, machine: Machine, operations: Operations) -> None:
+        self._machine = machine
+        self.operations = operations
+        self.group = _group()
+        self._turns = Turns(machine)
+        self._seen: tuple[tuple[str, ...], float, Reply] | None = None  # the words, until when, and their reply
+
+    def stop(self) -> None:
+        """Answer no more of those who wait for a turn."""
+        self._turns.stop()
+
+    async def turn(self) -> None:
+        """Wait for the turn of a caller who may not change things."""
+        await self._turns.take()
+
+    async def change(self, words: Sequence[str], progress: ProgressReport) -> Reply:
+        """Carry out a command of somebody who may change things."""
+        return await answer(words, self.operations, True, progress)
+
+    async def look(self, words: Sequence[str]) -> Reply:
+        """Answer a command of somebody, whose turn it is, who may not change things."""
+        now, asked = self._machine.now(), tuple(words)
+        if self._seen is not None and self._seen[0] == asked and now < self._seen[1]:
+            return self._seen[2]
+        reply = await answer(words, self.operations, False, lambda text: None)
+        self._seen = (asked, now + FRESH, reply) if reply.ok else None
+        return reply
+
+    async def change_or_look(self, words: Sequence[str], refusal: Callable[[], str | None]) -> Reply:
+        """Answer a command of somebody whose turn it is. Only if it changes something, `refusal` is called: it returns
+        why that is not permitted, None if it is."""
+        try:
+            changes = parse(words).form.changes
+        except GrammarError:
+            changes = False
+        if not changes:
+            return await self.look(words)
+        reason = refusal()
+        if reason is None:
+            return await self.change(words, lambda text: None)
+        reply = await answer(words, self.operations, False, lambda text: None)
+        return Reply(reply.code, reply.text + reason) if reply.code == NOT_PERMITTED else reply
+
+
+def _group() -> int:
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return os.getgid()
