@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -115,9 +116,9 @@ os.setgroups([]); os.setgid(65534); os.setuid(65534)
 main.LOGFILE = {str(tmp_path / "log")!r}
 sys.exit(main.main(["-d", "--config", {str(CONF)!r}]))
 """
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    for directory in (tmp_path, *tmp_path.parents):
+        if not directory.stat().st_mode & stat.S_IXOTH:
+            directory.chmod(0o755)
     done = run("-c", code)
     assert done.returncode == 1
     assert done.stderr == (
