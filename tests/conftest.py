@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from mpt.accel.choice import native_is_built
+from mpt.lab.lab import sweep
 
 # `gate` finds the same things on every machine; `hunt` looks for new ones: MPT_HYPOTHESIS=hunt scripts/test tests/wire
 settings.register_profile(
@@ -36,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("the native data path is not built, its tests would be skipped: try pip install -v")
     if not hasattr(config, "workerinput"):  # the workers of pytest-xdist report to the process that counts
         config.pluginmanager.register(NamespaceTally(strict=whole and os.geteuid() == 0))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what workers left that had to be killed, as after ^C."""
+    if os.geteuid() == 0 and getattr(config.option, "numprocesses", None):
+        sweep()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
