@@ -13,7 +13,7 @@ from mpt.data.datapath import DataPath
 
 log = Logger()
 
-LOOK_EVERY: Final = 10.0  # s
+LOOK_EVERY: Final = 2.0  # s; to look costs microseconds
 ECN_PAUSE: Final = 3600.0  # s
 
 
