@@ -99,10 +99,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_module_and_the_plugin(wheel: Path) -> None:
-    """Every module of mpt is in the wheel, and so is the plugin."""
+    """Every module of mpt is in the wheel, so are the plugin and the types."""
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {str(module.relative_to(ROOT)) for module in (ROOT / "mpt").rglob("*.py")} <= names
     assert "twisted/plugins/mpt_plugin.py" in names
+    assert {"mpt/py.typed", "mpt/accel/_native.pyi"} <= names
 
 
 def test_the_wheel_holds_nothing_of_others(wheel: Path) -> None:
