@@ -245,7 +245,7 @@ static void set_table(struct input *in) {
 static void read_socket(int peer) {
     uint32_t count;
     const uint8_t *octets;
-    mpt_socket_readable(dp, data_sockets[data_socket_of(peer)], now);
+    mpt_serve(dp, data_sockets[data_socket_of(peer)], now, 0);
     const struct mpt_event *events = mpt_take_events(dp, &count, &octets);
     CHECK(count <= PATHS);
     for (uint32_t i = 0; i < count; i++) {
@@ -320,7 +320,7 @@ static bool take_step(struct input *in) {
     if (kind & READ_NOW && (kind & 7) < 4 && data_sockets[data_socket_of(peer)] >= 0)
         read_socket(peer);
     else if (kind & READ_NOW)
-        mpt_tun_readable(dp);
+        mpt_serve(dp, device, now, 0);
     return kind & READ_NOW || (kind & 7) < 2;
 }
 
@@ -356,7 +356,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (take_step(&in))
             check_all();
     }
-    mpt_tun_readable(dp);
+    mpt_serve(dp, device, now, 0);
     check_all();
     CHECK(mpt_set_table(dp, NULL, 0, now) == 0);
     check_all();

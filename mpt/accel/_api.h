@@ -144,8 +144,9 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
 void mpt_free(struct mpt_datapath *datapath);
 /* Returns 0, or -1 without memory, and then the old table stands. */
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
-void mpt_tun_readable(struct mpt_datapath *datapath);
-void mpt_socket_readable(struct mpt_datapath *datapath, int fd, double now);
+/* Serve the TUN or the socket `fd`, which is readable; and if that is much work, whatever else is ready and due, again and
+ * again, until nothing comes for a moment or `budget` seconds are over. 0: `fd` alone. */
+void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget);
 /* Returns the `count` messages since the last call, and their octets; they hold until the next call of anything. */
 const struct mpt_event *mpt_take_events(struct mpt_datapath *datapath, uint32_t *count, const uint8_t **octets);
 /* Send a message over a path. Returns 0, or the errno; ENOENT: the path is in no table, or has no socket. */

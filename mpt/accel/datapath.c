@@ -1,7 +1,12 @@
 /* One tunnel's data path: its parts, wired. The twin is mpt/data/datapath.py. */
 
+#define _GNU_SOURCE /* ppoll() */
+
 #include <errno.h>
+#include <math.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "_native.h"
 #include "deliver.h"
@@ -12,7 +17,13 @@
 #include "pathstate.h"
 #include "table.h"
 
+enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: a round that is worth looking again after */
+#define PATIENCE 50e-6   /* seconds; a packet's time at some 250 Mbit/s, and less than a turn of the interpreter */
+
 struct mpt_datapath {
+    int tun;
+    struct pollfd *polled; /* the TUN and every socket */
+    uint32_t polled_count;
     struct table *table;
     struct path_states states;
     struct events events;
@@ -27,6 +38,7 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
     struct mpt_datapath *dp = calloc(1, sizeof *dp);
     if (dp == NULL)
         return NULL;
+    dp->tun = tun;
     bool good = pool_init(&dp->pool);
     dp->delivery = delivery_new(tun, offloads, &dp->pool, &dp->counters);
     dp->egress = egress_new(tun, offloads, &dp->counters);
@@ -49,14 +61,17 @@ void mpt_free(struct mpt_datapath *dp) {
     table_free(dp->table);
     path_states_destroy(&dp->states);
     events_destroy(&dp->events);
+    free(dp->polled);
     free(dp);
 }
 
 int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows, uint32_t count, double now) {
     struct table *table = table_new(&dp->states, rows, count);
-    if (table == NULL || !egress_prepare(dp->egress, table) || !ingress_prepare(dp->ingress, table)) {
+    struct pollfd *polled = table != NULL ? calloc(table->path_count + 1, sizeof *polled) : NULL;
+    if (polled == NULL || !egress_prepare(dp->egress, table) || !ingress_prepare(dp->ingress, table)) {
         egress_cancel(dp->egress);
         table_free(table);
+        free(polled);
         return -1;
     }
     egress_commit(dp->egress);
@@ -65,13 +80,50 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
         table_leave(dp->table);
     table_enter(table);
     table_free(dp->table);
+    free(dp->polled);
     dp->table = table;
+    dp->polled = polled;
+    polled[0].fd = dp->tun;
+    dp->polled_count = 1 + ingress_sockets(dp->ingress, polled + 1);
+    for (uint32_t i = 0; i < dp->polled_count; i++)
+        polled[i].events = POLLIN;
     return 0;
 }
 
-void mpt_tun_readable(struct mpt_datapath *dp) { egress_tun_readable(dp->egress); }
+/* --- a wake-up --- */
 
-void mpt_socket_readable(struct mpt_datapath *dp, int fd, double now) { ingress_socket_readable(dp->ingress, fd, now); }
+static double seconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static uint32_t serve_one(struct mpt_datapath *dp, int fd, double now) {
+    return fd == dp->tun ? egress_tun_readable(dp->egress) : ingress_socket_readable(dp->ingress, fd, now);
+}
+
+/* Wait for the TUN and all sockets, `patience` at the most, and serve those that are ready. Returns the work. */
+static uint32_t serve_ready(struct mpt_datapath *dp, double now, double patience) {
+    struct timespec timeout = {.tv_nsec = (long)(patience * 1e9)};
+    uint32_t work = 0;
+    if (ppoll(dp->polled, dp->polled_count, &timeout, NULL) <= 0)
+        return 0;
+    for (uint32_t i = 0; i < dp->polled_count; i++)
+        if (dp->polled[i].revents & POLLIN)
+            work += serve_one(dp, dp->polled[i].fd, now);
+    return work;
+}
+
+void mpt_serve(struct mpt_datapath *dp, int fd, double now, double budget) {
+    double begin = seconds(), spent = 0;
+    uint32_t work = serve_one(dp, fd, now);
+    while (work >= BUSY && (spent = seconds() - begin) < budget) {
+        double deadline = ingress_next_deadline(dp->ingress), patience = fmin(PATIENCE, budget - spent);
+        if (deadline >= 0 && deadline <= now + spent)
+            ingress_deadline_reached(dp->ingress, now + spent);
+        work = serve_ready(dp, now + spent, patience);
+    }
+}
 
 const struct mpt_event *mpt_take_events(struct mpt_datapath *dp, uint32_t *count, const uint8_t **octets) {
     return events_take(&dp->events, count, octets);

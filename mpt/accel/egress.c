@@ -208,7 +208,7 @@ static uint32_t size_of(const struct outgoing *o) { return o->head_length + o->p
 
 /* --- a packet's way into the batch --- */
 
-void egress_tun_readable(struct egress *e) {
+uint32_t egress_tun_readable(struct egress *e) {
     uint32_t before = e->vnet ? VNET : 0, work = 0;
     for (int reads = 0; reads < READS && work < WAKE_WORK; reads++) {
         if (e->used + HEADROOM + READ_ROOM > ARENA) {
@@ -240,6 +240,7 @@ void egress_tun_readable(struct egress *e) {
     }
     send_batch(e);
     e->used = 0;
+    return work;
 }
 
 /* Returns how many packets it is. `packet` has HEADROOM octets before it that may be overwritten. */

@@ -184,12 +184,18 @@ void ingress_commit(struct ingress *in, double now) {
     update_backlog(in);
 }
 
+uint32_t ingress_sockets(const struct ingress *in, struct pollfd *polled) {
+    for (uint32_t i = 0; i < in->now.listening.listener_count; i++)
+        polled[i].fd = in->now.listening.listeners[i].fd;
+    return in->now.listening.listener_count;
+}
+
 /* --- receiving --- */
 
 /* What fills a gap lies in the sockets of the other paths. While something waits for it, read the path that is the furthest
  * behind: paths that are read to their end one after the other, or in turns, whose messages are of any size, would run so
  * far ahead of each other that the reorder window could not hold it. */
-void ingress_socket_readable(struct ingress *in, int fd, double now) {
+uint32_t ingress_socket_readable(struct ingress *in, int fd, double now) {
     struct listening *listening = &in->now.listening;
     struct listener unknown = {.fd = fd}, *asked = find_listener(listening, fd);
     bool was_behind = listening->behind_count > 0;
@@ -217,6 +223,7 @@ void ingress_socket_readable(struct ingress *in, int fd, double now) {
     if (was_behind != (listening->behind_count > 0))
         update_backlog(in);
     delivery_write(in->delivery);
+    return work;
 }
 
 /* Of the paths of `c` that gaps wait for and that may have more, the one that is the furthest behind. */

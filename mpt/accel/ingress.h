@@ -2,6 +2,7 @@
 #ifndef MPT_INGRESS_H
 #define MPT_INGRESS_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,7 +17,8 @@ void ingress_free(struct ingress *ingress);
 bool ingress_prepare(struct ingress *ingress, const struct table *table); /* for ingress_commit(); false: no memory */
 /* Use the table that was prepared. A connection that stays keeps what it holds; one that goes has that delivered first. */
 void ingress_commit(struct ingress *ingress, double now);
-void ingress_socket_readable(struct ingress *ingress, int fd, double now);
+uint32_t ingress_socket_readable(struct ingress *ingress, int fd, double now); /* returns the work, in octets */
+uint32_t ingress_sockets(const struct ingress *ingress, struct pollfd *polled); /* list all; returns how many */
 void ingress_deadline_reached(struct ingress *ingress, double now);
 double ingress_next_deadline(const struct ingress *ingress); /* -1: nothing is held */
 void ingress_count(const struct ingress *ingress, struct mpt_counters *counters); /* add what its orderings have counted */

@@ -39,6 +39,7 @@ TUN_OFFLOADS: Final = (  # what we ask for, the most first
     (TUN_F_CSUM, 0),
     (0, 0),
 )
+BUDGET: Final = 0.001  # s of a wake-up, for which keepalives and commands wait
 UDP_SEGMENT: Final = 103  # <linux/udp.h>
 
 # The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
@@ -104,6 +105,9 @@ class NativeDataPath:
 
     `gso` lets the kernel cut runs of datagrams and hand over received ones joined; `tun_offload` does the same for the
     TUN, and `ask_tun` finds out how much of it there is.
+
+    A wake-up that brings much work goes on with whatever else is ready and due, until `budget` seconds are over: a
+    crossing into Python costs more than a batch. 0 serves one descriptor alone.
     """
 
     def __init__(
@@ -111,8 +115,11 @@ class NativeDataPath:
         tun: int,
         gso: bool = True,
         tun_offload: bool = True,
+        budget: float = BUDGET,
         ask_tun: Callable[[int, bool], int] = offload_tun,
     ) -> None:
+        self._tun = tun
+        self._budget = budget
         self._gso = gso
         offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso and can_segment() else 0)
         tuning = ffi.new("struct mpt_tuning *", TUNING)
@@ -128,10 +135,10 @@ class NativeDataPath:
         self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
     def tun_readable(self, now: float) -> None:
-        lib.mpt_tun_readable(self._engine)
+        lib.mpt_serve(self._engine, self._tun, now, self._budget)
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
-        lib.mpt_socket_readable(self._engine, socket.fileno(), now)
+        lib.mpt_serve(self._engine, socket.fileno(), now, self._budget)
 
     def deadline_reached(self, now: float) -> None:
         lib.mpt_deadline_reached(self._engine, now)

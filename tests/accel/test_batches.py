@@ -32,6 +32,13 @@ def stage() -> Iterator[Stage]:
         yield made
 
 
+@pytest.fixture
+def single_stage() -> Iterator[Stage]:
+    """The same, but a wake-up serves one descriptor and does not look again."""
+    with native_stage(ask_tun=with_offload, budget=0.0) as made:
+        yield made
+
+
 def read(stage: Stage, *frames: bytes) -> None:
     """Let the TUN have all these at once."""
     for each in frames:
@@ -252,8 +259,9 @@ def test_what_waits_for_nothing_makes_no_work(stage: Stage) -> None:
     assert stage.counters().packets_held == 1
 
 
-def test_what_nobody_waits_for_takes_no_time_from_the_others(stage: Stage) -> None:
+def test_what_nobody_waits_for_takes_no_time_from_the_others(single_stage: Stage) -> None:
     """A gap is looked for in the other socket; garbage there ends the search, and the socket that was asked is read."""
+    stage = single_stage
     wan, other = stage.new_socket(), stage.new_socket()
     stage.set_table(connection_row(path_row("a", wan), path_row("b", other, OTHER_PEER), window=100))
     packets = numbered(60, source=REMOTE, destination=LOCAL)
@@ -268,8 +276,9 @@ def test_what_nobody_waits_for_takes_no_time_from_the_others(stage: Stage) -> No
     assert sum(counters.ingress_dropped.values()) <= 64
 
 
-def test_one_wake_up_reads_on_while_there_is_more(stage: Stage) -> None:
+def test_one_wake_up_reads_on_while_there_is_more(single_stage: Stage) -> None:
     """Turn by turn, up to a bound, which many small datagrams reach sooner than a few large ones."""
+    stage = single_stage
     wan = stage.new_socket()
     stage.set_table(connection_row(path_row("a", wan), window=100))
     datagrams = [gre.encode(4, n) + each for n, each in enumerate(numbered(64 * 80, source=REMOTE, destination=LOCAL))]
@@ -284,8 +293,9 @@ def test_one_wake_up_reads_on_while_there_is_more(stage: Stage) -> None:
     assert all(900 <= count <= 900 + 32 * 64 for count in counts)
 
 
-def test_one_wake_up_looks_for_what_fills_a_gap_up_to_a_bound(stage: Stage) -> None:
+def test_one_wake_up_looks_for_what_fills_a_gap_up_to_a_bound(single_stage: Stage) -> None:
     """It reads the sockets of the other paths, too, but no more in all than it would of one; the next ones go on."""
+    stage = single_stage
     wans = [stage.new_socket() for _ in range(17)]
     peers = [f"10.1.1.{number}" for number in range(1, 18)]
     paths = [path_row(number, wan, peer) for number, (wan, peer) in enumerate(zip(wans, peers, strict=True))]
@@ -319,8 +329,9 @@ def test_more_is_held_than_there_are_buffers(stage: Stage) -> None:
     assert stage.counters().packets_held == 0
 
 
-def test_a_wake_up_is_bounded(stage: Stage) -> None:
-    """Whatever waits, one call reads only so much, and the next one goes on."""
+def test_a_wake_up_of_one_descriptor_is_bounded(single_stage: Stage) -> None:
+    """Whatever waits, one round reads only so much, and the next one goes on."""
+    stage = single_stage
     wan = stage.new_socket()
     stage.set_table(connection_row(path_row("a", wan)))
     for frames, expected in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from tests.accel.loopback import loopback_stage
 native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
 
 PEERS = ("10.1.1.3", "10.2.2.3", "10.3.3.3")
+
+
+one_at_a_time = partial(native.NativeDataPath, budget=0.0)  # as the Python one: a wake-up serves one descriptor
 
 
 def one_lane(datagram: bytes) -> Hashable:
@@ -99,5 +103,5 @@ class Twins:
 @contextmanager
 def twins(lane: Callable[[bytes], Hashable] = one_lane) -> Iterator[Twins]:
     """One of each."""
-    with closing(loopback_stage(PythonDataPath)) as python, closing(loopback_stage(native.NativeDataPath)) as other:
+    with closing(loopback_stage(PythonDataPath)) as python, closing(loopback_stage(one_at_a_time)) as other:
         yield Twins((python, other), lane)
