@@ -102,6 +102,11 @@ struct mpt_path_row {
     struct mpt_address loop; /* the inner destination that would come back */
 };
 
+struct mpt_share {
+    uint32_t path; /* its id */
+    uint32_t weight; /* 1 .. 10000; 0: not used */
+};
+
 struct mpt_connection_row {
     uint32_t id;
     struct mpt_address inner_local;
@@ -144,6 +149,8 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
 void mpt_free(struct mpt_datapath *datapath);
 /* Returns 0, or -1 without memory, and then the old table stands. */
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
+/* Change weights in the table, and which paths are used; a path without a socket stays unused. Costs no allocation. */
+void mpt_set_shares(struct mpt_datapath *datapath, const struct mpt_share *shares, uint32_t count, double now);
 /* Serve the TUN or the socket `fd`, which is readable; and if that is much work, whatever else is ready and due, again and
  * again, until nothing comes for a moment or `budget` seconds are over. 0: `fd` alone. */
 void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget);

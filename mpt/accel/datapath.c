@@ -90,6 +90,23 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
     return 0;
 }
 
+void mpt_set_shares(struct mpt_datapath *dp, const struct mpt_share *shares, uint32_t count, double now) {
+    for (uint32_t i = 0; i < count; i++) {
+        const struct path_state *state = path_state_of(&dp->states, shares[i].path);
+        if (state == NULL || state->path == NULL)
+            continue;
+        struct path *path = &dp->table->paths[state->path->index];
+        bool usable = shares[i].weight > 0 && path->row.fd >= 0;
+        if (usable != path->row.usable || (usable && shares[i].weight != path->row.weight)) {
+            path->row.usable = usable;
+            path->row.weight = usable ? shares[i].weight : path->row.weight;
+            egress_share_changed(dp->egress, path);
+        }
+        ingress_share_set(dp->ingress, path, now);
+    }
+    delivery_write(dp->delivery);
+}
+
 /* --- a wake-up --- */
 
 static double seconds(void) {

@@ -135,6 +135,12 @@ void egress_free(struct egress *e) {
     free(e);
 }
 
+static struct egress_path *state_of(struct egress *e, const struct path *path) { return &e->now.paths[path->index]; }
+
+static const struct connection *connection_of(const struct egress *e, const struct path *path) {
+    return &e->now.table->connections[path->connection];
+}
+
 /* Packets that go path by path, at the most: a peer may have a smaller window than we. Many paths need more, or the run
  * of each is too short to be worth its system call. */
 static uint32_t batch_limit(const struct connection *c, uint32_t usable) {
@@ -189,17 +195,15 @@ void egress_commit(struct egress *e) {
     flow_cache_clear(&e->flows);
 }
 
+void egress_share_changed(struct egress *e, const struct path *path) {
+    share_out(&e->now.connections[path->connection], connection_of(e, path));
+}
+
 bool egress_cuts(const struct egress *e) {
     for (uint32_t i = 0; i < e->now.table->path_count; i++)
         if (e->now.table->paths[i].row.usable && !e->now.paths[i].segment)
             return false;
     return e->segments;
-}
-
-static struct egress_path *state_of(struct egress *e, const struct path *path) { return &e->now.paths[path->index]; }
-
-static const struct connection *connection_of(const struct egress *e, const struct path *path) {
-    return &e->now.table->connections[path->connection];
 }
 
 static bool local_trouble(int error) { return error == EAGAIN || error == ENOBUFS || error == EMSGSIZE; }

@@ -148,6 +148,17 @@ static bool has_path(const struct connection *c, uint32_t id) {
     return false;
 }
 
+static void order_path(struct ordering *order, const struct path *path, double now) {
+    if (order != NULL && path->row.usable)
+        ordering_path_up(order, path->row.id, now);
+    else if (order != NULL)
+        ordering_path_down(order, path->row.id, now);
+}
+
+void ingress_share_set(struct ingress *in, const struct path *path, double now) {
+    order_path(in->now.orders[path->connection], path, now);
+}
+
 void ingress_commit(struct ingress *in, double now) {
     struct plane *next = &in->next;
     for (uint32_t i = 0; i < next->table->connection_count; i++) {
@@ -161,12 +172,8 @@ void ingress_commit(struct ingress *in, double now) {
                 if (!has_path(c, old->paths[k].row.id))
                     ordering_path_down(order, old->paths[k].row.id, now);
         }
-        order = next->orders[i];
-        for (uint32_t k = 0; order != NULL && k < c->row.path_count; k++)
-            if (c->paths[k].row.usable)
-                ordering_path_up(order, c->paths[k].row.id, now);
-            else
-                ordering_path_down(order, c->paths[k].row.id, now);
+        for (uint32_t k = 0; k < c->row.path_count; k++)
+            order_path(next->orders[i], &c->paths[k], now);
     }
     for (uint32_t i = 0; in->now.table != NULL && i < in->now.table->connection_count; i++) {
         struct ordering *old = in->now.orders[i]; /* of one that goes: deliver its packets, keep its counts */

@@ -17,6 +17,7 @@ void ingress_free(struct ingress *ingress);
 bool ingress_prepare(struct ingress *ingress, const struct table *table); /* for ingress_commit(); false: no memory */
 /* Use the table that was prepared. A connection that stays keeps what it holds; one that goes has that delivered first. */
 void ingress_commit(struct ingress *ingress, double now);
+void ingress_share_set(struct ingress *ingress, const struct path *path, double now); /* it is usable, or not */
 uint32_t ingress_socket_readable(struct ingress *ingress, int fd, double now); /* returns the work, in octets */
 uint32_t ingress_sockets(const struct ingress *ingress, struct pollfd *polled); /* list all; returns how many */
 void ingress_deadline_reached(struct ingress *ingress, double now);

@@ -12,7 +12,7 @@ import secrets
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
@@ -129,6 +129,7 @@ class NativeDataPath:
         self._connections: dict[Hashable, int] = {}  # key -> id; an id is never used twice
         self._paths: dict[Hashable, int] = {}
         self._path_keys: list[Hashable] = []  # by id
+        self._shares = ffi.new("struct mpt_share[]", 16)
         self._event_count = ffi.new("uint32_t *")
         self._event_octets = ffi.new("const uint8_t **")
         self._keep: list[Any] = []  # what the rows of one call point to
@@ -169,6 +170,17 @@ class NativeDataPath:
             if self._event_count[0]
             else ()
         )
+
+    def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
+        if len(shares) > len(self._shares):
+            self._shares = ffi.new("struct mpt_share[]", 2 * len(shares))
+        count = 0
+        for path, weight in shares.items():
+            if path in self._paths:
+                share = self._shares[count]
+                share.path, share.weight = self._paths[path], weight
+                count += 1
+        lib.mpt_set_shares(self._engine, self._shares, count, now)
 
     def counters(self) -> Counters:
         totals = ffi.new("struct mpt_counters *")

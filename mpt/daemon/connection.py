@@ -6,7 +6,7 @@ keepalives and counts; this service passes them on. It also keeps the routes tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,7 +67,8 @@ class Connection(Service):
 
     `ask_peer` is how it talks to the peer's command port. A connection that is `strict` does not start when a socket is
     refused.
-    `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path;
+    `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path,
+    `shares_changed(name)` for no more than new weights and usable paths;
     `last_received(path key)` is when data last came over a path; `send(path key, message)` sends a message over it.
     """
 
@@ -80,6 +81,7 @@ class Connection(Service):
         routes: RouteKeeper,
         interfaces: Callable[[], Mapping[str, Interface]],
         table_changed: Callable[[], None],
+        shares_changed: Callable[[str], None],
         last_received: Callable[[tuple[str, int]], float],
         send: Callable[[tuple[str, int], bytes], None],
         ask_peer: AskPeer,
@@ -92,7 +94,7 @@ class Connection(Service):
         self._tunnel_name = tunnel_name
         self._routes = routes
         self._interfaces = interfaces
-        self._table_changed = table_changed
+        self._shares_changed = shares_changed
         self._last_received = last_received
         self._had_path = True
         self._log_lines = Bucket(LOG_LINES, machine.now())
@@ -163,6 +165,10 @@ class Connection(Service):
             dscp=config.dscp,
             ecn=config.ecn,
         )
+
+    def shares(self) -> dict[Hashable, int]:
+        """Return the weights with which the paths are to be used now, by their keys; 0: not at all."""
+        return {path.key: path.share(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)}
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
         """Links, addresses or routes changed: every path looks whether it is concerned."""
@@ -260,7 +266,7 @@ class Connection(Service):
         self._losses.look()
         for path in self.paths:
             self._public_addresses.follow(path)
-        self._table_changed()
+        self._shares_changed(self.config.name)
         self.reporter.paths_changed()
         self._dead_check.follow()
         self._log_reachability()
@@ -268,7 +274,7 @@ class Connection(Service):
     def _peer_changed(self) -> None:
         """What the peer says of the paths has changed."""
         self._losses.look()
-        self._table_changed()
+        self._shares_changed(self.config.name)
         self._log_reachability()
 
     def _works(self, index: int) -> bool:

@@ -103,9 +103,14 @@ class Path:
             peer=socket.inet_ntop(family, config.remote_ipaddr.packed),
             peer_address=config.remote_ipaddr,
             weight=config.weight_out,
-            usable=self.status is Status.OK and not peer_down and self._connection.remote_port > 0,
+            usable=self.share(peer_down) > 0,
             ports=config.ports,
         )
+
+    def share(self, peer_down: bool) -> int:
+        """Return the weight with which this path is to be used now; 0: not at all."""
+        usable = self.status is Status.OK and not peer_down and self._connection.remote_port > 0
+        return self.config.weight_out if usable else 0
 
     def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
         """Begin: the dead time counts from here. Raises HostError when the socket is refused, if that is `strict`."""

@@ -55,6 +55,7 @@ class Tunnel(MultiService):
         self._readable: Readable | None = None
         self._offload_log: OffloadLog | None = None
         self._table_asked = False
+        self._shares_asked: set[str] = set()  # names of connections
         self._unsent: dict[Hashable, bytes] = {}  # messages that wait for the table that is asked for, by path
         self._retry: Any = None  # the next try of sockets that were refused
         self._left_out: frozenset[str] = frozenset()  # connections whose rows are refused, as it was logged
@@ -82,6 +83,7 @@ class Tunnel(MultiService):
             self._routes,
             lambda: self._interfaces,
             self._table_changed,
+            self._shares_changed,
             self._last_received,
             self._send,
             self._ask_peer,
@@ -245,14 +247,33 @@ class Tunnel(MultiService):
             self._table_asked = True
             self._machine.reactor.callLater(0, self._catch_up)
 
+    def _shares_changed(self, connection: str) -> None:
+        """The same for weights and usable paths alone, which is cheap for any number of other connections."""
+        if self.datapath is not None and not self._table_asked:
+            if not self._shares_asked:
+                self._machine.reactor.callLater(0, self._catch_up)
+            self._shares_asked.add(connection)
+
     def _catch_up(self) -> None:
         """Give the data path the table that was asked for: before it works again, as the old one may name sockets that
         are closed, and their descriptors somebody else's by now."""
-        if self._table_asked:
+        if self._table_asked or (self._shares_asked and self._left_out):  # which are tried again at every change
             self._set_table()
+        elif self._shares_asked:
+            self._set_shares()
+
+    def _set_shares(self) -> None:
+        asked, self._shares_asked = self._shares_asked, set()
+        if self.datapath is not None:
+            shares: dict[Hashable, int] = {}
+            for name in asked & self.connections.keys():
+                shares |= self.connections[name].shares()
+            self.datapath.set_shares(shares, self._machine.now())
+            self._worked(self.datapath)
 
     def _set_table(self) -> None:
         self._table_asked = False
+        self._shares_asked.clear()
         if self.datapath is not None:
             now = self._machine.now()
             self.datapath.set_table(self._rows(), now)

@@ -6,7 +6,7 @@ A packet meets the functions in the order in which they stand here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
 from typing import Any, Final
@@ -16,7 +16,6 @@ from mpt.data.flowmap import FlowMap
 from mpt.data.framing import frame
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, Table
-from mpt.data.scheduler import WeightedCycle
 from mpt.wire import ip, tos
 from mpt.wire.serial import MASK
 
@@ -26,37 +25,69 @@ FLOWS_CACHED: Final = 4096  # address pairs; then the cache starts anew
 LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet cannot go; another path would not mend it
 
 
+Scheduler = Callable[[Sequence[tuple[int, int]]], Iterator[int]]
+
+
 class _Sender:
     """The egress side of one connection; the sequence number outlives changes of the table."""
 
-    __slots__ = ("connection", "cycle", "every_path", "flow_map", "marks", "message_tos", "paths", "sequence")
+    __slots__ = (
+        "_scheduler",
+        "_weights",
+        "connection",
+        "cycle",
+        "every_path",
+        "flow_map",
+        "marks",
+        "message_tos",
+        "paths",
+        "sequence",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._weights: dict[int, int] = {}  # of the paths in use, by their index
+        self._scheduler = scheduler
         self.sequence = 0
 
     def configure(self, row: ConnectionRow, states: PathStates) -> None:
         self.connection = row
-        usable = [(index, path) for index, path in enumerate(row.paths) if path.usable and path.socket is not None]
-        self.paths = {
-            index: (path.socket, path.remote, states.ensure(path.key).counters)
-            for index, path in usable
+        self.every_path = {
+            path.key: (index, (path.socket, path.remote, states.ensure(path.key).counters))
+            for index, path in enumerate(row.paths)
             if path.socket is not None
         }
-        self.every_path = {path.key: (path.socket, path.remote) for path in row.paths if path.socket is not None}
+        self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable and path.socket})
         self.message_tos = (row.dscp or 0) << 2
         marks = tos.encapsulated(row.dscp, row.ecn)
         self.marks = marks if any(marks) else None  # None, the usual case: the socket's own 0 is right for everything
-        self.cycle = WeightedCycle([(index, path.weight) for index, path in usable])
         self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no question for every packet
+
+    def set_shares(self, shares: dict[Hashable, int]) -> None:
+        """Use paths with these weights from now on, or not at all: 0."""
+        weights = dict(self._weights)
+        for path, weight in shares.items():
+            if path in self.every_path:
+                weights[self.every_path[path][0]] = weight
+        if weights != self._weights:
+            self._share_out({index: weights[index] for index in sorted(weights) if weights[index]})
+
+    def _share_out(self, weights: dict[int, int]) -> None:
+        self._weights = weights
+        self.paths = {index: way for index, way in self.every_path.values() if index in weights}
+        self.cycle = self._scheduler(list(weights.items()))
 
 
 class Egress:
-    """Everything from the TUN to the path sockets. `read` reads one packet from a file descriptor, as ``os.read``
-    does."""
+    """Everything from the TUN to the path sockets.
 
-    def __init__(self, tun: int, read: Callable[[int, int], bytes]) -> None:
+    `read` reads one packet from a file descriptor, as ``os.read`` does. `scheduler` makes of the (index, weight) of the
+    paths in use the endless sequence of those that carry the next packets.
+    """
+
+    def __init__(self, tun: int, read: Callable[[int, int], bytes], scheduler: Scheduler) -> None:
         self._tun = tun
         self._read = read
+        self._scheduler = scheduler
         self._senders: dict[Hashable, _Sender] = {}
         self._sender_of: dict[Hashable, _Sender] = {}  # by the key of a path
         self._flows: dict[bytes, _Sender | Reason] = {}  # inner addresses -> sender, or the reason to drop
@@ -66,7 +97,7 @@ class Egress:
 
     def set_table(self, table: Table, states: PathStates) -> None:
         """Use `table` from the next packet on; connections that stay keep their sequence numbers."""
-        senders = {row.key: self._senders.get(row.key) or _Sender() for row in table}
+        senders = {row.key: self._senders.get(row.key) or _Sender(self._scheduler) for row in table}
         for row in table:
             senders[row.key].configure(row, states)
         self._senders = senders
@@ -151,12 +182,21 @@ class Egress:
         counters.bytes_sent += size
         return None
 
+    def set_shares(self, shares: Mapping[Hashable, int]) -> None:
+        """Change the weights of paths; 0: not used."""
+        of_sender: dict[_Sender, dict[Hashable, int]] = {}
+        for path, weight in shares.items():
+            if path in self._sender_of:
+                of_sender.setdefault(self._sender_of[path], {})[path] = weight
+        for sender, its_shares in of_sender.items():
+            sender.set_shares(its_shares)
+
     def send(self, path: Hashable, message: bytes) -> bool:
         """Send a message over a path that has a socket, usable or not. Return whether it went."""
         sender = self._sender_of.get(path)
         if sender is None or path not in sender.every_path:
             return False
-        data_socket, remote = sender.every_path[path]
+        data_socket, remote, _ = sender.every_path[path][1]
         datagram = frame(sender.connection.local.version) + message
         try:
             _send(data_socket, datagram, remote, sender.message_tos)

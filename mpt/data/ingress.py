@@ -6,7 +6,7 @@ A datagram meets the functions in the order in which they stand here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from errno import EAGAIN, ENOBUFS
 from ipaddress import ip_address
 from socket import IPPROTO_UDP, MSG_PEEK
@@ -62,6 +62,8 @@ class Ingress:
         self._told: set[Hashable] = set()  # paths of whose keepalives control is told in this wake-up
         self._joined = joined
         self._receivers: dict[Hashable, _Receiver] = {}
+        self._receiver_of: dict[Hashable, _Receiver] = {}  # by the key of a path
+        self._with_socket: set[Hashable] = set()  # keys of paths
         self._sources: dict[DataSocket, dict[str, _Source]] = {}
         self._backlog: set[DataSocket] = set()  # sockets that have more than we have taken
         self.datagrams_received = 0
@@ -74,6 +76,8 @@ class Ingress:
         """Use `table` from the next datagram on. A connection that stays keeps what its reorder buffer holds; one that
         goes, or whose window changed, has that delivered first."""
         old, self._receivers, self._sources = self._receivers, {}, {}
+        self._receiver_of.clear()
+        self._with_socket.clear()
         for row in table:
             receiver = old.get(row.key)
             if receiver is None or _window(receiver.connection) != _window(row):
@@ -102,15 +106,26 @@ class Ingress:
     def _add_path(self, receiver: _Receiver, path: PathRow, counters: PathCounters, now: float) -> None:
         connection = receiver.connection
         if path.socket is not None:
+            self._with_socket.add(path.key)
             self._allow_joined(path.socket)
             source = self._sources.setdefault(path.socket, {}).setdefault(path.peer, _Source(path))
             source.paths.append((receiver, path.key, counters))
             source.tunnels.setdefault(_tunnel_of(connection), (receiver, path.key))
+        self._receiver_of[path.key] = receiver
+        self._order_path(receiver, path.key, path.usable, now)
+
+    def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
+        """Note which paths bring packets from now on: those with a weight and a socket."""
+        for path, weight in shares.items():
+            if path in self._receiver_of:
+                self._order_path(self._receiver_of[path], path, weight > 0 and path in self._with_socket, now)
+
+    def _order_path(self, receiver: _Receiver, path: Hashable, usable: bool, now: float) -> None:
         if receiver.order is not None:
-            if path.usable:
-                receiver.order.path_up(path.key, now)
+            if usable:
+                receiver.order.path_up(path, now)
             else:
-                self._deliver(receiver.order.path_down(path.key, now))
+                self._deliver(receiver.order.path_down(path, now))
 
     def _allow_joined(self, socket: DataSocket) -> None:
         if socket not in self._sources:

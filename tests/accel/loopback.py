@@ -154,6 +154,7 @@ class LoopbackDataPath:
         self.offloads = inner.offloads
         self.ecn_unexpected = inner.ecn_unexpected
         self.measured = inner.measured
+        self.set_shares = inner.set_shares
         self.send = inner.send
         self.take_events = inner.take_events
 

@@ -61,6 +61,7 @@ STEPS = st.lists(
         st.tuples(st.just("keepalive"), st.just(0), st.integers(0, 2)),
         st.tuples(st.just("round"), st.sampled_from([0.002, 0.004, 0.01]), st.integers(0, 2)),
         st.tuples(st.just("table"), st.integers(0, 7), st.integers(0, 2)),
+        st.tuples(st.just("shares"), st.integers(0, 7), st.integers(0, 2)),
     ),
     max_size=60,
 )
@@ -96,6 +97,8 @@ def test_the_same_order(steps: list[tuple[str, Any, int]], window: int, start: i
                 for each in range(3):
                     pair.receive((path + each) % 3, KEEPALIVE)
                     pair.wait(value)
+            elif kind == "shares":
+                pair.set_shares({bit: value >> bit & 1 for bit in range(3) if bit != path})
             else:
                 usable = [bool(value >> bit & 1) for bit in range(3)]
                 pair.set_table(table(window + path // 2, usable, [1, 2, 3], max_delay, False))

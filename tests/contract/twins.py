@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -45,6 +45,12 @@ class Twins:
         """Give both the table that `rows` makes of three sockets."""
         for stage, sockets in zip(self.stages, self.sockets, strict=True):
             stage.set_table(*rows(sockets))
+        self.compare()
+
+    def set_shares(self, shares: Mapping[Hashable, int]) -> None:
+        """Give both these weights."""
+        for stage in self.stages:
+            stage.datapath.set_shares(shares, stage.now)
         self.compare()
 
     def receive(self, index: int, *datagrams: bytes, host: str = "", mark: int = 0) -> None:
