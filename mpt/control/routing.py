@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import Final
 
@@ -64,7 +65,7 @@ def peer_route(path: PathConfig, interface: Interface, default_route: Callable[[
     if remote.is_unspecified or remote.is_link_local or remote.is_loopback:
         return NO_ROUTE
     own = [address for address in interface.addresses if address.version == path.ip_ver]
-    direct = Route(ip_network(remote), interface.name, None, PEER_ROUTE_METRIC + interface.index)
+    direct = Route(_just(remote), interface.name, None, PEER_ROUTE_METRIC + interface.index)
     gateway = path.gateway_ipaddr
     if not gateway.is_unspecified:
         if gateway in (remote, path.public_ipaddr, path.private_ipaddr) or any(gateway == each.ip for each in own):
@@ -78,6 +79,12 @@ def peer_route(path: PathConfig, interface: Interface, default_route: Callable[[
     if interface.needs_gateway:
         return PeerRoute(None, f"{interface.name} has no IPv{path.ip_ver} default route and gw_ipaddr names no gateway")
     return PeerRoute(direct)
+
+
+@lru_cache(4096)
+def _just(address: Address) -> Network:
+    """The network of one address; it takes ipaddress a while to make it."""
+    return ip_network(address)
 
 
 def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:

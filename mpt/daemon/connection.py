@@ -108,6 +108,7 @@ class Connection(Service):
             machine, config, self.paths, self.public_address, ask_peer.begin, ask_peer.settings, self._peer_changed
         )
         self._peer_routes = [NO_ROUTE] * len(self.paths)
+        self._seen: tuple[object, ...] = ()  # what the paths depend on, as it was last
         self._route_news: dict[int, str] = {}  # what the log has said last
         self._losses = Losses(config.max_loss, self.paths, self._works, machine.now)
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
@@ -124,7 +125,7 @@ class Connection(Service):
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
                 log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
         self.reporter.start()
-        self.route_into_tunnel()
+        self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel_name))
         self._route_to_peers(interfaces)
         self._path_changed()
 
@@ -171,18 +172,14 @@ class Connection(Service):
         return {path.key: path.share(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)}
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Links, addresses or routes changed: every path looks whether it is concerned."""
-        if self.config.is_down:
+        """Note that links, addresses or routes changed; only what concerns this connection costs more than a look."""
+        seen = self._depends_on(interfaces)
+        if self.config.is_down or (seen == self._seen and not self.has_refused):
             return
+        self._seen = seen
         for path in self.paths:
             path.interfaces_changed(interfaces)
         self._route_to_peers(interfaces)
-
-    def route_into_tunnel(self) -> None:
-        """Install the routes to the peer's tunnel address and to the networks behind it."""
-        if self.config.is_down:
-            return
-        self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel_name))
 
     def message_received(self, index: int, message: bytes) -> None:
         """Note a message that came over path `index`."""
@@ -310,6 +307,12 @@ class Connection(Service):
     def _check(self, now: float) -> None:
         for path in self.paths:
             path.check(now, self._last_received(path.key))
+
+    def _depends_on(self, interfaces: Mapping[str, Interface]) -> tuple[object, ...]:
+        """What of the machine the paths depend on: equal for as long as nothing of it has changed."""
+        if not all(path.config.bind_to_device for path in self.paths):
+            return (self._routes.doubts, *interfaces.values())
+        return (self._routes.doubts, *(interfaces.get(path.config.interface_name) for path in self.paths))
 
     def _route_to_peers(self, interfaces: Mapping[str, Interface]) -> None:
         """Have the routes to the peer that the paths now need, and say which gateways were found, or are missing."""

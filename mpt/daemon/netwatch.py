@@ -36,6 +36,7 @@ class NetWatch(Service):
         self._changed = changed
         self._events: EventSocket | None = None
         self._changes = Changes()
+        self._interfaces: Mapping[str, Interface] = {}
         self._timer: Any = None
         self._due = 0.0  # when the timer expires
         self._look_took = 0.0
@@ -56,11 +57,6 @@ class NetWatch(Service):
             self._machine.reactor.removeReader(self)
             self._events.close()
             self._events = None
-
-    def look(self) -> None:
-        """Look at once at everything, as a command has just changed something."""
-        self._changes.lost = True
-        self._look()
 
     def fileno(self) -> int:
         return self._events.fileno() if self._events is not None else -1
@@ -97,14 +93,16 @@ class NetWatch(Service):
     def _look(self) -> None:
         began = self._machine.now()
         try:
-            interfaces = self._machine.netlink.snapshot()
-            self._routes.doubt(self._changes, interfaces)
+            now = self._machine.netlink.snapshot()
+            self._routes.doubt(self._changes, now)
         except HostError as error:
             log.warn("cannot look at the interfaces: {error}", error=error)
             self._look_after(RETRY)
             return
         self._changes = Changes()
-        self._changed(interfaces)
+        before = self._interfaces  # what is as it was stays the same object, so comparing it costs little
+        self._interfaces = {name: before[name] if before.get(name) == each else each for name, each in now.items()}
+        self._changed(self._interfaces)
         self._routes.restore()
         self._look_took = self._machine.now() - began
         if not self._routes.is_complete:

@@ -38,6 +38,7 @@ class RouteKeeper(Service):
         self._disagreements: set[Place] = set()  # the log has told of them
         self._refusals: dict[Place, str] = {}
         self._defaults: dict[tuple[str, int], Route | None] = {}
+        self.doubts = 0  # how often something that users depend on was doubtful
 
     def startService(self) -> None:
         """Remove what earlier daemons, which were killed, have left."""
@@ -100,7 +101,10 @@ class RouteKeeper(Service):
         def is_doubtful(interface: str) -> bool:
             return everything or interface in names or interface not in interfaces
 
-        self._defaults = {key: route for key, route in self._defaults.items() if not is_doubtful(key[0])}
+        certain = {key: route for key, route in self._defaults.items() if not is_doubtful(key[0])}
+        if len(certain) < len(self._defaults):
+            self._defaults = certain
+            self.doubts += 1
         if any(is_doubtful(interface) for _, _, interface in self._wishes):
             self._foreign.clear()
             versions = {destination.version for destination, _, _ in self._wishes}

@@ -22,7 +22,7 @@ from mpt.data.framing import Message
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.host.tun import Tun, give_addresses
-from mpt.model import ConnectionConfig, Interface, InterfaceAddress, TunnelConfig
+from mpt.model import ConnectionConfig, Interface, TunnelConfig
 
 log = Logger()
 
@@ -60,7 +60,6 @@ class Tunnel(MultiService):
         self._retry: Any = None  # the next try of sockets that were refused
         self._left_out: frozenset[str] = frozenset()  # connections whose rows are refused, as it was logged
         self._was_up = True
-        self._addresses: frozenset[InterfaceAddress] = frozenset()
         self._pool = SocketPool(machine, self._socket_readable)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
         self._routes = routes
@@ -157,31 +156,23 @@ class Tunnel(MultiService):
             self.tun = None
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Links or addresses changed. A tunnel interface that somebody switched off and on again has lost routes and
-        IPv6 addresses: it gets them back; and the routes, when an address that was taken away has returned."""
+        """Note that links, addresses or routes changed. A tunnel interface that somebody switched off and on again has
+        lost its IPv6 addresses, and gets them back."""
         self._interfaces = interfaces
         own = interfaces.get(self.config.name)
         is_up = own is not None and own.up
-        addresses = frozenset(own.addresses if own is not None else ())
         if is_up and not self._was_up:
-            self._restore_interface()
-        elif addresses - self._addresses:
-            self._restore_routes()
-        self._was_up, self._addresses = is_up, addresses
+            self._restore_addresses()
+        self._was_up = is_up
         for connection in self.connections.values():
             connection.interfaces_changed(interfaces)
         self._watch_refused()
 
-    def _restore_interface(self) -> None:
+    def _restore_addresses(self) -> None:
         try:
             give_addresses(self.config.name, self.config, self._machine.netlink)
         except HostError as error:
             log.error("{error}", error=error)
-        self._restore_routes()
-
-    def _restore_routes(self) -> None:
-        for connection in self.connections.values():
-            connection.route_into_tunnel()
 
     # --- from the reactor to the data path ---------------------------------------------------------------------------
 
@@ -231,7 +222,6 @@ class Tunnel(MultiService):
             self._close_tun()
             self._open_tun()
             self._let_flow()
-            self._restore_routes()
         except Exception as error:
             if isinstance(error, HostError):
                 log.critical("{name} cannot be made again: {error}", name=self.config.name, error=error)

@@ -10,14 +10,14 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
 from mpt.errors import HostError
 from mpt.host import rtnetlink
-from mpt.host.rtnetlink import ROUTE_PROTOCOLS, Message, attribute
+from mpt.host.rtnetlink import ROUTE_PROTOCOLS, Message, RequestSocket, attribute
 from mpt.model import Address, Route
 
 # <linux/rtnetlink.h>
@@ -90,15 +90,16 @@ class _Entry:
 class RouteTable:
     """The routes of the network namespace of the thread that asks first."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_requests: Callable[[], RequestSocket] = RequestSocket) -> None:
+        self._open_requests = open_requests
         self._protocol = ROUTE_PROTOCOLS[-1]
         self._claim: socket.socket | None = None
 
     @cached_property
-    def _requests(self) -> rtnetlink.RequestSocket:
+    def _requests(self) -> RequestSocket:
         """Opened at the first call, in the process and the network namespace that make it: a daemon forks before."""
         try:
-            return rtnetlink.RequestSocket()
+            return self._open_requests()
         except OSError as error:
             raise HostError(f"cannot ask the kernel about the network: {error.strerror}") from error
 

@@ -60,6 +60,7 @@ ROUTE_PROTOCOLS: Final = range(150, 158)
 _BUFFER: Final = 1 << 16
 _DUMP_ATTEMPTS: Final = 10  # the kernel marks a listing that changed under way, and we ask again
 _EVENTS_AT_ONCE: Final = 1000
+_PATIENCE: Final = 5.0  # s; the kernel answers at once
 
 
 class Message(NamedTuple):
@@ -76,26 +77,26 @@ class Message(NamedTuple):
 
 
 class RequestSocket:
-    """A socket for requests to the kernel, of the network namespace of the thread that makes it. Raises OSError."""
+    """A socket for requests to the kernel, one at a time, of the network namespace of the thread that makes it.
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
+    Raises OSError if there is none; so do its methods, within some seconds, if the kernel refuses or does not answer.
+    """
+
+    def __init__(self, source: socket.socket | None = None) -> None:
+        self._socket = source or socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.settimeout(_PATIENCE)
+        self._sequence = 0
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
-            try:
+            with suppress(OSError):  # an older kernel: it says less, and lists more than what was asked for
                 self._socket.setsockopt(SOL_NETLINK, option, 1)
-            except OSError:  # an older kernel: it says less, and it lists more than what was asked for
-                continue
 
     def change(self, kind: int, body: bytes, flags: int = 0) -> None:
         """Have something changed. Raises OSError with the kernel's number, and with its own words where it has any."""
         self._send(kind, body, flags | NLM_F_ACK)
-        while True:
-            octets = self._socket.recv(_BUFFER)
-            for answer, start, end in _places(octets):
-                if answer == NLMSG_ERROR:
-                    _raise_error(octets, start, end)
-                    return
+        octets, _ = self._receive()
+        for answer, start, end in _places(octets):
+            if answer == NLMSG_ERROR:
+                _raise_error(octets, start, end)
 
     def listing(self, kind: int, body: bytes, wanted: Callable[[bytes, int], bool] = lambda *_: True) -> list[Message]:
         """Return those messages of the list that `kind` and `body` ask for that `wanted(octets, start)` takes.
@@ -118,19 +119,28 @@ class RequestSocket:
         found: list[Message] = []
         is_whole = True
         while True:
-            octets = self._socket.recv(_BUFFER)
-            is_whole = is_whole and not HEADER.unpack_from(octets)[2] & NLM_F_DUMP_INTR
-            for message_kind, start, end in _places(octets):
-                if message_kind == NLMSG_DONE:
+            octets, flags = self._receive()
+            is_whole = is_whole and not flags & NLM_F_DUMP_INTR
+            for answer, start, end in _places(octets):
+                if answer == NLMSG_DONE:
                     return found, is_whole
-                if message_kind == NLMSG_ERROR:
+                if answer == NLMSG_ERROR:
                     _raise_error(octets, start, end)
                 elif wanted(octets, start):
-                    found.append(Message(message_kind, octets, start, end))
+                    found.append(Message(answer, octets, start, end))
 
     def _send(self, kind: int, body: bytes, flags: int) -> None:
-        header = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, 1, 0)
+        self._sequence += 1
+        header = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0)
         self._socket.sendto(header + body, (0, 0))
+
+    def _receive(self) -> tuple[bytes, int]:
+        """The next part of the answer and its flags; what is left of an earlier answer is passed over."""
+        while True:
+            octets = self._socket.recv(_BUFFER)
+            _, _, flags, sequence, _ = HEADER.unpack_from(octets)
+            if sequence == self._sequence:
+                return octets, flags
 
 
 @dataclass(slots=True)
