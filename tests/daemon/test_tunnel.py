@@ -9,9 +9,9 @@ import pytest
 
 from mpt.daemon.connection import Connection
 from mpt.daemon.tunnel import RETRY_REFUSED
-from mpt.data.pathtable import ConnectionRow
+from mpt.data.pathtable import ConnectionRow, Table
 from tests.daemon.logged import logged
-from tests.daemon.stage import LOCAL, PACKET, REMOTE, Run, Stage, connection, path
+from tests.daemon.stage import KEEPALIVE_IN, LOCAL, PACKET, REMOTE, Run, Stage, connection, path
 
 OTHER = ip_address("10.0.0.9")
 
@@ -90,6 +90,62 @@ def test_a_connection_whose_row_cannot_be_made_takes_no_other_with_it(
     stage.netlink.set_carrier("eth1", False)
     stage.network_changed()
     assert flows(stage, to_bad)
+
+
+def test_a_bug_in_one_connections_control_keeps_no_others_message_back(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all messages of a wake-up each reaches its connection; the bug is logged."""
+    good = Connection.message_received
+
+    def received(self: Connection, index: int, message: bytes) -> None:
+        if self.config.name == "bad":
+            raise ValueError("a bug")
+        good(self, index, message)
+
+    stage = run()
+    stage.root.runs.add(connection(name="bad", ip_remote=OTHER))
+    stage.reactor.advance(0)
+    monkeypatch.setattr(Connection, "message_received", received)
+    (heard,) = (each for each in stage.root.runs.connections() if each.config.name == "c")
+    assert heard.paths[0].heard_at is None
+    with logged() as log:
+        to_bad = KEEPALIVE_IN.replace(REMOTE.packed, OTHER.packed)
+        stage.socket("eth1").deliver(to_bad, ("10.1.1.3", 23456))
+        stage.receive(1, KEEPALIVE_IN)
+    assert heard.paths[0].heard_at is not None
+    assert len(log.of("critical")) == 1
+
+
+def test_a_path_that_fails_needs_no_new_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that comes back: its share changes. A change of its socket brings a table."""
+    stage = run()
+    tables: list[object] = []
+    datapath = stage.datapath
+    set_table = datapath.set_table
+
+    def set_and_note(table: Table, now: float) -> None:
+        tables.append(table)
+        set_table(table, now)
+
+    monkeypatch.setattr(datapath, "set_table", set_and_note)
+    stage.netlink.set_carrier("eth1", False)
+    stage.network_changed()
+    assert stage.statuses() == ["INTERFACE_DOWN", "OK"]
+    stage.clear()
+    for _ in range(3):
+        stage.tun.inject(PACKET)
+    stage.reactor.read_all()
+    assert (len(stage.sent("eth1")), len(stage.sent("eth2"))) == (0, 3)
+    stage.netlink.set_carrier("eth1", True)
+    stage.network_changed()
+    stage.receive(1, KEEPALIVE_IN)
+    assert stage.statuses() == ["OK", "OK"]
+    assert tables == []
+    (address,) = (each for each in stage.netlink.snapshot()["eth1"].addresses if each.version == 4)
+    stage.netlink.delete_address("eth1", address)
+    stage.network_changed()
+    assert len(tables) == 1
 
 
 def test_a_socket_that_is_refused_is_tried_again(run: Run) -> None:
