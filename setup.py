@@ -33,6 +33,7 @@ class CleanBuild(build):
     """Begins without what an earlier build of this checkout left: modules that are gone would be installed again."""
 
     def run(self) -> None:
+        """Remove the modules that lie in the build directory, then build."""
         shutil.rmtree(Path(self.build_lib, "mpt"), ignore_errors=True)
         super().run()
 
@@ -41,6 +42,7 @@ class OptionalBuild(build_ext):
     """Builds the extension; in auto mode a machine that cannot do that gets an installation without it."""
 
     def run(self) -> None:
+        """Build, or tell why not and go on without."""
         inplace = self.inplace
         try:
             super().run()

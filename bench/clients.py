@@ -38,16 +38,18 @@ class ManyConnections(Variant):
 
     @property
     def title(self) -> str:
+        """Its name in the table and in the JSON."""
         return f"{self.data_plane}, {self.connections}"
 
     @property
     def baselines(self) -> Mapping[str, Variant]:
+        """The same with one connection, and on the Python data path."""
         one = replace(self, connections=1)
         return self._others({"1 connection": one, "python": replace(self, data_plane="python")})
 
 
 def build_clients(lab: Lab, variant: ManyConnections) -> Stage:
-    """The hosts, their links, and all daemons; the stage's daemons are the server and the one whose clients work."""
+    """Set up hosts, links and all daemons; the stage's daemons are the server and the one whose clients work."""
     name = name_of(variant)
     a, b = lab.host(f"{name}-a"), lab.host(f"{name}-b")
     paths = range(1, variant.paths + 1)
@@ -70,7 +72,7 @@ def build_clients(lab: Lab, variant: ManyConnections) -> Stage:
 
 
 def _server(variant: ManyConnections, directory: Path) -> Path:
-    """The configuration of a."""
+    """Write the configuration of a; return its directory."""
     connections = [
         _connection(variant, i, (SERVER, CLIENTS + i), _paths(variant, i, is_server=True))
         for i in range(variant.connections)
@@ -80,7 +82,7 @@ def _server(variant: ManyConnections, directory: Path) -> Path:
 
 
 def _clients(variant: ManyConnections, numbers: Sequence[int], directory: Path) -> Path:
-    """The configuration of the daemon on b that serves the clients `numbers`."""
+    """Write the configuration of the daemon on b that serves the clients `numbers`; return its directory."""
     connections = [_connection(variant, i, (CLIENTS + i, SERVER), _paths(variant, i, is_server=False)) for i in numbers]
     tunnels = [TunnelConfig(f"tun{i}", MTU, IPv4Interface(f"{CLIENTS + i}/32")) for i in numbers]
     return _write(directory, variant, COMMAND_PORT + 1 + numbers[0], tunnels, connections)
@@ -103,7 +105,7 @@ def _connection(
 
 
 def _paths(variant: ManyConnections, number: int, *, is_server: bool) -> Iterator[PathConfig]:
-    """The paths between the server and client `number`, as that side sees them."""
+    """Return the paths between the server and client `number`, as that side sees them."""
     for n in range(1, variant.paths + 1):
         ends = IPv4Address(f"10.{n}.{n}.2"), _outer(n, number)
         own, peer = ends if is_server else reversed(ends)
@@ -125,7 +127,7 @@ def _write(
     tunnels: Sequence[TunnelConfig],
     connections: Sequence[ConnectionConfig],
 ) -> Path:
-    """A configuration directory with these tunnels and connections."""
+    """Write a configuration directory with these tunnels and connections, and return it."""
     general = {
         "cmdport_local": command_port,
         "control_socket": directory / "control",
@@ -137,5 +139,5 @@ def _write(
 
 
 def _outer(link: int, number: int) -> IPv4Address:
-    """The address of client `number` on a link."""
+    """Return the address of client `number` on a link."""
     return IPv4Address(f"10.{link}.{link}.{FIRST_HOST + number}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import json
+import re
 import socket
-import struct
 import time
 from collections.abc import Sequence
 from math import ceil
@@ -24,27 +23,13 @@ RAMP = 0.5  # seconds that the stream has to reach its rate
 INTERFACE = "eth1"  # that of the first path
 COMMAND = b'{"mpt": 1, "id": 1, "command": ["show", "status"]}\n'  # docs/commands.md
 COMMAND_INTERVAL, PATIENCE = 0.01, 10.0  # seconds: between two commands, and for the answer to one
-
-ETH_P_ALL = 0x0003  # linux/if_ether.h
-SO_ATTACH_FILTER, SO_TIMESTAMPNS = 26, 35  # asm-generic/socket.h
-FRAME = 64  # bytes that are kept of each
-IS_KEEPALIVE = (  # bpf(4): (code, jump if true, jump if false, value); a frame of Ethernet, IPv4 without options, UDP
-    (0x28, 0, 0, 12),
-    (0x15, 0, 7, 0x0800),  # IPv4
-    (0x30, 0, 0, 23),
-    (0x15, 0, 5, 17),  # UDP
-    (0x28, 0, 0, 38),
-    (0x15, 0, 3, 8 + 44),  # the UDP length of a keepalive
-    (0x30, 0, 0, 46),
-    (0x15, 0, 1, 0xA1),  # its first octet after the GRE header
-    (0x06, 0, 0, FRAME),
-    (0x06, 0, 0, 0),
-)
+# Of UDP over IPv4: the length of a keepalive, and its first octet after the GRE header (pcap-filter(7)).
+IS_KEEPALIVE = f"udp[4:2] = {8 + 44} and udp[12] = 0xa1"
 
 
 def under_load(stage: Stage, effort: Effort) -> Figures:
-    """During a TCP stream from a to b, in ms: pings, then commands to a and b; how late their keepalives were all the
-    time; and the stream's Mbit/s."""
+    """Measure, during a TCP stream from a to b, pings, then commands to a and b, and all the time the delay of their
+    keepalives, in ms; and the stream itself in Mbit/s."""
     watches = [KeepaliveWatch(host) for host in (stage.a, stage.b)] if stage.daemons else []
     count = int(effort.seconds / PING_INTERVAL)
     seconds = ceil(RAMP + effort.seconds + 1 + effort.seconds)  # the pings may take a second longer
@@ -70,7 +55,7 @@ def under_load(stage: Stage, effort: Effort) -> Figures:
 
 
 def lateness(started: float, times: Sequence[float], ended: float, interval: float) -> float:
-    """How much later than `interval` after the one before the latest keepalive came; all in seconds.
+    """Return the largest delay of a keepalive: its time after the one before, less `interval`; all in seconds.
 
     `times` are those between `started` and `ended`; what is missing before the first and after the last of them counts.
     """
@@ -78,7 +63,7 @@ def lateness(started: float, times: Sequence[float], ended: float, interval: flo
 
 
 def command_times(sockets: Sequence[str], seconds: float) -> list[list[float]]:
-    """For so long ask the daemons at these unix sockets one after the other: of each, the round-trip times in ms."""
+    """Ask the daemons at these unix sockets in turn, for so many seconds; return the round-trip times of each in ms."""
     times: list[list[float]] = [[] for _ in sockets]
     end = time.monotonic() + seconds
     while sockets and time.monotonic() < end:
@@ -89,7 +74,7 @@ def command_times(sockets: Sequence[str], seconds: float) -> list[list[float]]:
 
 
 def ask_for_status(path: str) -> float:
-    """Seconds from the connect until `show status` is answered, as for the program mpt; HostError without an answer."""
+    """Return the seconds from the connect to the answer to `show status`, as `mpt` asks it; HostError without one."""
     answer = b""
     began = time.monotonic()
     try:
@@ -111,7 +96,7 @@ def ask_for_status(path: str) -> float:
 
 
 def control_socket(daemon: Process) -> str:
-    """Where a daemon whose configuration names no unix socket takes commands."""
+    """Return where a daemon whose configuration names no unix socket takes commands."""
     return control_sockets({}, Path(f"/proc/{daemon.pid}/ns/net"))[0]
 
 
@@ -119,37 +104,20 @@ class KeepaliveWatch:
     """The kernel's times of the keepalives that leave a host over its first path, from now until `finish`."""
 
     def __init__(self, host: Host) -> None:
-        self._socket: socket.socket = host.call(_tap)
+        self._host = host
+        argv = ["tcpdump", "--immediate-mode", "-Z", "root", "-l", "-n", "-q", "-tt", "-Q", "out", "-i", INTERFACE]
+        self._tcpdump = host.start([*argv, IS_KEEPALIVE])
+        self._tcpdump.wait_for_output("listening on", PATIENCE)
 
     def finish(self) -> list[float]:
-        """The times, in seconds since the epoch; HostError if there were none."""
-        times = []
-        with self._socket as tap:
-            while True:
-                try:
-                    _, ancillary, _, address = tap.recvmsg(FRAME, socket.CMSG_SPACE(16))
-                except BlockingIOError:
-                    break
-                if address[2] == socket.PACKET_OUTGOING:
-                    seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
-                    times.append(seconds + nanoseconds / 1e9)
+        """Return the times, in seconds since the epoch; HostError if there were none."""
+        self._host.end(self._tcpdump)
+        times = times_of(self._tcpdump.output())
         if not times:
             raise HostError("not one keepalive was sent")
         return times
 
 
-def take_keepalives_only(tap: socket.socket) -> None:
-    """Let the kernel drop every frame that comes to `tap` and holds no keepalive."""
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in IS_KEEPALIVE))
-    program = struct.pack("HP", len(IS_KEEPALIVE), ctypes.addressof(code))
-    tap.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
-
-
-def _tap() -> socket.socket:
-    """A packet socket that takes keepalives and the times of them; in the calling thread's namespace."""
-    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # protocol 0: nothing comes before the filter is there
-    take_keepalives_only(tap)
-    tap.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    tap.bind((INTERFACE, ETH_P_ALL))
-    tap.setblocking(False)
-    return tap
+def times_of(said: str) -> list[float]:
+    """Return the times of the packets in the output of tcpdump: each begins a line, and more lines may follow."""
+    return [float(time) for time in re.findall(r"^\d+\.\d+", said, re.MULTILINE)]

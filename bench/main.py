@@ -31,7 +31,7 @@ QUICK = Effort(seconds=1, pings=50, tries=0)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of ``scripts/bench``."""
+    """Return the options of ``scripts/bench``."""
     options = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Measures the plain link and the tunnel over such links, on each data path: TCP, UDP, ping, CPU and"
@@ -114,7 +114,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """The parts that `text` names."""
+    """Return the parts that `text` names."""
     names = tuple(text.split(","))
     if wrong := [name for name in names if name not in NAMES]:
         raise argparse.ArgumentTypeError(f"there is no part {wrong[0]!r}, only {', '.join(NAMES)}")

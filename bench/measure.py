@@ -28,7 +28,7 @@ MORE = 1.2  # the next rate offered, as a multiple of the best that arrived
 MISSES = 2  # tries in a row that bring no more: that was the best
 PINGS, PING_INTERVAL = 200, 0.01  # seconds
 LOST_MS = 1000.0  # what a ping without an answer counts as
-PROGRAMS = {"iperf3": "iperf3", "ping": "iputils-ping"}  # and Debian's packages
+PROGRAMS = {"iperf3": "iperf3", "ping": "iputils-ping", "tcpdump": "tcpdump"}  # and Debian's packages
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def require_programs() -> None:
 
 
 def tcp(stage: Stage, effort: Effort, streams: int = 1, *, back: bool = False) -> Figures:
-    """TCP streams from a to b, or `back`: payload in Mbit/s, CPU seconds per 10^9 bytes of payload."""
+    """Measure TCP streams from a to b, or `back`: payload in Mbit/s, CPU seconds per 10^9 bytes of payload."""
     name = f"tcp{streams}_back" if back else f"tcp{streams}"
     spent = _CpuMeter(stage)
     words = ["--parallel", str(streams), *(["--reverse"] if back else [])]
@@ -63,7 +63,7 @@ def tcp(stage: Stage, effort: Effort, streams: int = 1, *, back: bool = False) -
 
 
 def spread_tcp(stage: Stage, effort: Effort, streams: int) -> Figures:
-    """TCP streams from a, each of its own program, spread over the stage's addresses: what `tcp` gives, of them all."""
+    """Measure TCP streams from a, each of its own program, spread over the stage's addresses, as `tcp` does."""
     addresses = [stage.addresses[n % len(stage.addresses)] for n in range(streams)]
     spent = _CpuMeter(stage)
     with iperf3(stage.a, stage.b, addresses, *timed(effort.seconds)) as running:
@@ -75,7 +75,8 @@ def spread_tcp(stage: Stage, effort: Effort, streams: int) -> Figures:
 
 
 def udp(stage: Stage, effort: Effort, payload: int = 64) -> Figures:
-    """UDP packets at the rate at which most arrive: received by the far application in a second, CPU seconds per 10^6.
+    """Measure UDP packets at the rate at which most arrive: received by the far application in a second, CPU seconds
+    per 10^6.
 
     More than that only costs the CPU that the daemons need, as everything here shares the same cores; so the search
     begins at what survives a flood and goes up from there until it does not get better. `payload` is in bytes.
@@ -98,7 +99,7 @@ def udp(stage: Stage, effort: Effort, payload: int = 64) -> Figures:
 
 
 def climb(offer: Callable[[float], Figures], name: str, tries: int) -> Figures:
-    """The figures of the offered rate at which most arrived, figure `name`; rate 0 is the flood that it begins with."""
+    """Return the figures of the offered rate at which figure `name` was largest; it begins with rate 0, a flood."""
     best, misses = offer(0), 0
     for _ in range(tries):
         figures = offer(best[name] * MORE)
@@ -112,20 +113,20 @@ def climb(offer: Callable[[float], Figures], name: str, tries: int) -> Figures:
 
 
 def round_trip(stage: Stage, effort: Effort) -> Figures:
-    """The ping round trip of an idle tunnel, in ms."""
+    """Measure the round trip of an idle tunnel by ping, in ms."""
     times = ping_times(stage, effort.pings)
     return {"ping_ms": quantile(times, 0.5), "ping_p99_ms": quantile(times, 0.99)}
 
 
 def ping_times(stage: Stage, count: int) -> list[float]:
-    """The round-trip times of `count` pings from a, in ms; it takes a second more than that many intervals at most."""
+    """Return the round-trip times of `count` pings from a, in ms, after that many intervals and a second at most."""
     deadline = ceil(count * PING_INTERVAL) + 1
     argv = ["ping", "-n", "-i", f"{PING_INTERVAL:g}", "-c", str(count), "-w", str(deadline), stage.address]
     return times_in(stage.a.run(argv, check=False))
 
 
 def times_in(said: str) -> list[float]:
-    """The times, in ms, in what ping said; HostError if it did not even begin."""
+    """Return the times, in ms, in the output of ping; HostError if it did not even begin."""
     sent = re.search(r"^(\d+) packets transmitted", said, re.MULTILINE)
     if sent is None:
         raise HostError(f"ping failed:\n{said}")
@@ -134,12 +135,12 @@ def times_in(said: str) -> list[float]:
 
 
 def memory_at_start(stage: Stage) -> Figures:
-    """Resident memory of each daemon before any load, in MB."""
+    """Return the resident memory of each daemon before any load, in MB."""
     return {f"rss_start_mb_{side}": process.memory().resident / 1e6 for side, process in _sides(stage)}
 
 
 def memory_after_load(stage: Stage) -> Figures:
-    """Resident memory of each daemon now, and its peak until now, in MB."""
+    """Return the resident memory of each daemon now, and its peak until now, in MB."""
     figures: Figures = {}
     for side, process in _sides(stage):
         memory = process.memory()
@@ -154,19 +155,19 @@ def stream(stage: Stage, seconds: float, *arguments: str) -> dict[str, Any]:
 
 
 def timed(seconds: float) -> tuple[str, ...]:
-    """The arguments of an iperf3 of so many seconds whose `result` is wanted."""
+    """Return the arguments of an iperf3 of so many seconds whose `result` is wanted."""
     return "--json", "--time", f"{seconds:.0f}"
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest of `values` that at least `share` of them do not exceed; HostError if there are none."""
+    """Return the smallest of `values` that at least `share` of them do not exceed; HostError if there are none."""
     if not values:
         raise HostError("not one ping was answered")
     return sorted(values)[max(ceil(share * len(values)), 1) - 1]
 
 
 def _sides(stage: Stage) -> list[tuple[str, Process]]:
-    """The daemons of `stage` with the end of the names of their figures."""
+    """Return the daemons of `stage` with the end of the names of their figures."""
     return list(zip("ab", stage.daemons, strict=False))  # a plain stage has none
 
 

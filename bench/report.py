@@ -53,12 +53,12 @@ class Report:
             of_variant.setdefault(name, []).append(value)
 
     def value(self, variant: Variant, name: str, over: Callable[[Sequence[float]], float] = median) -> float | None:
-        """The median of the rounds, or another figure `over` them; None for what this variant does not have."""
+        """Return the median of the rounds, or another figure `over` them; None for what this variant does not have."""
         samples = self.samples.get(variant, {}).get(name)
         return over(samples) if samples else None
 
     def ratio(self, variant: Variant, baseline: str, name: str) -> float | None:
-        """The median of the rounds' ratios, as a round measures both one after the other; None if there are none."""
+        """Return the median of the rounds' ratios, because a round measures both in turn; None if there are none."""
         other = variant.baselines.get(baseline)
         if other is None:
             return None
@@ -67,7 +67,7 @@ class Report:
         return median(ratios) if ratios else None
 
     def as_json(self) -> dict[str, object]:
-        """Medians and samples of each variant, and every ratio to each baseline."""
+        """Return medians and samples of each variant, and every ratio to each baseline."""
         return {
             "variants": {
                 variant.title: {
@@ -87,11 +87,11 @@ class Report:
         return {name: round(ratio, 4) for name, ratio in ratios.items() if ratio is not None}
 
     def as_text(self) -> str:
-        """The table, 80 columns wide at most."""
+        """Return the table, 80 columns wide at most."""
         return "\n\n".join("\n".join(lines) for lines in map(self._lines, self.blocks) if len(lines) > 1)
 
     def _lines(self, block: Block) -> list[str]:
-        """A heading, then a line for each variant that has any of these figures."""
+        """Return a heading, then a line for each variant that has any of these figures."""
         rows = [[block.title, *(column.heading for column in block.columns)]]
         rows += [
             [f"  {variant.title}", *(self._cell(variant, column) for column in block.columns)]
@@ -112,7 +112,7 @@ class Report:
 
 
 def _divisor(baseline: str) -> str:
-    """The heading of the ratios to a baseline: its number if it has one, or its name."""
+    """Return the heading of the ratios to a baseline: its number if it has one, or its name."""
     return "/" + next((word for word in baseline.split() if word.isdigit()), baseline)
 
 
@@ -121,7 +121,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on besides mpt."""
+    """Return what the figures depend on besides mpt."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
@@ -136,7 +136,7 @@ def machine() -> dict[str, object]:
 
 
 def machine_text(facts: Mapping[str, object]) -> str:
-    """The same in a few lines, with a warning when others are at work on it."""
+    """Return the same in a few lines, with a warning when others are at work on it."""
     load = facts["load_before"]
     lines = [
         f"{facts['cores']} × {facts['processor']}, {facts['architecture']}, Linux {facts['kernel']}",
@@ -148,7 +148,7 @@ def machine_text(facts: Mapping[str, object]) -> str:
 
 
 def _processor() -> str:
-    """The name that the processor gives itself; empty where it gives none (arm64)."""
+    """Return the name that the processor gives itself; empty where it gives none (arm64)."""
     found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return found[1] if found else "core"
 

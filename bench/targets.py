@@ -33,7 +33,7 @@ class Target:
     over: Callable[[Sequence[float]], float] = median
 
     def measured(self, reports: Mapping[str, Report]) -> float | None:
-        """The figure or the ratio; None if it was not measured in this run."""
+        """Return the figure or the ratio; None if it was not measured in this run."""
         report = reports.get(self.part)
         if report is None:
             return None
@@ -42,7 +42,7 @@ class Target:
         return report.ratio(self.variant, self.baseline, self.name)
 
     def is_met(self, measured: float) -> bool:
-        """Whether `measured` is good enough."""
+        """Return whether `measured` is good enough."""
         return RELATIONS[self.relation](measured, self.bound)
 
 
@@ -79,13 +79,13 @@ class Verdict:
 
 
 def verdicts(reports: Mapping[str, Report]) -> list[Verdict]:
-    """Of all targets for which this run has figures; `reports` are those of the parts, by name."""
+    """Return the verdicts on all targets for which this run has figures; `reports` are by the names of the parts."""
     measured = [(target, target.measured(reports)) for target in TARGETS]
     return [Verdict(target, value) for target, value in measured if value is not None]
 
 
 def as_text(given: Sequence[Verdict]) -> str:
-    """A line for each, 80 columns at most; nothing if there are none."""
+    """Return a line for each, 80 columns at most; nothing if there are none."""
     if not given:
         return ""
     lines = [f"Targets: the native data path, reorder_window = {WINDOW}"]
@@ -97,7 +97,7 @@ def as_text(given: Sequence[Verdict]) -> str:
 
 
 def as_json(given: Sequence[Verdict]) -> list[dict[str, object]]:
-    """An object for each."""
+    """Return an object for each."""
     return [
         {
             "target": each.target.title,

@@ -55,7 +55,7 @@ class Variant:
         )
 
     def as_json(self) -> dict[str, object]:
-        """What it is made of."""
+        """Return its fields."""
         return asdict(self)
 
     def _others(self, baselines: Mapping[str, Variant]) -> Mapping[str, Variant]:
@@ -68,10 +68,12 @@ class ManyPaths(Variant):
 
     @property
     def title(self) -> str:
+        """Its name in the table and in the JSON."""
         return f"{self.data_plane}, {self.paths}"
 
     @property
     def baselines(self) -> Mapping[str, Variant]:
+        """The same with two paths, and on the Python data path."""
         return self._others({"2 paths": replace(self, paths=PATHS), "python": replace(self, data_plane="python")})
 
 
@@ -91,7 +93,7 @@ class Stage:
 
 
 def build(lab: Lab, variant: Variant) -> Stage:
-    """Hosts, unshaped links and, unless the variant is plain, both daemons; it answers a ping when this returns."""
+    """Set up hosts, unshaped links and, unless the variant is plain, both daemons; b answers a ping then."""
     name = name_of(variant)
     a, b = lab.host(f"{name}-a"), lab.host(f"{name}-b")
     links = lab.cables(a, b, [PLAIN] * variant.paths)
@@ -113,5 +115,5 @@ def build(lab: Lab, variant: Variant) -> Stage:
 
 
 def name_of(variant: Variant) -> str:
-    """What the hosts and the directory of a variant are called."""
+    """Return the name of the directory of a variant, with which the names of its hosts begin."""
     return re.sub(r"\W+", "-", variant.title)

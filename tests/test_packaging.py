@@ -48,7 +48,7 @@ def build(what: str, source: Path, output: Path, **variables: str) -> subprocess
 
 
 def wheel_of(source: Path, output: Path, **variables: str) -> Path:
-    """A wheel built with such environment variables."""
+    """Return a wheel built with such environment variables."""
     result = build("wheel", source, output, **variables)
     assert result.returncode == 0, result.stderr
     [built] = output.glob("*.whl")

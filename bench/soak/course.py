@@ -57,7 +57,7 @@ class Soak:
         return not self.failures and (self.sanitized or all(log.is_right for log in self.logs))
 
     def as_json(self) -> dict[str, object]:
-        """The object under "soak"."""
+        """Return the object under "soak"."""
         counts = self.counts
         return {
             "seconds": round(self.seconds, 1),
@@ -75,7 +75,7 @@ class Soak:
         }
 
     def as_text(self) -> str:
-        """A line for each thing that was counted, the failures, and the verdict on the memory of each daemon."""
+        """Return a line for each thing that was counted, the failures, and the verdict on the memory of each daemon."""
         counts = self.counts
         lines = [
             f"{self.seconds:.0f} s, seed {self.seed}",

@@ -41,7 +41,7 @@ class Deck:
         self._left: list[str] = []
 
     def draw(self) -> str:
-        """The next kind."""
+        """Return the next kind."""
         if not self._left:
             self._left = self._rng.sample(self._more, len(self._more))
             self._left += self._rng.sample(self._kinds, len(self._kinds))
@@ -85,7 +85,7 @@ class Events:
             self.is_quiet = True
 
     def kinds(self) -> tuple[Sequence[str], Sequence[str]]:
-        """What a deck consists of."""
+        """Return the kinds of a deck: all of them, and those that come more often."""
         raise NotImplementedError
 
     async def happen(self, kind: str) -> None:
@@ -100,9 +100,11 @@ class Flaps(Events):
     between = 15.0, 30.0
 
     def kinds(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return every way to lose a path, and the common ones."""
         return list(self._kinds), ["carrier", "hole", "mpt path", "mpt interface"]
 
     async def happen(self, kind: str) -> None:
+        """Take a path down for a while and wait until it works again."""
         with self._kinds[kind](self) as what:
             self._say(f"flap     {kind}: {what}")
             await asyncio.sleep(self._hold(kind))
@@ -190,9 +192,11 @@ class Reloads(Events):
     between = 45.0, 75.0
 
     def kinds(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return every way to change files, and the common ones."""
         return list(self._kinds), ["weights", "keepalive", "SIGHUP"]
 
     async def happen(self, kind: str) -> None:
+        """Change the files of one side, have them read, and look whether the daemon runs what they say."""
         side = self._rng.choice(SIDES)
         self._say(f"reload   {kind} at {side}")
         if kind in ("weights", "keepalive", "window", "SIGHUP"):
@@ -206,7 +210,7 @@ class Reloads(Events):
         return dict.fromkeys(SIDES, self._stage.description)
 
     def _vary(self, kind: str) -> Description:
-        """The description of the beginning, but for one thing."""
+        """Return the description of the beginning with one thing changed."""
         plain, rng = self._stage.description, self._rng
         if kind == "keepalive":
             return replace(plain, keepalive=rng.choice([KEEPALIVE / 2, KEEPALIVE * 1.5]))

@@ -32,7 +32,7 @@ ATTEMPTS = 10  # to connect, in this time
 
 
 def random_file(size: int) -> tuple[BinaryIO, str]:
-    """A file of `size` random octets that is in memory only, and its SHA-256; it is gone when it is closed."""
+    """Return a file of `size` random octets that is in memory only, and its SHA-256; it is gone when it is closed."""
     file = os.fdopen(os.memfd_create("mpt-soak"), "w+b")
     digest = hashlib.sha256()
     for start in range(0, size, CHUNK):
@@ -44,8 +44,9 @@ def random_file(size: int) -> tuple[BinaryIO, str]:
 
 
 def connect(address: str, port: int, create: Callable[..., socket.socket] = socket.create_connection) -> socket.socket:
-    """A connection, begun anew now and then: in PATIENCE TCP itself would try five times, and wait 16 s after the last.
-    TimeoutError when that is over."""
+    """Connect, again and again; TimeoutError after PATIENCE.
+
+    TCP itself would try five times in this time, and wait 16 s after the last try."""
     for _ in range(ATTEMPTS - 1):
         try:
             return create((address, port), timeout=PATIENCE / ATTEMPTS)
@@ -82,7 +83,7 @@ def receive(server: socket.socket, count: int) -> Iterator[dict[str, object]]:
 
 
 def compare(sent: str, received: str) -> tuple[int, int]:
-    """The files and octets that both ends tell of in their output; HostError where they differ."""
+    """Return the numbers of files and octets that both ends name in their output; HostError where they differ."""
     files = [json.loads(line) for line in sent.splitlines()]
     arrived = [json.loads(line) for line in received.splitlines() if line != READY]
     for here, there in zip(files, arrived, strict=False):
@@ -94,7 +95,7 @@ def compare(sent: str, received: str) -> tuple[int, int]:
 
 
 def goes_on(*codes: int | None) -> bool:
-    """Whether there is something to wait for, by the exit codes of both ends: either may end well before the other."""
+    """Return whether there is something to wait for, by the exit codes of both ends: either may be the first."""
     return None in codes and all(code in (None, 0) for code in codes)
 
 

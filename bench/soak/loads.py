@@ -34,7 +34,7 @@ class Files:
 
 
 def everywhere(sizes: tuple[int, ...]) -> tuple[Files, ...]:
-    """Both IP versions, both directions, at the same time."""
+    """Return both IP versions, both directions, at the same time."""
     return tuple(Files(version, upward, sizes) for version in VERSIONS for upward in (True, False))
 
 

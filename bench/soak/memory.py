@@ -20,7 +20,7 @@ class MemoryLog:
     samples: list[tuple[float, float]] = field(default_factory=list)
 
     def counting(self) -> list[tuple[float, float]]:
-        """The samples after the warm-up."""
+        """Return the samples after the warm-up."""
         return [sample for sample in self.samples if sample[0] >= self.warm_up]
 
     @property
@@ -45,7 +45,7 @@ class MemoryLog:
         return self.largest < LIMIT_MB and self.growth < STEADY_MB
 
     def as_json(self) -> dict[str, object]:
-        """In MB and kB of 1000 bytes."""
+        """Return the object under "daemons", in MB and kB of 1000 bytes."""
         counting = self.counting() or self.samples[-1:]  # a soak that broke off in the warm-up
         return {
             "start_mb": round(counting[0][1], 3),
@@ -58,7 +58,7 @@ class MemoryLog:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """The slope of the line of least squares through `points` (x, y); 0 for fewer than two."""
+    """Return the slope of the line of least squares through `points` (x, y); 0 for fewer than two."""
     if len(points) < 2:
         return 0.0
     mean_x = sum(x for x, _ in points) / len(points)

@@ -56,22 +56,22 @@ class SoakStage:
         return self.tunnel.processes
 
     def ends(self, index: int, side: Side) -> tuple[End, str, str]:
-        """Of path `index`: the end of its link at `side`, and its outer addresses as `side` names them."""
+        """Return the end of link `index` at `side`, and the outer addresses of its path, our own first."""
         link = self.links[index]
         here, there = (link.a, link.b) if side == "a" else (link.b, link.a)
         return here, here.addresses[0].partition("/")[0], there.addresses[0].partition("/")[0]
 
     def mpt(self, side: Side, *words: str) -> str:
-        """What ``mpt`` says to a command on one host; HostError if it is refused."""
+        """Return what ``mpt`` says to a command on one host; HostError if it is refused."""
         return getattr(self, side).run(python("mpt.cli.main", *words))  # type: ignore[no-any-return]
 
     def status(self, side: Side) -> dict[str, Any]:
-        """The document of ``mpt show status --json`` (docs/commands)."""
+        """Return the document of ``mpt show status --json`` (docs/commands)."""
         document: dict[str, Any] = json.loads(self.mpt(side, "show", "status", "--json"))
         return document
 
     def troubles(self) -> list[str]:
-        """What is wrong with the daemons now: an end, a miscount, words that no healthy daemon says."""
+        """Return what is wrong with the daemons now: an end, a miscount, words that no healthy daemon says."""
         found = self._scandals()
         for side, process in zip(SIDES, self.daemons, strict=True):
             if not process.running:
@@ -88,7 +88,7 @@ class SoakStage:
         return self._scandals() + wrong
 
     def _scandals(self) -> list[str]:
-        """What the daemons have said since the last time that no healthy daemon says."""
+        """Return words that no healthy daemon says from what the daemons have said since the last call."""
         found = []
         for index, process in enumerate(self.daemons):
             said = process.errors() + process.output()
@@ -101,7 +101,7 @@ class SoakStage:
 
 
 def miscounts(status: Mapping[str, Any]) -> list[str]:
-    """Where the counters of a status document do not add up.
+    """Return the sums of a status document that are wrong.
 
     Every packet read from the tunnel was sent over a path or dropped for a reason, every datagram was a keepalive, is
     held, was delivered or dropped. The paths of a connection that is gone are not shown: nothing is said without one.
@@ -124,7 +124,7 @@ def miscounts(status: Mapping[str, Any]) -> list[str]:
 
 
 def sleeping_paths(status: Mapping[str, Any]) -> list[str]:
-    """The paths of a status document that do not carry packets, each with the reason."""
+    """Return the paths of a status document that do not carry packets, each with the reason."""
     return [
         f"{path['name']} of {connection['name']}: {path['status']}"
         + (", and down at the peer" if path["peer_says_down"] else "")
@@ -135,7 +135,7 @@ def sleeping_paths(status: Mapping[str, Any]) -> list[str]:
 
 
 def settings(status: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """What a status document tells of the configuration that a soak changes, by the name of the connection."""
+    """Return the settings that a soak changes, as a status document shows them, by the name of the connection."""
     return {
         connection["name"]: (
             connection["reorder_window"],
@@ -146,13 +146,13 @@ def settings(status: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def wanted_settings(description: Description) -> dict[str, tuple[Any, ...]]:
-    """What `settings` is to give for a daemon that runs `description`."""
+    """Return the value of `settings` for a daemon that runs `description`."""
     paths = ((weight, description.keepalive) for weight in description.weights)
     return dict.fromkeys((f"lab_ipv{version}" for version in VERSIONS), (description.reorder_window, *paths))
 
 
 def _variables(preload: str) -> dict[str, str]:
-    """The environment of the daemons.
+    """Return the environment of the daemons.
 
     With a sanitizer: the interpreter is not built with it, and would only leak into its reports; it has to use malloc,
     so that the sanitizer sees its buffers.

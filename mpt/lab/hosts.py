@@ -93,7 +93,7 @@ class Host:
         return self.call(_interface_counters)
 
     def next_interface(self) -> str:
-        """A free name for the next interface: eth1, eth2, … as in the guide's figure 3."""
+        """Return a free name for the next interface: eth1, eth2, … as in the guide's figure 3."""
         return f"eth{next(self._interfaces)}"
 
 

@@ -40,7 +40,7 @@ def iperf3(client: Host, server: Host, addresses: Sequence[str], *arguments: str
 
 
 def result(client: Process, timeout: float) -> dict[str, Any]:
-    """The JSON of a client that was started with ``--json``, at its end; HostError if it fails or takes longer."""
+    """Return the JSON of a client with ``--json`` at its end; HostError if it fails or takes longer than `timeout`."""
     if client.wait(timeout) != 0:
         raise HostError(f"{' '.join(client.argv)} failed:\n{client.complaint()}")
     values: dict[str, Any] = json.loads(client.output())

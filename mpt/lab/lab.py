@@ -70,7 +70,7 @@ class Lab:
         self._signals.__exit__(None, None, None)
 
     def host(self, name: str, *, forwarding: bool = False) -> Host:
-        """A new host; with `forwarding` it is a router."""
+        """Make a new host; with `forwarding` it is a router."""
         settings = {**SETTINGS, **(FORWARDING if forwarding else {})}
         host = Host(name, f"{self.name}-{name}", self.directory, settings)
         self.hosts.append(host)
@@ -87,7 +87,7 @@ class Lab:
         interfaces: Sequence[str | None] = (None, None),
         mtu: int = 1500,
     ) -> Link:
-        """A cable from `a` to `b`: one interface more in each, with the `addresses` (pairs of a's and b's).
+        """Lay a cable from `a` to `b`: one interface more in each, with the `addresses` (pairs of a's and b's).
 
         `shape` holds in both directions, unless `back` gives another one from b to a. Interfaces are called eth1,
         eth2, … in the order of their making, unless `interfaces` names them.
@@ -102,15 +102,17 @@ class Lab:
         return link
 
     def cables(self, a: Host, b: Host, shapes: Iterable[Shape]) -> list[Link]:
-        """A cable from `a` to `b` for each of `shapes`, addressed as in the guide's figure 3: the n-th, from 1 on, is
-        10.n.n.2 and fdnn::2 at a, 10.n.n.3 and fdnn::3 at b; nn has two decimal digits."""
+        """Lay a cable from `a` to `b` for each of `shapes`, with the addresses of the guide's figure 3.
+
+        The n-th, from 1 on, has 10.n.n.2 and fdnn::2 at a, 10.n.n.3 and fdnn::3 at b; nn is two decimal digits.
+        """
         return [
             self.link(a, b, [(f"10.{n}.{n}.2/24", f"10.{n}.{n}.3/24"), (f"fd{n:02}::2/64", f"fd{n:02}::3/64")], shape)
             for n, shape in enumerate(shapes, start=1)
         ]
 
     def namespaces(self) -> list[str]:
-        """The names of this lab's namespaces as ``ip netns`` shows them."""
+        """Return the names of this lab's namespaces as ``ip netns`` shows them."""
         return _namespaces_of(self.name)
 
     def _stop_processes(self) -> None:
@@ -141,12 +143,12 @@ def sweep(kept: bool = False) -> list[str]:
 
 
 def kept() -> list[str]:
-    """The names of the labs that were left on purpose."""
+    """Return the names of the labs that were left on purpose."""
     return sorted(path.parent.name for path in ROOT.glob("*/kept"))
 
 
 def leftovers() -> list[str]:
-    """The labs and namespaces of ours that exist on this machine now, in use or not."""
+    """Return the labs and namespaces of ours that exist on this machine now, in use or not."""
     found = {path.name for path in ROOT.glob("mpt-*")}
     return sorted(found.union(path.name for path in namespaces.NETNS_DIRECTORY.glob("mpt-[0-9]*.[0-9]*-*")))
 
@@ -189,7 +191,7 @@ def _lock(directory: Path) -> int | None:
 
 
 def _has_netem(wires: Host) -> bool:
-    """Whether this kernel has netem: try it on a loopback."""
+    """Return whether this kernel has netem: try it on a loopback."""
     try:
         namespaces.tc(wires.namespace, "qdisc add dev lo root netem delay 1ms", "qdisc delete dev lo root")
     except HostError:

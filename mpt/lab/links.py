@@ -50,7 +50,7 @@ class Shape:
         return not (self.delay_ms or self.jitter_ms or self.loss_percent)
 
     def qdisc(self, netem: bool, mtu: int) -> str:
-        """The queueing discipline at the device where frames leave, as arguments of ``tc qdisc``; empty: none."""
+        """Return the queueing discipline of the device where frames leave, for ``tc qdisc``; empty: none."""
         frame = mtu + ETHERNET_HEADER
         if netem and not self.is_plain:
             bits = self.rate_mbit * 1e6 if self.rate_mbit else 10e9  # with a rate, netem keeps the order of frames
@@ -67,7 +67,7 @@ class Shape:
         return f"tbf rate {self.rate_mbit * 1e6:.0f}bit burst {burst} limit {limit}"
 
     def wire_settings(self, is_open: bool) -> dict[str, Any]:
-        """The same for the process of `mpt.lab.netem`, in seconds and shares."""
+        """Return the shape for the process of `mpt.lab.netem`, in seconds and shares."""
         return {
             "delay": self.delay_ms / 1000,
             "jitter": self.jitter_ms / 1000,

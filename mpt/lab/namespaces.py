@@ -39,7 +39,7 @@ def delete(name: str) -> None:
 
 
 def pids(name: str) -> list[int]:
-    """The processes whose network namespace is `name`, whoever started them."""
+    """Return the processes whose network namespace is `name`, whoever started them."""
     return [int(pid) for pid in run_program(["ip", "netns", "pids", name]).split()]
 
 

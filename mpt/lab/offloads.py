@@ -42,7 +42,7 @@ def switch(interface: str, features: tuple[str, ...], on: bool) -> None:
 
 
 def _feature_names(control: socket.socket, interface: str) -> list[str]:
-    """The kernel's feature names in the order of their bits."""
+    """Return the kernel's feature names in the order of their bits."""
     answer = _ioctl(control, interface, struct.pack("=IIQI", ETHTOOL_GSSET_INFO, 0, 1 << ETH_SS_FEATURES, 0))
     count: int = struct.unpack_from("=I", answer, 16)[0]
     request = struct.pack("=III", ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count) + bytes(count * NAME_LENGTH)

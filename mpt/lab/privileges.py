@@ -40,7 +40,7 @@ def obtain(module: str, arguments: Sequence[str]) -> None:
 
 
 def in_user_namespace() -> bool:
-    """Whether all that is made here is private to this process and gone with it."""
+    """Return whether all that is made here is private to this process and gone with it."""
     return bool(os.environ.get(INSIDE))
 
 
@@ -66,7 +66,7 @@ def _private_run_directory() -> None:
 
 
 def _may_administer_networks() -> bool:
-    """Whether the capabilities are there that a container may lack (capabilities(7); bits of linux/capability.h)."""
+    """Return whether we have what a container may lack (capabilities(7); bits of linux/capability.h)."""
     net_admin, sys_admin = 1 << 12, 1 << 21
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):

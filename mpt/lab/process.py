@@ -18,7 +18,7 @@ STOP_TIME = 5.0  # seconds that a program has to obey SIGTERM
 
 
 def environment() -> dict[str, str]:
-    """The environment of our children: ours, and this very copy of mpt in front, installed or not."""
+    """Return the environment of our children: ours, and this very copy of mpt in front, installed or not."""
     found_at = str(Path(mpt.__file__).resolve().parent.parent)
     earlier = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{found_at}:{earlier}" if earlier else found_at}
@@ -72,20 +72,24 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """Its process number."""
         return self._popen.pid
 
     @property
     def stdin(self) -> IO[str]:
+        """Its input; only of an `interactive` program."""
         assert self._popen.stdin is not None
         return self._popen.stdin
 
     @property
     def stdout(self) -> IO[str]:
+        """Its output; only of an `interactive` program."""
         assert self._popen.stdout is not None
         return self._popen.stdout
 
     @property
     def running(self) -> bool:
+        """Whether it has not ended yet."""
         return self._popen.poll() is None
 
     @property
@@ -94,11 +98,11 @@ class Process:
         return self._popen.poll()
 
     def output(self) -> str:
-        """What it has written to its standard output so far."""
+        """Return what it has written to its standard output so far."""
         return self._output.read_text(errors="replace")
 
     def errors(self) -> str:
-        """What it has written to its standard error so far."""
+        """Return what it has written to its standard error so far."""
         return self._errors.read_text(errors="replace")
 
     def wait(self, timeout: float) -> int:
@@ -141,13 +145,13 @@ class Process:
         return Memory(*(int(values[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")))
 
     def complaint(self) -> str:
-        """The last lines of what it said, for an error message."""
+        """Return the last lines of what it said, for an error message."""
         return "\n".join((self.output() + self.errors()).strip().splitlines()[-15:])
 
     def wait_for_output(self, text: str, timeout: float) -> None:
-        """Wait until `text` stands in its output; HostError when it ends first or after `timeout` seconds."""
+        """Wait until it has written `text`; HostError when it ends first or after `timeout` seconds."""
         end = time.monotonic() + timeout
-        while text not in self.output():
+        while text not in self.output() and text not in self.errors():
             if not self.running or time.monotonic() > end:
                 raise HostError(f"{' '.join(self.argv)} did not say {text!r}:\n{self.complaint()}")
             time.sleep(0.02)

@@ -89,7 +89,7 @@ class Meter:
         self._last = now
 
     def mbit(self) -> float:
-        """The goodput so far, in 10^6 bit/s; 0 before the warm-up is over."""
+        """Return the goodput so far, in 10^6 bit/s; 0 before the warm-up is over."""
         begin, end = self._begin, self._end or Progress(self._last, self.bytes)
         if begin is None or end.at <= begin.at:
             return 0.0
@@ -113,7 +113,7 @@ class Checker:
         self._number = 0
 
     def space(self) -> memoryview:
-        """Where the next bytes belong: what is left of the block."""
+        """Return where the next bytes belong: what is left of the block."""
         return self._view[self._position :]
 
     def filled(self, count: int) -> None:
@@ -238,6 +238,7 @@ class Transfer:
 
     @property
     def running(self) -> bool:
+        """Whether there is something to wait for: neither end has failed, nor has the receiver come to its end."""
         return self._receiver.running and (self._sender.running or self._sender.returncode == 0)
 
     def poll(self) -> list[Progress]:
@@ -269,7 +270,7 @@ class Transfer:
 
 
 def rate_between(progress: list[Progress], start: float, end: float) -> float:
-    """The mean rate in 10^6 bit/s between two times of the monotonic clock; 0 when nothing is known of them."""
+    """Return the mean rate in 10^6 bit/s between two times of the monotonic clock; 0 when nothing is known of them."""
     inside = [sample for sample in progress if start <= sample.at <= end]
     if len(inside) < 2:
         return 0.0

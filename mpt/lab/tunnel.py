@@ -71,7 +71,7 @@ class Description:
         return {version: pair for version, pair in pairs.items() if pair is not None}
 
     def address_of(self, side: Side, version: int = 4) -> str:
-        """The tunnel address of one side, without its prefix."""
+        """Return the tunnel address of one side, without its prefix."""
         return str(ip_interface(self.tunnels[version]["ab".index(side)]).ip)
 
 
@@ -98,7 +98,7 @@ def write_directory(directory: Path, interfaces: str, connections: Mapping[str, 
 
 
 def interface_text(general: Mapping[str, object], tunnels: Sequence[TunnelConfig]) -> str:
-    """The text of ``interface.conf`` (guide 2.6.2) with the keys `general` in its first section."""
+    """Return the text of ``interface.conf`` (guide 2.6.2) with the keys `general` in its first section."""
     sections: dict[str, Mapping[str, object]] = {"general": {"tunnel_num": len(tunnels), **general}}
     for number, tunnel in enumerate(tunnels):
         values = {"name": tunnel.name, "mtu": tunnel.mtu, "ipv4_addr": tunnel.ipv4_addr, "ipv6_addr": tunnel.ipv6_addr}
@@ -111,7 +111,7 @@ def interface_text(general: Mapping[str, object], tunnels: Sequence[TunnelConfig
 
 
 def connection_text(description: Description, side: Side, version: int) -> str:
-    """The text of a connection file (guide 2.6.3) for tunnel addresses of IP `version`."""
+    """Return the text of a connection file (guide 2.6.3) for tunnel addresses of IP `version`."""
     port = DATA_PORT if version == 4 else DATA_PORT + 2  # a port for each connection; 4755 is for DTLS
     networks = (pair if side == "a" else pair[::-1] for pair in description.networks)
     connection = ConnectionConfig(
@@ -137,7 +137,7 @@ def connection_text(description: Description, side: Side, version: int) -> str:
 
 
 def _path(description: Description, side: Side, index: int) -> PathConfig:
-    """The path over link `index`, as `side` sees it."""
+    """Return the path over link `index`, as `side` sees it."""
     link = description.links[index]
     here, there = (link.a, link.b) if side == "a" else (link.b, link.a)
     own = _address(here, description.outer)
@@ -168,7 +168,7 @@ def with_lines(text: str, extra: Mapping[str, Sequence[str]]) -> str:
 
 
 def weights_of(rates: Sequence[float]) -> list[int]:
-    """The smallest whole weights in proportion to `rates` (to a hundredth of their unit): 100 and 20 give 5 and 1."""
+    """Return the smallest whole weights in proportion to `rates`, taken to a hundredth: 100 and 20 give 5 and 1."""
     hundredths = [max(round(rate * 100), 1) for rate in rates]
     divisor = reduce(gcd, hundredths)
     weights = [rate // divisor for rate in hundredths]
@@ -177,7 +177,7 @@ def weights_of(rates: Sequence[float]) -> list[int]:
 
 
 def reorder_window_of(rates_mbit: Sequence[float], difference_ms: float) -> int:
-    """How many packets arrive on all paths while one is `difference_ms` late (draft section 6), and half more."""
+    """Return one and a half times the packets that all paths bring in `difference_ms` (draft section 6)."""
     packets = sum(rates_mbit) * 1e6 / 8 / PACKET * difference_ms / 1000
     return min(max(ceil(packets * 1.5), 50), MAX_REORDER_WINDOW)
 
@@ -259,7 +259,7 @@ def _other(side: Side) -> Side:
 
 
 def _address(end: End, version: int) -> Address:
-    """The first address of the link's end that is of IP `version`."""
+    """Return the first address of the link's end that is of IP `version`."""
     for address in map(ip_interface, end.addresses):
         if address.version == version:
             return address.ip
@@ -267,5 +267,5 @@ def _address(end: End, version: int) -> Address:
 
 
 def _key(line: str) -> str:
-    """The key of a line of a configuration file."""
+    """Return the key of a line of a configuration file."""
     return line.partition("=")[0].strip()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import subprocess
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from bench.clients import ManyConnections
-from bench.load import COMMAND, ask_for_status, command_times, lateness, take_keepalives_only
+from bench.load import COMMAND, ask_for_status, command_times, lateness, times_of
 from bench.main import SCHEMA, main
 from bench.measure import LOST_MS, Figures, climb, quantile, times_in
 from bench.parts import LEGEND, NAMES, parts
@@ -24,7 +21,6 @@ from mpt.errors import HostError
 from mpt.lab.lab import leftovers
 from mpt.lab.process import environment, python
 from mpt.local.protocol import Reply, Request, decode_request, encode_reply
-from mpt.wire.command import encode_keepalive
 from tests.cli.daemons import unix_daemon
 
 PLAIN = Variant()
@@ -232,29 +228,12 @@ def test_the_lateness_of_keepalives(times: list[float], expected: float) -> None
     assert lateness(10.0, times, 10.45, 0.1) == pytest.approx(expected)
 
 
-def frame(payload: bytes, protocol: int = 17) -> bytes:
-    """An Ethernet frame that holds a UDP datagram over IPv4."""
-    ip = struct.pack("!BBHHHBBH8x", 0x45, 0, 28 + len(payload), 0, 0, 64, protocol, 0)
-    return bytes(12) + b"\x08\x00" + ip + struct.pack("!HHHH", 4754, 4754, 8 + len(payload), 0) + payload
-
-
-def test_the_kernel_tells_keepalives_from_data() -> None:
-    """Of frames with datagrams of the same length only the keepalive passes."""
-    keepalive = encode_keepalive(4, IPv4Address("10.0.0.2"), IPv4Address("10.0.0.3"))
-    frames = [frame(keepalive), frame(keepalive[:4] + b"\x45" + keepalive[5:]), frame(keepalive + b"\0")]
-    frames += [frame(keepalive, protocol=6), bytes(60)]
-    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with sender, receiver:
-        take_keepalives_only(receiver)
-        for each in frames:
-            try:
-                sender.send(each)
-            except PermissionError:  # a local socket is told of what the filter of its peer drops
-                pass
-        receiver.setblocking(False)
-        assert receiver.recv(100) == frames[0][:64]
-        with pytest.raises(BlockingIOError):
-            receiver.recv(100)
+def test_the_times_of_keepalives_are_those_that_tcpdump_writes() -> None:
+    """The time stands first in the line; what else tcpdump says of the packet is passed over."""
+    assert times_of("17.100001 IP 10.1.1.2.4754 >\n\t0x0000:  4500\n\n17.200002 IP 10.1.1.2.4754 >\n") == [
+        17.100001,
+        17.200002,
+    ]
 
 
 def test_a_command_is_timed_until_its_answer(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def figure_3(lab: Lab, *shapes: Shape, forwarding: bool = False) -> tuple[Host, 
 
 
 def samples(lab: Lab, side: str, *changes: tuple[str, str]) -> Path:
-    """A copy of the guide's sample files of host `side`, with every (pattern, replacement) of `changes` made in them.
+    """Return a copy of the guide's sample files of host `side` with every (pattern, replacement) of `changes` made.
 
     Patterns are regular expressions in which ^ and $ stand at every line; one that matches nowhere is an error.
     """
@@ -91,12 +91,12 @@ def start(*daemons: tuple[Host, Path]) -> list[Daemon]:
 
 
 def start_samples(lab: Lab, a: Host, b: Host, *changes: tuple[str, str]) -> list[Daemon]:
-    """Both daemons with the guide's samples after `changes`."""
+    """Start both daemons with the guide's samples after `changes`."""
     return start(*((host, samples(lab, side, *changes)) for host, side in ((a, "a"), (b, "b"))))
 
 
 def answers(host: Host, address: str, timeout: float = 0.5) -> bool:
-    """Whether `address` answers one ping from `host`."""
+    """Return whether `address` answers one ping from `host`."""
     try:
         return ping(host, address, count=1, timeout=timeout) != [None]
     except OSError:  # there is not even a route
@@ -113,7 +113,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout: float = 5.0)
 
 
 def iperf3(client: Host, server: Host, address: str, *options: str, seconds: float = 3) -> float:
-    """What an iperf3 server received from `client`, in Mbit/s, after 1 second of warm-up."""
+    """Return what an iperf3 server received from `client`, in Mbit/s, after 1 second of warm-up."""
     with run_iperf3(client, server, [address], "--json", "--time", str(seconds), "--omit", "1", *options) as (running,):
         end = result(running, 60)["end"]
     received = end["sum_received"] if "sum_received" in end else end["sum"]
@@ -121,7 +121,7 @@ def iperf3(client: Host, server: Host, address: str, *options: str, seconds: flo
 
 
 def ip_json(host: Host, *arguments: str) -> list[dict[str, object]]:
-    """The output of ``ip -json``, for example ``ip_json(host, "route", "show")``."""
+    """Return the output of ``ip -json``, for example ``ip_json(host, "route", "show")``."""
     found: list[dict[str, object]] = json.loads(host.run(["ip", "-json", "-details", *arguments]) or "[]")
     return found
 
@@ -133,10 +133,10 @@ def interface_state(host: Host) -> str:
 
 
 def udp_sockets(host: Host) -> list[str]:
-    """The local ends of the UDP sockets on `host`."""
+    """Return the local ends of the UDP sockets on `host`."""
     return [line.split()[3] for line in host.run(["ss", "-Hnua"]).splitlines()]
 
 
 def status_count(daemon: Daemon, path: int, status: str) -> int:
-    """How often `daemon` has said that path_`path` is `status` now."""
+    """Return how often `daemon` has said that path_`path` is `status` now."""
     return len(re.findall(rf"path_{path} of .* is {status}\b", daemon.process.output()))

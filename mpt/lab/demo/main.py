@@ -54,7 +54,7 @@ class Outcome:
         return self.recovered_mbit >= RECOVERED * self.bonded
 
     def as_json(self) -> dict[str, object]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {
             "schema": SCHEMA,
             "single_mbit": [round(single, 2) for single in self.singles],
@@ -66,7 +66,7 @@ class Outcome:
         }
 
     def as_text(self) -> str:
-        """The result for people."""
+        """Return the result for people."""
         lines = [f"path_{index} alone".ljust(18) + f"{single:8.1f} Mbit/s" for index, single in enumerate(self.singles)]
         lines += [
             f"sum               {sum(self.singles):8.1f} Mbit/s",
@@ -108,7 +108,7 @@ class Demo:
         self.screen.done(f"ready after {time.monotonic() - started:.1f} s")
 
     def measure_alone(self, index: int) -> float:
-        """The rate over one path, in Mbit/s: the cables of all others are pulled meanwhile."""
+        """Return the rate over one path, in Mbit/s: the cables of all others are pulled meanwhile."""
         others = [other for other in range(len(self.links)) if other != index]
         for other in others:
             self.pull(other)
@@ -162,7 +162,7 @@ class Demo:
         return [*paths, progress[-1] if progress else Progress(now, 0)]
 
     def rows(self, before: list[Progress], now: list[Progress]) -> list[Row]:
-        """The table between two readings of the counters."""
+        """Return the table between two readings of the counters."""
         rates = [
             max((last.bytes - first.bytes) * 8e-6 / (last.at - first.at), 0.0) if last.at > first.at else 0.0
             for first, last in zip(before, now, strict=True)
@@ -190,7 +190,7 @@ class Demo:
 
 
 def describe(links: Sequence[Link], shapes: Sequence[Shape]) -> Description:
-    """The tunnel over `links`: weights in proportion to the rates, a reorder window that fits the delays."""
+    """Return the tunnel over `links`: weights in proportion to the rates, a reorder window that fits the delays."""
     rates = [shape.rate_mbit or 1000.0 for shape in shapes]
     slowest = max(shape.delay_ms + shape.jitter_ms for shape in shapes)
     fastest = min(max(shape.delay_ms - shape.jitter_ms, 0.0) for shape in shapes)

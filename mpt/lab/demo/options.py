@@ -10,7 +10,7 @@ from mpt.model import MAX_PATHS
 
 
 def text_of(shape: Shape) -> str:
-    """A shape in a few words: ``50 Mbit/s 10±2 ms 0.1 %``."""
+    """Return a shape in a few words: ``50 Mbit/s 10±2 ms 0.1 %``."""
     words = [f"{shape.rate_mbit:g} Mbit/s" if shape.rate_mbit else "no limit"]
     if shape.delay_ms or shape.jitter_ms:
         words.append(f"{shape.delay_ms:g}{f'±{shape.jitter_ms:g}' if shape.jitter_ms else ''} ms")
@@ -20,7 +20,7 @@ def text_of(shape: Shape) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of ``mpt demo``."""
+    """Return the options of ``mpt demo``."""
     options = argparse.ArgumentParser(
         prog="mpt demo",
         description="Two hosts and several paths in namespaces of this machine, and a TCP stream through the tunnel:"
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def numbers(text: str) -> list[float]:
-    """A list of numbers that are not negative, separated by commas."""
+    """Return a list of numbers that are not negative, separated by commas."""
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
@@ -51,7 +51,7 @@ def numbers(text: str) -> list[float]:
 
 
 def shapes_of(options: argparse.Namespace) -> list[Shape]:
-    """The shape of each path; MptError if the lists do not fit together."""
+    """Return the shape of each path; MptError if the lists do not fit together."""
     lists: dict[str, list[float]] = {name: getattr(options, name) for name in ("rate", "delay", "jitter", "loss")}
     longest = max(len(values) for values in lists.values())
     count: int = options.paths if options.paths is not None else max(longest, 2)

@@ -45,7 +45,7 @@ class Screen(Protocol):
 
 
 def screen_for(stream: TextIO) -> Screen:
-    """The live table if `stream` is a terminal that can show it, else plain lines."""
+    """Return the live table if `stream` is a terminal that can show it, else plain lines."""
     if stream.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return LiveScreen(stream)
     return PlainScreen(stream)
@@ -59,19 +59,22 @@ class PlainScreen:
         self._title = ""
 
     def phase(self, title: str) -> None:
+        """Show that a step begins."""
         self._title = title
 
     def done(self, outcome: str) -> None:
+        """Show the outcome of the step."""
         print(f"{self._title}: {outcome}", file=self._stream, flush=True)
 
     def event(self, text: str) -> None:
+        """Show what happened within the step."""
         print(f"{self._title}: {text}", file=self._stream, flush=True)
 
     def rows(self, rows: Sequence[Row]) -> None:
-        pass
+        """Show nothing: these are for a table."""
 
     def close(self) -> None:
-        pass
+        """There is nothing to leave."""
 
 
 class LiveScreen:
@@ -87,23 +90,28 @@ class LiveScreen:
         stream.write("\x1b[?25l")  # no cursor
 
     def phase(self, title: str) -> None:
+        """Show that a step begins."""
         self._title, self._started = title, time.monotonic()
         self._draw()
 
     def done(self, outcome: str) -> None:
+        """Show the outcome of the step."""
         self._lasting(f"  {self._glyphs[2]} {self._title:<28} {outcome}")
         self._title = ""
         self._draw()
 
     def event(self, text: str) -> None:
+        """Show what happened within the step."""
         self._lasting(f"      {time.monotonic() - self._started:4.1f} s  {text}")
         self._draw()
 
     def rows(self, rows: Sequence[Row]) -> None:
+        """Show what the paths and the tunnel carry now."""
         self._rows = rows
         self._draw()
 
     def close(self) -> None:
+        """Leave the terminal as it was."""
         self._erase()
         self._stream.write("\x1b[?25h")
         self._stream.flush()

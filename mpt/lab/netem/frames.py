@@ -106,7 +106,7 @@ def obey(directions: dict[str, Direction]) -> bool:
 
 
 def open_device(name: str) -> socket.socket:
-    """A packet socket on device `name` that sees what arrives there and nothing that leaves."""
+    """Return a packet socket on device `name` that sees what arrives there and nothing that leaves."""
     device = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     device.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     for option, force in ((socket.SO_RCVBUF, SO_RCVBUFFORCE), (socket.SO_SNDBUF, SO_SNDBUFFORCE)):
