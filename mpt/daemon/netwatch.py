@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
-from zope.interface import implementer
 
+from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
 from mpt.daemon.routes import RouteKeeper
 from mpt.errors import HostError
@@ -19,12 +18,12 @@ from mpt.model import Interface
 log = Logger()
 
 SETTLE: Final = 0.02  # s; a change comes as a burst of events
-LEISURE: Final = 9.0  # how many times as long as a look takes there is none: events never take more than a tenth of us
+LEISURE: Final = 9.0  # how many times as long as a look takes there is none: events take a tenth of our time at most
+LONGEST: Final = 0.5  # s; but no event waits longer than this
 RETRY: Final = 1.0  # s, after the kernel did not answer
 RETRY_ROUTES: Final = 10.0  # s, after it refused a route: what is in the way may go without an event
 
 
-@implementer(IReadDescriptor)
 class NetWatch(Service):
     """Calls `changed(interfaces)` soon after links, addresses or routes change, and has `routes` put right."""
 
@@ -35,6 +34,7 @@ class NetWatch(Service):
         self._routes = routes
         self._changed = changed
         self._events: EventSocket | None = None
+        self._reading: Readable | None = None
         self._changes = Changes()
         self._interfaces: Mapping[str, Interface] = {}
         self._timer: Any = None
@@ -45,7 +45,8 @@ class NetWatch(Service):
         """Open the event socket; what changes from now on is not missed."""
         super().startService()
         self._events = self._machine.netlink.open_event_socket()
-        self._machine.reactor.addReader(self)
+        self._reading = Readable(self._machine.reactor, "netlink", self._events.fileno, self._read, self._overrun)
+        self._reading.startReading()
 
     def stopService(self) -> None:
         """Close it."""
@@ -53,28 +54,24 @@ class NetWatch(Service):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._reading is not None:
+            self._reading.stop()
+            self._reading = None
         if self._events is not None:
-            self._machine.reactor.removeReader(self)
             self._events.close()
             self._events = None
 
-    def fileno(self) -> int:
-        return self._events.fileno() if self._events is not None else -1
-
-    def doRead(self) -> None:
+    def _read(self) -> None:
         if self._events is not None:
             self._changes |= self._events.read()
             if self._changes:
-                self._look_after(max(SETTLE, LEISURE * self._look_took))
+                self._look_after(min(max(SETTLE, LEISURE * self._look_took), LONGEST))
 
-    def connectionLost(self, reason: object) -> None:
-        """An overrun shows as an error condition: something changed."""
-        if self._events is not None:
-            self._machine.reactor.addReader(self)
-            self.doRead()
-
-    def logPrefix(self) -> str:
-        return "mpt netlink"
+    def _overrun(self) -> None:
+        """The kernel had more to tell than the socket could hold, which shows as an error condition."""
+        if self._reading is not None:
+            self._read()
+            self._reading.startReading()
 
     def _look_after(self, delay: float) -> None:
         """Look in `delay` seconds, or when it has been decided already, if that is sooner."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -31,6 +32,7 @@ class CountingNetlink(FakeNetlink):
         super().__init__()
         self.asked: list[str] = []
         self.is_sick = False
+        self.wait: Callable[[], None] = lambda: None
 
     def own_routes(self, version: int) -> list[Route]:
         self.asked.append(f"own {version}")
@@ -45,6 +47,8 @@ class CountingNetlink(FakeNetlink):
         return super().add_route(route)
 
     def snapshot(self) -> dict[str, Interface]:
+        self.asked.append("snapshot")
+        self.wait()
         if self.is_sick:
             raise HostError("no buffer space")
         return super().snapshot()
@@ -307,7 +311,7 @@ def test_an_event_that_does_not_concern_us_asks_nothing_of_the_routes(run: Run) 
         stage.network_changed()
     netlink.remove_interface("eth9")
     stage.network_changed()
-    assert netlink.asked == []
+    assert set(netlink.asked) == {"snapshot"}
 
 
 def test_many_paths_over_one_line_look_once(run: Run) -> None:
@@ -320,7 +324,7 @@ def test_many_paths_over_one_line_look_once(run: Run) -> None:
     netlink.asked.clear()
     netlink.set_carrier("eth1", False)
     stage.network_changed()
-    assert netlink.asked == ["own 4", "default eth1 4"]
+    assert netlink.asked == ["snapshot", "own 4", "default eth1 4"]
     stage.routes_before = [default("10.1.1.1")]
 
 
@@ -337,6 +341,23 @@ def test_a_look_that_fails_is_tried_again(run: Run) -> None:
     netlink.is_sick = False
     stage.reactor.pass_time(1.0)
     assert set(netlink.routes) == before
+
+
+def test_events_take_a_tenth_of_the_time_at_most(run: Run) -> None:
+    """Where a look takes 10 ms, something that changes all the time is looked at every 100 ms; but within half a second
+    also where it takes longer."""
+    for duration, looks in ((0.01, 10), (0.2, 2)):
+        netlink = CountingNetlink()
+        stage = run(netlink=netlink)
+        netlink.wait = partial(stage.reactor.advance, duration)
+        netlink.asked.clear()
+        until = stage.reactor.seconds() + 1.0
+        while stage.reactor.seconds() < until:
+            netlink.fire_event("eth2")
+            stage.reactor.pass_time(0.01)
+        assert looks - 1 <= netlink.asked.count("snapshot") <= looks + 1
+        netlink.wait = lambda: None
+        stage.reactor.pass_time(1.0)
 
 
 # --- the keeper by itself ---
