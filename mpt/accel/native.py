@@ -156,7 +156,7 @@ class NativeDataPath:
         if failed:
             raise MemoryError
 
-    def send(self, path: Hashable, message: bytes, now: float) -> bool:
+    def send(self, path: Hashable, message: bytes, now: float) -> bool:  # noqa: ARG002  # of the interface
         return path in self._paths and lib.mpt_send(self._engine, self._paths[path], message, len(message)) == 0
 
     def take_events(self) -> Sequence[Message]:

@@ -7,10 +7,11 @@ name ends in .template (guide 4.7, ``conf.template``) may leave out what only th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
+from mpt.config.machine import check_path
 from mpt.config.parser import IniFile, Section
 from mpt.config.schema import PORT_KEYS
 from mpt.model import (
@@ -18,6 +19,7 @@ from mpt.model import (
     AuthType,
     ConnectionConfig,
     GeneralConfig,
+    Interface,
     NetworkConfig,
     PathConfig,
     PortMap,
@@ -29,16 +31,24 @@ from mpt.values import PRIVATE
 _PEER_KEYS = ("ip_remote", "remote_cmd_port")  # what a template does not know
 _PATH_ADDRESSES = ("public_ipaddr", PRIVATE, "remote_ipaddr", "gateway_ipaddr")
 _NOT_KEPT = ("local_cmd_port", "path_count", "network_count")  # read, and of no use afterwards
+_NO_REMOTE_PORT = (
+    "is missing: this host sends nothing until `mpt create` has made the connection at the peer. Write the peer's "
+    "local_port, for example 'remote_port = 4754', or 'remote_port = 0' if that is meant"
+)
 _NONE_KEY = "an earlier mpt saved where there was no key: write 64 hexadecimal digits, or take this line out"
 _SHA256_KEY = re.compile(r"[0-9a-fA-F]{64}")  # guide table 3
 
 
 def build_connection(
-    ini: IniFile, general: GeneralConfig | None, tunnels: Sequence[TunnelConfig] | None
+    ini: IniFile,
+    general: GeneralConfig | None,
+    tunnels: Sequence[TunnelConfig] | None,
+    interfaces: Mapping[str, Interface] | None = None,
 ) -> ConnectionConfig | None:
-    """The connection in a file that was split into sections; None if it has errors, which are added to `ini`.
+    """Return the connection in a file that was split into sections; None if it has errors, which are added to `ini`.
 
-    `general` and `tunnels` are what interface.conf says; None if that is not known for its own errors.
+    `general` and `tunnels` are what interface.conf says; None if that is not known for its own errors. `interfaces` are
+    those of this machine, None if nobody asks whether the paths fit them.
     """
     template = ini.path.suffix == ".template"
     head = ini.read("connection", optional=_PEER_KEYS if template else ())
@@ -46,12 +56,16 @@ def build_connection(
         _check_addresses(head, tunnels)
         _check_ports(head, general)
         _check_authentication(head)
+    if not template and "remote_port" not in head.entries and head.clean:
+        head.warn("remote_port", _NO_REMOTE_PORT)
     peer_unknown = template or head.values.get("remote_port") == 0
     optional = {"remote_ipaddr"} if peer_unknown else set()
     path_sections = ini.numbered("path", head, "path_count")
     for section in path_sections:
         section.read("path_n", optional | {"weight_out"} if template else optional)
         _check_path(section, peer_unknown, tunnels or ())
+        if interfaces is not None:
+            check_path(section, interfaces)
     _check_paths_together(path_sections)
     network_sections = ini.numbered("net", head, "network_count")
     for section in network_sections:
@@ -171,6 +185,8 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
                     + ("interface, " if interface else "")
                     + "local and remote address are equal",
                 )
+        if peer is not None and not peer.is_unspecified:
+            _check_binding(section, sections[:number])
         for key in PORT_KEYS:
             for other in sections[:number]:
                 twice = values.get(key, frozenset()) & other.values.get(key, frozenset())
@@ -181,6 +197,23 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
                 section.warn("cmd_default", f"is ignored: [{default.name}] is the default path already")
                 values["cmd_default"] = False
             default = default or section
+
+
+def _check_binding(section: Section, others: Sequence[Section]) -> None:
+    """Two lines to one address need sockets that are tied to their interfaces."""
+    values = section.values
+    for other in others:
+        if other.values.get("remote_ipaddr") != values["remote_ipaddr"]:
+            continue
+        if other.values.get("interface_name") == values.get("interface_name"):
+            continue
+        unbound = [each for each in (section, other) if not each.values.get("bind_to_device", True)]
+        if unbound:
+            unbound[0].warn(
+                "bind_to_device",
+                f"should be 1 in [{other.name}] and [{section.name}]: both lead to {values['remote_ipaddr']}, and "
+                "without it the routing table may send both over one line",
+            )
 
 
 def _check_network(section: Section) -> None:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mpt.config import schema
 from mpt.config.connection import build_connection
 from mpt.config.parser import ConfigurationErrors, IniFile, Problem, read_file
+from mpt.config.taken import Taken
 from mpt.errors import ConfigError
-from mpt.model import Address, Config, ConnectionConfig, GeneralConfig, TunnelConfig
+from mpt.model import Config, ConnectionConfig, GeneralConfig, Interface, TunnelConfig
 
 INTERFACE_FILE = "interface.conf"  # guide 2.6.2
 CONNECTIONS = "connections"  # guide 2.6.3
@@ -35,7 +36,7 @@ class Loaded:
 def find_directory(
     explicit: str | None, environ: Mapping[str, str], cwd: Path, system: Path = SYSTEM_DIRECTORY
 ) -> Path:
-    """The directory to use: `explicit`, else $MPT_CONFIG_DIR, else ./conf or /etc/mpt, whichever has an interface.conf.
+    """Return `explicit`, else $MPT_CONFIG_DIR, else ./conf or /etc/mpt, whichever has an interface.conf.
 
     A directory that somebody named is the one that is meant: if it has no interface.conf, no other is tried.
     Raises ConfigError with the directories that were tried.
@@ -52,19 +53,22 @@ def find_directory(
     )
 
 
-def load_directory(directory: Path) -> Loaded:
-    """Read and check a whole directory; raises ConfigurationErrors with everything that is wrong in it."""
+def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None = None) -> Loaded:
+    """Read and check a whole directory; raises ConfigurationErrors with everything that is wrong in it.
+
+    With the `interfaces` of this machine, the warnings tell of those that are not there, too.
+    """
     interface = read_file(directory / INTERFACE_FILE)
     general, tunnels = _read_interface(interface)
     usable = not interface.problems
     folder = IniFile(directory / CONNECTIONS)
     files = [folder]
-    taken = _Taken(tunnels if usable else ())
+    taken = Taken(tunnels if usable else ())
     connections: list[ConnectionConfig] = []
     for path in _connection_files(folder):
         ini = read_file(path)
         files.append(ini)
-        connection = _read_connection(ini, general if usable else None, tunnels if usable else None, taken)
+        connection = _read_connection(ini, general if usable else None, tunnels if usable else None, taken, interfaces)
         if connection is not None:
             connections.append(connection)
     if usable:
@@ -73,21 +77,21 @@ def load_directory(directory: Path) -> Loaded:
         peers = "until a peer creates one" if general.accept_remote else "and accept_remote = 0 lets no peer create one"
         folder.warn(Problem(folder.path, 0, "", "", "", f"has no *.conf file: there is no connection, {peers}"))
     problems = [problem for file in (interface, *files) for problem in file.sorted_problems()]
-    if problems:
-        raise ConfigurationErrors(problems)
     warnings = tuple(text for file in (interface, *files) for text in file.warning_texts())
+    if problems:
+        raise ConfigurationErrors(problems, warnings)
     return Loaded(Config(directory, general, tunnels, tuple(connections)), warnings)
 
 
 def load_connection(
     path: Path, general: GeneralConfig, tunnels: Sequence[TunnelConfig], others: Collection[ConnectionConfig] = ()
 ) -> tuple[ConnectionConfig, tuple[str, ...]]:
-    """Read and check one connection file, also against the `others` that run already; the connection and the warnings.
+    """Read and check one connection file, also against the `others` that run; return the connection and the warnings.
 
     Raises ConfigurationErrors with everything that is wrong in it.
     """
     ini = read_file(path)
-    taken = _Taken(tunnels)
+    taken = Taken(tunnels)
     for other in others:
         taken.add(other)
     connection = _read_connection(ini, general, tunnels, taken)
@@ -97,7 +101,7 @@ def load_connection(
 
 
 def _connection_files(folder: IniFile) -> list[Path]:
-    """The *.conf files of the directory, by name; it may be missing. Hidden ones are an editor's own."""
+    """Return the *.conf files of the directory, by name; it may be missing. Hidden ones are an editor's own."""
     try:
         return sorted(path for path in folder.path.iterdir() if path.suffix == ".conf" and path.name[0] != ".")
     except FileNotFoundError:
@@ -111,7 +115,7 @@ def _connection_files(folder: IniFile) -> list[Path]:
 
 
 def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ...]]:
-    """What interface.conf says; if it has errors, as much of it as is good."""
+    """Return what interface.conf says; if it has errors, as much of it as is good."""
     if ini.problems and not ini.sections:  # it could not be read at all
         return GeneralConfig(), ()
     head = ini.read("general")
@@ -157,110 +161,19 @@ def _check_mtu(interface: IniFile, tunnels: Sequence[TunnelConfig], connections:
 
 
 def _read_connection(
-    ini: IniFile, general: GeneralConfig | None, tunnels: Sequence[TunnelConfig] | None, taken: _Taken
+    ini: IniFile,
+    general: GeneralConfig | None,
+    tunnels: Sequence[TunnelConfig] | None,
+    taken: Taken,
+    interfaces: Mapping[str, Interface] | None = None,
 ) -> ConnectionConfig | None:
-    """The connection in `ini`, or None and its problems; it must not want what is `taken`, and takes its own."""
+    """Return the connection in `ini`, or None and its problems; it must not want what is `taken`, and takes its own."""
     if ini.problems and not ini.sections:  # it could not be read at all
         return None
-    connection = build_connection(ini, general, tunnels)
+    connection = build_connection(ini, general, tunnels, interfaces)
     ini.warn_of_unknown_sections(schema.CONNECTION_SECTIONS)
     if connection is None:
         return None
     taken.check(connection, ini)
     taken.add(connection)
     return connection
-
-
-@dataclass(frozen=True)
-class _Socket:
-    """The data socket of one path. Paths with the same address, port and interface share one."""
-
-    address: Address
-    port: int
-    device: str
-    bound: bool
-    tunnel: str
-    file: Path | None
-    path: int
-
-    @property
-    def interface(self) -> str | None:
-        """The interface that it is bound to; None: any."""
-        return self.device if self.bound else None
-
-    def clashes(self, other: _Socket) -> bool:
-        """Return whether the kernel has no room for both. An address that is not known yet is the interface's own."""
-        if (self.address, self.port) != (other.address, other.port):
-            return False
-        if self.device == other.device:
-            return True
-        return not self.address.is_unspecified and None in (self.interface, other.interface)
-
-    def place(self, connection: ConnectionConfig) -> str:
-        """Where the path stands, as seen from `connection`."""
-        return f"[path_{self.path}]" + (f" of {self.file}" if self.file != connection.file else "")
-
-
-@dataclass
-class _Taken:
-    """What the connections read so far have for themselves, and in which file that stands."""
-
-    tunnels: Sequence[TunnelConfig]
-    names: dict[str, Path | None] = field(default_factory=dict)
-    ends: dict[tuple[Address, Address], Path | None] = field(default_factory=dict)
-    sockets: list[_Socket] = field(default_factory=list)
-
-    def add(self, connection: ConnectionConfig) -> None:
-        """Note what is now taken."""
-        self.names.setdefault(connection.name, connection.file)
-        self.ends.setdefault((connection.ip_local, connection.ip_remote), connection.file)
-        self.sockets += self._sockets(connection)
-
-    def check(self, connection: ConnectionConfig, ini: IniFile) -> None:
-        """Report to `ini` what is taken already."""
-        head = ini.sections["connection"]
-        if connection.name in self.names:
-            head.problem("name", f"is used in {self.names[connection.name]} too: each connection needs its own")
-        ends = (connection.ip_local, connection.ip_remote)
-        if ends in self.ends:
-            head.problem("ip_remote", f"and ip_local stand in {self.ends[ends]} too: one connection per pair")
-        own = self._sockets(connection)
-        for number, socket in enumerate(own):
-            section = ini.sections[f"path_{number}"]
-            for other in (*self.sockets, *own[:number]):
-                if not socket.clashes(other):
-                    continue
-                if other.tunnel != socket.tunnel:
-                    section.problem(
-                        "interface_name",
-                        f"with its local address and local_port = {connection.local_port} serves "
-                        f"{other.tunnel} in {other.file}: a connection of another tunnel needs another local_port",
-                    )
-                elif other.interface != socket.interface:
-                    section.problem(
-                        "bind_to_device",
-                        f"must be the same as in {other.place(connection)}, which has the same local address and "
-                        "local_port: one socket is either bound to an interface or not",
-                    )
-                else:
-                    continue
-                break
-
-    def _tunnel(self, connection: ConnectionConfig) -> str:
-        """The name of the tunnel of `connection`; "" while interface.conf has errors."""
-        return next((tunnel.name for tunnel in self.tunnels if tunnel.holds(connection.ip_local)), "")
-
-    def _sockets(self, connection: ConnectionConfig) -> list[_Socket]:
-        """The data sockets of the paths, in their order."""
-        return [
-            _Socket(
-                path.private_ipaddr or path.public_ipaddr,
-                connection.local_port,
-                path.interface_name,
-                path.bind_to_device,
-                self._tunnel(connection),
-                connection.file,
-                number,
-            )
-            for number, path in enumerate(connection.paths)
-        ]

@@ -53,10 +53,11 @@ class Problem:
 
 
 class ConfigurationErrors(ConfigError):
-    """Everything that is wrong in a configuration, one line each."""
+    """Everything that is wrong in a configuration, one line each; the warnings are not in the text."""
 
-    def __init__(self, problems: Collection[Problem]) -> None:
+    def __init__(self, problems: Collection[Problem], warnings: Collection[str] = ()) -> None:
         self.problems = tuple(problems)
+        self.warnings = tuple(warnings)
         lines = [str(problem) for problem in self.problems]
         super().__init__(lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} errors:", *lines]))
 
@@ -74,7 +75,7 @@ class Section:
     A key whose value is bad is missing from `values`; `clean` says that no key is.
     """
 
-    __slots__ = ("clean", "entries", "file", "kind", "line", "name", "values")
+    __slots__ = ("_unknown", "clean", "entries", "file", "kind", "line", "name", "values")
 
     def __init__(self, file: IniFile, name: str, line: int) -> None:
         self.file = file
@@ -84,6 +85,7 @@ class Section:
         self.entries: dict[str, Entry] = {}  # by spelling; after `read` by the name of the key
         self.values: dict[str, Any] = {}
         self.clean = True
+        self._unknown: dict[str, Entry] = {}
 
     def read(self, kind: str, optional: Collection[str] = ()) -> Section:
         """Type the values by the schema of this `kind` of section; mandatory keys in `optional` may be missing."""
@@ -97,12 +99,19 @@ class Section:
                 except ValueError as error:
                     self.problem(key.name, f"must be {error}")
             elif key.mandatory and key.name not in optional:
-                self.problem(
-                    key.name, f"{'is empty' if entry else 'is missing'}: write for example '{key.name} = {key.example}'"
-                )
+                self.problem(key.name, self._missing(key, entry is not None))
             else:  # the C program reads an empty value as if the key were absent
                 self.values[key.name] = key.default_value
         return self
+
+    def _missing(self, key: schema.Key, is_there: bool) -> str:
+        """Return what to say about a mandatory key without a value; a misspelt one of this section may be meant."""
+        example = f"write for example '{key.name} = {key.example}'"
+        if is_there:
+            return f"is empty: {example}"
+        near = schema.nearest(key.name, self._unknown)
+        meant = f"is {near!r} in line {self._unknown[near].line} meant? Else " if near else ""
+        return f"is missing: {meant}{example}"
 
     def _known_entries(self) -> dict[str, Entry]:
         keys = schema.SPELLINGS[self.kind]
@@ -110,6 +119,7 @@ class Section:
         for spelling, entry in self.entries.items():
             key = keys.get(spelling)
             if key is None:
+                self._unknown[spelling] = entry
                 if not self.file.warned_enough:
                     self._warn_of_spelling(spelling, entry.line, schema.advice(self.kind, spelling))
                 continue
@@ -169,7 +179,9 @@ class IniFile:
         """The section of this name, typed; a missing one is reported."""
         section = self.sections.get(name)
         if section is None:
-            self.problem(0, f"[{name}] is missing: write a line '[{name}]' and its keys below it")
+            near = schema.nearest(name, self.sections)
+            meant = f"is [{near}] in line {self.sections[near].line} meant? Else " if near else ""
+            self.problem(0, f"[{name}] is missing: {meant}write a line '[{name}]' and its keys below it")
             section = Section(self, name, 0)
             section.clean = False
             return section
@@ -190,7 +202,10 @@ class IniFile:
             absent = [f"[{prefix}_{number}]" for number in range(count) if number not in present]
             extra = [f"[{name}]" for number, name in sorted(present.items()) if number >= count]
             if absent:
-                counter.problem(count_key, f"{_few(absent)} missing: write it, or count only what there is")
+                unread = [name for name in self.sections if name not in present.values()]
+                near = schema.nearest(absent[0].strip("[]"), unread)
+                meant = f" (is [{near}] in line {self.sections[near].line} meant?)" if near else ""
+                counter.problem(count_key, f"{_few(absent)} missing{meant}: write it, or count only what there is")
             if extra:
                 counter.problem(count_key, f"{_few(extra)} not counted: number them from 0 up and count them all")
         return [self.sections[name] for _number, name in sorted(present.items())[: schema.MAX_NUMBERED]]

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpt.errors import HostError
 from mpt.host.credentials import UdpSender, udp_sender
-from mpt.host.netlink import NetlinkApi
+from mpt.host.netlink import Netlink, NetlinkApi
 from mpt.host.sockets import open_data_socket
 from mpt.host.system import System
 from mpt.host.tun import Tun, open_tun
-from mpt.model import Address, TunnelConfig
+from mpt.model import Address, Interface, TunnelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,14 @@ class Machine:
     open_data_socket: Callable[[Address, int, str | None, System], Any] = open_data_socket
     udp_sender: Callable[[Address, int, int], UdpSender | None] = udp_sender
     data_ports: dict[tuple[Address, int], dict[Any, tuple[str, int]]] = field(default_factory=dict)
+
+
+def interfaces_here() -> dict[str, Interface] | None:
+    """Return the interfaces of this host, before the daemon forks; None if the kernel does not say, as in a sandbox."""
+    netlink = Netlink()
+    try:
+        return netlink.snapshot()
+    except (HostError, OSError):
+        return None
+    finally:
+        netlink.close()

@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mpt import __version__
 from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
+from mpt.config.parser import ConfigurationErrors
+from mpt.daemon.machine import interfaces_here
 from mpt.errors import HostError, MptError
 
 LOGFILE = "/var/log/mpt.log"
@@ -93,21 +95,27 @@ def _absolute(path: str | None) -> str:
 def check(config: str | None) -> int:
     """Validate a configuration directory and say so: errors on standard error and 1, or two lines and 0.
 
-    What is asked for must be there: a data path that was not built is an error, as it is for the daemon.
+    What is asked for must be there: a data path that was not built is an error, as it is for the daemon. Interfaces and
+    addresses that this host does not have now are warnings, as they may come.
     """
     try:
         directory = find_directory(config, os.environ, Path.cwd())
-        loaded = load_directory(directory)
+        loaded = load_directory(directory, interfaces_here())
         plane = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
         print(f"mptsrv: {error}", file=sys.stderr)
+        _warn(error.warnings if isinstance(error, ConfigurationErrors) else ())
         return 1
-    for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    _warn(loaded.warnings)
     tunnels, connections = len(loaded.config.tunnels), len(loaded.config.connections)
     print(f"{directory}: {tunnels} tunnel(s), {connections} connection(s), no error")
     print(f"the data path is {plane.name}: {plane.why}")
     return 0
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

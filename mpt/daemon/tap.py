@@ -20,7 +20,7 @@ from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.lifetime import GarbageCollection, WhenRunning, fail, prepare
-from mpt.daemon.machine import Machine
+from mpt.daemon.machine import Machine, interfaces_here
 from mpt.daemon.root import Root
 from mpt.errors import MptError
 from mpt.host.netlink import Netlink
@@ -58,7 +58,7 @@ def makeService(options: Options) -> IService:
         sys.exit("mpt: the asyncio reactor does not go with netlink access: start without --reactor asyncio")
     try:
         directory = find_directory(options["config"], os.environ, Path.cwd())
-        loaded = load_directory(directory)
+        loaded = load_directory(directory, interfaces_here())
         plane = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
         print(f"mpt: {error}", file=sys.stderr)

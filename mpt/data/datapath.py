@@ -85,7 +85,7 @@ class PythonDataPath:
         self._ingress = Ingress(tun, write, gso)
         self._states = PathStates()
 
-    def tun_readable(self, now: float) -> None:
+    def tun_readable(self, now: float) -> None:  # noqa: ARG002  # of the interface: the native one needs it
         self._egress.tun_readable()
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
@@ -108,7 +108,7 @@ class PythonDataPath:
         self._egress.set_shares(shares)
         self._ingress.set_shares(shares, now)
 
-    def send(self, path: Hashable, message: bytes, now: float) -> bool:
+    def send(self, path: Hashable, message: bytes, now: float) -> bool:  # noqa: ARG002  # of the interface
         return self._egress.send(path, message)
 
     def take_events(self) -> Sequence[Message]:

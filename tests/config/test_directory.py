@@ -38,6 +38,11 @@ def errors(directory: Path) -> tuple[Problem, ...]:
     return caught.value.problems
 
 
+def another(**values: str | None) -> str:
+    """Return the guide's connection without its networks, with these keys changed."""
+    return without(without(connection(network_count="0", **values), "net_0"), "net_1")
+
+
 def connection(**values: str | None) -> str:
     """The guide's connection file with keys of [connection] changed."""
     return changed(CONNECTION, "connection", **values)
@@ -459,7 +464,7 @@ def test_names_and_address_pairs_are_unique(tmp_path: Path) -> None:
 
 def test_connections_of_one_tunnel_may_share_their_sockets(tmp_path: Path) -> None:
     """A server serves all its clients on one port."""
-    write(tmp_path, connections={"a.conf": CONNECTION, "b.conf": connection(name="b", ip_remote="10.0.0.4")})
+    write(tmp_path, connections={"a.conf": CONNECTION, "b.conf": another(name="b", ip_remote="10.0.0.4")})
     assert len(load_directory(tmp_path).config.connections) == 2
 
 
@@ -544,7 +549,7 @@ def test_a_path_that_is_bound_to_its_interface_and_one_that_is_not_share_no_addr
     (problem,) = errors(tmp_path)
     assert (problem.section, problem.key) == ("path_1", "bind_to_device")
     assert "[path_0]" in problem.message
-    unbound = changed(connection(name="b", ip_remote="10.0.0.4"), "path_0", bind_to_device="0")
+    unbound = changed(another(name="b", ip_remote="10.0.0.4"), "path_0", bind_to_device="0")
     write(tmp_path, connections={"a.conf": CONNECTION, "b.conf": unbound})
     (problem,) = errors(tmp_path)
     assert (problem.section, problem.key) == ("path_0", "bind_to_device")

@@ -55,6 +55,18 @@ def test_check_lists_every_error_at_once(broken: Path, capsys: pytest.CaptureFix
     errors = capsys.readouterr().err
     assert "interface.conf" in errors and "fourteen" in errors
     assert "weight_out" in errors
+    assert "warning: " in errors and "wait_out is unknown and ignored: is 'weight_out' meant?" in errors
+
+
+def test_check_names_what_this_machine_does_not_have(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A warning, as an interface may still come; what there is instead stands there too."""
+    directory = tmp_path / "conf"
+    shutil.copytree(CONF, directory)
+    file = next((directory / "connections").glob("*.conf"))
+    file.write_text(file.read_text().replace("= eth1", "= noSuchLine"))
+    assert main(["--check", "--config", str(directory)]) == 0
+    expected = "[path_0] interface_name = 'noSuchLine': is no interface of this host now; there"
+    assert expected in capsys.readouterr().err
 
 
 def test_check_misses_the_native_data_path(
@@ -72,7 +84,7 @@ def test_check_misses_the_native_data_path(
     assert main(["--check", "--config", str(configuration(tmp_path, "auto"))]) == 0
     said = capsys.readouterr()
     assert "the data path is python: the native one was not built. " in said.out
-    assert said.err == ""
+    assert "data path" not in said.err
 
 
 def test_the_data_path_is_logged_once(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""What the connections of one host must not share: names, tunnel addresses, destinations, sockets of other tunnels.
+
+Each error names the other file. A connection that is down by its file has neither destinations nor sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mpt.config.parser import IniFile
+from mpt.model import Address, ConnectionConfig, Network, TunnelConfig
+
+
+class Socket(NamedTuple):
+    """What a data socket is bound to: `interface` is that of its path, and `bound` says whether it is tied to it."""
+
+    interface: str
+    bound: bool
+    tunnel: str
+
+
+class Place(NamedTuple):
+    """Where a path stands."""
+
+    file: Path | None
+    path: int
+
+    def seen_from(self, connection: ConnectionConfig) -> str:
+        """Return the name of the path, with its file if that is not the connection's own."""
+        return f"[path_{self.path}]" + (f" of {self.file}" if self.file != connection.file else "")
+
+
+@dataclass
+class Taken:
+    """What the connections read so far have for themselves, and in which file that stands."""
+
+    tunnels: Sequence[TunnelConfig]
+    _names: dict[str, Path | None] = field(default_factory=dict)
+    _ends: dict[tuple[Address, Address], Path | None] = field(default_factory=dict)
+    _destinations: dict[tuple[str, Network], list[tuple[Network, Path | None]]] = field(default_factory=dict)
+    _sockets: dict[tuple[Address, int], dict[Socket, Place]] = field(default_factory=dict)
+
+    def add(self, connection: ConnectionConfig) -> None:
+        """Note what `connection` takes."""
+        self._names.setdefault(connection.name, connection.file)
+        self._ends.setdefault(connection.ends, connection.file)
+        if connection.is_down:
+            return
+        for network in connection.networks:
+            key = self._tunnel(connection), network.destination
+            self._destinations.setdefault(key, []).append((network.source, connection.file))
+        for number, (address, socket) in enumerate(self._sockets_of(connection)):
+            at_address = self._sockets.setdefault((address, connection.local_port), {})
+            at_address.setdefault(socket, Place(connection.file, number))
+
+    def check(self, connection: ConnectionConfig, ini: IniFile) -> None:
+        """Report to `ini`, from which `connection` was read, what others have already."""
+        head = ini.sections["connection"]
+        if connection.name in self._names:
+            head.problem("name", f"is used in {self._names[connection.name]} too: each connection needs its own")
+        if connection.ends in self._ends:
+            file = self._ends[connection.ends]
+            head.problem("ip_remote", f"and ip_local stand in {file} too: one connection per pair")
+        elif not connection.is_down:
+            self._check_destinations(connection, ini)
+            self._check_sockets(connection, ini)
+
+    def _check_destinations(self, connection: ConnectionConfig, ini: IniFile) -> None:
+        """Of two peers with one network behind them nobody knows which is meant; multicast goes to all of them."""
+        tunnel = self._tunnel(connection)
+        for number, network in enumerate(connection.networks):
+            for source, file in self._destinations.get((tunnel, network.destination), ()):
+                if network.source.overlaps(source) and not network.destination.is_multicast:
+                    ini.sections[f"net_{number}"].problem(
+                        "dst_addr",
+                        f"is behind the peer of {file} too, and neither is the more specific one: write it in one "
+                        "file only, or a longer prefix in one of them",
+                    )
+                    break
+
+    def _check_sockets(self, connection: ConnectionConfig, ini: IniFile) -> None:
+        """What comes in on a socket belongs to one tunnel; and a bound socket and an unbound one do not go together."""
+        own: dict[tuple[Address, int], dict[Socket, Place]] = {}
+        for number, (address, socket) in enumerate(self._sockets_of(connection)):
+            section = ini.sections[f"path_{number}"]
+            key = address, connection.local_port
+            others = {**self._sockets.get(key, {}), **own.get(key, {})}
+            for other, place in others.items():
+                if not _clash(socket, other, address):
+                    continue
+                if other.tunnel != socket.tunnel:
+                    section.problem(
+                        "interface_name",
+                        f"with its local address and local_port = {connection.local_port} serves "
+                        f"{other.tunnel} in {place.file}: a connection of another tunnel needs another local_port",
+                    )
+                    break
+                if other.bound is not socket.bound:
+                    section.problem(
+                        "bind_to_device",
+                        f"must be the same as in {place.seen_from(connection)}, which has the same local address and "
+                        "local_port: one socket is either bound to an interface or not",
+                    )
+                    break
+            own.setdefault(key, {}).setdefault(socket, Place(connection.file, number))
+
+    def _tunnel(self, connection: ConnectionConfig) -> str:
+        """Return the name of the tunnel of `connection`, "" while interface.conf has errors."""
+        return next((tunnel.name for tunnel in self.tunnels if tunnel.holds(connection.ip_local)), "")
+
+    def _sockets_of(self, connection: ConnectionConfig) -> list[tuple[Address, Socket]]:
+        """Return the local address and the data socket of each path."""
+        tunnel = self._tunnel(connection)
+        return [
+            (
+                path.private_ipaddr or path.public_ipaddr,
+                Socket(path.interface_name, path.bind_to_device, tunnel),
+            )
+            for path in connection.paths
+        ]
+
+
+def _clash(one: Socket, other: Socket, address: Address) -> bool:
+    """Return whether the kernel has no room for both, or one is both, at `address`: if it is not known yet, that of the
+    interface."""
+    if one.interface == other.interface:
+        return True
+    return not address.is_unspecified and not (one.bound and other.bound)
