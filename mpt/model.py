@@ -90,8 +90,14 @@ class TunnelConfig:
     ipv6_addr: IPv6Interface | None = None
     queue_length: int = 1500
 
+    @property
+    def broadcast(self) -> IPv4Address | None:
+        """The broadcast address of the IPv4 prefix; None: it has none (RFC 3021, or no IPv4)."""
+        network = self.ipv4_addr.network if self.ipv4_addr is not None else None
+        return network.broadcast_address if network is not None and network.prefixlen < 31 else None
+
     def holds(self, address: Address) -> bool:
-        """Whether `address` is one of this tunnel's own addresses."""
+        """Return whether `address` is one of this tunnel's own addresses."""
         return any(own is not None and own.ip == address for own in (self.ipv4_addr, self.ipv6_addr))
 
 

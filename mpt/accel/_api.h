@@ -111,6 +111,7 @@ struct mpt_connection_row {
     uint32_t id;
     struct mpt_address inner_local;
     struct mpt_address inner_remote;
+    struct mpt_address broadcast; /* of the tunnel's IPv4 prefix */
     uint32_t reorder_window; /* packets, 0: none */
     double max_delay; /* seconds */
     uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's own */

@@ -27,6 +27,7 @@
 #define SOL_UDP 17
 #endif
 
+enum { GROUP = MPT_REASONS }; /* no reason to drop a packet */
 enum { READS = 256, WAKE_WORK = 1 << 20, WORK_PACKET = 1024 }; /* octets, and what a packet costs besides: a wake-up of
                                                                  about 1 ms, for which keepalives and commands wait */
 enum { PACKETS = 256 };  /* a batch */
@@ -93,6 +94,9 @@ struct egress {
 };
 
 static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, uint8_t *packet, uint32_t length);
+static void encapsulate(
+    struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
+);
 static void drop(struct egress *e, int reason, uint64_t packets);
 static const struct connection *classify(struct egress *e, const uint8_t *packet, uint32_t length, int *reason);
 static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path);
@@ -257,28 +261,44 @@ static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, 
         return 1;
     }
     const struct connection *c = classify(e, packet, length, &reason);
-    if (c == NULL) {
+    if (c != NULL)
+        encapsulate(e, c, packet, length, &split, false);
+    else if (reason == GROUP)
+        for (uint32_t i = 0; i < e->now.table->connection_count; i++) {
+            const struct mpt_address source = ip_source(packet), destination = ip_destination(packet);
+            if (connection_takes_group(&e->now.table->connections[i], &source, &destination))
+                encapsulate(e, &e->now.table->connections[i], packet, length, &split, true);
+        }
+    else
         drop(e, reason, split.segments);
-        return split.segments;
-    }
+    return split.segments;
+}
+
+/* Put `packet`, or the segments of it, into the batch of `c`; a `shared` one is left as it is, others are to have it, too. */
+static void encapsulate(
+    struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
+) {
     const struct path *path = connection_mapped_path(c, packet, length);
     uint8_t tos = c->row.sets_tos ? c->row.tos_by_inner[tos_octet(packet)] : 0;
-    for (uint32_t i = 0; i < split.segments; i++) {
+    for (uint32_t i = 0; i < split->segments; i++) {
         struct outgoing *o = enqueue(e, c, path);
         if (o == NULL)
             continue;
         o->tos = tos;
-        if (whole) {
+        o->head = o->room;
+        if (split->packet != NULL) {
+            o->head_length = o->frame_length + split->headers;
+            o->payload_length = split_segment(split, i, o->room + o->frame_length, &o->payload);
+        } else if (shared) {
+            o->head_length = o->frame_length;
+            o->payload = packet;
+            o->payload_length = length;
+        } else {
             o->head = packet - o->frame_length;
             o->head_length = o->frame_length + length;
-        } else {
-            o->head = o->room;
-            o->head_length = o->frame_length + split.headers;
-            o->payload_length = split_segment(&split, i, o->room + o->frame_length, &o->payload);
         }
         frame_put(o->head, packet[0] >> 4, o->sequenced, o->number);
     }
-    return split.segments;
 }
 
 static void drop(struct egress *e, int reason, uint64_t packets) {
@@ -286,6 +306,7 @@ static void drop(struct egress *e, int reason, uint64_t packets) {
     e->counters->egress_dropped[reason] += packets;
 }
 
+/* The connection that knows best where the packet is to go; NULL: the reason, or GROUP, which several connections take. */
 static const struct connection *classify(struct egress *e, const uint8_t *packet, uint32_t length, int *reason) {
     unsigned version = ip_version(packet, length);
     bool known;
@@ -301,10 +322,17 @@ static const struct connection *classify(struct egress *e, const uint8_t *packet
         for (uint32_t i = 0; i < table->path_count; i++)
             if (same_address(&destination, &table->paths[i].row.loop))
                 flow->reason = MPT_LOOP;
-        for (uint32_t i = 0; flow->reason != MPT_LOOP && flow->found == NULL && i < table->connection_count; i++) {
+        uint32_t best = 0;
+        for (uint32_t i = 0; flow->reason != MPT_LOOP && i < table->connection_count; i++) {
             const struct connection *c = &table->connections[i];
-            if (connection_is_here(c, &source) && connection_reaches(c, &destination))
+            uint32_t reach = connection_is_here(c, &source) ? connection_reach(c, &destination) : 0;
+            if (connection_is_group(c, &destination)) {
+                if (connection_takes_group(c, &source, &destination))
+                    flow->reason = GROUP;
+            } else if (reach > best) {
+                best = reach;
                 flow->found = c;
+            }
         }
     }
     *reason = flow->reason;

@@ -446,17 +446,18 @@ static const struct path *identify(struct ingress *in, const struct source *sour
         flow->reason = MPT_INNER_SOURCE;
         if (same_address(&destination, &source->loop))
             flow->reason = MPT_LOOP; /* RFC 2784 section 2.4.1: the packet would come back to its encapsulator */
-        else
+        else {
+            uint32_t best = 0; /* a connection that has the destination, too, before one that only knows the sender better */
             for (uint32_t i = 0; i < source->path_count; i++) {
                 const struct connection *c = &in->now.table->connections[source->paths[i]->connection];
-                if (!connection_reaches(c, &sender))
-                    continue;
-                bool ours = connection_is_here(c, &destination);
-                if (flow->found == NULL || ours)
-                    flow->found = source->paths[i]; /* unless another connection of this peer has the destination, too */
-                if (ours)
-                    break;
+                uint32_t reach = connection_reach(c, &sender);
+                uint32_t fit = reach && connection_is_here(c, &destination) ? reach + ADDRESS : reach;
+                if (fit > best) {
+                    best = fit;
+                    flow->found = source->paths[i];
+                }
             }
+        }
     }
     *reason = flow->reason;
     return flow->found;

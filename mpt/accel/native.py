@@ -260,6 +260,7 @@ class NativeDataPath:
             "id": self._connections.setdefault(row.key, len(self._connections)),
             "inner_local": _address(row.local),
             "inner_remote": _address(row.remote),
+            "broadcast": _address(row.broadcast) if row.broadcast is not None else _NOBODY,
             "reorder_window": row.reorder_window,
             "max_delay": row.max_delay,
             "tos_by_inner": tos_by_inner,

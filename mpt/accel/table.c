@@ -84,19 +84,38 @@ const struct connection *table_find(const struct table *table, uint32_t id) {
     return NULL;
 }
 
-static bool in_networks(const struct connection *c, const struct mpt_address *address, bool here) {
+bool connection_is_here(const struct connection *c, const struct mpt_address *address) {
+    if (same_address(address, &c->row.inner_local))
+        return true;
     for (uint32_t i = 0; i < c->row.network_count; i++)
-        if (c->row.networks[i].here == here && in_network(address, &c->row.networks[i]))
+        if (c->row.networks[i].here && in_network(address, &c->row.networks[i]))
             return true;
     return false;
 }
 
-bool connection_is_here(const struct connection *c, const struct mpt_address *address) {
-    return same_address(address, &c->row.inner_local) || in_networks(c, address, true);
+uint32_t connection_reach(const struct connection *c, const struct mpt_address *address) {
+    uint32_t longest = 0;
+    if (same_address(address, &c->row.inner_remote))
+        return ADDRESS;
+    for (uint32_t i = 0; i < c->row.network_count; i++) {
+        const struct mpt_network *network = &c->row.networks[i];
+        if (!network->here && network->length >= longest && in_network(address, network))
+            longest = network->length + 1;
+    }
+    return longest;
 }
 
-bool connection_reaches(const struct connection *c, const struct mpt_address *address) {
-    return same_address(address, &c->row.inner_remote) || in_networks(c, address, false);
+bool connection_is_group(const struct connection *c, const struct mpt_address *destination) {
+    static const struct mpt_address everybody = {.version = 4, .octets = {255, 255, 255, 255}};
+    bool multicast = destination->version == 4 ? destination->octets[0] >> 4 == 14 : destination->octets[0] == 0xFF;
+    return multicast || same_address(destination, &everybody) || same_address(destination, &c->row.broadcast);
+}
+
+bool connection_takes_group(
+    const struct connection *c, const struct mpt_address *source, const struct mpt_address *destination
+) {
+    return same_address(source, &c->row.inner_local)
+        || (connection_is_here(c, source) && connection_reach(c, destination) > 0);
 }
 
 static int by_key(const void *one, const void *two) {

@@ -31,7 +31,16 @@ void table_enter(const struct table *table); /* from now on the states of its pa
 void table_leave(const struct table *table); /* and no longer */
 const struct connection *table_find(const struct table *table, uint32_t id); /* NULL: there is none */
 bool connection_is_here(const struct connection *connection, const struct mpt_address *address);
-bool connection_reaches(const struct connection *connection, const struct mpt_address *address);
+/* How precisely `address` is known to be at the peer: ADDRESS for its tunnel address, else 1 + the length of the longest
+ * prefix behind it that has the address, else 0. */
+enum { ADDRESS = 130 };
+uint32_t connection_reach(const struct connection *connection, const struct mpt_address *address);
+/* Whether `destination` is many hosts: multicast, or broadcast in the tunnel's prefix. */
+bool connection_is_group(const struct connection *connection, const struct mpt_address *destination);
+/* Whether a packet to the group `destination` goes to this peer, too. */
+bool connection_takes_group(
+    const struct connection *connection, const struct mpt_address *source, const struct mpt_address *destination
+);
 /* The path that the port rules name for `packet`, whether it is usable or not; NULL: none. */
 const struct path *connection_mapped_path(const struct connection *connection, const uint8_t *packet, uint32_t length);
 

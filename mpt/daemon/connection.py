@@ -31,7 +31,7 @@ from mpt.daemon.timers import DeadlineLoop
 from mpt.data.framing import Plain
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
-from mpt.model import Address, ConnectionConfig, Interface, Status
+from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
 
 log = Logger()
 
@@ -63,7 +63,7 @@ class Handover:
 
 
 class Connection(Service):
-    """A connection on the tunnel `tunnel_name`.
+    """A connection on `tunnel`.
 
     `ask_peer` is how it talks to the peer's command port. A connection that is `strict` does not start when a socket is
     refused.
@@ -76,7 +76,7 @@ class Connection(Service):
         self,
         machine: Machine,
         config: ConnectionConfig,
-        tunnel_name: str,
+        tunnel: TunnelConfig,
         pool: SocketPool,
         routes: RouteKeeper,
         interfaces: Callable[[], Mapping[str, Interface]],
@@ -91,7 +91,7 @@ class Connection(Service):
         self.strict = strict
         self.setName(config.name)
         self._machine = machine
-        self._tunnel_name = tunnel_name
+        self._tunnel = tunnel
         self._routes = routes
         self._interfaces = interfaces
         self._shares_changed = shares_changed
@@ -125,7 +125,7 @@ class Connection(Service):
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
                 log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
         self.reporter.start()
-        self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel_name))
+        self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel.name))
         self._route_to_peers(interfaces)
         self._path_changed()
 
@@ -165,6 +165,7 @@ class Connection(Service):
             framing=Plain(sequenced=config.reorder_window > 0),
             dscp=config.dscp,
             ecn=config.ecn,
+            broadcast=self._tunnel.broadcast,
         )
 
     def shares(self) -> dict[Hashable, int]:

@@ -77,7 +77,7 @@ class Tunnel(MultiService):
         connection = Connection(
             self._machine,
             config,
-            self.config.name,
+            self.config,
             self._pool,
             self._routes,
             lambda: self._interfaces,

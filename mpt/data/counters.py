@@ -59,7 +59,8 @@ class PathCounters:
 class Counters:
     """A snapshot of one tunnel.
 
-    `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped`.
+    `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped`; a packet for a group counts
+    as one for each of its connections.
     `datagrams_received` = `keepalives_received` + `packets_delivered` + `packets_held` + the sum of `ingress_dropped`.
     `ecn_unexpected` packets came with ECN fields inside and outside that no path makes which keeps the rules (RFC 6040
     section 4.2): somebody on the way has changed the outer one.

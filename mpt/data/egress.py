@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
+from operator import itemgetter
 from typing import Any, Final
 
 from mpt.data.counters import Reason, errno_reason
@@ -16,6 +17,7 @@ from mpt.data.flowmap import FlowMap
 from mpt.data.framing import frame
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, Table
+from mpt.model import Address
 from mpt.wire import ip, tos
 from mpt.wire.serial import MASK
 
@@ -90,7 +92,8 @@ class Egress:
         self._scheduler = scheduler
         self._senders: dict[Hashable, _Sender] = {}
         self._sender_of: dict[Hashable, _Sender] = {}  # by the key of a path
-        self._flows: dict[bytes, _Sender | Reason] = {}  # inner addresses -> sender, or the reason to drop
+        # inner addresses -> sender, the senders of a group, or the reason to drop
+        self._flows: dict[bytes, _Sender | tuple[_Sender, ...] | Reason] = {}
         self._own_peers: frozenset[object] = frozenset()
         self.packets_read = 0
         self.dropped: Counter[str] = Counter()
@@ -119,34 +122,44 @@ class Egress:
                 return
             self.packets_read += 1
             version = packet[0] >> 4 if len(packet) >= ip.SHORTEST else 0
-            sender = flows.get(packet[12:20] if version == 4 else packet[8:40] if version == 6 else b"")
-            if sender is None:
-                sender = self._classify(packet)
-            if isinstance(sender, Reason):
-                self.dropped[sender] += 1
+            found = flows.get(packet[12:20] if version == 4 else packet[8:40] if version == 6 else b"")
+            if found is None:
+                found = self._classify(packet)
+            if isinstance(found, _Sender):
+                self._send(found, packet)
+            elif isinstance(found, Reason):
+                self.dropped[found] += 1
             else:
-                self._send(sender, packet)
+                self.packets_read += len(found) - 1
+                for sender in found:
+                    self._send(sender, packet)
 
-    def _classify(self, packet: bytes) -> _Sender | Reason:
-        """The connection of `packet` by its inner addresses, or the reason why it has none."""
+    def _classify(self, packet: bytes) -> _Sender | tuple[_Sender, ...] | Reason:
+        """Return the connection of `packet` by its inner addresses, all connections of a packet to a group, or the
+        reason why it has none."""
         version = ip.version(packet)
         if not version:
             return Reason.NOT_IP
         key = packet[12:20] if version == 4 else packet[8:40]
         half = len(key) // 2
         source, destination = ip_address(key[:half]), ip_address(key[half:])
-        found: _Sender | Reason = Reason.NO_CONNECTION
+        found: _Sender | tuple[_Sender, ...] | Reason
         if destination in self._own_peers:
             found = Reason.LOOP
         else:
-            for sender in self._senders.values():
-                if sender.connection.sends(source, destination):
-                    found = sender
-                    break
+            found = self._receivers(source, destination) or Reason.NO_CONNECTION
         if len(self._flows) >= FLOWS_CACHED:
             self._flows.clear()
         self._flows[key] = found
         return found
+
+    def _receivers(self, source: Address, destination: Address) -> _Sender | tuple[_Sender, ...] | None:
+        """Return the connection that fits best, or every connection that takes packets to the group `destination`."""
+        connections = [(sender, sender.connection) for sender in self._senders.values()]
+        if any(row.is_group(destination) for _, row in connections):
+            return tuple(sender for sender, row in connections if row.takes_group(source, destination))
+        fits = [(row.reach(destination), sender) for sender, row in connections if row.sends(source, destination)]
+        return max(fits, key=itemgetter(0), default=(0, None))[1]
 
     def _send(self, sender: _Sender, packet: bytes) -> None:
         """Encapsulate and send over the mapped path, else over the next of the cycle, else over any that works."""

@@ -237,12 +237,12 @@ class Ingress:
         if destination == source.address:
             found = Reason.LOOP  # RFC 2784 section 2.4.1: the packet would come back to its encapsulator
         else:
+            best = (False, 0)  # whether it has the destination, and how precisely it knows the sender
             for path in source.paths:
-                if path[0].connection.sends(destination, sender):
-                    found = path
-                    break
-                if found is Reason.INNER_SOURCE and path[0].connection.reaches(sender):
-                    found = path  # unless another connection of this peer has the inner destination, too
+                connection = path[0].connection
+                fit = (connection.has(destination), connection.reach(sender))
+                if fit[1] and fit > best:
+                    best, found = fit, path
         if len(source.flows) >= FLOWS_CACHED:
             source.flows.clear()
         source.flows[addresses] = found

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from ipaddress import IPv4Address
+from typing import Any, Final, Protocol
 
 from mpt.data.framing import Plain
 from mpt.model import Address, NetworkConfig, PortMap
 from mpt.wire.tos import Ancillary
+
+ADDRESS: Final = 130  # more than 1 + the length of any prefix
+LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")
 
 
 class DataSocket(Protocol):
@@ -59,15 +63,31 @@ class ConnectionRow:
     framing: Plain
     dscp: int | None = 0
     ecn: bool = False
+    broadcast: Address | None = None  # of the tunnel's IPv4 prefix
 
     def sends(self, source: Address, destination: Address) -> bool:
-        """Whether a packet from `source` to `destination` enters the tunnel here (draft section 4)."""
-        from_here = source == self.local or any(source in network.source for network in self.networks)
-        return from_here and self.reaches(destination)
+        """Return whether a packet from `source` to `destination` enters the tunnel here (draft section 4)."""
+        return self.has(source) and self.reach(destination) > 0
 
-    def reaches(self, address: Address) -> bool:
-        """Whether `address` is the peer's, or in a network behind it."""
-        return address == self.remote or any(address in network.destination for network in self.networks)
+    def has(self, address: Address) -> bool:
+        """Return whether `address` is ours, or in a network behind us."""
+        return address == self.local or any(address in network.source for network in self.networks)
+
+    def reach(self, address: Address) -> int:
+        """Return how precisely `address` is known to be at the peer: ADDRESS for its tunnel address, else 1 + the
+        length of the longest prefix behind it that has the address, else 0."""
+        if address == self.remote:
+            return ADDRESS
+        lengths = (network.destination.prefixlen for network in self.networks if address in network.destination)
+        return max(lengths, default=-1) + 1
+
+    def takes_group(self, source: Address, destination: Address) -> bool:
+        """Return whether a packet to the group `destination` (`is_group`) from `source` goes to this peer, too."""
+        return source == self.local or self.sends(source, destination)
+
+    def is_group(self, destination: Address) -> bool:
+        """Return whether `destination` is many hosts: multicast, or broadcast in the tunnel's prefix."""
+        return destination.is_multicast or destination in (LIMITED_BROADCAST, self.broadcast)
 
 
 Table = tuple[ConnectionRow, ...]

@@ -23,11 +23,14 @@ CONNECTIONS = {
     "c": (LOCAL_V6, REMOTE_V6, ((0, 1, 1), (2, 2, 1))),  # another peer at the first socket
     "d": ("10.0.0.12", REMOTE, ((0, 0, 1), (2, 0, 1))),  # the peer's address of a
 }
-NETWORK = ("fd0a::5", "fd0b::5")  # addresses in the networks of b, of the other IP version
+NETWORKS = {"b": [("fd0a::/16", "fd0b::/16")], "c": [("fd0a::/16", "fd0b::/32")]}  # c knows better, while it is there
+NETWORK = ("fd0a::5", "fd0b::5")  # addresses in the networks of b and c; of b's other IP version
 PAIRS = {name: (local, remote) for name, (local, remote, _) in CONNECTIONS.items()} | {
     "b, networks": NETWORK,
     "a, mapped": (LOCAL, REMOTE),
     "nobody": (LOCAL, "10.0.0.99"),
+    "d, multicast": ("10.0.0.12", "224.0.0.5"),
+    "d, broadcast": ("10.0.0.12", "10.0.0.255"),
     "loop": ("10.0.0.12", PEERS[2]),
 }
 
@@ -53,7 +56,8 @@ def table(names: str, window: int) -> Callable[[Sequence[Any]], Sequence[Connect
             key=name.lower(),
             local=local,
             remote=remote,
-            networks=[("fd0a::/16", "fd0b::/16")] if name in "bB" else [],
+            networks=NETWORKS.get(name.lower(), []),
+            broadcast=ip_address("10.0.0.255"),
             window=0 if name in "dD" else window,
             ecn=name in "aA",
         )
