@@ -339,12 +339,13 @@ static const struct connection *classify(struct egress *e, const uint8_t *packet
     return flow->found;
 }
 
-/* A place in the batch for the next packet of `c`, its number given: over `path` if that is usable, else over the next of
- * the cycle; NULL when no path is usable. */
+/* A place in the batch for the next packet of `c`, its number given: over `path` if that is usable, and then without a
+ * number, else over the next of the cycle; NULL when no path is usable. */
 static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path) {
     struct egress_connection *state = &e->now.connections[c->index];
+    bool is_mapped = path != NULL && path->row.usable;
     e->counters->packets_read++;
-    if (path == NULL || !path->row.usable) {
+    if (!is_mapped) {
         if (state->cycle_count == 0) {
             e->counters->egress_dropped[MPT_NO_PATH]++;
             return NULL;
@@ -365,8 +366,9 @@ static struct outgoing *enqueue(struct egress *e, const struct connection *c, co
     o->path = path;
     o->state = PENDING;
     o->next = -1;
-    o->number = state->sequence++;
-    o->sequenced = c->row.sequenced;
+    o->sequenced = c->row.sequenced && !is_mapped; /* a mapped flow keeps its order by itself, and waits for no other path */
+    o->number = state->sequence;
+    state->sequence += o->sequenced;
     o->frame_length = frame_length(o->sequenced);
     o->payload = NULL;
     o->payload_length = 0;
@@ -556,12 +558,11 @@ static void number_anew(struct egress *e, const struct connection *c) {
     struct egress_connection *state = &e->now.connections[c->index];
     uint32_t next = state->batch_sequence;
     for (struct outgoing *o = e->packets; o < e->packets + e->count; o++) {
-        if (o->path->connection != c->index || o->state == FAILED)
+        if (o->path->connection != c->index || o->state == FAILED || !o->sequenced)
             continue;
         if (o->state == PENDING) {
             o->number = next;
-            if (o->sequenced)
-                frame_renumber(o->head, next);
+            frame_renumber(o->head, next);
         }
         next = o->number + 1;
     }

@@ -162,15 +162,20 @@ class Egress:
         return max(fits, key=itemgetter(0), default=(0, None))[1]
 
     def _send(self, sender: _Sender, packet: bytes) -> None:
-        """Encapsulate and send over the mapped path, else over the next of the cycle, else over any that works."""
+        """Encapsulate and send over the mapped path, else over the next of the cycle, else over any that works.
+
+        A packet whose path is mapped has no number: its flow keeps its order by itself, and waits for no other path.
+        """
         index = sender.flow_map.path(packet) if sender.flow_map is not None else None
-        if index not in sender.paths:
+        numbered = sender.connection.framing.sequenced
+        if index in sender.paths:
+            numbered = False
+        else:
             index = next(sender.cycle, None)
             if index is None:
                 self.dropped[Reason.NO_PATH] += 1
                 return
-        sequence = sender.sequence if sender.connection.framing.sequenced else None
-        datagram = frame(packet[0] >> 4, sequence) + packet
+        datagram = frame(packet[0] >> 4, sender.sequence if numbered else None) + packet
         mark = sender.marks[tos.octet(packet)] if sender.marks is not None else 0
         error = self._transmit(sender, index, datagram, len(packet), mark)
         for other in sender.paths:
@@ -180,17 +185,17 @@ class Egress:
                 error = self._transmit(sender, other, datagram, len(packet), mark)
         if error is not None:
             self.dropped[errno_reason("send", error)] += 1
+        elif numbered:  # only a packet that went uses up a number
+            sender.sequence = (sender.sequence + 1) & MASK
 
     def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, mark: int) -> int | None:
-        """Send `datagram` with the TOS octet `mark` over one path. Return None when it went, else the errno. Only a
-        packet that went uses up a sequence number."""
+        """Send `datagram` with the TOS octet `mark` over one path. Return None when it went, else the errno."""
         data_socket, remote, counters = sender.paths[index]
         try:
             _send(data_socket, datagram, remote, mark)
         except OSError as error:
             counters.send_errors[errno_reason("send", error.errno)] += 1
             return error.errno or 0
-        sender.sequence = (sender.sequence + 1) & MASK
         counters.packets_sent += 1
         counters.bytes_sent += size
         return None
