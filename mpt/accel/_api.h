@@ -70,6 +70,7 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder a
     double majority;
     double age; /* seconds */
     uint32_t near; /* packets */
+    uint32_t many;
     uint32_t review; /* packets, >= 1 */
     uint32_t gaps_remembered; /* >= 1 */
     uint32_t candidates; /* >= 1 */

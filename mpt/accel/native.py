@@ -48,7 +48,7 @@ TUNING: Final = {
     for module, names in (
         (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
         (reorder, ("restart_silence", "path_memory", "distrust", "good_part", "poor_part", "short_wait")),
-        (reorder, ("patience_gain", "patience_decay", "near", "review", "gaps_remembered")),
+        (reorder, ("patience_gain", "patience_decay", "near", "many", "review", "gaps_remembered")),
         (candidates, ("period", "majority", "age", "candidates")),
     )
     for name in names

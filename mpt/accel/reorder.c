@@ -300,7 +300,7 @@ static double patience_for(const struct reorder *r, const struct progress *progr
         return r->longest_wait;
     if (progress->count == 0)
         return 0;
-    if (count < 2 * (double)r->lost + total * tuning->poor_part)
+    if (count < total * tuning->poor_part || (r->lost > 0 && progress->count < (uint64_t)tuning->many * (r->lost + 1)))
         return tuning->short_wait;
     if (progress->filled_in < 0)
         return r->longest_wait;

@@ -37,6 +37,7 @@ GAPS_REMEMBERED: Final = 64
 
 GOOD_PART: Final = 1 / 16  # of all packets; the next one of such a path comes soon and tells whether a gap is lost
 POOR_PART: Final = 1 / 256  # a path that brings less brings hardly anything
+MANY: Final = 3  # times as much as what is lost; then a missing packet is more likely to come than not
 SHORT_WAIT: Final = 0.005  # s; above the jitter of lines that are equally late
 PATIENCE_GAIN: Final = 1.5  # of the longest time in which a path has filled a gap of late
 PATIENCE_DECAY: Final = 7 / 8  # of that time, at each gap that the path fills
@@ -332,7 +333,7 @@ class ReorderBuffer:
             return self.longest_wait
         if count == 0:
             return 0.0
-        if count < 2 * self._lost + total * POOR_PART:
+        if count < total * POOR_PART or (self._lost and count < MANY * (self._lost + 1)):
             return SHORT_WAIT
         if progress.filled_in is None:
             return self.longest_wait
