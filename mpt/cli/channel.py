@@ -23,6 +23,7 @@ from mpt.local.protocol import (
 )
 
 LAST_WORDS = 0.5  # seconds after a UDP answer in which more of it, or the datagram that ends it, may come
+AGAIN = 0.01  # seconds until a unix socket with too many callers is tried again
 _ID = 1  # of the only request on our connection
 
 Report = Callable[[str], None]
@@ -49,16 +50,7 @@ def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) ->
 
     `timeout` is how many seconds the daemon may be silent. Raises ChannelError.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel, channel.makefile("rb") as lines:
-        channel.settimeout(timeout)
-        try:
-            channel.connect(path)
-        except TimeoutError:
-            raise _no_answer(timeout) from None
-        except PermissionError as error:
-            raise ChannelError(NOT_PERMITTED, f"not permitted to use {path}: run as root, or join its group") from error
-        except OSError as error:
-            raise ChannelError(NO_DAEMON, f"no daemon at {path}: {error.strerror or error}") from error
+    with _connected(path, timeout) as channel, channel.makefile("rb") as lines:
         try:
             channel.sendall(encode_request(Request(_ID, tuple(words))))
             while (line := lines.readline(MAX_REPLY_LINE + 1)).endswith(b"\n") or len(line) > MAX_REPLY_LINE:
@@ -76,18 +68,45 @@ def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) ->
     raise ChannelError(FAILED, f"the daemon at {path} hung up before it answered")
 
 
+def _connected(path: str, timeout: float) -> socket.socket:
+    """Return a socket that is connected to the unix socket `path`. While a crowd is before us there, try again."""
+    deadline = time.monotonic() + timeout
+    try:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ChannelError(FAILED, f"cannot open a unix socket: {error.strerror}") from error
+    try:
+        channel.settimeout(timeout)
+        while True:
+            try:
+                channel.connect(path)
+                return channel
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise TimeoutError from None
+                time.sleep(AGAIN)
+    except OSError as error:
+        channel.close()
+        if isinstance(error, TimeoutError):
+            raise _no_answer(timeout) from None
+        if isinstance(error, PermissionError):
+            raise ChannelError(NOT_PERMITTED, f"not permitted to use {path}: run as root, or join its group") from error
+        raise ChannelError(NO_DAEMON, f"no daemon at {path}: {error.strerror or error}") from error
+
+
 def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: Report) -> Reply:
     """The same by the text protocol, ours or the C program's, at the loopback address `host`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as channel:
-        try:
-            channel.connect((host, port))  # takes nobody else's datagrams, and hears at once if nobody is there
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as channel:
+            # connected: that takes nobody else's datagrams, hears at once if nobody is there, and shows who asks
+            channel.connect((host, port))
             channel.send(encode_text_request(words))
             return _text_reply(channel, timeout, report)
-        except ConnectionRefusedError as error:
-            raise ChannelError(NO_DAEMON, f"no daemon at UDP port {port} of {host}") from error
-        except OSError as error:
-            raise ChannelError(NO_DAEMON, f"cannot reach UDP port {port} of {host}: {error.strerror}") from error
+    except ConnectionRefusedError as error:
+        raise ChannelError(NO_DAEMON, f"no daemon at UDP port {port} of {host}") from error
+    except OSError as error:
+        raise ChannelError(NO_DAEMON, f"cannot reach UDP port {port} of {host}: {error.strerror}") from error
 
 
 def _text_reply(channel: socket.socket, timeout: float, report: Report) -> Reply:

@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from twisted.internet.defer import Deferred
+
 from mpt.daemon.machine import Machine
 from mpt.daemon.turns import Turns
 from mpt.local.commands import answer
@@ -36,9 +38,9 @@ class LocalCommands:
         """Answer no more of those who wait for a turn."""
         self._turns.stop()
 
-    async def turn(self) -> None:
-        """Wait for the turn of a caller who may not change things."""
-        await self._turns.take()
+    def next_turn(self) -> Deferred[None]:
+        """Return a Deferred that fires when it is the turn of a caller who may not change things."""
+        return self._turns.take()
 
     async def change(self, words: Sequence[str], progress: ProgressReport) -> Reply:
         """Carry out a command of somebody who may change things."""

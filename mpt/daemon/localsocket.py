@@ -18,7 +18,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IFileDescriptorReceiver, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
@@ -47,10 +47,11 @@ log = Logger()
 
 MODE = 0o666
 CLIENTS_AT_ONCE = 64
+BACKLOG = 8  # callers who wait to be let in; `mpt` tries again while there are more
 PIECE = 4096  # octets read at once from a client that may not change things: some 90 requests to be cut into lines
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IFileDescriptorReceiver, IHalfCloseableProtocol, IPushProducer)
 class LocalClient(LineOnlyReceiver):
     """One client: its requests are carried out one after the other.
 
@@ -76,6 +77,8 @@ class LocalClient(LineOnlyReceiver):
         except OSError:
             transport.loseConnection()
             return
+        if not self._may_change:
+            self._service.let_in_slowly()
         if len(self._service.clients) >= CLIENTS_AT_ONCE and not self._may_change:  # a crowd does not lock root out
             transport.write(encode_reply(0, Reply(FAILED, f"the daemon has {CLIENTS_AT_ONCE} clients already")))
             transport.loseConnection()
@@ -97,6 +100,10 @@ class LocalClient(LineOnlyReceiver):
 
     def writeConnectionLost(self) -> None:
         """Only we could cause that, and do not."""
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """Close a descriptor that the client has sent along; Twisted would log each."""
+        os.close(descriptor)
 
     def lineReceived(self, line: bytes) -> None:
         """Carry out a request, after those that came before it; an empty line is none."""
@@ -142,7 +149,7 @@ class LocalClient(LineOnlyReceiver):
         transport.pauseProducing()
         while self._queue:
             if not self._may_change:
-                await self._service.commands.turn()
+                await self._service.commands.next_turn()
             if not self._queue:
                 return  # the client is gone
             request = decode_request(self._queue.popleft())
@@ -196,13 +203,17 @@ class LocalSocket(Service):
         self._configured = path
         self._default_paths = default_paths
         self._port: Any = None
+        self._is_closed_for_now = False
         self.commands = commands
         self.path: str | None = None
         self.clients: set[LocalClient] = set()
 
     def startService(self) -> None:
         super().startService()
-        for path in (self._configured,) if self._configured else self._default_paths():
+        paths = (self._configured,) if self._configured else self._default_paths()
+        if not paths:
+            log.warn("there is no place for a local socket (is /proc mounted?): commands are taken over UDP")
+        for path in paths:
             try:
                 self._listen(path)
                 return
@@ -218,8 +229,22 @@ class LocalSocket(Service):
         self.commands.stop()
         for client in list(self.clients):
             client.close()
+        self._is_closed_for_now = False
         port, self._port, self.path = self._port, None, None
         return port.stopListening() if port is not None else None
+
+    def let_in_slowly(self) -> None:
+        """Let nobody else in until it is the turn of a caller without rights: to come and go costs time, too."""
+        if not self._is_closed_for_now:
+            self._is_closed_for_now = True
+            self._port.stopReading()
+            self.commands.next_turn().addCallback(lambda _: self._let_one_in())
+
+    def _let_one_in(self) -> None:
+        self._is_closed_for_now = False
+        if self._port is not None:
+            self._port.numberAccepts = 1
+            self._port.startReading()
 
     def _listen(self, path: str) -> None:
         directory = os.path.dirname(path)
@@ -229,7 +254,7 @@ class LocalSocket(Service):
         factory = Factory.forProtocol(lambda: LocalClient(self))
         factory.noisy = False
         try:
-            self._port = self._machine.reactor.listenUNIX(path, factory, mode=MODE)
+            self._port = self._machine.reactor.listenUNIX(path, factory, backlog=BACKLOG, mode=MODE)
         except CannotListenError as error:
             reason = error.socketError
             raise OSError(errno.EADDRINUSE, getattr(reason, "strerror", None) or str(reason)) from error

@@ -74,7 +74,7 @@ class UdpCommands:
         answering.addBoth(lambda _: self._answering.discard(answering))
 
     async def _answer(self, words: Sequence[str], sender: Endpoint, reply: Callable[[bytes], None]) -> None:
-        await self._commands.turn()
+        await self._commands.next_turn()
         answer = await self._commands.change_or_look(words, lambda: self._refusal(sender))
         text, end = protocol.encode_text_reply(answer)
         reply(text)

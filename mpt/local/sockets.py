@@ -11,11 +11,14 @@ OWN_NAMESPACE = Path("/proc/self/ns/net")  # namespaces(7)
 
 
 def control_sockets(environ: Mapping[str, str], namespace: Path = OWN_NAMESPACE) -> tuple[str, ...]:
-    """Where the unix socket for local commands may be by default: below /run/mpt, or in the user's runtime directory.
+    """Return where the unix socket for local commands may be by default: in /run/mpt or the user's runtime directory.
 
     Its name has the number of the network `namespace` in it: several share one file system, and each may have its
-    daemon.
+    daemon. Where /proc does not tell that number, there is no default.
     """
-    name = f"net-{namespace.stat().st_ino}.sock"
+    try:
+        name = f"net-{namespace.stat().st_ino}.sock"
+    except OSError:
+        return ()
     user = environ.get("XDG_RUNTIME_DIR")
     return tuple(os.path.join(each, name) for each in (RUNTIME_DIRECTORY, user and os.path.join(user, "mpt")) if each)

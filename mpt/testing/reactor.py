@@ -14,8 +14,15 @@ class FakeUnixPort:
 
     def __init__(self, reactor: FakeReactor, path: str, factory: Any) -> None:
         self.factory = factory
+        self.is_reading = True
         self._reactor = reactor
         self._path = path
+
+    def stopReading(self) -> None:
+        self.is_reading = False
+
+    def startReading(self) -> None:
+        self.is_reading = True
 
     def stopListening(self) -> None:
         del self._reactor.unix_ports[self._path]
@@ -33,7 +40,7 @@ class FakeReactor(Clock):
         self.unix_ports: dict[str, FakeUnixPort] = {}
         self.unix_refusal: OSError | None = None
 
-    def listenUNIX(self, path: str, factory: Any, mode: int = 0o666) -> FakeUnixPort:
+    def listenUNIX(self, path: str, factory: Any, backlog: int = 50, mode: int = 0o666) -> FakeUnixPort:
         """Listen at `path`, of which the file system knows nothing."""
         if self.unix_refusal is not None:
             raise CannotListenError(None, path, self.unix_refusal)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -222,6 +224,43 @@ def test_a_named_socket_is_the_one_that_is_meant(tmp_path: Path, monkeypatch: py
 
 
 # ---- UDP, as the C server speaks it ----------------------------------------------------------------------------------
+
+
+def test_without_ipv6_in_the_kernel_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not shown as a traceback: no socket of IPv6 can be made at all."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr("mpt.cli.channel.socket.socket", refuse)
+    assert main(["-6", "show", "status"]) == 3
+    assert "cannot reach UDP port 65050 of ::1: Address family not supported" in capsys.readouterr().err
+
+
+def test_a_crowd_at_the_socket_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel refuses callers while too many are waiting to be let in."""
+    with socket.socket(socket.AF_UNIX) as listening, ExitStack() as crowd:
+        listening.bind(str(path))
+        listening.listen(0)
+
+        def crowd_in() -> None:
+            while True:
+                client = crowd.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(str(path))
+
+        with pytest.raises(BlockingIOError):
+            crowd_in()
+
+        def leave(seconds: float) -> None:
+            assert seconds == channel.AGAIN
+            crowd.enter_context(listening.accept()[0])
+
+        monkeypatch.setattr("mpt.cli.channel.time.sleep", leave)
+        with channel._connected(str(path), 5.0) as connected:
+            assert connected.getpeername() == str(path)
 
 
 def test_the_c_servers_answer_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IFileDescriptorReceiver
 from twisted.internet.testing import StringTransport
 
 from mpt.daemon.localcommands import FRESH, LocalCommands
@@ -157,8 +158,11 @@ def test_only_root_and_the_group_may_change_things(run: Run, uid: int, gid: int,
 
 
 def strangers(stage: Stage, count: int) -> list[Client]:
-    """Clients of a user who may only look."""
-    return [Client(stage, SOME_USER, SOME_USER) for _ in range(count)]
+    """Clients of a user who may only look, all of them let in."""
+    clients = [Client(stage, SOME_USER, SOME_USER) for _ in range(count)]
+    stage.reactor.advance(0)
+    stage.reactor.advance(SHORTEST / SHARE)
+    return clients
 
 
 def test_of_all_who_may_only_look_one_is_answered_in_a_round(run: Run) -> None:
@@ -243,6 +247,32 @@ def test_a_stranger_who_hangs_up_while_it_waits_is_forgotten(run: Run) -> None:
     assert gone.heard() == sent_away.heard() == [] and len(last.heard()) == 2
 
 
+def test_strangers_are_let_in_one_at_a_turn(run: Run) -> None:
+    """To come and go costs time, too. Root does not close the door behind itself."""
+    stage = run()
+    assert PATH is not None
+    port = stage.reactor.unix_ports[PATH]
+    Client(stage)
+    assert port.is_reading
+    for _ in range(2):
+        Client(stage, SOME_USER, SOME_USER)
+        assert not port.is_reading
+    stage.reactor.advance(SHORTEST / SHARE)
+    assert port.is_reading
+    Client(stage, SOME_USER, SOME_USER)
+    stage.stop()
+
+
+def test_a_descriptor_that_a_client_sends_along_is_closed(run: Run) -> None:
+    """And not logged, as Twisted would for whoever does not expect it: anybody could fill the log."""
+    client = Client(run())
+    assert IFileDescriptorReceiver.providedBy(client.protocol)
+    descriptor = os.open("/dev/null", os.O_RDONLY)
+    client.protocol.fileDescriptorReceived(descriptor)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
 def test_of_a_stranger_only_a_little_is_read_at_once(run: Run) -> None:
     """Cutting 64 kB into a thousand lines would take a while, too."""
     (client,) = strangers(run(), 1)
@@ -267,7 +297,7 @@ def test_there_is_a_limit_to_the_clients_and_the_next_one_is_told(run: Run) -> N
     clients[0].protocol.connectionLost()
     next_one = Client(stage, SOME_USER, SOME_USER)
     next_one.say("show status")
-    stage.reactor.advance(0)
+    stage.reactor.pass_time(0.1)
     assert len(next_one.heard()) == 1
 
 
