@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpt.data.reorder import NEAR, SHORT_WAIT
+from mpt.data.scheduler import WeightedCycle
 from mpt.testing.strategies import sequences
-from mpt.wire.serial import MODULUS
+from mpt.wire.serial import MODULUS, ahead
 from tests.data.line import ROUNDING, Line
 
 MAX_DELAY = 0.1
@@ -111,6 +114,91 @@ def test_any_arrivals_are_delivered_in_order_once(start: int, arrivals: list[tup
     assert line.delivered == sorted(set(line.delivered), key=int)
     assert set(line.delivered) <= came
     assert line.waited <= MAX_DELAY + ROUNDING
+
+
+RATE = 200  # packets a second
+FORGED_NEAR = WINDOW + NEAR + 3 * RATE  # forged numbers are further away than this: a blind forger's are
+
+
+@given(
+    starts,
+    st.lists(
+        st.tuples(
+            st.floats(0.1, 2.9),  # s
+            st.integers(FORGED_NEAR, MODULUS - FORGED_NEAR),  # distance from the first number
+            st.integers(1, 60),  # packets at once, their numbers one after the other
+            st.sampled_from("ab"),
+        ),
+        max_size=12,
+    ),
+)
+def test_a_forger_who_sends_less_changes_nothing(start: int, bursts: list[tuple[float, int, int, str]]) -> None:
+    """Whatever numbers he sends, in whatever bursts, as long as they are fewer than the stream's in every second: the
+    stream is delivered as it came."""
+    arrivals = [(1000 + n / RATE, "ab"[n % 2], start + n, False) for n in range(3 * RATE)]
+    budget = 0.9 * RATE  # of the whole of three seconds: fewer than the stream's in each
+    for time, distance, count, path in bursts:
+        if count <= budget:
+            budget -= count
+            arrivals += [(1000 + time, path, start + distance + n, True) for n in range(count)]
+    line = Line(WINDOW, MAX_DELAY, "ab")
+    for time, path, position, forged in sorted(arrivals):
+        line.arrive(position, path, "forged" if forged else None, at=time)
+    line.wait(1.0)
+    genuine = [(time, label) for time, label in line.out if label != "forged"]
+    assert genuine == [(1000 + n / RATE, start + n) for n in range(3 * RATE)]
+    assert line.buffer.held == 0
+
+
+@given(
+    starts,
+    st.integers(0, MODULUS - 1),
+    st.lists(st.integers(0, MODULUS - 1), max_size=3, unique=True),
+    st.sampled_from((1, 16, 1000)),
+    st.integers(2, 40),
+)
+def test_a_restarted_peer_is_followed_whatever_was_forged(
+    start: int, again: int, forged: list[int], window: int, count: int
+) -> None:
+    """After a silence its second packet at the latest moves the stream, wherever its numbers begin; all it sends is
+    delivered, in order, and nothing waits longer than it may."""
+    line = Line(window, MAX_DELAY, "ab")
+    for n in range(4):
+        line.arrive(start + n, "ab"[n % 2], "old")
+    line.wait(2.0)
+    apart = [one for one in forged if abs(ahead(one, again)) > 4 * window + count]  # else he is not blind
+    for one in apart:
+        line.arrive(one, "a", "forged")
+    got: list[int | str] = []
+    for n in range(count):
+        delivered = line.arrive(again + n, "ab"[n % 2])
+        assert n == 0 or again + n in delivered
+        got += delivered
+        got += line.wait(0.01)
+    assert [label for label in got if label != "forged"] == [again + n for n in range(count)]
+    assert line.waited <= MAX_DELAY + ROUNDING
+
+
+@given(
+    st.lists(st.sampled_from((1, 1, 2, 5, 100, 3000)), min_size=1, max_size=4),
+    st.sampled_from((0.0, 0.01, 0.1, 0.5)),
+    st.integers(0, 10_000),
+)
+def test_lines_that_are_equally_late_lose_nothing_here(weights: list[int], loss: float, seed: int) -> None:
+    """Whatever part each carries and however much is lost on the way, no packet is given up before it comes."""
+    line, newest, random = Line(WINDOW, MAX_DELAY, range(len(weights))), [0.0] * len(weights), Random(seed)
+    cycle = WeightedCycle(list(enumerate(weights)))
+    arrivals = []
+    for n in range(600):
+        path = next(cycle)
+        newest[path] = max(newest[path], 1000 + n * 0.002 + random.random() * 0.9 * SHORT_WAIT)
+        if n == 0 or random.random() >= loss:
+            arrivals.append((newest[path] if n else 999.0, path, n))
+    for time, path, position in sorted(arrivals):
+        line.arrive(position, path, at=time)
+    line.wait(MAX_DELAY)
+    assert line.delivered == sorted(position for _, _, position in arrivals)
+    assert line.dropped == {}
 
 
 calls = st.one_of(
