@@ -25,15 +25,18 @@ KINDS = [(version, protocol) for version in (4, 6) for protocol in (TCP, UDP)]
 
 
 def run(version: int, protocol: int, size: int = 60, count: int = 4, last: bytes = b"") -> list[Inner]:
+    """Return `count` packets of `size` octets that can be joined, and one of `last`."""
     whole = Inner(version=version, protocol=protocol, flags=ACK | PSH, payload=bytes(range(size)) * count + last)
     return whole.cut(size)
 
 
 def step(kind: int, octets: bytes = b"", length: int | None = None) -> bytes:
+    """Return a step of the targets join and datapath: a kind, a length, octets."""
     return bytes([kind]) + (len(octets) if length is None else length).to_bytes(2, "big") + octets
 
 
 def each_step(kind: int, inputs: Iterable[bytes]) -> bytes:
+    """Return a step of one kind for each of `inputs`."""
     return b"".join(step(kind, octets) for octets in inputs)
 
 
@@ -80,6 +83,7 @@ def reorder_inputs() -> list[bytes]:
 
 
 def table(usable: int = 31, broken: int = 0, how: int = 0x89, weights: int = 0x1B) -> bytes:
+    """Return the step that sets a table, as fuzz/datapath.c reads it."""
     return step(TABLE, bytes([usable, broken, how, weights]))
 
 
@@ -89,6 +93,7 @@ def wait(milliseconds: int) -> bytes:
 
 
 def following(inner: Inner, count: int, number: int, mark: int = 0, steps: int = 1, alone: bool = False) -> bytes:
+    """Return the octets of `count` datagrams from `inner` on, `steps` numbers apart, as fuzz/datapath.c reads them."""
     return bytes([mark, count - 1, alone << 7 | steps - 1]) + gre.encode(inner.version, number) + inner.octets()
 
 
@@ -143,6 +148,7 @@ def datapath_inputs() -> list[bytes]:
 
 
 def seeds() -> dict[str, list[bytes]]:
+    """Return the inputs of each target."""
     headers = (gre.encode(4), KINDS[0]), (gre.encode(6, 7), KINDS[3]), (b"\xb0\0\x08\0" + bytes(12), KINDS[1])
     return {
         "gre": [header + run(*kind)[0].octets() for header, kind in headers],

@@ -118,6 +118,7 @@ class Words(Generic[T]):
         self._meanings = meanings
 
     def __call__(self, text: str) -> T:
+        """Return the meaning of a word. Raises ValueError."""
         if text.lower() not in self._meanings:
             raise ValueError(listed(self._meanings))
         return self._meanings[text.lower()]

@@ -130,6 +130,7 @@ class Connection(Service):
         self._path_changed()
 
     def stopService(self) -> None:
+        """Stop the checks, the reports and the paths, and give their routes back."""
         super().stopService()
         self._dead_check.stop()
         self.reporter.stop()

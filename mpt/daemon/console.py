@@ -42,9 +42,11 @@ class Console(Service):
             self._before = None
 
     def fileno(self) -> int:
+        """Return the descriptor of the terminal."""
         return self._fd
 
     def doRead(self) -> None:
+        """Take the keys that were pressed."""
         try:
             keys = os.read(self._fd, 64)
         except OSError:
@@ -60,6 +62,7 @@ class Console(Service):
         """The terminal is gone; the daemon is not."""
 
     def logPrefix(self) -> str:
+        """Return the name for the log."""
         return "mpt console"
 
 

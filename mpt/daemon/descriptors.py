@@ -46,9 +46,11 @@ class Readable(FileDescriptor):
         self.stopReading()
 
     def fileno(self) -> int:
+        """Return the descriptor that is read, or -1."""
         return self._fd()
 
     def doRead(self) -> None:
+        """Let the owner read; an exception is logged, and reading goes on."""
         try:
             self._readable()
         except Exception:
@@ -59,6 +61,7 @@ class Readable(FileDescriptor):
         self._lost()
 
     def logPrefix(self) -> str:
+        """Return the name for the log."""
         return f"mpt {self._name}"
 
     def _failed(self) -> None:

@@ -55,10 +55,12 @@ class WhenRunning(Service):
         self._service = service
 
     def startService(self) -> None:
+        """Start the service once the reactor runs."""
         super().startService()
         self._reactor.callWhenRunning(self._start)
 
     def stopService(self) -> Any:
+        """Stop the service, if it was started."""
         super().stopService()
         return self._service.stopService() if self._service.running else None
 
@@ -79,9 +81,11 @@ class GarbageCollection(TimerService):
         super().__init__(COLLECT_EVERY, gc.collect)
 
     def startService(self) -> None:
+        """Keep what is there from the collector, and begin."""
         gc.collect()
         gc.freeze()
         super().startService()
 
     def stopService(self) -> Any:
+        """End, if it has begun."""
         return super().stopService() if self.running else None

@@ -79,6 +79,7 @@ class Path:
 
     @property
     def status(self) -> Status:
+        """The status by the facts that the monitor keeps."""
         return self.monitor.status
 
     @property

@@ -66,6 +66,7 @@ class PathProtocol(DatagramProtocol):
         cast("PathTransport", self.transport).write(message)
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
+        """Note a keepalive."""
         try:
             message = command.decode(datagram)
         except DecodeError:

@@ -95,14 +95,17 @@ class OnlyVersion4:
 
     @classmethod
     def address(cls, peer: Peer, way: Way) -> tuple[str, int]:
+        """Return the address as sendmsg() takes it."""
         return str(peer.address), peer.port
 
     @classmethod
     def info(cls, peer: Peer, way: Way) -> bytes:
+        """Return the ancillary data that makes a datagram take `way`."""
         return cls.INFO.pack(way.interface_index, (way.address or IPv4Address(0)).packed, bytes(4))
 
     @classmethod
     def way(cls, info: bytes) -> Way:
+        """Return the way that a datagram took, by its ancillary data."""
         index, octets, _ = cls.INFO.unpack_from(info)
         return Way(IPv4Address(octets), index)
 
@@ -116,6 +119,7 @@ class PeerProtocol(DatagramProtocol):
         self._received = received
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """Hand on a datagram, with its sender and its way."""
         self._received(datagram, *addr)
 
 
@@ -147,6 +151,7 @@ class PeerPort:
         return True
 
     def getHost(self) -> int:
+        """Return the port that is listened at."""
         return self.port
 
     def _readable(self) -> None:
@@ -198,6 +203,7 @@ class PeerControl(Service):
         self.local_commands.start()
 
     def stopService(self) -> None:
+        """Close the port; nobody is answered any more."""
         super().stopService()
         self._retry.stop()
         self.local_commands.stop()

@@ -64,10 +64,12 @@ class PeerRequests:
 
     @property
     def accept_remote(self) -> bool:
+        """Whether peers may make connections here."""
         return self._running.settings.general.accept_remote
 
     @property
     def allow_default_key(self) -> bool:
+        """Whether the key that is built into every MPT program counts."""
         return self._running.settings.general.allow_default_key
 
     def is_peer(self, address: Address) -> bool:
@@ -80,14 +82,17 @@ class PeerRequests:
         return address in self._peers
 
     def connection(self, own: Address, peer: Address) -> ConnectionConfig | None:
+        """Return the configuration of the connection between these tunnel addresses, if it runs."""
         found = self._running.find((own, peer))
         return found.config if found is not None else None
 
     def create_key(self) -> str | None:
+        """Return the key of the template, if there is a template."""
         template = self._read_template()
         return template.auth_key if template is not None else None
 
     def path_status(self, change: PathStatusChange) -> int:
+        """Note that the peer says a path is up or down; return a result of the protocol."""
         connection = self._running.find(change.connection.ends)
         if connection is None:
             return Result.NO_CONNECTION
@@ -98,6 +103,7 @@ class PeerRequests:
         return Result.DONE
 
     def create(self, request: ConnectionCreate) -> tuple[int, str]:
+        """Make the connection that the peer asks for; return a result of the protocol and the text of the answer."""
         template = self._read_template()
         if template is None:
             return Result.NO_CONNECTION, ""

@@ -121,6 +121,7 @@ class PublicAddresses(Service):
         self._found: dict[Path, Address] = {}
 
     def stopService(self) -> None:
+        """Ask no more."""
         super().stopService()
         for path in list(self._asked):
             self.forget(path)

@@ -23,4 +23,5 @@ class System:
 
     @staticmethod
     def ioctl(fd: int, request: int, argument: bytes) -> bytes:
+        """Return the argument as the kernel left it (ioctl(2))."""
         return fcntl.ioctl(fd, request, argument)

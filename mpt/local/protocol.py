@@ -86,6 +86,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
+        """Whether it was done."""
         return self.code == DONE
 
 

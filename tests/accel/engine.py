@@ -65,4 +65,4 @@ def native_stage(**options: Any) -> Iterator[Stage]:
 
 def inside(stage: Stage) -> Any:
     """The NativeDataPath of a stage."""
-    return stage.datapath._inner  # type: ignore[attr-defined]
+    return stage.datapath.inner  # type: ignore[attr-defined]

@@ -144,7 +144,7 @@ class LoopbackDataPath:
     """A data path whose table is told the loopback addresses instead of the tests' ones."""
 
     def __init__(self, inner: DataPath, network: Loopback) -> None:
-        self._inner = inner
+        self.inner = inner
         self._network = network
         self.tun_readable = inner.tun_readable
         self.socket_readable = inner.socket_readable
@@ -159,7 +159,7 @@ class LoopbackDataPath:
         self.take_events = inner.take_events
 
     def set_table(self, table: Table, now: float) -> None:
-        self._inner.set_table(tuple(self._row(row) for row in table), now)
+        self.inner.set_table(tuple(self._row(row) for row in table), now)
 
     def _row(self, row: ConnectionRow) -> ConnectionRow:
         paths = (
@@ -169,7 +169,7 @@ class LoopbackDataPath:
         return replace(row, paths=tuple(paths))
 
     def close(self) -> None:
-        self._inner.close()
+        self.inner.close()
 
 
 class _Tun(FakeTun):
