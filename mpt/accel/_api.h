@@ -153,8 +153,8 @@ void mpt_free(struct mpt_datapath *datapath);
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
 /* Change weights in the table, and which paths are used; a path without a socket stays unused. Costs no allocation. */
 void mpt_set_shares(struct mpt_datapath *datapath, const struct mpt_share *shares, uint32_t count, double now);
-/* Serve the TUN or the socket `fd`, which is readable; and if that is much work, whatever else is ready and due, again and
- * again, until nothing comes for a moment or `budget` seconds are over. 0: `fd` alone. */
+/* Serve the TUN or the socket `fd`, which is readable, and whatever else is ready and due, again and again, until nothing is
+ * or `budget` seconds are over; after much work wait a moment for more. 0: `fd` alone. */
 void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget);
 /* Returns the `count` messages since the last call, and their octets; they hold until the next call of anything. */
 const struct mpt_event *mpt_take_events(struct mpt_datapath *datapath, uint32_t *count, const uint8_t **octets);

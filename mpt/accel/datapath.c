@@ -17,7 +17,7 @@
 #include "pathstate.h"
 #include "table.h"
 
-enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: a round that is worth looking again after */
+enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: a wake-up that more is worth waiting for */
 #define PATIENCE 50e-6   /* seconds; a packet's time at some 250 Mbit/s, and less than a turn of the interpreter */
 
 struct mpt_datapath {
@@ -132,13 +132,14 @@ static uint32_t serve_ready(struct mpt_datapath *dp, double now, double patience
 }
 
 void mpt_serve(struct mpt_datapath *dp, int fd, double now, double budget) {
-    double begin = seconds(), spent = 0;
-    uint32_t work = serve_one(dp, fd, now);
-    while (work >= BUSY && (spent = seconds() - begin) < budget) {
-        double deadline = ingress_next_deadline(dp->ingress), patience = fmin(PATIENCE, budget - spent);
+    double begin = seconds(), spent;
+    uint32_t work = serve_one(dp, fd, now), total = work;
+    while (work > 0 && (spent = seconds() - begin) < budget) {
+        double deadline = ingress_next_deadline(dp->ingress);
         if (deadline >= 0 && deadline <= now + spent)
             ingress_deadline_reached(dp->ingress, now + spent);
-        work = serve_ready(dp, now + spent, patience);
+        work = serve_ready(dp, now + spent, total >= BUSY ? fmin(PATIENCE, budget - spent) : 0);
+        total += work;
     }
 }
 

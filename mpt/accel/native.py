@@ -106,8 +106,8 @@ class NativeDataPath:
     `gso` lets the kernel cut runs of datagrams and hand over received ones joined; `tun_offload` does the same for the
     TUN, and `ask_tun` finds out how much of it there is.
 
-    A wake-up that brings much work goes on with whatever else is ready and due, until `budget` seconds are over: a
-    crossing into Python costs more than a batch. 0 serves one descriptor alone.
+    A wake-up goes on with whatever else is ready and due, until nothing is or `budget` seconds are over: a crossing
+    into Python costs more than a batch. 0 serves one descriptor alone.
     """
 
     def __init__(

@@ -247,8 +247,9 @@ def test_a_tun_that_refuses_joins_gets_every_packet_alone(protocol: int, kept: s
     tun.close()
 
 
-def test_what_waits_for_nothing_makes_no_work(stage: Stage) -> None:
+def test_what_waits_for_nothing_makes_no_work(single_stage: Stage) -> None:
     """A stray number is kept aside; the sockets of the other paths are not looked at for it for ever after."""
+    stage = single_stage
     wan, other = stage.new_socket(), stage.new_socket()
     stage.set_table(connection_row(path_row("a", wan), path_row("b", other, OTHER_PEER), window=8))
     packets = numbered(3, source=REMOTE, destination=LOCAL)
