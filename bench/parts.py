@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.clients import SPREAD, ManyConnections
+from bench.events import while_links_change
 from bench.load import under_load
 from bench.measure import Measure, round_trip, spread_tcp, tcp, udp
 from bench.report import Block, Column
 from bench.variants import WINDOW, ManyPaths, Variant
 
-NAMES = ("ping", "tcp", "udp", "load", "paths", "connections")
+NAMES = ("ping", "tcp", "udp", "load", "paths", "connections", "events")
 LOAD_KEEPALIVE = 0.1  # seconds
 PATH_COUNTS, QUICK_PATH_COUNTS = (1, 2, 4, 8), (2, 8)
 CONNECTION_COUNTS, QUICK_CONNECTION_COUNTS = (1, 10, 100), (1, 100)
@@ -23,6 +24,8 @@ python N, native N  the tunnel with that data path and reorder_window = N, over
 TCP N, UDP          N streams; UDP from a to b, at the rate at which most arrive
 under load          ping and latest keepalive of a and b, during TCP 1, a to b
 commands            round trip of show status at a and at b, during the same
+cable, address,     a's keepalives while a cable with 30,000 routes goes down,
+default             an address or a default route comes, 600 interfaces there
 /plain /0 /python   the first figure divided by that of the plain link, of the
 /2 /1               same with window 0, with the Python data path, with 2 paths,
                     with 1 connection, round by round; then the median
@@ -60,6 +63,7 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
             [tcp, partial(spread_tcp, streams=SPREAD)],
             [CLIENTS, CLIENTS_SPREAD, MEMORY],
         ),
+        Part("events", [Variant(plane, WINDOW, LOAD_KEEPALIVE) for plane in counted], [while_links_change], [EVENTS]),
     ]
 
 
@@ -105,6 +109,15 @@ LOAD = Block(
         Column("late a", "load_keepalive_late_ms_a", 1, max),
         Column("late b", "load_keepalive_late_ms_b", 1, max),
         Column("Mbit/s", "load_tcp_mbit"),
+    ),
+    compared=False,
+)
+EVENTS = Block(
+    "Latest keepalive, ms",
+    (
+        Column("cable", "events_cable_late_ms", 1, max),
+        Column("address", "events_address_late_ms", 1, max),
+        Column("default", "events_default_late_ms", 1, max),
     ),
     compared=False,
 )

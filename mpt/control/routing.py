@@ -1,5 +1,4 @@
-"""Which addresses and routes a connection needs (guide 2.6.3.2 and 2.6.3.3); what is decided here, the host layer
-does."""
+"""Which addresses and routes a connection needs (guide 2.6.3.2 and 2.6.3.3)."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ HALVES: Final[dict[int, tuple[Network, ...]]] = {
 
 
 def local_address(path: PathConfig, interfaces: Mapping[str, Interface]) -> Address | None:
-    """The address that the sockets of `path` are bound to, or None while it is not there.
+    """Return the address that the sockets of `path` are bound to, or None while it is not there.
 
     That is private_ipaddr, else public_ipaddr; if unspecified (0.0.0.0), the first address of the interface. A path
     that is not bound to its interface may use an address of another one.
@@ -88,7 +87,7 @@ def _just(address: Address) -> Network:
 
 
 def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
-    """The routes into the tunnel: to the peer's tunnel address and to the networks behind it.
+    """Return the routes into the tunnel: to the peer's tunnel address and to the networks behind it.
 
     "Everything" (0.0.0.0/0 or ::/0) becomes its two halves, which win over a default route without touching it; the
     host routes of the paths are more specific still, so the paths themselves are not cut off. What this host itself

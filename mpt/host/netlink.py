@@ -9,6 +9,7 @@ HostError.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from functools import cached_property
 from ipaddress import ip_address, ip_interface
@@ -41,7 +42,7 @@ _IN6_ADDR_GEN_MODE_NONE = 1
 
 
 class NetlinkApi(Protocol):
-    """What Netlink and its in-memory twin for tests (mpt.testing.netlink) both do; see Netlink."""
+    """The methods of Netlink, which describes them, and of its twin in memory for tests (mpt.testing.netlink)."""
 
     def snapshot(self) -> dict[str, Interface]: ...
     def open_event_socket(self) -> EventSocket: ...
@@ -98,7 +99,7 @@ class Netlink(RouteTable):
         for message in self._list(rtnetlink.RTM_GETLINK, everything + counts_nothing):
             _, _, _, index, flags, _ = rtnetlink.LINK.unpack_from(message.octets, message.start)
             values = message.attributes(rtnetlink.LINK.size)
-            name = values[_IFLA_IFNAME].rstrip(b"\0").decode()
+            name = os.fsdecode(values[_IFLA_IFNAME].rstrip(b"\0"))
             interfaces[name] = Interface(
                 name=name,
                 index=index,

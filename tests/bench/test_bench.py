@@ -287,6 +287,7 @@ def test_a_quick_run_measures_every_variant(tmp_path: Path) -> None:
     expected = [
         ("paths", f"{planes[-1]}, 8", ["tcp1_mbit"]),
         ("connections", f"{planes[-1]}, 100", ["tcp1_mbit", "spread_mbit", "spread_cpu_s_per_gb_b"]),
+        ("events", f"{planes[-1]} 1000", ["events_cable_late_ms", "events_address_late_ms", "events_default_late_ms"]),
     ]
     for plane in planes:
         expected += [

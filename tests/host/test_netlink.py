@@ -177,6 +177,15 @@ def test_a_gateway_may_be_on_the_link_by_decree() -> None:
 
 
 @pytest.mark.netns
+def test_a_name_may_be_any_octets() -> None:
+    """Linux asks for no encoding; such an interface does not hide the others."""
+    with real_machine() as machine:
+        machine.add_interface("eth1")
+        machine.add_interface("eth\udcff")
+        assert {"eth1", "eth\udcff"} <= machine.netlink.snapshot().keys()
+
+
+@pytest.mark.netns
 def test_lines_without_neighbours_need_no_gateway() -> None:
     """A point-to-point interface, and one that resolves no addresses; a cable needs one."""
     with real_machine() as machine:
