@@ -43,6 +43,10 @@ HOME_OF: dict[str, set[str]] = {
     "hypothesis": {"testing"},
 }
 
+# Linux is behind host: the pure packages know octets and numbers.
+PURE = {"errors", "model", "values", "wire", "config", "data", "control", "local"}
+_OF_THE_KERNEL = {"socket", "fcntl", "ctypes", "select", "termios", "resource"}
+
 _SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 
 
@@ -108,6 +112,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle: {' -> '.join(reversed(error.args[1]))}")
+
+
+def test_a_pure_module_knows_no_kernel(module: Path) -> None:
+    """Sockets, ioctls and C libraries are used in host and above it."""
+    if name_of(module).split(".")[0] in PURE:
+        libraries = {name.partition(".")[0] for name in imports_of(ast.parse(module.read_text()), [])}
+        assert not libraries & _OF_THE_KERNEL
 
 
 def test_no_module_imports_the_reactor_when_it_is_imported(module: Path) -> None:

@@ -22,25 +22,12 @@ from mpt.data.flowmap import FlowMap
 from mpt.data.framing import Message
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
-from mpt.host.tun import IFF_VNET_HDR
+from mpt.host.tun import ask_offloads
+from mpt.host.udp import can_segment, join_received
 from mpt.model import Address
-from mpt.wire import gro, tos
+from mpt.wire import tos
 
-# <linux/if_tun.h>, x86-64 and arm64
-TUNGETIFF: Final = 0x800454D2
-TUNSETOFFLOAD: Final = 0x400454D0
-TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
-TUN_OFFLOADS: Final = (  # what we ask for, the most first
-    (
-        TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | TUN_F_USO4 | TUN_F_USO6,
-        lib.MPT_JOIN_TCP | lib.MPT_JOIN_UDP,
-    ),
-    (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, lib.MPT_JOIN_TCP),
-    (TUN_F_CSUM, 0),
-    (0, 0),
-)
 BUDGET: Final = 0.001  # s of a wake-up, for which keepalives and commands wait
-UDP_SEGMENT: Final = 103  # <linux/udp.h>
 
 # The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
 TUNING: Final = {
@@ -65,39 +52,9 @@ OFFLOADS: Final = {
 
 
 def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = fcntl.ioctl) -> int:
-    """Ask the TUN for as much offload as it has. Return those of enum mpt_offload that it gives."""
-    try:
-        answer = ioctl(tun, TUNGETIFF, bytes(40))
-    except OSError:
-        return 0  # not a TUN device but a socket that stands for one
-    (flags,) = struct.unpack_from("H", answer, 16)
-    if not flags & IFF_VNET_HDR:
-        return 0
-    for features, offloads in TUN_OFFLOADS if wanted else TUN_OFFLOADS[-1:]:
-        try:
-            ioctl(tun, TUNSETOFFLOAD, features)
-        except OSError:
-            continue  # an older kernel knows less
-        return int(lib.MPT_VNET_HDR | offloads)
-    return int(lib.MPT_VNET_HDR)
-
-
-def can_segment() -> bool:
-    """Whether the kernel cuts runs of datagrams; before Linux 4.18 it would send a run as one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.getsockopt(socket.IPPROTO_UDP, UDP_SEGMENT)
-        except OSError:
-            return False
-        return True
-
-
-def offload_socket(data_socket: socket.socket, wanted: bool) -> None:
-    """Let the kernel join what a UDP socket receives, if it can."""
-    try:
-        data_socket.setsockopt(socket.IPPROTO_UDP, gro.UDP_GRO, wanted)
-    except OSError:
-        pass  # before Linux 5.0
+    """Ask the TUN for as many offloads as it has. Return them, as bits of enum mpt_offload."""
+    given = ask_offloads(tun, wanted, ioctl)
+    return sum(bit for bit, name in OFFLOADS.items() if name in given)
 
 
 class NativeDataPath:
@@ -306,7 +263,7 @@ def _prepare(descriptor: int, gso: bool) -> bool:
     try:
         if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
             return False
-        offload_socket(duplicate, gso)
+        join_received(duplicate, gso)
         return True
     finally:
         duplicate.detach()

@@ -17,6 +17,7 @@ from mpt.data.flowmap import FlowMap
 from mpt.data.framing import frame
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, Table
+from mpt.host.udp import tos_ancillary
 from mpt.model import Address
 from mpt.wire import ip, tos
 from mpt.wire.serial import MASK
@@ -226,6 +227,6 @@ class Egress:
 def _send(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> None:
     """Send one datagram with this TOS octet; raises OSError."""
     if tos_octet:
-        data_socket.sendmsg((datagram,), tos.ancillary(remote, tos_octet), 0, remote)
+        data_socket.sendmsg((datagram,), tos_ancillary(remote, tos_octet), 0, remote)
     else:
         data_socket.sendto(datagram, remote)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from errno import EAGAIN, ENOBUFS
 from ipaddress import ip_address
-from socket import IPPROTO_UDP, MSG_PEEK
 from typing import Final
 
 from mpt.data.counters import PathCounters, Reason, errno_reason
@@ -17,11 +16,11 @@ from mpt.data.framing import Message, no_packet, unframe
 from mpt.data.ordering import Ordering
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
-from mpt.wire import command, gro, ip, tos
+from mpt.host.udp import ANCILLARY_ROOM, is_empty, join_received, received_ecn, separated
+from mpt.wire import command, ip, tos
 
 BATCH: Final = 64  # datagrams a wake-up, as in egress
 DATAGRAM_SIZE: Final = 65535
-ANCILLARY_ROOM: Final = tos.ROOM + gro.ROOM
 FLOWS_CACHED: Final = 4096
 
 
@@ -107,7 +106,8 @@ class Ingress:
         connection = receiver.connection
         if path.socket is not None:
             self._with_socket.add(path.key)
-            self._allow_joined(path.socket)
+            if path.socket not in self._sources:
+                join_received(path.socket, self._joined)
             source = self._sources.setdefault(path.socket, {}).setdefault(path.peer, _Source(path))
             source.paths.append((receiver, path.key, counters))
             source.tunnels.setdefault(_tunnel_of(connection), (receiver, path.key))
@@ -126,13 +126,6 @@ class Ingress:
                 receiver.order.path_up(path, now)
             else:
                 self._deliver(receiver.order.path_down(path, now))
-
-    def _allow_joined(self, socket: DataSocket) -> None:
-        if socket not in self._sources:
-            try:
-                socket.setsockopt(IPPROTO_UDP, gro.UDP_GRO, int(self._joined))
-            except OSError:
-                pass  # before Linux 5.0
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
@@ -163,14 +156,14 @@ class Ingress:
             except OSError:
                 end -= 1  # an ICMP error or a link event that the kernel reports here once; it names no datagram
                 continue
-            source, ecn = sources.get(address[0]), tos.received_ecn(ancillary)
-            for datagram in gro.separated(octets, ancillary):
+            source, ecn = sources.get(address[0]), received_ecn(ancillary)
+            for datagram in separated(octets, ancillary):
                 self.datagrams_received += 1
                 if source is None:
                     self.dropped[Reason.UNKNOWN_SOURCE] += 1
                 else:
                     self._decapsulate(datagram, source, ecn, now)
-        return _is_empty(socket)
+        return is_empty(socket)
 
     def _decapsulate(self, datagram: bytes, source: _Source, outer_ecn: int, now: float) -> None:
         """Take off the frame and find the path by the inner addresses."""
@@ -291,16 +284,6 @@ def _tunnel_of(connection: ConnectionRow) -> bytes:
     """Return the name of the connection's tunnel in the peer's keepalives."""
     keepalive = command.keepalive(connection.local.version, connection.remote, connection.local)
     return command.keepalive_tunnel(keepalive) or b""
-
-
-def _is_empty(socket: DataSocket) -> bool:
-    try:
-        socket.recv(1, MSG_PEEK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # an error waits there, and perhaps more
-    return False
 
 
 def _window(connection: ConnectionRow) -> tuple[int, float]:

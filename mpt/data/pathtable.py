@@ -12,8 +12,8 @@ from ipaddress import IPv4Address
 from typing import Any, Final, Protocol
 
 from mpt.data.framing import Plain
+from mpt.host.udp import Ancillary
 from mpt.model import Address, NetworkConfig, PortMap
-from mpt.wire.tos import Ancillary
 
 ADDRESS: Final = 130  # more than 1 + the length of any prefix
 LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")

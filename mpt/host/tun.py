@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import struct
+from collections.abc import Callable
+from typing import Any
 
 from mpt.errors import HostError
 from mpt.host.netlink import NetlinkApi
@@ -18,6 +21,16 @@ TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
+TUNGETIFF = 0x800454D2
+TUNSETOFFLOAD = 0x400454D0
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
+_TCP = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
+_OFFLOADS: tuple[tuple[int, frozenset[str]], ...] = (  # to ask for, the most first
+    (_TCP | TUN_F_USO4 | TUN_F_USO6, frozenset({"join_tcp", "join_udp"})),
+    (_TCP, frozenset({"join_tcp"})),
+    (TUN_F_CSUM, frozenset()),
+    (0, frozenset()),
+)
 
 _IFREQ = struct.Struct("16sH22x")  # struct ifreq: the interface's name, then its flags
 
@@ -94,3 +107,25 @@ def _create_interface(fd: int, name: str, flags: int, system: System, netlink: N
         raise HostError(text) from error
     created: bytes = _IFREQ.unpack(answer)[0]
     return created.rstrip(b"\0").decode()
+
+
+def ask_offloads(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = fcntl.ioctl) -> frozenset[str]:
+    """Ask an open TUN for as many offloads as it has, or for none unless `wanted`.
+
+    Return what it gives: "vnet_hdr" (every packet has a virtio_net_hdr), "join_tcp" and "join_udp" (it takes
+    super-packets). A socket that stands for a TUN gives nothing.
+    """
+    try:
+        answer = ioctl(tun, TUNGETIFF, bytes(_IFREQ.size))
+    except OSError:
+        return frozenset()
+    _, flags = _IFREQ.unpack(answer)
+    if not flags & IFF_VNET_HDR:
+        return frozenset()
+    for features, offloads in _OFFLOADS if wanted else _OFFLOADS[-1:]:
+        try:
+            ioctl(tun, TUNSETOFFLOAD, features)
+        except OSError:
+            continue  # an older kernel knows less
+        return offloads | {"vnet_hdr"}
+    return frozenset({"vnet_hdr"})

@@ -21,10 +21,10 @@ from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath, PythonDataPath
 from mpt.data.framing import Message, Plain
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow
+from mpt.host.udp import Ancillary, tos_ancillary
 from mpt.model import NetworkConfig, PortMap
 from mpt.testing.tun import FakeTun
-from mpt.wire import gre, tos
-from mpt.wire.tos import Ancillary
+from mpt.wire import gre
 
 EXPERIMENT = 253  # an IP protocol number without a meaning (RFC 3692)
 PORT = 23456
@@ -101,7 +101,7 @@ class MemorySocket:
 
     def deliver(self, datagram: bytes, host: str = PEER, mark: int = 0) -> None:
         """Let `datagram` arrive from `host` with the TOS octet `mark`."""
-        self._waiting.append((datagram, tos.ancillary((host, PORT), mark), (host, PORT)))
+        self._waiting.append((datagram, tos_ancillary((host, PORT), mark), (host, PORT)))
 
     def sent(self) -> list[tuple[bytes, Any]]:
         """What was sent since the last call, as (datagram, address)."""

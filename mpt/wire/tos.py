@@ -5,9 +5,7 @@ RFC 2983 (DSCP) and RFC 6040 (ECN) say how the octet of a packet makes the octet
 
 from __future__ import annotations
 
-import socket
-import sys
-from typing import Any, Final
+from typing import Final
 
 NOT_ECT: Final = 0b00
 ECT_1: Final = 0b01
@@ -64,30 +62,3 @@ def decapsulated(packet: bytes, outer_ecn: int) -> bytes | None:
 def is_unexpected(inner: int, outer: int) -> bool:
     """Return whether no rule-keeping path makes this pair of ECN fields (RFC 6040 figure 4)."""
     return (inner & 0x03, outer & 0x03) in _UNEXPECTED
-
-
-# --- as ancillary data of sockets, ip(7) and ipv6(7) -----------------------------------------------------------------
-
-Ancillary = tuple[int, int, bytes]
-ROOM: Final = socket.CMSG_SPACE(4)  # what recvmsg() needs for one
-
-_ECN: Final = {
-    value: number & 0x03
-    for number in range(256)
-    for value in (number.to_bytes(1, "big"), number.to_bytes(4, sys.byteorder))
-}
-_OCTETS: Final = [number.to_bytes(4, sys.byteorder) for number in range(256)]
-
-
-def ancillary(address: tuple[Any, ...], tos: int) -> list[Ancillary]:
-    """What ``sendmsg`` takes besides this `address` (of two items for IPv4, four for IPv6) to send with this octet."""
-    if len(address) == 2:
-        return [(socket.IPPROTO_IP, socket.IP_TOS, _OCTETS[tos])]
-    return [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _OCTETS[tos])]
-
-
-def received_ecn(received: list[Ancillary]) -> int:
-    """The ECN field in what ``recvmsg`` gave, where it stands last; Not-ECT where the socket does not tell."""
-    if not received or received[-1][0] == socket.IPPROTO_UDP:
-        return NOT_ECT
-    return _ECN.get(received[-1][2], NOT_ECT)

@@ -18,9 +18,9 @@ from typing import Any
 
 from mpt.data.datapath import DataPath
 from mpt.data.pathtable import ConnectionRow, Table
+from mpt.host.udp import tos_ancillary
 from mpt.testing.datapath import PORT, Stage
 from mpt.testing.tun import FakeTun
-from mpt.wire import tos
 
 UDP_SEGMENT = 103  # <linux/udp.h>
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hosts
@@ -125,13 +125,13 @@ class LoopbackSocket:
         self.close = program.close
 
     def deliver(self, datagram: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
-        self._network.host(host).sendmsg((datagram,), tos.ancillary(self.address, mark), 0, self.address)
+        self._network.host(host).sendmsg((datagram,), tos_ancillary(self.address, mark), 0, self.address)
 
     def deliver_run(self, *datagrams: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
         """The same in one system call: a data path that wants them so gets them joined. All have one length, but the
         last may be shorter."""
         cut = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))
-        control = [cut, *tos.ancillary(self.address, mark)]
+        control = [cut, *tos_ancillary(self.address, mark)]
         self._network.host(host).sendmsg((b"".join(datagrams),), control, 0, self.address)
 
     def sent(self) -> list[tuple[bytes, Any]]:

@@ -21,7 +21,7 @@ from struct import pack, unpack_from
 
 import pytest
 
-from mpt.host.tun import DEVICE, IFF_NO_PI, IFF_TUN, TUNSETIFF
+from mpt.host.tun import DEVICE, IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUN_F_CSUM, TUNSETIFF, TUNSETOFFLOAD
 from mpt.lab.lab import Lab
 from tests.accel.engine import ffi, join, lib, split
 from tests.accel.model import ACK, CWR, ECE, FIN, PSH, RST, SYN, TCP, UDP, VNET, Inner, ones_sum
@@ -38,7 +38,7 @@ FLAGS = ACK | PSH | FIN | SYN | RST | ECE | CWR
 KINDS: dict[str, Callable[[int], object] | None] = {  # of tun_b: IFF_VNET_HDR or not, and what is left to us then
     "plain": None,
     "header": lambda tun: native.offload_tun(tun, False),
-    "checksums": lambda tun: fcntl.ioctl(tun, native.TUNSETOFFLOAD, native.TUN_F_CSUM),
+    "checksums": lambda tun: fcntl.ioctl(tun, TUNSETOFFLOAD, TUN_F_CSUM),
     "everything": lambda tun: native.offload_tun(tun, True),
 }
 
@@ -49,8 +49,8 @@ class Router:
     def __init__(self, lab: Lab, kind: str = "plain") -> None:
         leave_to_us = KINDS[kind]
         host = lab.host("router", forwarding=True)
-        self._a = host.call(open_tun, "tun_a", native.IFF_VNET_HDR)
-        self._b = host.call(open_tun, "tun_b", native.IFF_VNET_HDR if leave_to_us else 0)
+        self._a = host.call(open_tun, "tun_a", IFF_VNET_HDR)
+        self._b = host.call(open_tun, "tun_b", IFF_VNET_HDR if leave_to_us else 0)
         self._has_header = leave_to_us is not None
         self.joins = native.offload_tun(self._a, True)
         self.reads = 0

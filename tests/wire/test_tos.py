@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.testing.datapath import packet
-from mpt.wire import gre, gro, tos
+from mpt.wire import gre, tos
 
 ADDRESSES = {4: ("10.0.0.2", "10.0.0.3"), 6: ("fec0::2", "fec0::3")}
 NOT_ECT, ECT_1, ECT_0, CE = range(4)
@@ -76,16 +73,3 @@ def test_the_octet_is_read(value: int) -> None:
 def test_what_a_datagram_shows(dscp: int | None, ecn: bool, expected: object) -> None:
     """A fixed DSCP or that of the packet; its ECN field, or Not-ECT for a peer that would not look."""
     assert list(tos.encapsulated(dscp, ecn)) == [expected(inner) for inner in range(256)]  # type: ignore[operator]
-
-
-def test_ancillary_data() -> None:
-    """An int goes in for both; what comes out of IPv4 is one octet, of IPv6 an int, of other sockets nothing."""
-    four = (0xB9).to_bytes(4, sys.byteorder)
-    assert tos.ancillary(("10.1.1.3", 4754), 0xB9) == [(socket.IPPROTO_IP, socket.IP_TOS, four)]
-    assert tos.ancillary(("fd01::3", 4754, 0, 0), 0xB9) == [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, four)]
-    assert tos.received_ecn([(socket.IPPROTO_IP, socket.IP_TOS, b"\xbb")]) == CE
-    assert tos.received_ecn([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, four)]) == ECT_1
-    assert tos.received_ecn([]) == NOT_ECT
-    size = (socket.IPPROTO_UDP, gro.UDP_GRO, (131).to_bytes(4, sys.byteorder))
-    assert tos.received_ecn([size]) == NOT_ECT
-    assert tos.received_ecn([size, (socket.IPPROTO_IP, socket.IP_TOS, b"\xbb")]) == CE

@@ -1,0 +1,34 @@
+"""What sockets say beside the octets: TOS, ECN, the size of joined datagrams."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import pytest
+
+from mpt.host.udp import UDP_GRO, join_received, received_ecn, tos_ancillary
+
+NOT_ECT, ECT_1, CE = 0, 1, 3
+
+
+def test_ancillary_data() -> None:
+    """An int goes in for both; what comes out of IPv4 is one octet, of IPv6 an int, of other sockets nothing."""
+    four = (0xB9).to_bytes(4, sys.byteorder)
+    assert tos_ancillary(("10.1.1.3", 4754), 0xB9) == [(socket.IPPROTO_IP, socket.IP_TOS, four)]
+    assert tos_ancillary(("fd01::3", 4754, 0, 0), 0xB9) == [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, four)]
+    assert received_ecn([(socket.IPPROTO_IP, socket.IP_TOS, b"\xbb")]) == CE
+    assert received_ecn([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, four)]) == ECT_1
+    assert received_ecn([]) == NOT_ECT
+    size = (socket.IPPROTO_UDP, UDP_GRO, (131).to_bytes(4, sys.byteorder))
+    assert received_ecn([size]) == NOT_ECT
+    assert received_ecn([size, (socket.IPPROTO_IP, socket.IP_TOS, b"\xbb")]) == CE
+
+
+def test_a_socket_that_joins_nothing() -> None:
+    """Where the kernel does not know UDP_GRO that is no error."""
+    refusing, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with refusing, other:
+        with pytest.raises(OSError):  # noqa: PT011  # whatever the reason
+            refusing.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        join_received(refusing, True)
