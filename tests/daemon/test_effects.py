@@ -23,8 +23,8 @@ from mpt.config import schema
 from mpt.config.directory import load_directory
 from mpt.control import auth
 from mpt.errors import ConfigError
+from mpt.host.udp import UDP_GRO
 from mpt.local.protocol import encode_text_request
-from mpt.wire.gro import UDP_GRO
 from tests.config.files import CONNECTION, INTERFACE, OTHER, changed, write
 from tests.daemon.logged import logged
 from tests.daemon.pair import KEY, Pair
