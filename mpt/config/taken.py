@@ -73,13 +73,21 @@ class Taken:
         tunnel = self._tunnel(connection)
         for number, network in enumerate(connection.networks):
             for source, file in self._destinations.get((tunnel, network.destination), ()):
-                if network.source.overlaps(source) and not network.destination.is_multicast:
-                    ini.sections[f"net_{number}"].problem(
+                if network.destination.is_multicast:
+                    continue
+                section = ini.sections[f"net_{number}"]
+                if network.source.overlaps(source):
+                    section.problem(
                         "dst_addr",
                         f"is behind the peer of {file} too, and neither is the more specific one: write it in one "
                         "file only, or a longer prefix in one of them",
                     )
                     break
+                section.warn(
+                    "dst_addr",
+                    f"is behind the peer of {file} too: only src_addr tells them apart, so what this host itself sends "
+                    "there goes to the first of them",
+                )
 
     def _check_sockets(self, connection: ConnectionConfig, ini: IniFile) -> None:
         """What comes in on a socket belongs to one tunnel; and a bound socket and an unbound one do not go together."""

@@ -60,6 +60,14 @@ def test_what_is_clear_is_no_error(one: str, other: str, tmp_path: Path) -> None
     assert errors(tmp_path, INTERFACE, one, other) == []
 
 
+def test_sources_tell_peers_apart_with_a_warning(tmp_path: Path) -> None:
+    """They do not for what this host itself sends."""
+    other = peer(4, ("192.168.9.0/24", "0.0.0.0/0"))
+    write(tmp_path, INTERFACE, {"a.conf": peer(3, EVERYTHING), "b.conf": other})
+    (warning,) = load_directory(tmp_path).warnings
+    assert "b.conf:" in warning and "a.conf too: only src_addr tells them apart" in warning
+
+
 def test_sources_that_overlap_do_not_tell_peers_apart(tmp_path: Path) -> None:
     """A packet from the smaller one could go to either."""
     smaller = ("192.168.1.0/25", "0.0.0.0/0")
