@@ -16,11 +16,11 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from bench.variants import AS_CONFIGURED, DEAD, MTU, Stage, Variant, name_of
-from mpt.config.writer import file_text
+from mpt.config.writer import file_text, interface_text
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN
-from mpt.lab.tunnel import COMMAND_PORT, DATA_PORT, Daemon, interface_text, wait_for_answer, write_directory
-from mpt.model import ConnectionConfig, PathConfig, TunnelConfig
+from mpt.lab.tunnel import COMMAND_PORT, DATA_PORT, Daemon, wait_for_answer, write_directory
+from mpt.model import ConnectionConfig, GeneralConfig, PathConfig, TunnelConfig
 
 SPREAD = 8  # connections that carry traffic, at most
 TUNNELS = 20  # of one daemon, at most: guide 2.6.2, tunnel_num
@@ -128,11 +128,9 @@ def _write(
     connections: Sequence[ConnectionConfig],
 ) -> Path:
     """Write a configuration directory with these tunnels and connections, and return it."""
-    general = {
-        "cmdport_local": command_port,
-        "control_socket": directory / "control",
-        "data_plane": variant.data_plane,
-    }
+    general = GeneralConfig(
+        cmdport_local=command_port, control_socket=str(directory / "control"), data_plane=variant.data_plane or "auto"
+    )
     texts = {each.name: file_text(each, [path.status for path in each.paths], command_port) for each in connections}
     write_directory(directory, interface_text(general, tunnels), texts)
     return directory

@@ -16,7 +16,7 @@ from math import ceil, gcd
 from pathlib import Path
 from typing import Literal
 
-from mpt.config.writer import file_text
+from mpt.config.writer import file_text, interface_text
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
 from mpt.lab.links import End, Link
@@ -27,6 +27,7 @@ from mpt.model import (
     MAX_WEIGHT,
     Address,
     ConnectionConfig,
+    GeneralConfig,
     NetworkConfig,
     PathConfig,
     Permission,
@@ -84,7 +85,7 @@ def write_configuration(description: Description, side: Side, directory: Path) -
         ipv4_addr=IPv4Interface(own[4]) if 4 in own else None,
         ipv6_addr=IPv6Interface(own[6]) if 6 in own else None,
     )
-    general = {"accept_remote": 1, "cmdport_local": COMMAND_PORT, "cmd_timeout": 25}
+    general = GeneralConfig(accept_remote=True, cmdport_local=COMMAND_PORT)
     texts = {f"ipv{version}": connection_text(description, side, version) for version in own}
     write_directory(directory, with_lines(interface_text(general, [tunnel]), description.extra), texts)
 
@@ -95,19 +96,6 @@ def write_directory(directory: Path, interfaces: str, connections: Mapping[str, 
     (directory / "interface.conf").write_text(interfaces)
     for name, text in connections.items():
         (directory / "connections" / f"{name}.conf").write_text(text)
-
-
-def interface_text(general: Mapping[str, object], tunnels: Sequence[TunnelConfig]) -> str:
-    """Return the text of ``interface.conf`` (guide 2.6.2) with the keys `general` in its first section."""
-    sections: dict[str, Mapping[str, object]] = {"general": {"tunnel_num": len(tunnels), **general}}
-    for number, tunnel in enumerate(tunnels):
-        values = {"name": tunnel.name, "mtu": tunnel.mtu, "ipv4_addr": tunnel.ipv4_addr, "ipv6_addr": tunnel.ipv6_addr}
-        sections[f"tun_{number}"] = {key: value for key, value in values.items() if value is not None}
-    blocks = [
-        "\n".join([f"[{name}]", *(f"{key:<16} = {value}" for key, value in values.items()), ""])
-        for name, values in sections.items()
-    ]
-    return "\n".join(blocks)
 
 
 def connection_text(description: Description, side: Side, version: int) -> str:
