@@ -16,7 +16,7 @@ void egress_commit(struct egress *egress); /* use the table that was prepared; w
 void egress_share_changed(struct egress *egress, const struct path *path); /* its weight, or whether it is usable */
 uint32_t egress_tun_readable(struct egress *egress); /* returns the work, in octets */
 /* Send a message over a path that has a socket, usable or not. Returns 0, or the errno. */
-int egress_send(struct egress *egress, const struct path *path, const uint8_t *message, uint32_t length);
+int egress_send(const struct egress *egress, const struct path *path, const uint8_t *message, uint32_t length);
 bool egress_cuts(const struct egress *egress); /* whether the kernel and every usable link cut runs of datagrams */
 
 #endif

@@ -18,7 +18,7 @@ LAYERS = (
     {"reorder"},
     {"ordering"},
     {"table"},
-    {"deliver", "listen"},
+    {"deliver", "listen", "batch"},
     {"egress", "ingress"},
     {"datapath"},
 )

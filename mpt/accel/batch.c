@@ -1,0 +1,381 @@
+/* See batch.h. Every path sends its own in as few system calls as it can. Payload is never copied: the kernel gathers headers
+ * and payload from where they lie.
+ */
+
+#define _GNU_SOURCE /* sendmmsg() */
+
+#include "batch.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103 /* <linux/udp.h> */
+#endif
+#ifndef SOL_UDP
+#define SOL_UDP 17
+#endif
+
+enum { PACKETS = 256 };  /* a batch */
+enum { MESSAGES = 64 };
+enum { SEGMENTS = 63 }; /* of a run: UDP_MAX_SEGMENTS is 64 or more, but old kernels counted the headers, too */
+enum { RUN_BYTES = 65535 - 14 - 40 - 8 }; /* so that with its headers it is no longer than a link takes in one piece */
+
+
+union control { /* room for the ancillary data of a message: the size of its segments, its TOS octet */
+    struct cmsghdr aligned;
+    uint8_t octets[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(int))];
+};
+struct run { int32_t first; uint32_t count; }; /* packets that one message carries */
+
+struct batch_path { /* beside a path of the table */
+    bool segment;          /* UDP_SEGMENT works here as far as we know */
+    bool refuses;          /* the last thing it was to send did not go */
+    int32_t first, last;   /* its packets; -1: none */
+};
+struct batch_connection { /* beside a connection of the table */
+    uint32_t sequence, first_sequence; /* the next one, and the first one of the batch */
+    uint32_t limit; /* packets that may leave path by path: well within the peer's reorder window, if it is ours */
+    bool batched;
+};
+struct plane { /* what goes with a table */
+    const struct table *table;
+    struct batch_path *paths;
+    struct batch_connection *connections;
+};
+struct batch {
+    bool segments; /* the kernel has UDP_SEGMENT */
+    struct mpt_counters *counters;
+    struct plane now, next; /* `next`: prepared */
+    uint32_t count, touched_count;
+    const struct path *touched[PACKETS];
+    struct outgoing packets[PACKETS];
+    struct run runs[MESSAGES];
+    struct mmsghdr messages[MESSAGES];
+    struct iovec pieces[2 * PACKETS];
+    union control controls[MESSAGES];
+};
+
+static void send_path(struct batch *b, const struct path *path);
+static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, bool cuts);
+static void refused(struct batch *b, struct outgoing *o, const struct path *path, int error, bool again);
+static int try_alone(struct outgoing *o, const struct path *path);
+static int send_alone(const struct outgoing *o, const struct path *path);
+static void add_tos(struct msghdr *message, union control *room, const struct path *path, uint8_t tos);
+static void add_control(struct msghdr *message, union control *room, int level, int type, const void *value, size_t size);
+static void count_sent(struct outgoing *o, const struct path *path);
+static void number_anew(struct batch *b, const struct connection *c);
+
+/* --- life, and the table --- */
+
+struct batch *batch_new(bool segments, struct mpt_counters *counters) {
+    struct batch *b = calloc(1, sizeof *b);
+    if (b != NULL) {
+        b->segments = segments;
+        b->counters = counters;
+    }
+    return b;
+}
+
+static void plane_free(struct plane *plane) {
+    free(plane->paths);
+    free(plane->connections);
+    *plane = (struct plane){0};
+}
+
+void batch_free(struct batch *b) {
+    if (b == NULL)
+        return;
+    plane_free(&b->now);
+    plane_free(&b->next);
+    free(b);
+}
+
+static struct batch_path *state_of(struct batch *b, const struct path *path) { return &b->now.paths[path->index]; }
+
+static const struct connection *connection_of(const struct batch *b, const struct path *path) {
+    return &b->now.table->connections[path->connection];
+}
+
+/* Packets that go path by path, at the most: a peer may have a smaller window than we. Many paths need more, or the run
+ * of each is too short to be worth its system call. */
+static uint32_t batch_limit(const struct connection *c) {
+    enum { AT_LEAST = 128, PER_PATH = 32 };
+    uint32_t usable = 0, half = c->row.reorder_window / 2;
+    for (uint32_t i = 0; i < c->row.path_count; i++)
+        usable += c->paths[i].row.usable != 0;
+    if (c->row.reorder_window == 0 || usable <= 1)
+        return UINT32_MAX;
+    uint32_t limit = usable * PER_PATH > AT_LEAST ? usable * PER_PATH : AT_LEAST;
+    return half < limit ? half : limit;
+}
+
+bool batch_prepare(struct batch *b, const struct table *table) {
+    struct plane *next = &b->next;
+    plane_free(next);
+    *next = (struct plane){
+        .table = table,
+        .paths = calloc(table->path_count + 1, sizeof *next->paths),
+        .connections = calloc(table->connection_count + 1, sizeof *next->connections),
+    };
+    if (next->paths == NULL || next->connections == NULL) {
+        plane_free(next);
+        return false;
+    }
+    for (uint32_t i = 0; i < table->path_count; i++)
+        next->paths[i] = (struct batch_path){.segment = b->segments, .first = -1, .last = -1};
+    for (uint32_t i = 0; i < table->connection_count; i++) {
+        const struct connection *c = &table->connections[i];
+        const struct connection *old = b->now.table != NULL ? table_find(b->now.table, c->row.id) : NULL;
+        if (old != NULL)
+            next->connections[i].sequence = b->now.connections[old->index].sequence;
+        next->connections[i].limit = batch_limit(c);
+    }
+    return true;
+}
+
+void batch_cancel(struct batch *b) { plane_free(&b->next); }
+
+void batch_commit(struct batch *b) {
+    plane_free(&b->now);
+    b->now = b->next;
+    b->next = (struct plane){0};
+}
+
+void batch_share_changed(struct batch *b, const struct connection *c) {
+    b->now.connections[c->index].limit = batch_limit(c);
+}
+
+bool batch_cuts(const struct batch *b) {
+    for (uint32_t i = 0; i < b->now.table->path_count; i++)
+        if (b->now.table->paths[i].row.usable && !b->now.paths[i].segment)
+            return false;
+    return b->segments;
+}
+
+static bool local_trouble(int error) { return error == EAGAIN || error == ENOBUFS || error == EMSGSIZE; }
+
+static uint32_t size_of(const struct outgoing *o) { return o->head_length + o->payload_length; }
+
+/* --- into the batch --- */
+
+struct outgoing *batch_add(struct batch *b, const struct connection *c, const struct path *path, bool sequenced) {
+    struct batch_connection *state = &b->now.connections[c->index];
+    /* While a path refuses, send each packet at once, so that its fallback keeps the order and wastes no number. */
+    struct batch_path *chosen = state_of(b, path);
+    bool alone = chosen->refuses || (b->count > 0 && state_of(b, b->packets[0].path)->refuses);
+    if (b->count == PACKETS || alone || (state->batched && state->sequence - state->first_sequence >= state->limit))
+        batch_send(b);
+    if (!state->batched) {
+        state->batched = true;
+        state->first_sequence = state->sequence;
+    }
+    int32_t i = (int32_t)b->count++;
+    struct outgoing *o = &b->packets[i];
+    o->path = path;
+    o->state = PENDING;
+    o->next = -1;
+    o->sequenced = sequenced;
+    o->number = state->sequence;
+    state->sequence += o->sequenced;
+    o->frame_length = frame_length(o->sequenced);
+    o->payload = NULL;
+    o->payload_length = 0;
+    if (chosen->first < 0) {
+        chosen->first = i;
+        b->touched[b->touched_count++] = path;
+    } else
+        b->packets[chosen->last].next = i;
+    chosen->last = i;
+    return o;
+}
+
+/* --- sending the batch --- */
+
+void batch_send(struct batch *b) {
+    for (uint32_t i = 0; i < b->touched_count; i++) {
+        struct batch_path *path = state_of(b, b->touched[i]);
+        send_path(b, b->touched[i]);
+        path->first = path->last = -1;
+    }
+    for (uint32_t i = 0; i < b->touched_count; i++)
+        b->now.connections[b->touched[i]->connection].batched = false;
+    b->count = b->touched_count = 0;
+}
+
+/* Where a path refuses a message it is not to carry the next ones of the batch: the peer would take the numbers that now
+ * come over other paths for lost. */
+static void send_path(struct batch *b, const struct path *path) {
+    struct batch_path *state = state_of(b, path);
+    int32_t next = state->first;
+    int refusal = 0;
+    bool cuts = state->segment;
+    while (next >= 0) {
+        uint32_t count = gather(b, path, &next, cuts), done = 0;
+        while (done < count) {
+            struct run *run = &b->runs[done];
+            int sent = refusal ? -1 : sendmmsg(path->row.fd, &b->messages[done], count - done, MSG_DONTWAIT);
+            int error = refusal ? refusal : errno;
+            if (sent > 0) {
+                b->counters->sends++;
+                state->refuses = false;
+                for (; sent > 0; sent--, done++) {
+                    int32_t i = b->runs[done].first;
+                    for (uint32_t k = 0; k < b->runs[done].count; k++, i = b->packets[i].next)
+                        count_sent(&b->packets[i], path);
+                }
+                continue;
+            }
+            if (error == EINTR)
+                continue;
+            if (!refusal && run->count > 1 && (error == EIO || error == EINVAL || error == EMSGSIZE)) {
+                state->segment = error == EMSGSIZE; /* too long for the way, or else the link or the kernel never cuts */
+                cuts = false;
+                next = run->first;
+                break;
+            }
+            state->refuses = true;
+            int32_t i = run->first;
+            for (uint32_t k = 0; k < run->count; k++, i = b->packets[i].next)
+                refused(b, &b->packets[i], path, error, refusal != 0);
+            if (!local_trouble(error))
+                refusal = error;
+            number_anew(b, connection_of(b, path));
+            done++;
+        }
+    }
+}
+
+static void *name_of(const struct path *path) { /* of the peer; NULL where the socket is connected */
+    return path->row.outer_remote_length ? (void *)(uintptr_t)path->row.outer_remote : NULL;
+}
+
+/* Make messages of the packets from `next` on: single ones, or if the link cuts them runs of equal size and TOS, of which
+ * only the last packet may be shorter. */
+static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, bool cuts) {
+    uint32_t count = 0;
+    struct iovec *piece = b->pieces;
+    for (; count < MESSAGES && *next >= 0; count++) {
+        uint32_t size = size_of(&b->packets[*next]), bytes = 0, last;
+        uint8_t tos = b->packets[*next].tos;
+        struct run *run = &b->runs[count];
+        struct iovec *first_piece = piece;
+        *run = (struct run){*next, 0};
+        do {
+            struct outgoing *o = &b->packets[*next];
+            last = size_of(o);
+            *piece++ = (struct iovec){o->head, o->head_length};
+            if (o->payload_length)
+                *piece++ = (struct iovec){(void *)(uintptr_t)o->payload, o->payload_length};
+            bytes += last;
+            run->count++;
+            *next = o->next;
+        } while (cuts && *next >= 0 && last == size && run->count < SEGMENTS
+                 && b->packets[*next].tos == tos && size_of(&b->packets[*next]) <= size
+                 && bytes + size_of(&b->packets[*next]) <= RUN_BYTES);
+        struct msghdr *message = &b->messages[count].msg_hdr;
+        *message = (struct msghdr){
+            .msg_name = name_of(path), .msg_namelen = path->row.outer_remote_length,
+            .msg_iov = first_piece, .msg_iovlen = (size_t)(piece - first_piece),
+        };
+        if (run->count > 1) {
+            uint16_t value = (uint16_t)size;
+            add_control(message, &b->controls[count], SOL_UDP, UDP_SEGMENT, &value, sizeof value);
+        }
+        if (tos)
+            add_tos(message, &b->controls[count], path, tos);
+    }
+    return count;
+}
+
+int batch_send_message(const struct connection *c, const struct path *path, const uint8_t *message, uint32_t length) {
+    struct outgoing o = {.payload = message, .payload_length = length, .head_length = frame_length(false),
+                         .tos = c->row.message_tos};
+    o.head = o.room;
+    frame_put(o.head, c->row.inner_local.version, false, 0);
+    return send_alone(&o, path);
+}
+
+/* --- what goes wrong --- */
+
+/* `path` has refused a packet, or one before it in the batch, with `error`: try the others, unless the trouble is of this
+ * host; `again`: and then the path itself. */
+static void refused(struct batch *b, struct outgoing *o, const struct path *path, int error, bool again) {
+    const struct connection *c = connection_of(b, path);
+    path->state->counters.send_errors[errno_index(error)]++;
+    for (const struct path *other = c->paths; other < c->paths + c->row.path_count && !local_trouble(error); other++)
+        if (other != path && other->row.usable && (error = try_alone(o, other)) == 0)
+            return;
+    if (again && !local_trouble(error) && (error = try_alone(o, path)) == 0)
+        return;
+    o->state = FAILED;
+    b->counters->send_drops[errno_index(error)]++;
+}
+
+static int try_alone(struct outgoing *o, const struct path *path) {
+    int error = send_alone(o, path);
+    if (error == 0)
+        count_sent(o, path);
+    else
+        path->state->counters.send_errors[errno_index(error)]++;
+    return error;
+}
+
+static int send_alone(const struct outgoing *o, const struct path *path) {
+    struct iovec pieces[2] = {{o->head, o->head_length}, {(void *)(uintptr_t)o->payload, o->payload_length}};
+    struct msghdr message = {
+        .msg_name = name_of(path), .msg_namelen = path->row.outer_remote_length,
+        .msg_iov = pieces, .msg_iovlen = o->payload_length ? 2 : 1,
+    };
+    union control control;
+    if (o->tos)
+        add_tos(&message, &control, path, o->tos);
+    while (sendmsg(path->row.fd, &message, MSG_DONTWAIT) < 0)
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+static void add_tos(struct msghdr *message, union control *room, const struct path *path, uint8_t tos) {
+    int value = tos;
+    sa_family_t family;
+    memcpy(&family, path->row.outer_remote, sizeof family);
+    if (family == AF_INET6)
+        add_control(message, room, IPPROTO_IPV6, IPV6_TCLASS, &value, sizeof value);
+    else
+        add_control(message, room, IPPROTO_IP, IP_TOS, &value, sizeof value);
+}
+
+static void add_control(struct msghdr *message, union control *room, int level, int type, const void *value, size_t size) {
+    struct cmsghdr *control = (struct cmsghdr *)(void *)(room->octets + message->msg_controllen);
+    message->msg_control = room;
+    message->msg_controllen += CMSG_SPACE(size);
+    *control = (struct cmsghdr){.cmsg_len = CMSG_LEN(size), .cmsg_level = level, .cmsg_type = type};
+    memcpy(CMSG_DATA(control), value, size);
+}
+
+static void count_sent(struct outgoing *o, const struct path *path) {
+    o->state = SENT;
+    path->state->counters.packets_sent++;
+    path->state->counters.bytes_sent += size_of(o) - o->frame_length;
+}
+
+/* Only a packet that went uses up a sequence number: number the packets that have not gone yet anew, each between its
+ * neighbours. */
+static void number_anew(struct batch *b, const struct connection *c) {
+    struct batch_connection *state = &b->now.connections[c->index];
+    uint32_t next = state->first_sequence;
+    for (struct outgoing *o = b->packets; o < b->packets + b->count; o++) {
+        if (o->path->connection != c->index || o->state == FAILED || !o->sequenced)
+            continue;
+        if (o->state == PENDING) {
+            o->number = next;
+            frame_renumber(o->head, next);
+        }
+        next = o->number + 1;
+    }
+    state->sequence = next;
+}
