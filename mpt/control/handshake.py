@@ -97,12 +97,12 @@ class Handshakes:
         return sent
 
     def next_deadline(self) -> float | None:
-        """When `deadline_reached` is due; None while nobody is asked."""
+        """Return when `deadline_reached` is due; None while nobody is asked."""
         deadlines = (each.next_deadline() for each in self._initiators)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def forget(self, own: Address, peer: Address) -> None:
-        """The connection between these tunnel addresses is gone here: a create of the same text is a new one."""
+        """Note that the connection between these tunnel addresses is gone: a create of the same text is a new one."""
         self._responder.forget(own, peer)
 
     def _outgoing(self, initiator: Initiator, datagrams: list[bytes]) -> list[Outgoing]:

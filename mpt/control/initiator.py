@@ -1,8 +1,8 @@
 """The asking side of a handshake: sends rounds 1 and 3, each up to 6 times every 500 ms, and waits for rounds 2 and 4.
 
 A reply counts when it comes from the endpoint that was asked, is of the same command, connection and authentication
-type, and bears the digest and, in round 4, the random number that it must. All else is ignored: the C program sends
-replies twice, networks do, and a forged datagram must not end a handshake. A refusal that cannot be authenticated is
+type, and bears the right digest and, in round 4, the right random number. Everything else is ignored: the C program and
+networks send replies twice, and a forged datagram must not end a handshake. A refusal that cannot be authenticated is
 only remembered, to say more than "no answer" in the end; so is ROUND_MISMATCH, which may answer an older datagram.
 """
 
@@ -91,7 +91,7 @@ class Outcome:
         return self.result == Result.DONE
 
     def explanation(self) -> str:
-        """The result in words."""
+        """Return the result in words."""
         text = command.meaning(self.result)
         if self.result == Result.ALREADY_EXISTS and self.repeated:  # the C program forgets that it has answered
             return f"{text}, perhaps from this very request: its first answer may have been lost"
@@ -101,7 +101,7 @@ class Outcome:
 def path_status_request(
     connection: ConnectionConfig, own: Address, peer: Address, up: bool, allow_default_key: bool = False
 ) -> Request:
-    """The request that says that the path between the public addresses `own` and `peer` is up or down.
+    """Return the request that says that the path between the public addresses `own` and `peer` is up or down.
 
     Raises PeerError if `connection` has no permission to SEND, or no key.
     """
@@ -111,7 +111,7 @@ def path_status_request(
 
 
 def create_request(connection: ConnectionConfig, text: str, allow_default_key: bool = False) -> Request:
-    """The request that asks the peer to create its side of `connection`, which is described by `text`.
+    """Return the request that asks the peer to create its side of `connection`, which `text` describes.
 
     Raises PeerError if `connection` has no permission to SEND, no key, or too many octets. It is always authenticated
     (guide 4.7).
@@ -153,22 +153,22 @@ class Initiator:
         self._reply: Message | None = None
 
     def start(self, now: float) -> list[bytes]:
-        """Round 1."""
+        """Begin; return round 1."""
         size = command.encode_size(len(self._request.message.payload))
         return self._send(replace(self._request.message, round=1, payload=size), now)
 
     def concerns(self, message: Message, source: Endpoint) -> bool:
-        """Whether `message` claims to be a reply to this handshake."""
+        """Return whether `message` claims to be a reply to this handshake."""
         own = self._request.message
         same = (message.command, message.sender, message.receiver) == (own.command, own.sender, own.receiver)
         return same and source == self.destination
 
     def concerns_same(self, other: Initiator) -> bool:
-        """Whether replies to this handshake could be taken for replies to `other`."""
+        """Return whether replies to this handshake could be taken for replies to `other`."""
         return self.concerns(other._request.message, other.destination)
 
     def receive(self, datagram: bytes, message: Message, now: float) -> list[bytes]:
-        """Take in a reply that `concerns` this handshake; what to send then."""
+        """Take in a reply that `concerns` this handshake; return what to send then."""
         event = self._classify(datagram, message)
         if event is None:
             return []
@@ -176,17 +176,17 @@ class Initiator:
         return self._step(event, now)
 
     def deadline_reached(self, now: float) -> list[bytes]:
-        """Look at the clock; what to send then."""
+        """Look at the clock; return what to send then."""
         if self.state is State.ENDED or now < self._deadline:
             return []
         return self._step(Input.TIME_OVER if self._attempts < ATTEMPTS else Input.ATTEMPTS_OVER, now)
 
     def next_deadline(self) -> float | None:
-        """When `deadline_reached` is due; None when it has ended."""
+        """Return when `deadline_reached` is due; None when it has ended."""
         return None if self.state is State.ENDED else self._deadline
 
     def _classify(self, datagram: bytes, reply: Message) -> Input | None:
-        """What a reply means, or None if it does not count."""
+        """Return what a reply means, or None if it does not count."""
         request = self._request.message
         signed = request.auth_type is AuthType.SHA256
         if reply.auth_type is not request.auth_type:

@@ -142,7 +142,7 @@ def created_connection(
 
 
 def joined_connection(own: ConnectionConfig, peer: PeerSide) -> ConnectionConfig:
-    """Our connection after the peer has created its side and described it in the answer; raises MergeError."""
+    """Return our connection after the peer has created its side and described it; raises MergeError."""
     if peer.ip_remote != own.ip_local:
         raise MergeError(
             Result.NO_CONNECTION, f"the peer created a connection to {peer.ip_remote}, not to {own.ip_local}"
@@ -199,12 +199,12 @@ def _check_claim(address: Address, tunnel: TunnelConfig, needed: Collection[Netw
 
 
 def file_name(peer: Address) -> str:
-    """The file of a connection that was created by the peer with this tunnel address."""
+    """Return the file name of a connection that the peer with this tunnel address has created."""
     return f"peer_{re.sub('[.:]', '_', str(peer))}.conf"
 
 
 def _paths(own: ConnectionConfig, peer: PeerSide) -> tuple[PathConfig, ...]:
-    """The paths that both sides have, by their numbers (guide 4.7: their order must be the same)."""
+    """Return the paths that both sides have, by their numbers (guide 4.7: their order must be the same)."""
     paths: list[PathConfig] = []
     for number, (ours, theirs) in enumerate(zip(own.paths, peer.paths, strict=False)):
         if ours.ip_ver != theirs.ip_ver:
@@ -246,7 +246,7 @@ def _peer_path(values: dict[str, Any]) -> PeerPath:
 
 
 def _read(ini: IniFile, name: str, kind: str, wanted: Collection[str]) -> Section:
-    """The section `name` of the peer's text, with good values of all keys that are `wanted`."""
+    """Return section `name` of the peer's text, with good values of all keys that are `wanted`; raises MergeError."""
     section = ini.sections.get(name)
     if section is None:
         raise MergeError(Result.NO_CONNECTION, f"the peer's description of the connection has no [{name}]")

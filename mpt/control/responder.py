@@ -3,7 +3,7 @@
 Per initiator (its outer endpoint, the connection, the command) there are two memories, each for 10 seconds:
 
 - the *offer*: round 1 as it came, and the random number that went out with round 2. A round 3 is executed only if it
-  fits the offer, and uses it up: a recorded one that is replayed, later or from elsewhere, is refused.
+  fits the offer, and uses it up. A recorded round 3 that is replayed, later or from elsewhere, is refused.
 - the *answer*: the last round 3 that was executed, and its round 4. The same datagram again, because the answer was
   lost, gets the same answer and is not executed again. Without a random number (type 0) an equal round 3 after a new
   round 1 is a new request: a path can be reported down twice.
@@ -11,9 +11,9 @@ Per initiator (its outer endpoint, the connection, the command) there are two me
 The random number of a create is always 0 in the C program, so 0 is accepted there besides the number that was offered.
 Such a create is tied to a fresh round 1 and, like every create, to a connection that does not exist yet.
 
-Memory is bounded: beyond `MAX_INITIATORS`, or `MAX_PER_ADDRESS` of one address, the oldest is forgotten. Nobody without
-the key gets into it with a create or with type 2; with types 0 and 1 only the addresses of the connection's own paths
-do. No reply to a request that was not authenticated is longer than the request.
+Memory is bounded: beyond `MAX_INITIATORS`, or `MAX_PER_ADDRESS` of one address, the oldest is forgotten. A create and
+type 2 get into it only with the key, types 0 and 1 only from the addresses of the connection's own paths. A reply to a
+request that was not authenticated is never longer than the request. `mpt.control.admission` bounds the work before.
 """
 
 from __future__ import annotations
@@ -201,11 +201,11 @@ class Responder:
         self._per_address: Counter[Address] = Counter()
 
     def __len__(self) -> int:
-        """How many initiators are remembered."""
+        """Return how many initiators are remembered."""
         return len(self._memories)
 
     def receive(self, datagram: bytes, message: Message, source: Endpoint, now: float) -> list[bytes]:
-        """Take in round 1 or 3, `message` being what `datagram` says; what to send back to `source`."""
+        """Take in round 1 or 3, `message` being what `datagram` says; return what to send back to `source`."""
         key = (source, message.sender, message.receiver, message.command)
         memory = self._memories.get(key)
         if memory is not None:
@@ -247,7 +247,7 @@ class Responder:
     # ---- who may ask ------------------------------------------------------------------------------------------------
 
     def _admit(self, datagram: bytes, message: Message, source: Endpoint) -> tuple[ConnectionConfig | None, str]:
-        """The connection that a request is about, if there is one, and the key that signed it, "" for types 0 and 1.
+        """Return the connection that a request is about, if any, and the key that signed it, "" for types 0 and 1.
 
         Raises Refusal.
         """
@@ -279,7 +279,7 @@ class Responder:
         return self._signing_key(datagram, configured)
 
     def _signing_key(self, datagram: bytes, configured: str) -> str:
-        """The key that signed `datagram`: `configured`, or the built-in one if that is allowed.
+        """Return the key that signed `datagram`: `configured`, or the built-in one if that is allowed. Raises Refusal.
 
         After a create, a C peer uses the built-in key: the text of a create has none, and it keeps no other.
         """
@@ -296,7 +296,7 @@ class Responder:
     # ---- rounds -----------------------------------------------------------------------------------------------------
 
     def _is_answered(self, memory: Memory, datagram: bytes, message: Message) -> bool:
-        """Whether this is the round 3 that was answered already: to the octet, so it was authenticated then."""
+        """Return whether this very round 3 was answered already: then it was authenticated, too."""
         if message.round != 3 or memory.state not in (State.ANSWERED, State.ANSWERED_AND_OFFERED):
             return False
         if message.auth_type is AuthType.NONE and self._fits(memory, message):
@@ -304,7 +304,7 @@ class Responder:
         return hashlib.sha256(datagram).digest() == memory.request_3
 
     def _fits(self, memory: Memory, message: Message) -> bool:
-        """Whether a round 3 fits the offer."""
+        """Return whether a round 3 fits the offer."""
         if memory.state not in (State.OFFERED, State.ANSWERED_AND_OFFERED) or message.value != memory.value:
             return False
         if message.auth_type is AuthType.NONE or message.random == memory.random:
@@ -323,7 +323,7 @@ class Responder:
         memory.offer = _reply(replace(message, random=memory.random), Result.DONE, message.payload[:4], key)
 
     def _execute(self, message: Message, source: Endpoint, connection: ConnectionConfig | None) -> tuple[int, bytes]:
-        """Result and payload of round 4."""
+        """Carry a request out; return result and payload of round 4."""
         try:
             if message.command == command.CREATE:
                 if connection is not None:
@@ -367,7 +367,7 @@ class Responder:
 
 
 def _reply(request: Message, result: int, payload: bytes, key: str | None) -> bytes:
-    """The reply to `request`: the same header, the next round, the result; signed with `key` if there is one."""
+    """Return the reply to `request`: its header, the next round, the result; signed with `key` if there is one."""
     reply = replace(request, round=request.round + 1, value=int(result), payload=payload, digest=command.NO_DIGEST)
     datagram = command.encode(reply)
     return auth.sign(datagram, key) if key and request.auth_type is AuthType.SHA256 else datagram

@@ -28,7 +28,7 @@ from zope.interface import implementer
 from mpt.daemon.localcommands import LocalCommands
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
-from mpt.host.credentials import peer_may_change, peer_of
+from mpt.host.credentials import caller_may_change, caller_of
 from mpt.local.protocol import (
     BAD_USAGE,
     FAILED,
@@ -73,7 +73,7 @@ class LocalClient(LineOnlyReceiver):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         try:
-            self._may_change = peer_may_change(peer_of(transport.socket), self._service.commands.group)
+            self._may_change = caller_may_change(caller_of(transport.socket), self._service.commands.group)
         except OSError:
             transport.loseConnection()
             return

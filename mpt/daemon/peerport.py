@@ -226,7 +226,7 @@ class PeerControl(Service):
         self._send(sent, way)
 
     def _received(self, datagram: bytes, peer: Peer, way: Way) -> None:
-        if peer.address.is_loopback and is_local_command(datagram):
+        if is_local_command(datagram) and peer.address.is_loopback:
             self.local_commands.received(datagram, peer, lambda reply: self._send_one(reply, peer, way))
         else:
             self._send(self.handshakes.receive(datagram, peer, self._machine.now()), way)

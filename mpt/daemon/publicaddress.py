@@ -1,9 +1,9 @@
 """The public address of a path behind a NAT (guide 2.6.3.2, public_ipaddr = 0.0.0.0).
 
 The data path does not need it: it answers to the local address. The control plane names paths by it. It is found out
-for one path at a time, and holds as long as the path keeps its socket: by the peer's word, or by the word of a resolver
-that is asked over the path's own line. Asking somebody on the Internet is the operator's decision, so no resolver is
-built in.
+for one path at a time: by the peer's word, or by the word of a resolver that is asked over the path's own line. It
+holds until the path has another socket: a path whose socket is gone can still be named. Asking somebody on the Internet
+is the operator's decision, so no resolver is built in.
 """
 
 from __future__ import annotations
@@ -134,16 +134,14 @@ class PublicAddresses(Service):
         """Note that `path` has come or changed: with another socket it may have another public address."""
         if not path.config.public_ipaddr.is_unspecified:
             return
-        endpoint = path.port.endpoint if path.port is not None else None
-        if endpoint == self._asked.get(path):
+        if path.port is None or path.port.endpoint == self._asked.get(path):
             return
         self.forget(path)
-        if endpoint is not None:
-            self._asked[path] = endpoint
-            self._ask(path, endpoint)
+        self._asked[path] = path.port.endpoint
+        self._ask(path, path.port.endpoint)
 
     def forget(self, path: Path) -> None:
-        """Note that `path` is gone, or its socket."""
+        """Note that `path` is gone, or has another socket."""
         self._asked.pop(path, None)
         self._found.pop(path, None)
         question = self._questions.pop(path, None)

@@ -45,7 +45,7 @@ _DEADLINE = 1.0  # seconds; the kernel answers a dump at once
 _MOST_PEER_GROUPS = 1024  # octets: what Python's getsockopt takes at most, 256 groups
 
 
-class Peer(NamedTuple):
+class Caller(NamedTuple):
     """The process at the other end of a unix socket when it connected; `groups` are its supplementary ones."""
 
     pid: int
@@ -54,14 +54,14 @@ class Peer(NamedTuple):
     groups: frozenset[int]
 
 
-def peer_of(unix_socket: socket.socket) -> Peer:
+def caller_of(unix_socket: socket.socket) -> Caller:
     """Return who connected to `unix_socket`; raises OSError on anything but a connected unix socket."""
     pid, uid, gid = _PEER.unpack(unix_socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     try:
         groups = unix_socket.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, _MOST_PEER_GROUPS)
     except OSError:  # more groups than that, or a kernel before 4.13
-        return Peer(pid, uid, gid, groups_of(uid))
-    return Peer(pid, uid, gid, frozenset(group for (group,) in struct.iter_unpack("=I", groups)))
+        return Caller(pid, uid, gid, groups_of(uid))
+    return Caller(pid, uid, gid, frozenset(group for (group,) in struct.iter_unpack("=I", groups)))
 
 
 def groups_of(uid: int) -> frozenset[int]:
@@ -73,9 +73,9 @@ def groups_of(uid: int) -> frozenset[int]:
         return frozenset()
 
 
-def peer_may_change(peer: Peer, group: int) -> bool:
-    """Return whether `peer` may change things: root and `group`, the group of the control socket, may."""
-    return peer.uid == ROOT or peer.gid == group or group in peer.groups
+def caller_may_change(caller: Caller, group: int) -> bool:
+    """Return whether `caller` may change things: root and `group`, the group of the control socket, may."""
+    return caller.uid == ROOT or caller.gid == group or group in caller.groups
 
 
 def user_may_change(uid: int | None, group: int) -> bool:

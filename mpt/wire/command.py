@@ -78,7 +78,7 @@ _MEANING = {
 
 
 def meaning(code: int) -> str:
-    """A result code in words."""
+    """Return a result code in words."""
     try:
         return _MEANING[Result(code)]
     except ValueError:
@@ -105,7 +105,7 @@ class Message:
 
 
 def encode(message: Message) -> bytes:
-    """The octets of `message`, its digest as it stands there (``mpt.control.auth.sign`` fills it in)."""
+    """Return the octets of `message`, its digest as it stands there (``mpt.control.auth.sign`` fills it in)."""
     length = AUTH_LENGTH[message.auth_type]
     head = bytes((message.command, message.value, message.auth_type, length))
     proof = (message.random + message.digest)[:length]
@@ -114,7 +114,8 @@ def encode(message: Message) -> bytes:
 
 
 def decode(datagram: bytes) -> Message:
-    """The message in `datagram`, A1 to A3; raises DecodeError."""
+    """Return the message in `datagram`, A1 to A3. Raises DecodeError with one of the reasons command_short,
+    command_unknown, command_auth_type, command_round and command_ip_version."""
     if len(datagram) < HEADER_LENGTH:
         raise DecodeError("command_short", f"{len(datagram)} octets")
     command = datagram[0]
@@ -149,12 +150,12 @@ def decode(datagram: bytes) -> Message:
 
 
 def address_octets(address: Address) -> bytes:
-    """An address in the 16 octets that MPT uses for both versions."""
+    """Return an address in the 16 octets that MPT uses for both versions."""
     return address.packed if address.version == 6 else _MAPPED + address.packed
 
 
 def address_from(octets: bytes) -> Address:
-    """The address in 16 octets."""
+    """Return the address in 16 octets."""
     return IPv4Address(octets[12:]) if octets[:12] == _MAPPED else IPv6Address(octets)
 
 
@@ -162,24 +163,24 @@ def address_from(octets: bytes) -> Address:
 
 
 def encode_size(size: int) -> bytes:
-    """The payload of round 1: how many octets that of round 3 will have."""
+    """Return the payload of round 1: how many octets the payload of round 3 will have."""
     return size.to_bytes(4, "little")
 
 
 def encode_path(own: Address, peer: Address) -> bytes:
-    """The payload of A2 in round 3: the initiator's public_ipaddr and remote_ipaddr of the path."""
+    """Return the payload of A2 in round 3: the initiator's public_ipaddr and remote_ipaddr of the path."""
     return address_octets(own) + address_octets(peer)
 
 
 def decode_path(payload: bytes) -> tuple[Address, Address]:
-    """The initiator's public_ipaddr and remote_ipaddr; raises DecodeError."""
+    """Return the initiator's public_ipaddr and remote_ipaddr; raises DecodeError."""
     if len(payload) < 32:
         raise DecodeError("path_status_short", f"{len(payload)} octets")
     return address_from(payload[:16]), address_from(payload[16:32])
 
 
 def encode_create(text: str) -> bytes:
-    """The payload of A3 in round 3 and 4; raises ValueError for a text that the C server would not read in full."""
+    """Return the payload of A3 in round 3 and 4; raises ValueError if the C server would not read all of the text."""
     payload = text.encode()
     if len(payload) > LARGEST_TEXT:
         raise ValueError(f"a connection of {len(payload)} octets is too long for a datagram")
@@ -189,8 +190,8 @@ def encode_create(text: str) -> bytes:
 
 
 def decode_create(payload: bytes) -> str:
-    """The text of A3, from both rounds; raises DecodeError. A reply of the C program has lost its last 36 octets, which
-    are a comment or a part of a network."""
+    """Return the text of A3, of both rounds; raises DecodeError. A reply of the C program has lost its last 36 octets,
+    a comment or a part of a network."""
     if len(payload) > LARGEST_TEXT:
         raise DecodeError("create_long", f"{len(payload)} octets")
     text = payload.partition(b"\0")[0]

@@ -105,15 +105,17 @@ def test_a_connection_that_comes_later_asks_too(run: Run) -> None:
     assert [each for each in stage.data_sockets if each.bound[1] != 23456] == []
 
 
-def test_an_address_holds_as_long_as_the_socket(run: Run) -> None:
-    """With another local address the line may have another public one: it is asked anew."""
+def test_an_address_holds_until_there_is_another_socket(run: Run) -> None:
+    """That the line is gone is reported by its address. With another local address the line may have another public
+    one: it is asked anew."""
     stage = run(connection(open_path(1), open_path(2)), general=ASKING)
     answer(stage, 1, str(ROUTER_1))
     stage.netlink.remove_interface("eth1")
     stage.network_changed()
-    assert addresses(stage) == {}
+    assert addresses(stage) == {0: ROUTER_1}
     stage.netlink.add_interface("eth1", "10.1.1.77/24")
     stage.network_changed()
+    assert addresses(stage) == {}
     assert asking(stage, 1).bound[0] == "10.1.1.77"
     answer(stage, 1, str(ROUTER_2))
     assert addresses(stage) == {0: ROUTER_2}

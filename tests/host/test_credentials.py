@@ -14,11 +14,11 @@ import pytest
 
 from mpt.host import credentials
 from mpt.host.credentials import (
-    Peer,
+    Caller,
     UdpSender,
+    caller_may_change,
+    caller_of,
     groups_of,
-    peer_may_change,
-    peer_of,
     udp_sender,
     user_may_change,
 )
@@ -173,7 +173,7 @@ def test_several_possible_owners_are_none(source: str) -> None:
         assert udp_sender(ip_address(address), port, int(target)) is None
 
 
-def test_the_peer_of_a_unix_socket_is_known() -> None:
+def test_the_caller_of_a_unix_socket_is_known() -> None:
     """Process, user and groups of the caller are what the kernel says."""
     name = f"mpt-test-credentials-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as listening:
@@ -183,19 +183,19 @@ def test_the_peer_of_a_unix_socket_is_known() -> None:
         with stranger(CALLER, name) as process:
             accepted, _ = listening.accept()
             with accepted:
-                peer = peer_of(accepted)
+                peer = caller_of(accepted)
         assert (peer.pid, peer.uid) == (process.pid, STRANGER)
         assert peer.groups == frozenset(STRANGERS_GROUPS)
 
 
 def test_root_and_the_group_may_change_things() -> None:
     """Root, the socket's group as main or supplementary group; nobody else."""
-    nobody = Peer(1, 4711, 4711, frozenset({4712}))
-    assert peer_may_change(Peer(1, 0, 4711, frozenset()), 50)
-    assert peer_may_change(nobody, 4711)
-    assert peer_may_change(nobody, 4712)
-    assert not peer_may_change(nobody, 50)
-    assert not peer_may_change(nobody, 0)
+    nobody = Caller(1, 4711, 4711, frozenset({4712}))
+    assert caller_may_change(Caller(1, 0, 4711, frozenset()), 50)
+    assert caller_may_change(nobody, 4711)
+    assert caller_may_change(nobody, 4712)
+    assert not caller_may_change(nobody, 50)
+    assert not caller_may_change(nobody, 0)
 
 
 def test_the_groups_of_a_user_come_from_the_database() -> None:
