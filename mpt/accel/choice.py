@@ -26,7 +26,7 @@ def native_is_built() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class DataPlane:
+class DataPathChoice:
     """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of the TUN that it works on, and what
     makes one from the TUN's file descriptor."""
 
@@ -36,8 +36,8 @@ class DataPlane:
     make: Callable[[int], DataPath]
 
 
-def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> DataPlane:
-    """The data path of a configuration, whose data_plane $MPT_DATA_PLANE takes precedence over. Raises ConfigError."""
+def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> DataPathChoice:
+    """Return the data path that a configuration names. $MPT_DATA_PLANE takes precedence. Raises ConfigError."""
     variable = environ.get("MPT_DATA_PLANE")
     if variable:
         return choose_datapath(variable, general.gso, general.tun_offload, "MPT_DATA_PLANE")
@@ -46,8 +46,8 @@ def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> D
 
 def choose_datapath(
     choice: str = "auto", gso: bool = True, tun_offload: bool = True, setting: str = "data_plane"
-) -> DataPlane:
-    """The data path that `choice` names; "auto" takes the native one if it was built. Raises ConfigError.
+) -> DataPathChoice:
+    """Return the data path that `choice` names; "auto" takes the native one if it was built. Raises ConfigError.
 
     `gso` False sends and receives every datagram by itself, `tun_offload` False reads and writes every packet so.
     `setting` is the name of what the choice was written in.
@@ -71,8 +71,8 @@ def choose_datapath(
         return NativeDataPath(tun, gso, tun_offload)
 
     flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if tun_offload else 0)
-    return DataPlane("native", "asked for" if choice == "native" else "it was built", flags, make)
+    return DataPathChoice("native", "asked for" if choice == "native" else "it was built", flags, make)
 
 
-def _python(why: str, gso: bool) -> DataPlane:
-    return DataPlane("python", why, IFF_TUN | IFF_NO_PI, lambda tun: PythonDataPath(tun, gso))
+def _python(why: str, gso: bool) -> DataPathChoice:
+    return DataPathChoice("python", why, IFF_TUN | IFF_NO_PI, lambda tun: PythonDataPath(tun, gso))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.application.service import MultiService
 
-from mpt.accel.choice import DataPlane
+from mpt.accel.choice import DataPathChoice
 from mpt.daemon.connection import AskPeer
 from mpt.daemon.localcommands import LocalCommands
 from mpt.daemon.localsocket import LocalSocket
@@ -35,7 +35,7 @@ class Root(MultiService):
         self,
         machine: Machine,
         config: Config,
-        plane: DataPlane,
+        plane: DataPathChoice,
         started: Callable[[], None],
         refuse: Callable[[Exception], None],
         lost: Callable[[str], None],

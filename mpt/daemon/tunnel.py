@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
-from mpt.accel.choice import DataPlane
+from mpt.accel.choice import DataPathChoice
 from mpt.daemon.connection import AskPeer, Connection
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
@@ -42,7 +42,7 @@ class Tunnel(MultiService):
         connections: tuple[ConnectionConfig, ...],
         routes: RouteKeeper,
         ask_peer: AskPeer,
-        plane: DataPlane,
+        plane: DataPathChoice,
         lost: Callable[[str], None],
     ) -> None:
         super().__init__()

@@ -21,22 +21,23 @@ from mpt.data.scheduler import WeightedCycle
 
 
 class DataPath(Protocol):
-    """What every data path does. It is handed file descriptors and never opens or closes one of them."""
+    """The interface of every data path. It is handed file descriptors and never opens or closes one of them."""
 
     def tun_readable(self, now: float) -> None:
-        """The TUN has packets: send them."""
+        """Send the packets that wait in the TUN, up to a bound. It may serve whatever else is ready, too."""
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
-        """`socket` has datagrams: deliver them."""
+        """Deliver the datagrams that wait in `socket`, up to a bound. It may serve whatever else is ready, too."""
 
     def deadline_reached(self, now: float) -> None:
-        """Deliver what has waited long enough; woken early, do nothing."""
+        """Deliver the packets that have waited long enough; woken early, do nothing."""
 
     def next_deadline(self) -> float | None:
-        """When `deadline_reached` is due, or None while nothing waits."""
+        """Return when `deadline_reached` is due, or None while nothing waits."""
 
     def set_table(self, table: Table, now: float) -> None:
-        """From now on these connections and paths. What stays keeps its sequence numbers, held packets and counters."""
+        """Use these connections and paths from now on. A connection that stays keeps its sequence numbers and held
+        packets; the state of a path outlives every table."""
 
     def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
         """Change the weights of paths by their keys, 1 .. 10000, or 0: not used. What is not named stays.
@@ -51,11 +52,11 @@ class DataPath(Protocol):
         """Return the messages that have come since the last call; to be called after every other one."""
 
     def counters(self) -> Counters:
-        """A snapshot of everything counted since the start."""
+        """Return a snapshot of everything counted since the start."""
 
     def offloads(self) -> frozenset[str]:
-        """What the kernel and the links do for many packets at once, as far as they have not refused it: "vnet_hdr",
-        "join_tcp", "join_udp", "udp_segment". Cheap."""
+        """Return what the kernel and the links do for many packets at once, as far as they have not refused it:
+        "vnet_hdr", "join_tcp", "join_udp", "udp_segment". Cheap."""
 
     def ecn_unexpected(self) -> int:
         """Return `counters().ecn_unexpected`, without copying the rest."""

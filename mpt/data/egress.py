@@ -41,10 +41,10 @@ class _Sender:
         "cycle",
         "every_path",
         "flow_map",
-        "marks",
         "message_tos",
         "paths",
         "sequence",
+        "tos_by_inner",
     )
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -61,8 +61,10 @@ class _Sender:
         }
         self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable and path.socket})
         self.message_tos = (row.dscp or 0) << 2
-        marks = tos.encapsulated(row.dscp, row.ecn)
-        self.marks = marks if any(marks) else None  # None, the usual case: the socket's own 0 is right for everything
+        by_inner = tos.encapsulated(row.dscp, row.ecn)
+        self.tos_by_inner = (
+            by_inner if any(by_inner) else None
+        )  # None, the usual case: the socket's own 0 is right for everything
         self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no question for every packet
 
     def set_shares(self, shares: dict[Hashable, int]) -> None:
@@ -177,23 +179,23 @@ class Egress:
                 self.dropped[Reason.NO_PATH] += 1
                 return
         datagram = frame(packet[0] >> 4, sender.sequence if numbered else None) + packet
-        mark = sender.marks[tos.octet(packet)] if sender.marks is not None else 0
-        error = self._transmit(sender, index, datagram, len(packet), mark)
+        tos_octet = sender.tos_by_inner[tos.octet(packet)] if sender.tos_by_inner is not None else 0
+        error = self._transmit(sender, index, datagram, len(packet), tos_octet)
         for other in sender.paths:
             if error is None or error in LOCAL_TROUBLE:
                 break
             if other != index:
-                error = self._transmit(sender, other, datagram, len(packet), mark)
+                error = self._transmit(sender, other, datagram, len(packet), tos_octet)
         if error is not None:
             self.dropped[errno_reason("send", error)] += 1
         elif numbered:  # only a packet that went uses up a number
             sender.sequence = (sender.sequence + 1) & MASK
 
-    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, mark: int) -> int | None:
-        """Send `datagram` with the TOS octet `mark` over one path. Return None when it went, else the errno."""
+    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, tos_octet: int) -> int | None:
+        """Send `datagram` with this TOS octet over one path. Return None when it went, else the errno."""
         data_socket, remote, counters = sender.paths[index]
         try:
-            _send(data_socket, datagram, remote, mark)
+            _send(data_socket, datagram, remote, tos_octet)
         except OSError as error:
             counters.send_errors[errno_reason("send", error.errno)] += 1
             return error.errno or 0

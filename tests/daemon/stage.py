@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 
-from mpt.accel.choice import DataPlane, choose_datapath
+from mpt.accel.choice import DataPathChoice, choose_datapath
 from mpt.daemon.machine import Machine
 from mpt.daemon.root import Root
 from mpt.data.datapath import DataPath
@@ -100,7 +100,7 @@ class Stage:
         config: Config | None = None,
         host: int = 2,
         reactor: FakeReactor | None = None,
-        plane: DataPlane | None = None,
+        plane: DataPathChoice | None = None,
         netlink: FakeNetlink | None = None,
         lines: int = 2,
     ) -> None:

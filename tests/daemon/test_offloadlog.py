@@ -9,7 +9,7 @@ import pytest
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from mpt.accel.choice import DataPlane, choose_datapath
+from mpt.accel.choice import DataPathChoice, choose_datapath
 from mpt.data.datapath import PythonDataPath
 from tests.daemon.stage import GENERAL, Run, connection, path
 
@@ -29,7 +29,7 @@ class Told(PythonDataPath):
         return self.given
 
 
-PLANE = DataPlane("native", "the test says so", choose_datapath("python").tun_flags, Told)
+PLANE = DataPathChoice("native", "the test says so", choose_datapath("python").tun_flags, Told)
 
 
 @implementer(ILogObserver)
