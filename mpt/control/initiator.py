@@ -88,6 +88,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
+        """Whether the peer has done what was asked."""
         return self.result == Result.DONE
 
     def explanation(self) -> str:

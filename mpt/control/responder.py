@@ -169,6 +169,7 @@ class Memory:
     answer_until: float = 0.0
 
     def step(self, event: Input) -> Output:
+        """Note `event`, and return what is to be done about it."""
         self.state, output = TABLE[self.state, event]
         return output
 

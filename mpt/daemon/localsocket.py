@@ -71,6 +71,7 @@ class LocalClient(LineOnlyReceiver):
         self._writable: Deferred[None] | None = None  # fires when the client has taken what it was sent
 
     def connectionMade(self) -> None:
+        """Find out who the caller is, and take no more of them than there is room for."""
         transport: Any = self.transport
         try:
             self._may_change = caller_may_change(caller_of(transport.socket), self._service.commands.group)
@@ -141,6 +142,7 @@ class LocalClient(LineOnlyReceiver):
             writable.callback(None)
 
     def stopProducing(self) -> None:
+        """Go on reading: what is queued is answered all the same."""
         self.resumeProducing()
 
     async def _work(self) -> None:
@@ -209,6 +211,7 @@ class LocalSocket(Service):
         self.clients: set[LocalClient] = set()
 
     def startService(self) -> None:
+        """Listen where the configuration says, or at the first place that can be had."""
         super().startService()
         paths = (self._configured,) if self._configured else self._default_paths()
         if not paths:
