@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import targets
+from bench import scale, targets
 from bench.clients import ManyConnections, build_clients
 from bench.measure import Effort, memory_after_load, memory_at_start, require_programs
 from bench.parts import LEGEND, NAMES, Part, parts
 from bench.report import Report, machine, machine_text
+from bench.scale import MAX_SCALE, MIN_SCALE
 from bench.soak.course import soak
 from bench.variants import MTU, WINDOW, Stage, Variant, build
 from mpt.accel.choice import native_is_built
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--only", type=_names, default=NAMES, metavar="PART,..", help=f"of {', '.join(NAMES)} [all]")
     options.add_argument("--quick", action="store_true", help="one short round of fewer variants: does it work at all?")
     options.add_argument("--soak", type=float, metavar="S", help="instead, S seconds of loads, flaps and reloads")
+    options.add_argument("--scale", type=int, metavar="N", help="instead, what a server of N connections costs")
     options.add_argument("--seed", type=int, default=1, metavar="N", help="of the events of the soak [1]")
     options.add_argument("--preload", default="", metavar="FILES", help="libraries of a sanitizer, for its daemons")
     options.add_argument("--data-plane", choices=["python", "native"], help="only this data path [all that are built]")
@@ -57,8 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.rounds < 1 or options.seconds < 1 or (options.soak is not None and options.soak < 20):
             raise MptError("at least 1 round of 1 second, or a soak of 20 seconds")
+        if options.scale is not None and not MIN_SCALE <= options.scale <= MAX_SCALE:
+            raise MptError(f"a server of {MIN_SCALE} to {MAX_SCALE} connections")
         privileges.obtain("bench.main", words)
         require_programs()
+        if options.scale is not None:
+            return _scale(options)
         return _soak(options) if options.soak is not None else _compare(options)
     except MptError as error:
         print(f"scripts/bench: {error}", file=sys.stderr)
@@ -129,6 +135,19 @@ def _soak(options: argparse.Namespace) -> int:
     text = f"the {plane} data path, reorder_window = {WINDOW}\n{outcome.as_text()}"
     _publish(options.json, facts, text, {"soak": {"data_plane": plane, **outcome.as_json()}})
     return 0 if outcome.is_right else 1
+
+
+def _scale(options: argparse.Namespace) -> int:
+    facts = machine()
+    planes = [options.data_plane] if options.data_plane else ["python", *(["native"] if native_is_built() else [])]
+    measured = {}
+    for plane in planes:
+        _say(f"a server of {options.scale} connections, {plane}")
+        measured[plane] = scale.measure(plane, options.scale)
+    lines = [f"{'':20}" + "".join(f"{plane:>12}" for plane in planes)]
+    lines += [f"{name:20}" + "".join(f"{measured[plane][name]:12.3f}" for plane in planes) for name in scale.NAMES]
+    _publish(options.json, facts, "\n".join(lines), {"scale": {"connections": options.scale, **measured}})
+    return 0
 
 
 def _publish(to: str | None, facts: dict[str, object], text: str, figures: dict[str, object]) -> None:

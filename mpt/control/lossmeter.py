@@ -14,6 +14,7 @@ must hold:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -127,11 +128,14 @@ def interval_of(gaps: Sequence[float], support: float = SUPPORT) -> float | None
         return None
     enough = max(3.0, support * len(gaps))
     ordered = sorted(gaps)
-    for shortest in ordered:
-        alike = [gap for gap in ordered if shortest <= gap <= shortest * (1 + 2 * NEAR)]
-        interval = alike[len(alike) // 2]
-        if len(alike) >= enough and interval > 0 and _is_coherent(ordered, interval):
-            return interval
+    tried = 0.0
+    for position, shortest in enumerate(ordered):
+        end = bisect_right(ordered, shortest * (1 + 2 * NEAR))
+        interval = ordered[(position + end) // 2]
+        if end - position >= enough and interval > tried:
+            if _is_coherent(ordered, interval):
+                return interval
+            tried = interval
     return None
 
 

@@ -10,18 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
+
+from mpt.daemon.descriptors import Readable
 
 KEYS = "Keys: q quit, p print the status, r reload the configuration"
 
 
-@implementer(IReadDescriptor)
 class Console(Service):
     """Reads single keys from the terminal `fd` and calls what `actions` has for them."""
 
     def __init__(self, reactor: Any, actions: Mapping[str, Callable[[], None]], fd: int = 0) -> None:
-        self._reactor = reactor
+        self._reader = Readable(reactor, "console", lambda: fd, self._readable, lambda: None)
         self._actions = actions
         self._fd = fd
         self._before: list[Any] | None = None
@@ -31,39 +30,27 @@ class Console(Service):
         super().startService()
         self._before = termios.tcgetattr(self._fd)
         tty.setcbreak(self._fd)
-        self._reactor.addReader(self)
+        self._reader.startReading()
 
     def stopService(self) -> None:
         """Leave the terminal as it was."""
         super().stopService()
-        self._reactor.removeReader(self)
+        self._reader.stop()
         if self._before is not None:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
             self._before = None
 
-    def fileno(self) -> int:
-        """Return the descriptor of the terminal."""
-        return self._fd
-
-    def doRead(self) -> None:
-        """Take the keys that were pressed."""
+    def _readable(self) -> None:
         try:
             keys = os.read(self._fd, 64)
         except OSError:
             keys = b""
         if not keys:
-            self._reactor.removeReader(self)  # the terminal is gone; the daemon is not
+            self._reader.stopReading()  # the terminal is gone; the daemon is not
         for key in keys.decode("ascii", "replace"):
             action = self._actions.get(key)
             if action is not None:
                 action()
-
-    def connectionLost(self, reason: object) -> None:
-        """The terminal is gone; the daemon is not."""
-
-    def logPrefix(self) -> str:
-        """Return the name for the log."""
-        return "mpt console"
 
 
 def has_terminal(fd: int = 0) -> bool:

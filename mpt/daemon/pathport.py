@@ -60,6 +60,7 @@ class PathProtocol(DatagramProtocol):
 
     def __init__(self, heard: Callable[[], None]) -> None:
         self._heard = heard
+        self._keepalive = b""  # the latest: all keepalives of a peer are alike, and a server hears thousands a second
 
     def send(self, message: bytes) -> None:
         """Send one message to the peer."""
@@ -67,12 +68,15 @@ class PathProtocol(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """Note a keepalive."""
-        try:
-            message = command.decode(datagram)
-        except DecodeError:
-            return  # the data path has looked at its first octets only
-        if message.command == command.KEEPALIVE:
-            self._heard()
+        if datagram != self._keepalive:
+            try:
+                message = command.decode(datagram)
+            except DecodeError:
+                return  # the data path has looked at its first octets only
+            if message.command != command.KEEPALIVE:
+                return
+            self._keepalive = datagram
+        self._heard()
 
 
 class PathPort:

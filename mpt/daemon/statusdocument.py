@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 
 from mpt import __version__
 from mpt.daemon.connection import Connection
@@ -11,7 +12,13 @@ from mpt.daemon.running import Running
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import Counters, PathCounters
 from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
-from mpt.model import Status
+from mpt.model import Address, Status
+
+
+@lru_cache(maxsize=16384)
+def _text(address: Address) -> str:
+    """Return `address` as text, which takes long to make."""
+    return str(address)
 
 
 def status_document(running: Running, now: float, uptime: float, refused: Mapping[str, int]) -> StatusDocument:
@@ -66,8 +73,8 @@ def _connection_status(
         name=config.name,
         file=config.file.name if config.file is not None else None,
         tunnel=tunnel.config.name,
-        local_address=str(config.ip_local),
-        remote_address=str(config.ip_remote),
+        local_address=_text(config.ip_local),
+        remote_address=_text(config.ip_remote),
         local_port=config.local_port,
         remote_port=config.remote_port,
         remote_cmd_port=config.remote_cmd_port,
@@ -97,9 +104,9 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         name=f"path_{index}",
         status=status,
         interface=config.interface_name,
-        local_address=str(path.port.endpoint.address) if path.port is not None else "-",
-        public_address=str(connection.public_address(path)),
-        remote_address=str(config.remote_ipaddr),
+        local_address=_text(path.port.endpoint.address) if path.port is not None else "-",
+        public_address=_text(connection.public_address(path)),
+        remote_address=_text(config.remote_ipaddr),
         weight_out=config.weight_out,
         weight_in=config.weight_in,
         keepalive_time=config.keepalive_time,
@@ -111,7 +118,7 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         bytes_received=counters.bytes_received,
         peer_says_down=peer_says_down,
         drops=dict(counters.send_errors),
-        gateway=str(gateway) if gateway is not None else None,
+        gateway=_text(gateway) if gateway is not None else None,
         no_route=connection.no_route(index),
         reason=None if status == WORDS[Status.OK] else reason,
         loss=None if loss is None else round(100 * loss, 1),

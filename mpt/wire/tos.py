@@ -5,6 +5,7 @@ RFC 2983 (DSCP) and RFC 6040 (ECN) say how the octet of a packet makes the octet
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 NOT_ECT: Final = 0b00
@@ -28,6 +29,7 @@ def octet(packet: bytes) -> int:
     return packet[1] if packet[0] >> 4 == 4 else (packet[0] & 0x0F) << 4 | packet[1] >> 4
 
 
+@cache
 def encapsulated(dscp: int | None, ecn: bool) -> bytes:
     """Return the outer octet for each of the 256 inner octets.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.ping import ping
 from mpt.lab.tunnel import Daemon
@@ -44,7 +45,7 @@ def test_a_wall_clock_that_is_set_is_not_noticed(lab: Lab, tmp_path: Path, steps
 def test_two_requests_to_stop_are_one(lab: Lab) -> None:
     """Within 20 ms; nothing is left, and nothing is said of it."""
     a, b, _ = figure_3(lab)
-    before = interface_state(a)
+    before = _settled(a)
     daemon, _ = start_samples(lab, a, b)
     daemon.process.signal(signal.SIGTERM)
     time.sleep(0.01)
@@ -56,7 +57,7 @@ def test_two_requests_to_stop_are_one(lab: Lab) -> None:
 def test_a_request_to_stop_while_it_starts_leaves_nothing(lab: Lab) -> None:
     """Whenever it comes: from the moment at which the first route is there, and later."""
     a, _, _ = figure_3(lab)
-    before = interface_state(a)
+    before = _settled(a)
     configuration = samples(lab, "a")
     for delay in (0.0, 0.0, 0.0, 0.005, 0.01, 0.02):
         daemon = Daemon(a, configuration)
@@ -87,10 +88,16 @@ def test_a_tunnel_interface_that_cannot_be_made_again_ends_the_daemon_with_a_fai
     daemon, _ = start_samples(lab, a, b)
     daemon.process.signal(signal.SIGSTOP)
     a.run(["ip", "link", "del", "tun0"])
-    a.run(["ip", "link", "add", "tun0", "type", "dummy"])
+    a.run(["ip", "tuntap", "add", "dev", "tun0", "mode", "tap"])
     daemon.process.signal(signal.SIGCONT)
     assert daemon.process.wait(5) == 1
     assert "tun0 cannot be made again: there is an interface tun0 already" in daemon.process.output()
+
+
+def _settled(host: Host) -> str:
+    """Return the state of the interfaces when their carriers are there."""
+    wait_until(lambda: "NO-CARRIER" not in interface_state(host), "the carriers")
+    return interface_state(host)
 
 
 def _routes(state: str) -> list[str]:
