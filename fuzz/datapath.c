@@ -1,7 +1,8 @@
 /* A whole data path: datagrams on UDP sockets of the loopback and on a socketpair, frames of the TUN, time, tables. At
  * every step all sums must agree, what left must be right, and what was delivered must have been written.
  *
- * Input: the offloads, then steps: a kind, a length in two octets, the octets. */
+ * Input: the offloads, and a bit for wake-ups that serve whatever is ready; then steps: a kind, a length in two octets, the
+ * octets. */
 #include "sockets.h"
 
 #include <poll.h>
@@ -12,6 +13,7 @@ enum { READ_NOW = 8 /* a bit of the kind of a step: and let it be read */ };
 
 static struct mpt_datapath *dp;
 static int offloads; /* that it began with */
+static double budget; /* of a wake-up; 0: it serves one descriptor */
 static struct mpt_counters counted;
 static uint8_t tos_by_inner[256];
 static double now;
@@ -242,12 +244,21 @@ static void set_table(struct input *in) {
     CHECK(mpt_set_table(dp, rows, count, now) == 0);
 }
 
+/* Two octets each: a path, perhaps one that is in no table; its weight. */
+static void set_shares(struct input *in) {
+    struct mpt_share shares[PATHS + 1];
+    uint32_t count = 0;
+    for (; in->left >= 2 && count <= PATHS; count++)
+        shares[count] = (struct mpt_share){.path = take_octet(in) % (PATHS + 1), .weight = take_octet(in) % 8};
+    mpt_set_shares(dp, shares, count, now);
+}
+
 static void read_socket(int peer) {
     uint32_t count;
     const uint8_t *octets;
-    mpt_serve(dp, data_sockets[data_socket_of(peer)], now, 0);
+    mpt_serve(dp, data_sockets[data_socket_of(peer)], now, budget);
     const struct mpt_event *events = mpt_take_events(dp, &count, &octets);
-    CHECK(count <= PATHS);
+    CHECK(count <= PATHS || budget > 0);
     for (uint32_t i = 0; i < count; i++) {
         CHECK(events[i].path < PATHS && events[i].length >= 40 && octets[events[i].offset] == 0xA1);
         mpt_send(dp, events[i].path, octets + events[i].offset, 40);
@@ -316,12 +327,13 @@ static bool take_step(struct input *in) {
     case 4: send_frame(&step, false); break;
     case 5: send_frame(&step, true); break;
     case 6: make_trouble(kind & 0x10, kind & 0x20, kind & 0x40); break;
+    case 7: set_shares(&step); break;
     }
     if (kind & READ_NOW && (kind & 7) < 4 && data_sockets[data_socket_of(peer)] >= 0)
         read_socket(peer);
     else if (kind & READ_NOW)
-        mpt_serve(dp, device, now, 0);
-    return kind & READ_NOW || (kind & 7) < 2;
+        mpt_serve(dp, device, now, budget);
+    return kind & READ_NOW || (kind & 7) < 2 || (kind & 7) == 7;
 }
 
 static void check_all(void) {
@@ -337,7 +349,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (!opened)
         open_all();
     opened = true;
-    offloads = take_octet(&in) & (MPT_VNET_HDR | MPT_JOIN_TCP | MPT_JOIN_UDP | MPT_UDP_SEGMENT);
+    offloads = take_octet(&in);
+    budget = offloads & 0x80 ? 0.0005 : 0;
+    offloads &= MPT_VNET_HDR | MPT_JOIN_TCP | MPT_JOIN_UDP | MPT_UDP_SEGMENT;
     if (!(offloads & MPT_VNET_HDR))
         offloads &= MPT_UDP_SEGMENT;
     dp = mpt_new(device, offloads, 0x9E3779B97F4A7C15u, &tuning);
@@ -356,7 +370,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (take_step(&in))
             check_all();
     }
-    mpt_serve(dp, device, now, 0);
+    mpt_serve(dp, device, now, budget);
     check_all();
     CHECK(mpt_set_table(dp, NULL, 0, now) == 0);
     check_all();

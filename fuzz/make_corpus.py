@@ -16,11 +16,11 @@ from mpt.wire.command import encode_keepalive  # noqa: E402
 from tests.accel.model import ACK, CWR, PSH, TCP, UDP, URG, Inner  # noqa: E402
 
 RIGHT, PAYLOAD, AGAIN = 1, 2, 4  # of join.c
-WAIT, TABLE, DATAGRAM, FLOW, FRAME, STRETCHED, TROUBLE, NOTHING = range(8)  # of datapath.c, as what follows
+WAIT, TABLE, DATAGRAM, FLOW, FRAME, STRETCHED, TROUBLE, SHARES = range(8)  # of datapath.c, as what follows
 NOW = 8
 V4, V6, PAIR, OTHER_V4, OTHER_V6, STRANGER = (peer << 4 for peer in range(6))
 LINK, SHORT_ONLY, REFUSING = 0x10, 0x20, 0x40  # of TROUBLE
-NOTHING_AT_ALL, HEADER, UNCUT, EVERYTHING = b"\0", b"\1", b"\x08", b"\x0f"  # the offloads
+NOTHING_AT_ALL, HEADER, UNCUT, EVERYTHING, EVERYTHING_READY = b"\0", b"\1", b"\x08", b"\x0f", b"\x8f"  # the offloads
 KINDS = [(version, protocol) for version in (4, 6) for protocol in (TCP, UDP)]
 
 
@@ -113,12 +113,13 @@ def datapath_inputs() -> list[bytes]:
     numbered = [gre.encode(4, n) + replace(small, ident=n, sequence=1000 + 40 * n).octets() for n in range(6)]
     tunnels = [(IPv4Address("10.0.0.3"), IPv4Address("10.0.0.2")), (inner_v6(14, 3), inner_v6(13, 2))]
     keepalives = [b"\0" + encode_keepalive(pair[0].version, *pair) for pair in tunnels]
-    frames = each_step(FRAME, (each.frame(100) for each in there)) + step(NOTHING | NOW)
+    frames = each_step(FRAME, (each.frame(100) for each in there)) + step(SHARES | NOW)
     long = [step(STRETCHED, b"\xf0" + replace(each, payload=bytes(50)).frame(1300)) for each in there[:2]]
     singles = [there[0], replace(there[0], ports=(1, 80)), replace(there[0], destination=bytes([127, 0, 0, 2]))]
     inputs = [
         [EVERYTHING, runs[0], runs[3], runs[4], frames, long[0]],
         [EVERYTHING, runs[1], runs[5], runs[6], long[1], frames],
+        [EVERYTHING_READY, table(how=0x83), *(each_step(FLOW | V4, [following(small, 60, 0, steps=2)]), frames, *long)],
         [UNCUT, runs[2], each_step(DATAGRAM | V4, (b"\2" + each for each in numbered))],
         [HEADER, each_step(FRAME | NOW, (each.frame() for each in singles)), frames],
         [NOTHING_AT_ALL, each_step(DATAGRAM | NOW | V4, (b"\0" + each for each in reversed(numbered))), wait(256)],
@@ -130,12 +131,13 @@ def datapath_inputs() -> list[bytes]:
         [  # paths that refuse, a link that does not cut, paths that are down, a connection less
             *(EVERYTHING, table(broken=0x12, how=0x92), frames, step(TROUBLE | LINK), frames, table(usable=9), frames),
             *(table(usable=9), each_step(FRAME, (replace(there[0], tos=n).frame() for n in (0, 0, 1, 1, 2))), frames),
-            *(table(usable=0), frames, table(how=0x20), table(broken=31), frames, *long * 6, step(NOTHING | NOW)),
+            *(step(SHARES | NOW, b"\0\0\3\5\4\0"), frames, step(SHARES, b"\0\7\1\1\3\0\4\1"), frames),
+            *(table(usable=0), frames, table(how=0x20), table(broken=31), frames, *long * 6, step(SHARES | NOW)),
         ],
         [  # a gap, and a path that is slower
             *(EVERYTHING, table(how=0x83), step(FLOW | NOW | V4, following(small, 60, 0, steps=2))),
             *(step(FLOW | V6, following(small, 50, 1, steps=2)), step(FLOW | V4, following(small, 60, 120)) * 3),
-            *(step(DATAGRAM | NOW | V6, keepalives[0]) * 2, wait(96), table()),
+            *(step(DATAGRAM | NOW | V6, keepalives[0]) * 2, step(SHARES, b"\x01\0\x07\1"), wait(96), table()),
         ],
         [  # more is held than there are buffers; the TUN is full, and takes only what is short
             *(EVERYTHING, table(how=0x83)),
