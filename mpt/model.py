@@ -92,7 +92,7 @@ class TunnelConfig:
 
     @property
     def broadcast(self) -> IPv4Address | None:
-        """The broadcast address of the IPv4 prefix; None: it has none (RFC 3021, or no IPv4)."""
+        """The broadcast address of the IPv4 prefix; None: there is none (RFC 3021, or no IPv4)."""
         network = self.ipv4_addr.network if self.ipv4_addr is not None else None
         return network.broadcast_address if network is not None and network.prefixlen < 31 else None
 
@@ -178,7 +178,7 @@ class ConnectionConfig:
         return self.status.is_by_hand
 
     @property
-    def ends(self) -> tuple[Address, Address]:
+    def tunnel_pair(self) -> tuple[Address, Address]:
         """The pair of tunnel addresses, ours first, that makes a connection what it is."""
         return self.ip_local, self.ip_remote
 
@@ -193,7 +193,7 @@ class Config:
     connections: tuple[ConnectionConfig, ...]
 
     def tunnel_of(self, connection: ConnectionConfig) -> TunnelConfig:
-        """The tunnel that `connection` runs on: it owns its `ip_local`. The loader has made sure that there is one."""
+        """Return the tunnel of `connection`, which has its `ip_local`. The loader has made sure that there is one."""
         return next(tunnel for tunnel in self.tunnels if tunnel.holds(connection.ip_local))
 
 

@@ -1,7 +1,7 @@
-"""One connection file to a ``ConnectionConfig`` (guide 2.6.3): its sections, and what must agree between them.
+"""Turn one connection file into a ``ConnectionConfig`` (guide 2.6.3), and check that its sections agree.
 
-A check runs as soon as the keys that it compares are good, so that one bad key hides no other error. A file whose
-name ends in .template (guide 4.7, ``conf.template``) may leave out what only the peer knows.
+A check runs as soon as the keys that it compares are good, so one bad key hides no other error. A file whose name ends
+in .template (guide 4.7, ``conf.template``) may leave out the keys that only the peer knows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mpt.values import PRIVATE
 
 _PEER_KEYS = ("ip_remote", "remote_cmd_port")  # what a template does not know
 _PATH_ADDRESSES = ("public_ipaddr", PRIVATE, "remote_ipaddr", "gateway_ipaddr")
-_NOT_KEPT = ("local_cmd_port", "path_count", "network_count")  # read, and of no use afterwards
+_NOT_KEPT = ("local_cmd_port", "path_count", "network_count")  # of no use once the file is read
 _NO_REMOTE_PORT = (
     "is missing: this host sends nothing until `mpt create` has made the connection at the peer. Write the peer's "
     "local_port, for example 'remote_port = 4754', or 'remote_port = 0' if that is meant"
@@ -84,7 +84,7 @@ def build_connection(
 
 
 def _check_addresses(head: Section, tunnels: Sequence[TunnelConfig] | None) -> None:
-    """ip_local is one of ours, ip_remote is not, and both are of version ip_ver."""
+    """Check that ip_local is one of ours, ip_remote is not, and both are of version ip_ver."""
     own, peer = head.values.get("ip_local"), head.values.get("ip_remote")
     _check_versions(head, ("ip_local", "ip_remote"))
     if own is not None and own == peer:
@@ -102,14 +102,14 @@ def _check_addresses(head: Section, tunnels: Sequence[TunnelConfig] | None) -> N
 
 
 def _check_ports(head: Section, general: GeneralConfig | None) -> None:
-    """The data port is not the command port of this host."""
+    """Check that the data port is not the command port of this host."""
     port = head.values.get("local_port")
     if general is not None and port is not None and port == general.cmdport_local:
         head.problem("local_port", "must differ from cmdport_local of interface.conf, which takes control commands")
 
 
 def _check_authentication(head: Section) -> None:
-    """SHA-256 needs its key; the key itself is never shown."""
+    """Check that SHA-256 has its key; the key itself is never shown."""
     if "auth_type" not in head.values or "auth_key" not in head.values:
         return
     needed = head.values["auth_type"] is AuthType.SHA256
@@ -130,7 +130,7 @@ def _check_authentication(head: Section) -> None:
 
 
 def _check_path(section: Section, peer_unknown: bool, tunnels: Sequence[TunnelConfig]) -> None:
-    """The rules within one path; the values that only come from rules are filled in."""
+    """Check one path by itself, and fill in the values that follow from others."""
     values = section.values
     if any(tunnel.name == values.get("interface_name") for tunnel in tunnels):
         section.problem("interface_name", "must be a physical interface, not the tunnel itself")
@@ -150,7 +150,7 @@ def _check_path(section: Section, peer_unknown: bool, tunnels: Sequence[TunnelCo
 
 
 def _settle_times(section: Section) -> None:
-    """The dead time that holds: three keepalives unless written, none without keepalives (guide 2.6.3.2)."""
+    """Fill in the dead time: three keepalives unless it is written, 0 without keepalives (guide 2.6.3.2)."""
     values = section.values
     if "keepalive_time" not in values or "dead_time" not in values:
         return
@@ -165,7 +165,7 @@ def _settle_times(section: Section) -> None:
 
 
 def _check_paths_together(sections: Sequence[Section]) -> None:
-    """No two paths are the same, no port is mapped to two paths, and one path at most is the default of commands."""
+    """Check that no two paths are the same, no port is mapped to two, and at most one is the default of commands."""
     ends: dict[tuple[Any, ...], Section] = {}
     default: Section | None = None
     for number, section in enumerate(sections):
@@ -200,7 +200,7 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
 
 
 def _check_binding(section: Section, others: Sequence[Section]) -> None:
-    """Two lines to one address need sockets that are tied to their interfaces."""
+    """Warn of two lines to one address whose sockets are not tied to their interfaces."""
     values = section.values
     for other in others:
         if other.values.get("remote_ipaddr") != values["remote_ipaddr"]:
@@ -217,7 +217,7 @@ def _check_binding(section: Section, others: Sequence[Section]) -> None:
 
 
 def _check_network(section: Section) -> None:
-    """Both networks are of version ip_ver and have no host bits."""
+    """Check that both networks are of version ip_ver and have no host bits."""
     _check_versions(section, ("src_addr", "dst_addr"))
     for key in ("src_addr", "dst_addr"):
         written: IPv4Interface | IPv6Interface | None = section.values.get(key)
@@ -226,7 +226,7 @@ def _check_network(section: Section) -> None:
 
 
 def _check_versions(section: Section, keys: Sequence[str]) -> None:
-    """Report addresses that are not of version ip_ver; an unspecified one is taken as that of this version."""
+    """Report addresses that are not of version ip_ver; an unspecified one becomes that of this version."""
     version = section.values.get("ip_ver")
     for key in keys:
         value = section.values.get(key)
@@ -243,7 +243,7 @@ def _known(*addresses: Address | None) -> list[Address]:
 
 
 def _path(values: dict[str, Any]) -> PathConfig:
-    """The path of good values: the keys are its fields, save for the port keys, which are one."""
+    """Return the path with these values: the keys are its fields, but the port keys are one field."""
     fields = {key: value for key, value in values.items() if key not in PORT_KEYS}
     return PathConfig(ports=PortMap(**{key: values[key] for key in PORT_KEYS}), **fields)
 

@@ -1,4 +1,4 @@
-"""A configuration directory to a ``Config``: interface.conf, connections/*.conf, and what must agree between them.
+"""Turn a configuration directory into a ``Config``: interface.conf, connections/*.conf, and whether they agree.
 
 Everything is read before anything is said: one ``ConfigurationErrors`` lists the errors of all files.
 """
@@ -27,7 +27,7 @@ _LARGEST_MTU = {4: 1464, 6: 1444}  # 1500 less the path's IP header (20 or 40), 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used, and what should be said about it."""
+    """A configuration that can be used, and the warnings about it."""
 
     config: Config
     warnings: tuple[str, ...]
@@ -56,7 +56,7 @@ def find_directory(
 def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None = None) -> Loaded:
     """Read and check a whole directory; raises ConfigurationErrors with everything that is wrong in it.
 
-    With the `interfaces` of this machine, the warnings tell of those that are not there, too.
+    With the `interfaces` of this machine, there are warnings of those that a path names and that are not there.
     """
     interface = read_file(directory / INTERFACE_FILE)
     general, tunnels = _read_interface(interface)

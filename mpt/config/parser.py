@@ -1,15 +1,15 @@
-"""The text of an INI file to sections with typed values, in the dialect of the C program (guide 2.6).
+"""Turn the text of an INI file into sections with typed values, in the dialect of the C program (guide 2.6).
 
 - A line is `[section]` or `key = value`; case and indentation mean nothing.
 - A comment starts at # or ; and ends the line, unless it stands inside a value quoted by "..." or '...'.
-- A backslash at the very end of a line joins the next line to it; not in a line that is only a comment.
-- Of a section or key written twice the last one counts; each key keeps its line number, and so do all complaints.
-- UTF-8, with or without a byte order mark, lines ended in any way; no line has a length limit, the file has.
+- A backslash at the very end of a line joins the next line to it, except in a line that is only a comment.
+- If a section or a key is written twice, the last one counts. Keys and complaints keep their line numbers.
+- The text is UTF-8, with or without a byte order mark; any line ends will do. A file has a size limit, a line has none.
 
-configparser is not the base: it takes an indented line for a continuation and wants a space before a comment, it either
-stops at a duplicate or hides it, and it keeps no line numbers; what would be left of it is its dictionary.
+configparser would be no help: it takes an indented line for a continuation and wants a space before a comment. It stops
+at a duplicate or hides it, and it keeps no line numbers.
 
-Nothing here raises because of what a file says: problems and warnings are collected, so that all come at once.
+Nothing here raises because of what a file says. Problems and warnings are collected, so that all come at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mpt.config import schema
 from mpt.errors import ConfigError
 
 MAX_FILE_SIZE = 1 << 20  # octets; 20 paths with every key and a comment each are some 30 kB
-MAX_BAD_LINES = 10  # after so many lines that make no sense, what is read is no configuration file
+MAX_BAD_LINES = 10  # that make no sense; after so many the file is no configuration file
 MAX_WARNINGS = 50  # of one file; more are not listed
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
@@ -35,7 +35,7 @@ _KEY = re.compile(r"[^\s=#;\[\]\"']+")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong; `line` is 0, `section` and `key` "" if it belongs to none; a secret is masked."""
+    """One thing that is wrong. `line` 0, `section` "" and `key` "" stand for none. Secrets are masked."""
 
     file: Path
     line: int
@@ -88,7 +88,7 @@ class Section:
         self._unknown: dict[str, Entry] = {}
 
     def read(self, kind: str, optional: Collection[str] = ()) -> Section:
-        """Type the values by the schema of this `kind` of section; mandatory keys in `optional` may be missing."""
+        """Read the values by the schema of this `kind` of section; mandatory keys in `optional` may be missing."""
         self.kind = kind
         self.entries = self._known_entries()
         for key in schema.SECTIONS[kind]:
@@ -105,7 +105,7 @@ class Section:
         return self
 
     def _missing(self, key: schema.Key, is_there: bool) -> str:
-        """Return what to say about a mandatory key without a value; a misspelt one of this section may be meant."""
+        """Return the complaint about a mandatory key without a value; it proposes a misspelt key of this section."""
         example = f"write for example '{key.name} = {key.example}'"
         if is_there:
             return f"is empty: {example}"
@@ -172,11 +172,11 @@ class IniFile:
 
     @property
     def warned_enough(self) -> bool:
-        """Whether a further warning would not be listed, so that finding its words can be spared."""
+        """Whether further warnings will not be listed, so that nobody needs to word them."""
         return len(self.warnings) > MAX_WARNINGS
 
     def read(self, name: str, optional: Collection[str] = ()) -> Section:
-        """The section of this name, typed; a missing one is reported."""
+        """Return the section of this name with its values read; report it if it is missing."""
         section = self.sections.get(name)
         if section is None:
             near = schema.nearest(name, self.sections)
@@ -188,7 +188,7 @@ class IniFile:
         return section.read(name, optional)
 
     def numbered(self, prefix: str, counter: Section, count_key: str) -> list[Section]:
-        """The sections `prefix`_0, `prefix`_1, ... in order; a good counting key must agree with them.
+        """Return the sections `prefix`_0, `prefix`_1, ... in order; report a counting key that disagrees.
 
         They are not read yet: what may be missing in them depends on other keys. A counting key that is not written
         counts what is there.
@@ -220,22 +220,22 @@ class IniFile:
                 self.warn(Problem(self.path, section.line, name[:60], "", "", f"is unknown and ignored{hint}"))
 
     def warning_texts(self) -> tuple[str, ...]:
-        """The warnings in the order of their lines."""
+        """Return the warnings in the order of their lines."""
         return tuple(str(warning) for warning in sorted(self.warnings, key=lambda warning: warning.line))
 
     def sorted_problems(self) -> list[Problem]:
-        """The errors in the order of their lines."""
+        """Return the errors in the order of their lines."""
         return sorted(self.problems, key=lambda problem: problem.line)
 
 
 def _few(names: list[str]) -> str:
-    """Some names as the start of a sentence: "[path_1] is", "[path_1], [path_2] and 9 more are"."""
+    """Return some names as the start of a sentence: "[path_1] is", "[path_1], [path_2] and 9 more are"."""
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"{shown} {'is' if len(names) == 1 else 'are'}"
 
 
 def read_file(path: Path) -> IniFile:
-    """Read and split a file; whatever is wrong with it stands in its problems."""
+    """Read a file and split it into sections; everything that is wrong with it is in its problems."""
     ini = IniFile(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # asked before open(), which waits for ever at a FIFO
@@ -259,7 +259,7 @@ def read_file(path: Path) -> IniFile:
 
 
 def read_text(text: str, path: Path) -> IniFile:
-    """Split a text that did not come from a file; `path` is the name that it goes by in problems."""
+    """Split a text that did not come from a file; problems call it `path`."""
     ini = IniFile(path)
     _read_text(text, ini)
     return ini
@@ -299,7 +299,7 @@ def _split(text: str, ini: IniFile) -> None:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Each line that says something, stripped and with its continuations, after the number of its first line."""
+    """Yield each line that is no comment, stripped and with its continuations, after the number of its first line."""
     parts: list[str] = []
     start = 0
     for number, raw in enumerate(_LINE_END.split(text), 1):
@@ -319,7 +319,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _header(line: str) -> str:
-    """The name in a `[section]` line, or ""."""
+    """Return the name in a `[section]` line, or ""."""
     name, bracket, rest = line.removeprefix("[").partition("]")
     if line[0] != "[" or not bracket or "[" in name or rest.strip()[:1] not in ("", "#", ";"):
         return ""
@@ -327,7 +327,7 @@ def _header(line: str) -> str:
 
 
 def _add_entry(line: str, number: int, section: Section | None) -> str:
-    """Put a `key = value` line into its section; the complaint if it is none, which never quotes what may be secret."""
+    """Put a `key = value` line into its section; return the complaint if it is none, without the value."""
     name, equals, rest = line.partition("=")
     key = name.strip().lower()
     if not equals or not _KEY.fullmatch(key):

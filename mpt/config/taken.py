@@ -39,14 +39,14 @@ class Taken:
 
     tunnels: Sequence[TunnelConfig]
     _names: dict[str, Path | None] = field(default_factory=dict)
-    _ends: dict[tuple[Address, Address], Path | None] = field(default_factory=dict)
+    _pairs: dict[tuple[Address, Address], Path | None] = field(default_factory=dict)
     _destinations: dict[tuple[str, Network], list[tuple[Network, Path | None]]] = field(default_factory=dict)
     _sockets: dict[tuple[Address, int], dict[Socket, Place]] = field(default_factory=dict)
 
     def add(self, connection: ConnectionConfig) -> None:
         """Note what `connection` takes."""
         self._names.setdefault(connection.name, connection.file)
-        self._ends.setdefault(connection.ends, connection.file)
+        self._pairs.setdefault(connection.tunnel_pair, connection.file)
         if connection.is_down:
             return
         for network in connection.networks:
@@ -61,8 +61,8 @@ class Taken:
         head = ini.sections["connection"]
         if connection.name in self._names:
             head.problem("name", f"is used in {self._names[connection.name]} too: each connection needs its own")
-        if connection.ends in self._ends:
-            file = self._ends[connection.ends]
+        if connection.tunnel_pair in self._pairs:
+            file = self._pairs[connection.tunnel_pair]
             head.problem("ip_remote", f"and ip_local stand in {file} too: one connection per pair")
         elif not connection.is_down:
             self._check_destinations(connection, ini)

@@ -168,7 +168,7 @@ def needed_networks(connections: Iterable[ConnectionConfig], interfaces: Iterabl
     addresses: set[Address] = set()
     networks: set[Network] = set()
     for connection in connections:
-        addresses.update(connection.ends)
+        addresses.update(connection.tunnel_pair)
         networks.update(network.destination for network in connection.networks)
         for path in connection.paths:
             own = path.private_ipaddr or path.public_ipaddr

@@ -93,7 +93,7 @@ class PeerRequests:
 
     def path_status(self, change: PathStatusChange) -> int:
         """Note that the peer says a path is up or down; return a result of the protocol."""
-        connection = self._running.find(change.connection.ends)
+        connection = self._running.find(change.connection.tunnel_pair)
         if connection is None:
             return Result.NO_CONNECTION
         index = concerned_path(change, connection.found_addresses())

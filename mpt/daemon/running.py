@@ -42,7 +42,7 @@ class Running:
 
     def find(self, ends: tuple[Address, Address]) -> Connection | None:
         """Return the connection between two tunnel addresses, ours first."""
-        return next((each for each in self.connections() if each.config.ends == ends), None)
+        return next((each for each in self.connections() if each.config.tunnel_pair == ends), None)
 
     def of_file(self, name: str) -> list[Connection]:
         """Return the connections that run from a file of this name, without its directory."""
@@ -52,7 +52,7 @@ class Running:
         """Return the connection that `config` is another version of: it runs from the same file, or between the same
         tunnel addresses."""
         same = [each for each in self.connections() if each.config.file == config.file]
-        return next(iter(same), None) or self.find(config.ends)
+        return next(iter(same), None) or self.find(config.tunnel_pair)
 
     def add(self, config: ConnectionConfig, strict: bool = True) -> Connection:
         """Start a connection on the tunnel that has its ip_local. Raises HostError, and then nothing has changed.
@@ -60,7 +60,7 @@ class Running:
         A socket that is refused is an error if `strict`, and otherwise tried again later.
         """
         for running in self.connections():
-            if running.config.name == config.name or running.config.ends == config.ends:
+            if running.config.name == config.name or running.config.tunnel_pair == config.tunnel_pair:
                 raise HostError(
                     f"the connection {running.config.name} runs already and has the name or the tunnel addresses of "
                     f"{config.name}: delete one of them, or give it others"

@@ -55,7 +55,7 @@ def test_a_create_starts_the_connection_and_answers_with_it(host_b: Callable[...
     result, text = create(stage)
     assert result == Result.DONE
     (made,) = stage.root.runs.connections()
-    assert made.running and made.config.ends == (REMOTE, LOCAL)
+    assert made.running and made.config.tunnel_pair == (REMOTE, LOCAL)
     assert text.startswith(";;;;;;;") and "10.1.1.3" in text and "auth_key" not in text
     assert not (stage.root.runs.connections_directory / "peer_10_0_0_2.conf").exists(), "only save writes it"
 
