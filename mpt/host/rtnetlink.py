@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -57,6 +57,8 @@ _KIND_OF_ATTRIBUTE: Final = 0x3FFF  # beside it stand two flags
 # else's list (/etc/iproute2/rt_protos, FRRouting, BIRD, systemd).
 ROUTE_PROTOCOLS: Final = range(150, 158)
 
+NO_CONDITION: Final[Mapping[int, int]] = {}
+
 _BUFFER: Final = 1 << 16
 _DUMP_ATTEMPTS: Final = 10  # the kernel marks a listing that changed under way, and we ask again
 _EVENTS_AT_ONCE: Final = 1000
@@ -98,13 +100,14 @@ class RequestSocket:
             if answer == NLMSG_ERROR:
                 _raise_error(octets, start, end)
 
-    def listing(self, kind: int, body: bytes, wanted: Callable[[bytes, int], bool] = lambda *_: True) -> list[Message]:
-        """Return those messages of the list that `kind` and `body` ask for that `wanted(octets, start)` takes.
+    def listing(self, kind: int, body: bytes, where: Mapping[int, int] = NO_CONDITION) -> list[Message]:
+        """Return those messages of the list that `kind` and `body` ask for whose octets are as `where` says, which has
+        the value for each place in the body; what most messages fail at stands first, for the sake of speed.
 
         Raises OSError if the kernel refuses, HostError if the list never stays the same while it is written.
         """
         for _ in range(_DUMP_ATTEMPTS):
-            found, is_whole = self._list(kind, body, wanted)
+            found, is_whole = self._list(kind, body, where)
             if is_whole:
                 return found
         raise HostError("the state of the network changes faster than the kernel lists it")
@@ -113,21 +116,30 @@ class RequestSocket:
         """Give up the socket."""
         self._socket.close()
 
-    def _list(self, kind: int, body: bytes, wanted: Callable[[bytes, int], bool]) -> tuple[list[Message], bool]:
+    def _list(self, kind: int, body: bytes, where: Mapping[int, int]) -> tuple[list[Message], bool]:
         """Return the list, and whether nothing changed under way."""
         self._send(kind, body, NLM_F_DUMP)
+        conditions = [(HEADER.size + place, value) for place, value in where.items()]
         found: list[Message] = []
         is_whole = True
         while True:
             octets, flags = self._receive()
             is_whole = is_whole and not flags & NLM_F_DUMP_INTR
-            for answer, start, end in _places(octets):
-                if answer == NLMSG_DONE:
-                    return found, is_whole
-                if answer == NLMSG_ERROR:
-                    _raise_error(octets, start, end)
-                elif wanted(octets, start):
-                    found.append(Message(answer, octets, start, end))
+            message, end = 0, len(octets)
+            while message < end:  # no function is called for each of thousands of routes
+                length, answer = _START.unpack_from(octets, message)
+                if answer <= NLMSG_DONE:
+                    if answer == NLMSG_DONE:
+                        return found, is_whole
+                    if answer == NLMSG_ERROR:
+                        _raise_error(octets, message + HEADER.size, message + length)
+                else:
+                    for place, value in conditions:
+                        if octets[message + place] != value:
+                            break
+                    else:
+                        found.append(Message(answer, octets, message + HEADER.size, message + length))
+                message += (max(length, HEADER.size) + 3) & ~3
 
     def _send(self, kind: int, body: bytes, flags: int) -> None:
         self._sequence += 1
