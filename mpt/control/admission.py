@@ -27,6 +27,7 @@ class Allowance(NamedTuple):
 PEER: Final = Allowance(100.0, 1024.0)  # a pulled cable of 256 connections: two rounds each, reported twice
 STRANGER: Final = Allowance(20.0, 40.0)  # ten creates a second
 ALL_STRANGERS: Final = Allowance(200.0, 400.0)  # at some 0.2 ms each, 4 % of a core
+LOG_LINES: Final = Allowance(0.1, 20.0)  # on what others say, which can be forged, or said with the published key
 
 
 class Bucket:

@@ -16,14 +16,14 @@ from twisted.logger import Logger
 
 from mpt.config.writer import connection_text
 from mpt.control import routing
-from mpt.control.admission import Bucket
+from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import effective_status
 from mpt.control.routing import NO_ROUTE, PeerRoute
 from mpt.daemon.losses import Losses
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import SocketPool
-from mpt.daemon.peerreports import LOG_LINES, Ask, Reporter
+from mpt.daemon.peerreports import Ask, Reporter
 from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.settings import Settings

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from mpt.control.admission import Allowance, Bucket
+from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import Agreement, Report
 from mpt.control.initiator import Outcome, Request, path_status_request
 from mpt.daemon.machine import Machine
@@ -21,8 +21,6 @@ from mpt.model import Address, ConnectionConfig, Permission, Status
 from mpt.wire.command import Result
 
 log = Logger()
-
-LOG_LINES: Final = Allowance(0.1, 20.0)  # on the words of the peer: with auth_type 0 and 1 they can be forged
 
 Ask = Callable[[Request, Peer, Way, Callable[[Outcome], None]], None]
 

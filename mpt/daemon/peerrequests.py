@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from mpt.config.directory import load_connection
 from mpt.control import merge
+from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.responder import ConnectionCreate, PathStatusChange, concerned_path
 from mpt.daemon.machine import Machine
 from mpt.daemon.running import Running
@@ -59,6 +60,7 @@ class PeerRequests:
         self._machine = machine
         self._running = running
         self._template = Template(running.connections_directory / TEMPLATE)
+        self._log_lines = Bucket(LOG_LINES, machine.now())
         self._peers: frozenset[Address] = frozenset()
         self._peers_until = float("-inf")
 
@@ -119,12 +121,10 @@ class PeerRequests:
                 [each.name for each in runs.connections],
             )
             connection = self._running.add(created)
-        except merge.MergeError as error:
-            log.warn("{peer} wanted to create a connection: {error}", peer=request.source[0], error=error)
-            return error.result, ""
-        except HostError as error:
-            log.error("{peer} wanted to create a connection: {error}", peer=request.source[0], error=error)
-            return Result.NO_PATH, ""
+        except (merge.MergeError, HostError) as error:
+            if self._log_lines.take(LOG_LINES, self._machine.now()):
+                log.warn("{peer} wanted to create a connection: {error}", peer=request.source[0], error=error)
+            return (error.result if isinstance(error, merge.MergeError) else Result.NO_PATH), ""
         log.info("{peer} has created the connection {name}", peer=request.source[0], name=created.name)
         return Result.DONE, connection.text_for_peer(runs.general.cmdport_local, request.reply_limit)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mpt.config.directory import load_connection, load_directory
+from mpt.control.admission import LOG_LINES
 from mpt.control.responder import ConnectionCreate, PathStatusChange
 from mpt.daemon import peerrequests
 from mpt.daemon.peerrequests import PEERS_AGE, PeerRequests, Template
@@ -153,6 +154,10 @@ def test_a_create_may_not_claim_what_this_host_needs(host_b: Callable[..., Stage
         assert any(f"{address} cannot be a peer" in text for text in logged)
     assert stage.root.runs.connections() == []
     assert create(stage, "10.0.0.78")[0] == Result.DONE
+    before, peers = len(logged), requests(stage)
+    nonsense = ConnectionCreate(";;;;;;\n[[[", LOCAL, ASKED_BY, 1500)
+    assert {peers.create(nonsense)[0] for _ in range(1000)} == {Result.NO_CONNECTION}
+    assert len(logged) - before == LOG_LINES.burst, "whoever has the key does not fill the log either"
 
 
 def test_a_peer_speaks_of_the_paths_of_its_own_connection_only(run: Run) -> None:
