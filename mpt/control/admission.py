@@ -14,7 +14,9 @@ from typing import Final, NamedTuple
 
 from mpt.model import Address
 
-MAX_ADDRESSES: Final = 1024  # the one that has been silent longest is forgotten: its next bucket is full
+# Who is forgotten begins with a full bucket: strangers must not be able to make us forget a peer
+MAX_PEERS: Final = 4096
+MAX_STRANGERS: Final = 1024
 
 
 class Allowance(NamedTuple):
@@ -49,28 +51,43 @@ class Bucket:
         return True
 
 
+class Buckets:
+    """A bucket for each address; of more than `most` addresses, the one that has been silent longest is forgotten."""
+
+    def __init__(self, allowance: Allowance, most: int) -> None:
+        self._allowance = allowance
+        self._most = most
+        self._buckets: OrderedDict[Address, Bucket] = OrderedDict()  # the one used last is at the end
+
+    def __len__(self) -> int:
+        """Return how many addresses are remembered."""
+        return len(self._buckets)
+
+    def take(self, address: Address, now: float) -> bool:
+        """Take a token of `address`; return whether there was one."""
+        bucket = self._buckets.get(address)
+        if bucket is None:
+            bucket = self._buckets[address] = Bucket(self._allowance, now)
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(address)
+        return bucket.take(self._allowance, now)
+
+
 class Admission:
     """Decides whether a datagram from an address is looked at; `is_peer(address)`: a path of ours leads there."""
 
     def __init__(self, is_peer: Callable[[Address], bool]) -> None:
         self._is_peer = is_peer
-        self._buckets: OrderedDict[Address, Bucket] = OrderedDict()  # the one used last is at the end
-        self._strangers: Bucket | None = None
+        self._peers = Buckets(PEER, MAX_PEERS)
+        self._strangers = Buckets(STRANGER, MAX_STRANGERS)
+        self._all_strangers: Bucket | None = None
 
     def admits(self, source: Address, now: float) -> bool:
         """Return whether to look at a datagram that has come from `source` at `now`."""
-        is_peer = self._is_peer(source)
-        allowance = PEER if is_peer else STRANGER
-        bucket = self._buckets.get(source)
-        if bucket is None:
-            bucket = self._buckets[source] = Bucket(allowance, now)
-            if len(self._buckets) > MAX_ADDRESSES:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(source)
-        return bucket.take(allowance, now) and (is_peer or self._admits_stranger(now))
-
-    def _admits_stranger(self, now: float) -> bool:
-        if self._strangers is None:
-            self._strangers = Bucket(ALL_STRANGERS, now)
-        return self._strangers.take(ALL_STRANGERS, now)
+        if self._is_peer(source):
+            return self._peers.take(source, now)
+        if self._all_strangers is None:
+            self._all_strangers = Bucket(ALL_STRANGERS, now)
+        return self._strangers.take(source, now) and self._all_strangers.take(ALL_STRANGERS, now)

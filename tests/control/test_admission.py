@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address, ip_address
 
-from mpt.control.admission import ALL_STRANGERS, MAX_ADDRESSES, PEER, STRANGER, Admission
+from mpt.control.admission import ALL_STRANGERS, MAX_STRANGERS, PEER, STRANGER, Admission
 
 A_PEER = ip_address("10.1.1.2")
 A_STRANGER = ip_address("192.0.2.77")
@@ -42,9 +42,9 @@ def test_a_flood_from_one_address_leaves_the_others_alone() -> None:
 def test_a_flood_from_many_addresses_leaves_the_peers_alone() -> None:
     """Strangers share one allowance; nobody's address is kept longer than there is room."""
     under_flood = admission()
-    strangers = [IPv4Address(0xC6336400 + number) for number in range(3 * MAX_ADDRESSES)]
+    strangers = [IPv4Address(0xC6336400 + number) for number in range(3 * MAX_STRANGERS)]
     assert sum(under_flood.admits(each, 0.0) for each in strangers) == ALL_STRANGERS.burst
-    assert len(under_flood._buckets) == MAX_ADDRESSES
+    assert len(under_flood._strangers) == MAX_STRANGERS
     assert admitted(under_flood, A_PEER, 100, 0.0) == 100
 
 
@@ -54,3 +54,12 @@ def test_who_has_been_silent_is_listened_to_again() -> None:
     admitted(empty, A_STRANGER, 5000, 0.0)
     assert not empty.admits(A_STRANGER, 0.9 / STRANGER.rate)
     assert empty.admits(A_STRANGER, 1.1 / STRANGER.rate)
+
+
+def test_a_flood_from_many_addresses_does_not_fill_the_bucket_of_a_peer_anew() -> None:
+    """Else somebody who can forge a peer's address could have it forgotten, and be listened to without end."""
+    under_flood = admission()
+    admitted(under_flood, A_PEER, 5000, 0.0)
+    for number in range(3 * MAX_STRANGERS):
+        under_flood.admits(IPv4Address(0xC6336400 + number), 0.0)
+    assert admitted(under_flood, A_PEER, 100, 0.0) == 0
