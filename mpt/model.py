@@ -21,6 +21,8 @@ MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
 MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
 DATA_PLANES: Final = ("auto", "python", "native")  # what data_plane may be
 UDP_COMMANDS: Final = ("connected", "unconnected")  # what udp_commands may be
+MAX_NAME: Final = 64  # ours; characters of the name of a connection
+KEEPALIVES_MISSED: Final = 3  # guide 2.6.3.2: dead_time is so many times keepalive_time, unless it is written
 MAX_WEIGHT = 10_000  # guide 2.6.3.2, weight_out
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
 from typing import Any, Final, Generic, TypeVar
 
-from mpt.model import Address, AuthType, Permission, Status
+from mpt.model import MAX_NAME, Address, AuthType, Permission, Status
 
 DEFAULT_PREFIX: Final = {4: 24, 6: 64}  # guide 4.1
 PRIVATE: Final = "private_ipaddr"  # public_ipaddr may name this key instead of an address
@@ -197,8 +197,8 @@ def secret(text: str) -> str:
 
 def word(text: str) -> str:
     """A name that stands in commands and tables: no white space."""
-    if not 1 <= len(text) <= 64 or not text.isprintable() or any(map(str.isspace, text)):
-        raise ValueError("one word of at most 64 characters, without white space")
+    if not 1 <= len(text) <= MAX_NAME or not text.isprintable() or any(map(str.isspace, text)):
+        raise ValueError(f"one word of at most {MAX_NAME} characters, without white space")
     return text
 
 

@@ -15,6 +15,7 @@ from mpt.config.machine import check_path
 from mpt.config.parser import IniFile, Section
 from mpt.config.schema import PORT_KEYS
 from mpt.model import (
+    KEEPALIVES_MISSED,
     Address,
     AuthType,
     ConnectionConfig,
@@ -156,7 +157,7 @@ def _settle_times(section: Section) -> None:
         return
     keepalive, dead = values["keepalive_time"], values["dead_time"]
     if dead is None:
-        values["dead_time"] = 3 * keepalive
+        values["dead_time"] = KEEPALIVES_MISSED * keepalive
     elif dead > 0 and keepalive == 0:
         section.warn("dead_time", "is ignored: without keepalive_time the path is never declared dead")
         values["dead_time"] = 0.0

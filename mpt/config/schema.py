@@ -1,7 +1,7 @@
 """Every key of the configuration files, in one table: everything else about keys is derived from it.
 
 To add a key, add its line to the table and the field of the same name to the value in ``mpt/model.py``. Parser, writer,
-`mpt reload`, `mptsrv --check` and docs/configuration.md then know it.
+`mpt reload` and `mptsrv --check` then know it; ``python -m tests.config.tables`` writes it into docs/configuration.md.
 """
 
 from __future__ import annotations

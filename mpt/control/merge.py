@@ -23,6 +23,8 @@ from mpt.config.parser import IniFile, Section, read_text
 from mpt.config.schema import SECTIONS
 from mpt.errors import PeerError
 from mpt.model import (
+    KEEPALIVES_MISSED,
+    MAX_NAME,
     Address,
     AuthType,
     ConnectionConfig,
@@ -34,8 +36,6 @@ from mpt.model import (
 )
 from mpt.values import PRIVATE
 from mpt.wire.command import Result
-
-LARGEST_NAME: Final = 64  # characters; the longest that a configuration file may have
 
 _HEAD = ("ip_ver", "ip_local", "ip_remote", "local_port", "local_cmd_port")
 _PATH = ("ip_ver", "public_ipaddr")
@@ -227,14 +227,14 @@ def _paths(own: ConnectionConfig, peer: PeerSide) -> tuple[PathConfig, ...]:
 def _free_name(peer: PeerSide, taken: Collection[str]) -> str:
     if peer.name and peer.name not in taken:
         return peer.name
-    return f"{peer.name or 'peer'}_{peer.ip_local}"[-LARGEST_NAME:]
+    return f"{peer.name or 'peer'}_{peer.ip_local}"[-MAX_NAME:]
 
 
 def _peer_path(values: dict[str, Any]) -> PeerPath:
     keepalive = values.get("keepalive_time") or 0.0
     dead = values.get("dead_time")
     if dead is None or not keepalive:
-        dead = 3 * keepalive
+        dead = KEEPALIVES_MISSED * keepalive
     return PeerPath(
         values["ip_ver"],
         values["public_ipaddr"],

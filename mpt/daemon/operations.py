@@ -210,6 +210,8 @@ class DaemonOperations:
         return said
 
     async def _create(self, connection: Connection, progress: ProgressReport) -> str:
+        if connection.config.is_down:
+            raise HostError(connection.why_down)
         path = _create_path(connection)
         general = self._running.settings.general
         text = connection.text_for_peer(general.cmdport_local, TEXT_FOR_C)

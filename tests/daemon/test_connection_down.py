@@ -52,6 +52,14 @@ def test_a_path_of_it_cannot_be_taken_up(run: Run) -> None:
     assert stage.statuses() == ["MANUAL_DOWN", "MANUAL_DOWN"]
 
 
+def test_it_is_not_created_at_the_peer(run: Run, tmp_path: Path) -> None:
+    """The answer says why."""
+    interface = changed(INTERFACE, "general", control_socket="/nowhere/a.sock")
+    write(tmp_path, interface, {"c.conf": changed(CONNECTION, "connection", status="131")})
+    said = run(config=load_directory(tmp_path).config).ask("create c.conf").text
+    assert "is down, as its file says: [connection] status = 131" in said
+
+
 def test_a_reload_takes_it_up_and_down(run: Run, tmp_path: Path) -> None:
     """With all its paths, whatever the earlier run had; and a save in between changes nothing in its file."""
     interface = changed(INTERFACE, "general", control_socket="/nowhere/a.sock")
