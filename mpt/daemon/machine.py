@@ -11,6 +11,7 @@ from mpt.host.credentials import UdpSender, udp_sender
 from mpt.host.netlink import Netlink, NetlinkApi
 from mpt.host.sockets import open_data_socket
 from mpt.host.system import System
+from mpt.host.tap import Tap, drops_what_returns_elsewhere
 from mpt.host.tun import Tun, open_tun
 from mpt.model import Address, Interface, TunnelConfig
 
@@ -29,6 +30,8 @@ class Machine:
     open_tun: Callable[[TunnelConfig, System, NetlinkApi, int], Tun] = open_tun
     open_data_socket: Callable[[Address, int, str | None, System], Any] = open_data_socket
     udp_sender: Callable[[Address, int, int], UdpSender | None] = udp_sender
+    open_tap: Callable[[str, int, int], Any] = Tap
+    is_filtered: Callable[[str], bool] = drops_what_returns_elsewhere
     data_ports: dict[tuple[Address, int], dict[Any, tuple[str, int]]] = field(default_factory=dict)
 
 

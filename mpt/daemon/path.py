@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,18 +11,22 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from mpt.control import routing
+from mpt.control.causes import Situation, cause
 from mpt.control.lossmeter import LossMeter
 from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
+from mpt.daemon.looks import Lookout, Place
 from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import Endpoint, PathPort, PathProtocol, PathTransport, SocketPool
 from mpt.data.pathtable import PathRow
 from mpt.errors import HostError
-from mpt.model import ConnectionConfig, Interface, PathConfig, Status
+from mpt.model import Address, ConnectionConfig, Interface, PathConfig, Status
 from mpt.wire.command import keepalive
+from mpt.wire.sighting import Datagram, Unreachable
 
 log = Logger()
 
 SAME_MOMENT = 0.001  # s
+TELL_AGAIN = 3600.0  # s after which the log repeats the cause of a failure
 
 REASONS = {
     Status.OK: "it works",
@@ -68,6 +72,8 @@ class Path:
         self.heard_at: float | None = None
         self.meter = LossMeter()
         self._why_back = ""
+        self.cause: str | None = None  # what a look at the line has shown to be wrong
+        self._cause_told: tuple[str, float] | None = None
         self.remote = _socket_address(self.config, connection.remote_port, 0)
         self._keepalive = keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
         self._loop = LoopingCall(self._send_keepalive)
@@ -91,6 +97,8 @@ class Path:
             loss = self.meter.loss()
             share = "too many" if loss is None else f"{loss:.0%}"
             return f"{share} of the peer's keepalives are lost on the way (max_loss = {self._connection.max_loss})"
+        if self.status is Status.ADDRESS_DOWN and self.refusal:
+            return self.refusal
         return REASONS[self.status]
 
     def row(self, peer_down: bool) -> PathRow:
@@ -116,7 +124,10 @@ class Path:
     def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
         """Begin: the dead time counts from here. Raises HostError when the socket is refused, if that is `strict`."""
         self.monitor = self._new_monitor()
+        self._pool.looks.add(self)
         self.interfaces_changed(interfaces, strict)
+        if self.is_silent:
+            self._pool.looks.ask(self)
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
         """Look for the interface and the local address; open, close or renew the socket as they come and go.
@@ -152,6 +163,7 @@ class Path:
         """Note a keepalive. One that revives the path is answered at once: both ends are up in a round trip."""
         if self.monitor.is_waiting(0.0):
             log.info("{path}: the peer is heard", path=self)
+            self._pool.looks.ask(self)  # it may be heard, and not hear us
         now = self.heard_at = self._machine.now()
         self.meter.heard(now)
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
@@ -185,7 +197,56 @@ class Path:
         """No more keepalives, no socket."""
         if self._loop.running:
             self._loop.stop()
+        self._pool.looks.remove(self)
         self._close_socket()
+
+    # --- as looks at the line know it --------------------------------------------------------------------------------
+
+    @property
+    def place(self) -> Place:
+        return Place(self.config.interface_name, self._connection.local_port, self.config.ip_ver)
+
+    @property
+    def keepalive_time(self) -> float:
+        return self.config.keepalive_time
+
+    @property
+    def peer(self) -> Address:
+        return self.config.remote_ipaddr
+
+    @property
+    def tunnels(self) -> tuple[Address, Address]:
+        return self._connection.ip_local, self._connection.ip_remote
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether only the peer's keepalives are missing."""
+        return self.status is Status.DOWN and not self.monitor.is_lossy
+
+    def looked(self, seen: Iterable[Datagram | Unreachable], neighbours: Iterable[Lookout]) -> None:
+        """Find out what is wrong from what was `seen`, and tell the operator when it is news, or once an hour."""
+        if self.port is None or not (self.is_silent or self.status is Status.OK):
+            return
+        tunnel, peer_tunnel = self.tunnels
+        situation = Situation(
+            interface=self.config.interface_name,
+            local=self.port.endpoint.address,
+            local_port=self._connection.local_port,
+            peer=self.peer,
+            peer_port=self._connection.remote_port,
+            tunnel=tunnel,
+            peer_tunnel=peer_tunnel,
+            peers=frozenset(each.peer for each in neighbours),
+            tunnels=frozenset(each.tunnels for each in neighbours),
+            is_heard=not self.is_silent,
+            is_filtered=self._machine.is_filtered(self.config.interface_name),
+        )
+        self.cause = cause(situation, seen)
+        now = self._machine.now()
+        told = self._cause_told
+        if self.cause is not None and (told is None or told[0] != self.cause or now >= told[1] + TELL_AGAIN):
+            self._cause_told = (self.cause, now)
+            log.warn("{path}: {cause}", path=self, cause=self.cause)
 
     def _new_monitor(self) -> PathMonitor:
         config = self.config
@@ -202,6 +263,9 @@ class Path:
         return changed
 
     def _status_changed(self) -> None:
+        self.cause = None
+        if self.is_silent:
+            self._pool.looks.ask(self)
         report = log.info if self.status is Status.OK else log.warn
         report("{path} is {status}: {why}", path=self, status=self.status.name, why=self.reason)
         self._changed()

@@ -16,6 +16,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from mpt.daemon.descriptors import Readable
+from mpt.daemon.looks import Looks
 from mpt.daemon.machine import Machine
 from mpt.errors import DecodeError, HostError
 from mpt.model import Address
@@ -109,12 +110,14 @@ class PathPort:
 
 
 class SocketPool:
-    """The data sockets of one tunnel. A user is a path, by its connection and index."""
+    """The data sockets of one tunnel, and the looks at what arrives for them. A user is a path, by its connection and
+    index."""
 
     def __init__(self, machine: Machine, readable: Callable[[Any], None]) -> None:
         self._machine = machine
         self._readable = readable
         self._ports: dict[Endpoint, PathPort] = {}
+        self.looks = Looks(machine.reactor, machine.open_tap)
 
     def acquire(self, endpoint: Endpoint, user: tuple[str, int]) -> PathPort:
         """The socket of `endpoint`, opened if need be; raises HostError."""

@@ -122,4 +122,5 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         no_route=connection.no_route(index),
         reason=None if status == WORDS[Status.OK] else reason,
         loss=None if loss is None else round(100 * loss, 1),
+        cause=path.cause,
     )

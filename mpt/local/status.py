@@ -55,6 +55,7 @@ class PathStatus:
     no_route: str | None = None  # why there is no route to the peer
     reason: str | None = None  # why the status is not "up", for people
     loss: float | None = None  # of the peer's keepalives, in per cent; None: not known
+    cause: str | None = None  # what a look at the line has shown to be wrong, and the remedy, for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,8 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
             yield f"  {path.name} has no route to {path.remote_address}: {path.no_route}"
         elif path.reason is not None:
             yield f"  {path.name}: {path.reason}"
+        if path.cause is not None:
+            yield f"  {path.name}: {path.cause}"
     if connection.report_failure is not None:
         yield (
             f"  the peer was not told that {connection.report_failure}; does a firewall let UDP "

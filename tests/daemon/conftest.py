@@ -33,6 +33,7 @@ def run() -> Iterator[Run]:
         assert stage.system.open_devices == 0, "the TUN is left open"
         assert stage.netlink.routes == stage.routes_before, "routes are left, or are gone that were not ours"
         assert stage.reactor.unix_ports == {}, "the control socket is left"
+        assert stage.taps.open_now == {}, "a tap is left open"
         assert stage.reactor.readers == [], "readers are left"
         assert stage.reactor.getDelayedCalls() == [], "timers are left"
 

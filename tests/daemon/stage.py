@@ -22,6 +22,7 @@ from mpt.model import Address, Config, ConnectionConfig, GeneralConfig, PathConf
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.reactor import FakeReactor
 from mpt.testing.system import FakeSocket, FakeSystem
+from mpt.testing.taps import FakeTaps
 from mpt.testing.tun import FakeTun
 from mpt.wire.command import encode_keepalive
 
@@ -113,6 +114,8 @@ class Stage:
         self.lost: list[str] = []
         self.ready = 0
         self.uids: dict[int, int] = {}
+        self.taps = FakeTaps()
+        self.filtered: set[str] = set()  # interfaces with rp_filter = 1
         self.unconnected: set[int] = set()
         self.look_ups = 0
         self.machine = Machine(
@@ -121,6 +124,8 @@ class Stage:
             self.system,
             self.netlink,
             udp_sender=self._udp_sender,
+            open_tap=self.taps.open,
+            is_filtered=lambda interface: interface in self.filtered,
         )
         config = config or Config(Path("conf"), general, tunnels, connections or (connection(),))
         plane = plane or choose_datapath("python")
