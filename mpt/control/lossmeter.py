@@ -26,6 +26,8 @@ RUNS: Final = 4  # gaps in a measurement that prove loss; fewer long ones are ac
 NEAR: Final = 0.15  # of the interval: how far a gap may be off a multiple of it
 RECENT: Final = 16  # gaps from which the interval is learned
 LEARNED_FROM: Final = 8  # gaps at least
+LEARN_EVERY: Final = 4  # gaps that are not the interval: looking costs a tenth of a millisecond
+LOST_SIGHT: Final = 64  # gaps in which the interval is not seen
 SUPPORT: Final = 0.2  # share of the gaps that must be the interval itself
 CHANGED: Final = 0.75  # the same for a longer interval than the known one: chance alone hides that for a while
 COHERENT: Final = 0.75  # share of the gaps that must be multiples of it
@@ -75,7 +77,8 @@ class LossMeter:
         else:
             self._run.append(gap)
             self._run_time += min(gap, LONGEST * interval)
-            self._learn()
+            if len(self._run) % LEARN_EVERY == 0:
+                self._learn()
 
     def _end_run(self) -> None:
         """The interval is what it was: the gaps since it was last seen were delay or loss."""
@@ -101,7 +104,7 @@ class LossMeter:
 
     def _learn(self) -> None:
         """A gap that is not the interval came: is the interval another one now?"""
-        if not self._interval:
+        if not self._interval or len(self._run) >= LOST_SIGHT:
             self._set(interval_of(self._gaps))
         elif (longer := interval_of(self._run[-LEARNED_FROM:], CHANGED)) is not None:
             self._set(longer)

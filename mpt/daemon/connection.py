@@ -110,7 +110,7 @@ class Connection(Service):
         self._peer_routes = [NO_ROUTE] * len(self.paths)
         self._seen: tuple[object, ...] = ()  # what the paths depend on, as it was last
         self._route_news: dict[int, str] = {}  # what the log has said last
-        self._losses = Losses(config.max_loss, self.paths, self._works, machine.now)
+        self._losses = Losses(config.max_loss, self.paths, self._works, last_received, machine.now)
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
     def startService(self) -> None:

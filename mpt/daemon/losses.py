@@ -14,21 +14,30 @@ from mpt.daemon.path import Path
 
 class Losses:
     """The losses of `paths`; `max_loss` in per cent, 0: no path is left. `works(index)`: whether a path is known to
-    carry data both ways."""
+    carry data both ways. `last_received(path key)`: when the last data came over it."""
 
     def __init__(
-        self, max_loss: int, paths: list[Path], works: Callable[[int], bool], now: Callable[[], float]
+        self,
+        max_loss: int,
+        paths: list[Path],
+        works: Callable[[int], bool],
+        last_received: Callable[[tuple[str, int]], float],
+        now: Callable[[], float],
     ) -> None:
         self._max_loss = max_loss
         self._paths = paths
         self._works = works
+        self._last_received = last_received
         self._now = now
         self._rule = LossRule(max_loss / 100, len(paths))
         self._looking = False
 
     def heard(self, index: int) -> None:
         """A keepalive came over path `index`."""
-        if self._rule.is_news(index, self._paths[index].meter.loss()):
+        path = self._paths[index]
+        if path.monitor.is_lossy:
+            path.heeds(self._last_received(path.key))
+        if self._rule.is_news(index, path.meter.loss()):
             self.look()
 
     def look(self) -> None:

@@ -26,6 +26,7 @@ from mpt.wire.sighting import Datagram, Unreachable
 log = Logger()
 
 SAME_MOMENT = 0.001  # s
+HEED = 5.0  # s that the peer has to stop sending over a path that we have left
 TELL_AGAIN = 3600.0  # s after which the log repeats the cause of a failure
 
 REASONS = {
@@ -72,6 +73,8 @@ class Path:
         self.heard_at: float | None = None
         self.meter = LossMeter()
         self._why_back = ""
+        self._left_at = 0.0
+        self._is_mute = False
         self.cause: str | None = None  # what a look at the line has shown to be wrong
         self._cause_told: tuple[str, float] | None = None
         self.remote = _socket_address(self.config, connection.remote_port, 0)
@@ -180,7 +183,17 @@ class Path:
 
     def leave(self) -> None:
         """The path loses too much, and another is better."""
+        self._left_at = self._machine.now()
+        self._is_mute = False
         self._event(Event.LOSS_FOUND)
+
+    def heeds(self, last_received: float) -> None:
+        """Look whether the peer still sends data over a path that we have left: it could not be told, or it is the C
+        program, which takes up a path again with our next keepalive. Without our keepalives it leaves the path; its
+        own go on, and tell when the loss is gone."""
+        if self.monitor.is_lossy and not self._is_mute and last_received > self._left_at + HEED:
+            self._is_mute = True
+            log.info("{path}: the peer still sends over it; it gets no keepalives until the loss is gone", path=self)
 
     def take_back(self, why: str) -> None:
         """The path is used again in spite of its earlier loss."""
@@ -288,6 +301,8 @@ class Path:
 
     def _send_keepalive(self) -> None:
         self._sent_at = self._machine.now()
+        if self._is_mute and self.monitor.is_lossy:
+            return
         if self.port is not None and self._connection.remote_port:
             self.protocol.send(self._keepalive)
 

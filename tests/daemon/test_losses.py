@@ -8,7 +8,7 @@ import pytest
 
 from tests.config import files
 from tests.daemon.pair import Pair, write_pair
-from tests.daemon.stage import PACKET, Run, Stage
+from tests.daemon.stage import REPLY, Run, Stage
 
 FOUND = 150.0  # s in which loss of one half is found, with keepalives of 1 s
 TOLD = 30.0  # s until the peer knows, if the path that carries the report is dead
@@ -17,12 +17,12 @@ LEFT = [["down", "up"], ["down", "up"]]
 UP = [["up", "up"], ["up", "up"]]
 
 
-def connect(run: Run, directory: Path, max_loss: int = 30) -> Pair:
+def connect(run: Run, directory: Path, max_loss: int = 30, permission: int = 3) -> Pair:
     """The guide's two hosts, with keepalives every second and a long dead time."""
     text = files.CONNECTION
     for section in ("path_0", "path_1"):
         text = files.changed(text, section, keepalive_time="1", dead_time="20")
-    write_pair(directory, text, max_loss=str(max_loss))
+    write_pair(directory, text, max_loss=str(max_loss), permission=str(permission))
     pair = Pair(run, directory)
     pair.cables.pass_time(60.0, step=0.5)
     assert pair.statuses() == UP
@@ -44,6 +44,13 @@ def carried(stage: Stage) -> list[int]:
     return [path.packets_sent for path in stage.root.operations.status().connections[0].paths]
 
 
+def send(stage: Stage, count: int) -> None:
+    """Let packets for host A leave host B."""
+    for _ in range(count):
+        stage.tun.inject(REPLY)
+    stage.reactor.read_all()
+
+
 def test_loss_in_one_direction_is_seen_at_one_end_and_both_leave_the_path(pair: Pair) -> None:
     """The receiver of the loss tells its sender; the reason is shown, and nothing is sent over the path any more."""
     pair.cables.lossy[pair.b, 1] = 0.5
@@ -54,9 +61,7 @@ def test_loss_in_one_direction_is_seen_at_one_end_and_both_leave_the_path(pair: 
     assert reason is not None and "of the peer's keepalives are lost on the way (max_loss = 30)" in reason
     assert reasons(pair.b) == ["the peer says that it does not work", None]
     before = carried(pair.b)
-    for _ in range(10):
-        pair.b.tun.inject(PACKET[:12] + PACKET[16:20] + PACKET[12:16] + PACKET[20:])
-    pair.b.reactor.read_all()
+    send(pair.b, 10)
     assert [now - then for now, then in zip(carried(pair.b), before, strict=True)] == [0, 10]
 
 
@@ -124,3 +129,18 @@ def test_the_operator_may_take_up_what_was_left(pair: Pair) -> None:
     assert [row[0] for row in pair.statuses()] == ["up", "up"]
     pair.cables.pass_time(FOUND, step=0.5)
     assert pair.statuses() == LEFT
+
+
+def test_a_peer_that_still_sends_gets_no_keepalives_over_the_path(run: Run, tmp_path: Path) -> None:
+    """It cannot be told, or takes the path up again with each keepalive of ours, as the C program does. Its own
+    keepalives go on, so that the path comes back."""
+    pair = connect(run, tmp_path, permission=0)
+    pair.cables.lossy[pair.b, 1] = 0.5
+    for _ in range(int(FOUND)):
+        send(pair.b, 4)
+        pair.cables.pass_time(1.0, step=0.5)
+    assert pair.statuses() == LEFT
+    assert reasons(pair.b) == ["no keepalive from the peer", None]
+    pair.cables.lossy.clear()
+    pair.cables.pass_time(GONE, step=0.5)
+    assert pair.statuses() == UP
