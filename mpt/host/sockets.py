@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 
 from mpt.errors import HostError
 from mpt.host.system import System
@@ -14,6 +15,15 @@ BUFFER_SIZE = 4 << 20  # bytes each way; a path of 1 Gbit/s fills this in 34 ms,
 # <asm-generic/socket.h>, x86-64 and arm64: as SO_SNDBUF and SO_RCVBUF, but beyond sysctl net.core.[rw]mem_max
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
+
+# <linux/in.h>: datagrams never have the "don't fragment" bit, and path MTUs that somebody tells us are ignored. By
+# default the kernel sets the bit on single datagrams and not on those that it cuts from a run (UDP_SEGMENT), so that a
+# line narrower than the tunnel whose ICMP errors are filtered loses some of what it is given, and nobody knows which.
+# Without the bit routers fragment. IPv6 has no such bit: there the sender fragments, to the path MTU.
+IP_MTU_DISCOVER = 10
+IP_PMTUDISC_OMIT = 5
+
+SIOCOUTQ = 0x5411  # <linux/sockios.h>
 
 
 def open_data_socket(address: Address, port: int, interface: str | None, system: System | None = None) -> socket.socket:
@@ -47,6 +57,7 @@ def open_data_socket(address: Address, port: int, interface: str | None, system:
             data_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         else:
             data_socket.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+            data_socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_OMIT)
     except BaseException:
         data_socket.close()
         raise
@@ -99,3 +110,19 @@ def _bind(
         else:
             text = f"cannot use UDP port {port} at {address}: {error.strerror}"
         raise HostError(text) from error
+
+
+def waiting(data_socket: socket.socket, system: System) -> int:
+    """Return how much of what `data_socket` was given has not left this host yet, in octets as the kernel charges them:
+    with its own headers. Raises OSError where the kernel cannot tell."""
+    (octets,) = struct.unpack("i", system.ioctl(data_socket.fileno(), SIOCOUTQ, bytes(4)))
+    return int(octets)
+
+
+def limit_waiting(data_socket: socket.socket, octets: int) -> None:
+    """Let at most `octets` wait, and one message more. Raises OSError."""
+    half = octets // 2  # the kernel doubles what it is given, for its headers, which `octets` has already
+    try:
+        data_socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, half)
+    except PermissionError:
+        data_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, half)

@@ -9,7 +9,14 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from mpt.errors import HostError
-from mpt.host.sockets import BUFFER_SIZE, SO_RCVBUFFORCE, SO_SNDBUFFORCE, open_data_socket
+from mpt.host.sockets import (
+    BUFFER_SIZE,
+    IP_MTU_DISCOVER,
+    IP_PMTUDISC_OMIT,
+    SO_RCVBUFFORCE,
+    SO_SNDBUFFORCE,
+    open_data_socket,
+)
 from mpt.model import Route
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.system import FakeSystem
@@ -21,7 +28,7 @@ ADDRESS = ip_address("10.1.1.2")
 @pytest.fixture
 def system() -> FakeSystem:
     netlink = FakeNetlink()
-    netlink.add_interface("eth1", "10.1.1.2/24")
+    netlink.add_interface("eth1", "10.1.1.2/24", "fd01::2/64")
     return FakeSystem(netlink)
 
 
@@ -92,3 +99,10 @@ def test_two_paths_lead_to_one_peer(peer: str, own: dict[str, str]) -> None:
                 while not (frame := watcher.recv(2000)).endswith((b"eth1", b"eth2")):
                     pass  # the kernel's own neighbour and multicast chatter
                 assert frame.endswith(name.encode())
+
+
+def test_no_datagram_has_the_bit_that_forbids_fragments(system: FakeSystem) -> None:
+    """Neither single ones nor those of a run; IPv6 has no such bit."""
+    for address, expected in ((ADDRESS, IP_PMTUDISC_OMIT), (ip_address("fd01::2"), None)):
+        with open_data_socket(address, 23456, "eth1", system):
+            assert system.sockets[-1].options.get((socket.IPPROTO_IP, IP_MTU_DISCOVER)) == expected

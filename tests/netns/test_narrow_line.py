@@ -1,0 +1,48 @@
+"""A line is narrower than the tunnel, and nobody tells: its routers fragment, and nothing is lost."""
+
+from __future__ import annotations
+
+from mpt.lab.hosts import Host
+from mpt.lab.lab import Lab
+from mpt.lab.ping import ping
+from mpt.lab.transfer import Transfer
+from tests.netns.support import LIVELY, answers, edit, on_every_data_plane, samples, start, wait_until
+from tests.netns.support import no_traceback as no_traceback
+
+PEER = "10.0.0.3"
+NARROW = 1300
+LARGEST = 1440 - 28  # octets in a ping that fills the tunnel's MTU
+ENOUGH = 30.0  # Mbit/s; it was 0.1
+
+
+def behind_routers(lab: Lab) -> tuple[Host, Host]:
+    """Host a, and host b behind two routers; the line from the first to host b is narrow, and ICMP errors are lost."""
+    a, b = lab.host("a"), lab.host("b")
+    for number, mtu in ((1, NARROW), (2, 1500)):
+        router = lab.host(f"r{number}", forwarding=True)
+        lab.link(a, router, [(f"10.{number}.{number}.2/24", f"10.{number}.{number}.1/24")])
+        lab.link(router, b, [(f"10.{number}.9.1/24", f"10.{number}.9.3/24")], mtu=mtu)
+        router.run(["nft", "add", "table", "ip", "mute"])
+        router.run(["nft", "add chain ip mute out { type filter hook output priority 0; }"])
+        router.run(["nft", "add rule ip mute out icmp type destination-unreachable drop"])
+    return a, b
+
+
+@on_every_data_plane
+def test_full_size_packets_pass_a_narrow_line(lab: Lab) -> None:
+    """Singly and in runs, over both paths."""
+    a, b = behind_routers(lab)
+    conf_a, conf_b = (samples(lab, side, *LIVELY) for side in ("a", "b"))
+    edit(conf_a, (r"^(remote_ipaddr .*= 10\.\d)\.\d\.3", r"\1.9.3"), (r"^(gw_ipaddr .*= 10\.(\d)\.\d)\.\d", r"\1.1"))
+    edit(
+        conf_b,
+        (r"^(public_ipaddr .*= 10\.\d)\.\d\.3", r"\1.9.3"),
+        (r"^(gw_ipaddr .*= 10\.\d)\.\d\.\d", r"\1.9.1"),
+    )
+    start((a, conf_a), (b, conf_b))
+    wait_until(lambda: answers(a, PEER), "an answer through the tunnel")
+    assert None not in ping(a, PEER, count=20, interval=0.02, timeout=0.5, size=LARGEST)
+    result = Transfer(a, b, PEER, seconds=1, warmup=0.5).finish()
+    print(f"\none of two lines carries {NARROW} octets: TCP {result.mbit:.0f} Mbit/s")
+    assert result.verified
+    assert result.mbit > ENOUGH
