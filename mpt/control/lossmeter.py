@@ -14,7 +14,7 @@ must hold:
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -36,10 +36,22 @@ COHERENT: Final = 0.75  # share of the gaps that must be multiples of it
 class LossMeter:
     """The keepalives of one path as they arrive; all times are monotonic seconds."""
 
-    __slots__ = ("_covered", "_entries", "_gaps", "_interval", "_last", "_lost", "_run", "_run_time", "_runs")
+    __slots__ = (
+        "_covered",
+        "_enough",
+        "_entries",
+        "_gaps",
+        "_interval",
+        "_last",
+        "_lost",
+        "_run",
+        "_run_time",
+        "_runs",
+    )
 
     def __init__(self) -> None:
         self._interval = 0.0  # 0: not known
+        self._enough = math.inf  # intervals that a measurement covers at least
         self._run: list[float] = []  # the gaps since the interval was last seen
         self._run_time = 0.0
         self.restart()
@@ -57,7 +69,7 @@ class LossMeter:
 
     def loss(self) -> float | None:
         """Return the share of the latest keepalives that was lost, 0 to 1; None while that is not known."""
-        if not self._interval or self._covered < self._fewest() or self._runs < min(RUNS, self._lost):
+        if not self._interval or self._covered < self._enough or self._runs < min(RUNS, self._lost):
             return None
         return max(self._lost, 0) / self._covered
 
@@ -89,18 +101,16 @@ class LossMeter:
     def _note(self, sent: int, lost: int) -> None:
         """Note `sent` intervals, in which `lost` keepalives are missing; forget what is older than two measurements."""
         self._entries.append((sent, lost))
-        self._count(sent, lost, 1)
-        most = 2 * self._fewest()
-        while self._covered > most:
-            self._count(*self._entries.popleft(), -1)
-
-    def _count(self, sent: int, lost: int, sign: int) -> None:
-        self._covered += sign * sent
-        self._lost += sign * lost
-        self._runs += sign * (lost > 0)
-
-    def _fewest(self) -> float:
-        return max(FEWEST, SHORTEST_TIME / self._interval)
+        self._covered += sent
+        if lost:
+            self._lost += lost
+            self._runs += lost > 0
+        while self._covered > 2 * self._enough:
+            sent, lost = self._entries.popleft()
+            self._covered -= sent
+            if lost:
+                self._lost -= lost
+                self._runs -= lost > 0
 
     def _learn(self) -> None:
         """A gap that is not the interval came: is the interval another one now?"""
@@ -114,6 +124,7 @@ class LossMeter:
     def _set(self, interval: float | None) -> None:
         """Measure by another interval; what was measured by the old one means nothing."""
         self._interval = interval or 0.0
+        self._enough = max(FEWEST, SHORTEST_TIME / interval) if interval else math.inf
         self._forget_measurement()
 
     def _forget_measurement(self) -> None:
@@ -131,14 +142,11 @@ def interval_of(gaps: Sequence[float], support: float = SUPPORT) -> float | None
         return None
     enough = max(3.0, support * len(gaps))
     ordered = sorted(gaps)
-    tried = 0.0
-    for position, shortest in enumerate(ordered):
-        end = bisect_right(ordered, shortest * (1 + 2 * NEAR))
-        interval = ordered[(position + end) // 2]
-        if end - position >= enough and interval > tried:
-            if _is_coherent(ordered, interval):
-                return interval
-            tried = interval
+    for shortest in ordered:
+        alike = [gap for gap in ordered if shortest <= gap <= shortest * (1 + 2 * NEAR)]
+        interval = alike[len(alike) // 2]
+        if len(alike) >= enough and interval > 0 and _is_coherent(ordered, interval):
+            return interval
     return None
 
 
