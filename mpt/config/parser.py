@@ -109,7 +109,8 @@ class Section:
         example = f"write for example '{key.name} = {key.example}'"
         if is_there:
             return f"is empty: {example}"
-        near = schema.nearest(key.name, self._unknown)
+        found = (schema.nearest(spelling, self._unknown) for spelling in (key.name, *key.aliases))
+        near = next(filter(None, found), "")
         meant = f"is {near!r} in line {self._unknown[near].line} meant? Else " if near else ""
         return f"is missing: {meant}{example}"
 

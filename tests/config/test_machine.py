@@ -127,6 +127,12 @@ def test_a_misspelt_mandatory_key_is_found(section: str, key: str, slip: str, tm
     )
 
 
+def test_a_misspelt_other_spelling_is_found(tmp_path: Path) -> None:
+    """The guide's samples write gw_ipaddr for gateway_ipaddr."""
+    text = CONNECTION.replace("gw_ipaddr      = 10.2.2.2", "gw_ipadr = 10.2.2.2")
+    assert "gateway_ipaddr is missing: is 'gw_ipadr' in line" in complaint(tmp_path, text)
+
+
 def test_a_misspelt_section_is_found(tmp_path: Path) -> None:
     """That of the connection, and one of those with numbers."""
     text = CONNECTION.replace("[path_1]", "[path1]")
