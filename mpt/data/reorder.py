@@ -314,26 +314,25 @@ class ReorderBuffer:
         """Return when the first gap is given up; something must be held. Past: no path could fill it any more."""
         seen = self._first_entry()
         end = seen + self.longest_wait
-        if not self._paths or self.expected is None:
+        expected = self.expected
+        if not self._paths or expected is None:
             return end
-        patience = 0.0
+        patience, good = 0.0, self._total * GOOD_PART
         for progress in self._paths.values():
-            if progress.position < self.expected and self._is_recent(progress):
+            if progress.position < expected and (
+                self._last_good - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window
+            ):
+                if progress.count >= good:
+                    return end
                 patience = max(patience, self._patience(progress))
         return min(end, max(seen + patience, self._suspended_until))
 
-    def _is_recent(self, progress: _Progress) -> bool:
-        """Return whether a path has brought something lately, by the time or by the number of packets."""
-        return self._last_good - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window
-
     def _patience(self, progress: _Progress) -> float:
-        """Return how many seconds a gap waits for a path that has not passed it."""
-        count, total = progress.count, self._total
-        if count >= total * GOOD_PART:
-            return self.longest_wait
+        """Return how many seconds a gap waits for a path that brings a small part, and has not passed it."""
+        count = progress.count
         if count == 0:
             return 0.0
-        if count < total * POOR_PART or (self._lost and count < MANY * (self._lost + 1)):
+        if count < self._total * POOR_PART or (self._lost and count < MANY * (self._lost + 1)):
             return SHORT_WAIT
         if progress.filled_in is None:
             return self.longest_wait
