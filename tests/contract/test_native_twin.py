@@ -57,6 +57,8 @@ STEPS = st.lists(
         st.tuples(st.just("run"), st.integers(1, 30), st.integers(0, 2)),
         st.tuples(st.just("interleave"), st.integers(2, 40), st.integers(0, 2)),
         st.tuples(st.just("far"), FAR, st.integers(0, 2)),
+        st.tuples(st.just("votes"), FAR, st.integers(0, 2)),
+        st.tuples(st.just("lossy"), st.integers(1, 60), st.integers(0, 2)),
         st.tuples(st.just("wait"), st.sampled_from([0.0, 0.001, 0.004, 0.02, 0.1, 0.4, 11.0]), st.just(0)),
         st.tuples(st.just("keepalive"), st.just(0), st.integers(0, 2)),
         st.tuples(st.just("round"), st.sampled_from([0.002, 0.004, 0.01]), st.integers(0, 2)),
@@ -88,6 +90,17 @@ def test_the_same_order(steps: list[tuple[str, Any, int]], window: int, start: i
                 at += value
             elif kind == "far":
                 pair.receive(path, gre.encode(4, value) + inner(count))
+            elif kind == "votes":  # for a stream elsewhere, for longer than a second
+                for n in range(6):
+                    pair.receive(path, gre.encode(4, (value + n) % 2**32) + inner(count * 10 + n))
+                    pair.wait(0.22)
+            elif kind == "lossy":  # much over one path with a loss, a packet over the next, what fills a gap
+                datagrams = [gre.encode(4, (at + n) % 2**32) + inner(n) for n in range(60) if n != value]
+                pair.receive(path, *datagrams)
+                pair.receive((path + 1) % 3, gre.encode(4, (at + 61) % 2**32) + inner(61))
+                pair.wait(0.003)
+                pair.receive(path, gre.encode(4, (at + 60) % 2**32) + inner(60))
+                at += 62
             elif kind == "wait":
                 pair.wait(value)
             elif kind == "keepalive":
