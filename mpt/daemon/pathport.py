@@ -8,7 +8,7 @@ arrive at their path's PathProtocol, a DatagramProtocol, and what that sends goe
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -85,7 +85,7 @@ class PathPort:
 
     def __init__(self, machine: Machine, endpoint: Endpoint, readable: Callable[[Any], None]) -> None:
         self.endpoint = endpoint
-        self.users: set[Hashable] = set()
+        self.users: set[tuple[str, int]] = set()
         self.socket = machine.open_data_socket(endpoint.address, endpoint.port, endpoint.interface, machine.system)
         self._reading = Readable(
             machine.reactor, "data", self.socket.fileno, partial(readable, self.socket), self._clear_error
@@ -137,6 +137,10 @@ class SocketPool:
             del self._ports[port.endpoint]
             del self._machine.data_ports[port.endpoint[:2]][port.endpoint]
             port.stop()
+
+    def ports(self) -> Iterable[PathPort]:
+        """Return the open sockets."""
+        return self._ports.values()
 
     def _open(self, endpoint: Endpoint) -> PathPort:
         """Open a socket; one of ours that is in the way is named as such."""

@@ -15,10 +15,12 @@ from mpt.daemon.machine import Machine
 from mpt.daemon.offloadlog import OffloadLog
 from mpt.daemon.pathport import SocketPool
 from mpt.daemon.routes import RouteKeeper
+from mpt.daemon.sendqueues import SendQueues
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
 from mpt.data.framing import Message
+from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.host.tun import Tun, give_addresses
@@ -61,6 +63,7 @@ class Tunnel(MultiService):
         self._left_out: frozenset[str] = frozenset()  # connections whose rows are refused, as it was logged
         self._was_up = True
         self._pool = SocketPool(machine, self._socket_readable)
+        self._queues = SendQueues(machine.system, self._pool.ports, self._measured)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
         self._routes = routes
         self._ask_peer = ask_peer
@@ -179,8 +182,10 @@ class Tunnel(MultiService):
     def _tun_readable(self) -> None:
         self._catch_up()
         if self.datapath is not None:
-            self.datapath.tun_readable(self._machine.now())
+            now = self._machine.now()
+            self.datapath.tun_readable(now)
             self._worked(self.datapath)
+            self._queues.sent(now)
 
     def _socket_readable(self, socket: Any) -> None:
         self._catch_up()
@@ -308,5 +313,8 @@ class Tunnel(MultiService):
         else:
             self.datapath.send(path, message, self._machine.now())
 
+    def _measured(self, path: Hashable) -> PathMeasures:
+        return self.datapath.measured(path) if self.datapath is not None else PathMeasures()
+
     def _last_received(self, path: Hashable) -> float:
-        return self.datapath.measured(path).last_received if self.datapath is not None else 0.0
+        return self._measured(path).last_received
