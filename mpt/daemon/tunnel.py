@@ -59,7 +59,8 @@ class Tunnel(MultiService):
         self._table_asked = False
         self._shares_asked: set[str] = set()  # names of connections
         self._unsent: dict[Hashable, bytes] = {}  # messages that wait for the table that is asked for, by path
-        self._retry: Any = None  # the next try of sockets that were refused
+        self._retry: Any = None  # the next try of what was refused
+        self._table_is_refused = False
         self._left_out: frozenset[str] = frozenset()  # connections whose rows are refused, as it was logged
         self._was_up = True
         self._pool = SocketPool(machine, self._socket_readable)
@@ -167,9 +168,15 @@ class Tunnel(MultiService):
         if is_up and not self._was_up:
             self._restore_addresses()
         self._was_up = is_up
-        for connection in self.connections.values():
-            connection.interfaces_changed(interfaces)
+        for connection in list(self.connections.values()):
+            self._show_interfaces(connection)
         self._watch_refused()
+
+    def _show_interfaces(self, connection: Connection) -> None:
+        try:
+            connection.interfaces_changed(self._interfaces)
+        except Exception:  # a bug, which must not keep the change from the other connections
+            log.failure("{name}: a bug while interfaces change", name=connection.config.name)
 
     def _restore_addresses(self) -> None:
         try:
@@ -271,7 +278,13 @@ class Tunnel(MultiService):
         self._shares_asked.clear()
         if self.datapath is not None:
             now = self._machine.now()
-            self.datapath.set_table(self._rows(), now)
+            try:
+                self.datapath.set_table(self._rows(), now)
+                self._table_is_refused = False
+            except Exception:
+                log.failure("{name}: the data path refuses its table; no packet is carried", name=self.config.name)
+                self.datapath.set_table((), now)  # the old one may name descriptors that are somebody else's by now
+                self._table_is_refused = True
             unsent, self._unsent = self._unsent, {}
             for path, message in unsent.items():
                 self.datapath.send(path, message, now)
@@ -295,15 +308,18 @@ class Tunnel(MultiService):
         return tuple(rows)
 
     def _watch_refused(self) -> None:
-        """Try sockets that were refused again in a while."""
-        if self._retry is None and any(connection.has_refused for connection in self.connections.values()):
+        """Try again in a while what was refused: sockets, or the table."""
+        refused = self._table_is_refused or any(connection.has_refused for connection in self.connections.values())
+        if self._retry is None and refused:
             self._retry = self._machine.reactor.callLater(RETRY_REFUSED, self._retry_refused)
 
     def _retry_refused(self) -> None:
         self._retry = None
-        for connection in self.connections.values():
+        for connection in list(self.connections.values()):
             if connection.has_refused:
-                connection.interfaces_changed(self._interfaces)
+                self._show_interfaces(connection)
+        if self._table_is_refused:
+            self._table_changed()
         self._watch_refused()
 
     def _send(self, path: Hashable, message: bytes) -> None:

@@ -1,8 +1,8 @@
 """What `mpt show status` tells: the document "mpt.status/1" as frozen values, and the same as text for people.
 
 The JSON keys are the field names (docs/commands.md has them all). Within version 1 fields may be added, none is
-removed or changes its meaning. Addresses are text, times seconds, counts whole numbers since the daemon's start. Keys
-(secrets) are never in it.
+removed or changes its meaning. Addresses are text, times seconds, counts whole numbers since the tunnel interface was
+made. Keys (secrets) are never in it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from ipaddress import ip_address
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mpt.daemon.connection import Connection
 from mpt.daemon.tunnel import RETRY_REFUSED
 from mpt.data.pathtable import ConnectionRow, Table
+from mpt.model import Interface
 from tests.daemon.logged import logged
 from tests.daemon.stage import KEEPALIVE_IN, LOCAL, PACKET, REMOTE, Run, Stage, connection, path
 
@@ -165,3 +167,48 @@ def test_a_socket_that_is_refused_is_tried_again(run: Run) -> None:
     assert stage.statuses() == ["DOWN"] and len(stage.data_sockets) == 1
     assert len(log.of("error")) == 1
     assert stage.sent("eth1"), "keepalives run"
+
+
+def test_a_bug_in_one_connection_does_not_keep_changes_of_interfaces_from_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cable is pulled, and every other connection knows it."""
+    good = Connection.interfaces_changed
+
+    def changed(self: Connection, interfaces: Mapping[str, Interface]) -> None:
+        if self.config.name == "bad":
+            raise ValueError("a bug")
+        good(self, interfaces)
+
+    bad = connection(name="bad", ip_remote=OTHER, local_port=5000)
+    last = connection(name="last", ip_remote=ip_address("10.0.0.10"))
+    stage = run(connection(), bad, last)
+    monkeypatch.setattr(Connection, "interfaces_changed", changed)
+    stage.netlink.set_carrier("eth1", False)
+    with logged() as log:
+        stage.network_changed()
+    assert log.of("critical") == ["bad: a bug while interfaces change"]
+    assert [stage.statuses(name) for name in ("c", "last")] == [["INTERFACE_DOWN", "OK"]] * 2
+
+
+def test_a_table_that_is_refused_is_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile the data path has none, not the old one: its sockets may be closed."""
+    stage = run(connection(path(1, keepalive_time=0.0, dead_time=0.0)))
+    good, given = stage.datapath.set_table, []
+
+    def refuse(table: Table, now: float) -> None:
+        given.append(table)
+        if table:
+            raise MemoryError
+        good(table, now)
+
+    monkeypatch.setattr(stage.datapath, "set_table", refuse)
+    with logged() as log:
+        stage.root.runs.add(connection(name="other", ip_remote=OTHER, local_port=5000))
+        stage.reactor.advance(0)
+    assert [len(table) for table in given] == [2, 0]
+    assert log.of("critical") == ["tun0: the data path refuses its table; no packet is carried"]
+    assert not flows(stage)
+    monkeypatch.setattr(stage.datapath, "set_table", good)
+    stage.reactor.pass_time(RETRY_REFUSED + 1, step=0.1)
+    assert flows(stage)
