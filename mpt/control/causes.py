@@ -41,25 +41,33 @@ class Situation:
     is_filtered: bool
 
 
-def cause(path: Situation, seen: Iterable[Datagram | Unreachable]) -> str | None:
+class Sightings:
+    """What was seen at one interface, sorted once for all paths there."""
+
+    def __init__(self, seen: Iterable[Datagram | Unreachable] = ()) -> None:
+        self.for_tunnel: dict[tuple[Address, Address], list[Datagram]] = {}  # keepalives, by receiver and sender inside
+        self.from_source: dict[Address, list[command.Message]] = {}
+        self.failures: dict[tuple[Address, int], Unreachable] = {}
+        for each in seen:
+            if isinstance(each, Unreachable):
+                self.failures.setdefault((each.destination, each.port), each)
+            elif (keepalive := _keepalive(each)) is not None:
+                self.for_tunnel.setdefault((keepalive.receiver, keepalive.sender), []).append(each)
+                self.from_source.setdefault(each.source, []).append(keepalive)
+
+
+def cause(path: Situation, seen: Sightings) -> str | None:
     """Return what is wrong with `path` and how to mend it, from what was `seen` at its interface; None: unknown."""
-    datagrams: list[tuple[Datagram, command.Message]] = []
-    failures: list[Unreachable] = []
-    for each in seen:
-        if isinstance(each, Unreachable):
-            failures += [each] if (each.destination, each.port) == (path.peer, path.peer_port) else []
-        elif (keepalive := _keepalive(each)) is not None:
-            datagrams.append((each, keepalive))
-    from_peer = [each for each in datagrams if each[0].source == path.peer]
-    ours = [datagram for datagram, message in datagrams if _is_ours(message, path)]
-    if path.is_heard and failures:
-        return _of_a_failure(path, failures[0])
+    failure = seen.failures.get((path.peer, path.peer_port))
+    if path.is_heard and failure is not None:
+        return _of_a_failure(path, failure)
+    ours = seen.for_tunnel.get((path.tunnel, path.peer_tunnel), [])
     for datagram in ours:
         if datagram.source == path.peer and (text := _of_a_good_keepalive(path, datagram)) is not None:
             return text
     if path.is_heard:
         return None
-    for failure in failures:
+    if failure is not None:
         return _of_a_failure(path, failure)
     for datagram in ours:
         if datagram.source not in path.peers:
@@ -67,7 +75,7 @@ def cause(path: Situation, seen: Iterable[Datagram | Unreachable]) -> str | None
                 f"the peer's keepalives come from {datagram.source}, not from remote_ipaddr = {path.peer}: write that "
                 "address, if it stays"
             )
-    for _, message in from_peer:
+    for message in seen.from_source.get(path.peer, []):
         if (message.receiver, message.sender) not in path.tunnels:
             return (
                 f"the peer's keepalives are from the tunnel address {message.sender} to {message.receiver}; here "
@@ -82,10 +90,6 @@ def _keepalive(datagram: Datagram) -> command.Message | None:
     except DecodeError:
         return None
     return message if message.command == command.KEEPALIVE else None
-
-
-def _is_ours(message: command.Message, path: Situation) -> bool:
-    return (message.receiver, message.sender) == (path.tunnel, path.peer_tunnel)
 
 
 def _of_a_good_keepalive(path: Situation, datagram: Datagram) -> str | None:

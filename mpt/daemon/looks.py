@@ -6,16 +6,16 @@ clients has one tap open, now and then, and not a thousand. Whoever sends to us 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from twisted.logger import Logger
 
+from mpt.control.causes import Sightings
 from mpt.errors import HostError
 from mpt.model import Address
 from mpt.wire import sighting
-from mpt.wire.sighting import Datagram, Unreachable
 
 log = Logger()
 
@@ -34,6 +34,20 @@ class Place(NamedTuple):
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a look has shown at a place.
+
+    `peers` and `tunnels` are the peer addresses, and the pairs of tunnel addresses (ours first), of all paths there.
+    `is_filtered`: the kernel drops what comes from where it would not send.
+    """
+
+    peers: frozenset[Address]
+    tunnels: frozenset[tuple[Address, Address]]
+    seen: Sightings
+    is_filtered: bool
+
+
 class Lookout(Protocol):
     """A path, as looks know it."""
 
@@ -47,7 +61,7 @@ class Lookout(Protocol):
     def tunnels(self) -> tuple[Address, Address]: ...
     @property
     def is_silent(self) -> bool: ...
-    def looked(self, seen: Iterable[Datagram | Unreachable], neighbours: Iterable[Lookout]) -> None: ...
+    def looked(self, view: View) -> None: ...
 
 
 class Tap(Protocol):
@@ -58,86 +72,95 @@ class Tap(Protocol):
 
 
 @dataclass(slots=True)
-class _View:
+class _Look:
     """One place: the paths there, those that asked, the tap while it is open, and the timer."""
 
-    paths: list[Lookout] = field(default_factory=list)
-    asked: list[Lookout] = field(default_factory=list)
+    paths: dict[Lookout, None] = field(default_factory=dict)  # in their order
+    asked: dict[Lookout, None] = field(default_factory=dict)
     tap: Tap | None = None
     timer: Any = None
     pause: float = FIRST_PAUSE
 
 
 class Looks:
-    """The looks of one tunnel. `open_tap(interface, port, version)` raises HostError."""
+    """The looks of one tunnel. `open_tap(interface, port, version)` raises HostError; `is_filtered(interface)`: whether
+    the kernel drops there what comes from where it would not send."""
 
-    def __init__(self, reactor: Any, open_tap: Callable[[str, int, int], Tap]) -> None:
+    def __init__(
+        self, reactor: Any, open_tap: Callable[[str, int, int], Tap], is_filtered: Callable[[str], bool]
+    ) -> None:
         self._reactor = reactor
         self._open_tap = open_tap
-        self._views: dict[Place, _View] = {}
+        self._is_filtered = is_filtered
+        self._looks: dict[Place, _Look] = {}
 
     def add(self, path: Lookout) -> None:
         """From now on `path` may ask, and the others know of it."""
-        self._views.setdefault(path.place, _View()).paths.append(path)
+        self._looks.setdefault(path.place, _Look()).paths[path] = None
 
     def remove(self, path: Lookout) -> None:
         """The path has ended."""
-        view = self._views.get(path.place)
-        if view is None or path not in view.paths:
+        look = self._looks.get(path.place)
+        if look is None or path not in look.paths:
             return
-        view.paths.remove(path)
-        if path in view.asked:
-            view.asked.remove(path)
-        if not view.asked:
-            _stop(view)
-        if not view.paths:
-            del self._views[path.place]
+        del look.paths[path]
+        look.asked.pop(path, None)
+        if not look.asked:
+            _stop(look)
+        if not look.paths:
+            del self._looks[path.place]
 
     def ask(self, path: Lookout) -> None:
         """Have a look for `path`, soon, and again while it stays silent."""
-        view = self._views.get(path.place)
-        if view is None or path in view.asked:
+        look = self._looks.get(path.place)
+        if look is None or path in look.asked:
             return
-        view.asked.append(path)
-        if view.tap is not None:
+        look.asked[path] = None
+        if look.tap is not None:
             return
-        _stop(view)
-        view.pause = FIRST_PAUSE
-        self._begin(path.place, view)
+        _stop(look)
+        look.pause = FIRST_PAUSE
+        self._begin(path.place, look)
 
-    def _begin(self, place: Place, view: _View) -> None:
-        view.timer = None
+    def _begin(self, place: Place, look: _Look) -> None:
+        look.timer = None
         try:
-            view.tap = self._open_tap(*place)
+            look.tap = self._open_tap(*place)
         except HostError as error:
             log.debug("{error}", error=error)  # no privilege, or the interface has just gone
-            self._again(place, view)
+            self._again(place, look)
             return
-        wanted = KEEPALIVES * max(path.keepalive_time for path in view.asked)
+        wanted = KEEPALIVES * max(path.keepalive_time for path in look.asked)
         duration = min(max(wanted, SHORTEST), LONGEST)
-        view.timer = self._reactor.callLater(duration, self._end, place, view)
+        look.timer = self._reactor.callLater(duration, self._end, place, look)
 
-    def _end(self, place: Place, view: _View) -> None:
-        packets = view.tap.read() if view.tap is not None else []
-        view.timer = None
-        _stop(view)
-        seen = [found for packet in dict.fromkeys(packets) if (found := sighting.decode(packet)) is not None]
-        for path in view.asked:
-            path.looked(seen, view.paths)
-        view.asked = [path for path in view.asked if path.is_silent]
-        if view.asked:
-            self._again(place, view)
+    def _end(self, place: Place, look: _Look) -> None:
+        packets = look.tap.read() if look.tap is not None else []
+        look.timer = None
+        _stop(look)
+        found = (sighting.decode(packet) for packet in dict.fromkeys(packets))
+        view = View(
+            frozenset(path.peer for path in look.paths),
+            frozenset(path.tunnels for path in look.paths),
+            Sightings(each for each in found if each is not None),
+            self._is_filtered(place.interface),
+        )
+        for path in look.asked:
+            path.looked(view)
+        look.asked = {path: None for path in look.asked if path.is_silent}
+        if look.asked:
+            self._again(place, look)
 
-    def _again(self, place: Place, view: _View) -> None:
-        view.timer = self._reactor.callLater(view.pause, self._begin, place, view)
-        view.pause = min(2 * view.pause, LONGEST_PAUSE)
+    def _again(self, place: Place, look: _Look) -> None:
+        look.timer = self._reactor.callLater(look.pause, self._begin, place, look)
+        look.pause = min(2 * look.pause, LONGEST_PAUSE)
 
 
-def _stop(view: _View) -> None:
+def _stop(look: _Look) -> None:
     """No tap and no timer any more."""
-    if view.tap is not None:
-        view.tap.close()
-        view.tap = None
-    if view.timer is not None:
-        view.timer.cancel()
-        view.timer = None
+    if look.tap is not None:
+        look.tap.close()
+        look.tap = None
+    if look.timer is not None:
+        look.timer.cancel()
+        look.timer = None

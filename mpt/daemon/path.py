@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,13 @@ from mpt.control import routing
 from mpt.control.causes import Situation, cause
 from mpt.control.lossmeter import LossMeter
 from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
-from mpt.daemon.looks import Lookout, Place
+from mpt.daemon.looks import Place, View
 from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import Endpoint, PathPort, PathProtocol, PathTransport, SocketPool
 from mpt.data.pathtable import PathRow
 from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, PathConfig, Status
 from mpt.wire.command import keepalive
-from mpt.wire.sighting import Datagram, Unreachable
 
 log = Logger()
 
@@ -236,8 +235,8 @@ class Path:
         """Whether only the peer's keepalives are missing."""
         return self.status is Status.DOWN and not self.monitor.is_lossy
 
-    def looked(self, seen: Iterable[Datagram | Unreachable], neighbours: Iterable[Lookout]) -> None:
-        """Find out what is wrong from what was `seen`, and tell the operator when it is news, or once an hour."""
+    def looked(self, view: View) -> None:
+        """Find out what is wrong, and tell the operator when it is news, or once an hour."""
         if self.port is None or not (self.is_silent or self.status is Status.OK):
             return
         tunnel, peer_tunnel = self.tunnels
@@ -249,12 +248,12 @@ class Path:
             peer_port=self._connection.remote_port,
             tunnel=tunnel,
             peer_tunnel=peer_tunnel,
-            peers=frozenset(each.peer for each in neighbours),
-            tunnels=frozenset(each.tunnels for each in neighbours),
+            peers=view.peers,
+            tunnels=view.tunnels,
             is_heard=not self.is_silent,
-            is_filtered=self._machine.is_filtered(self.config.interface_name),
+            is_filtered=view.is_filtered,
         )
-        self.cause = cause(situation, seen)
+        self.cause = cause(situation, view.seen)
         now = self._machine.now()
         told = self._cause_told
         if self.cause is not None and (told is None or told[0] != self.cause or now >= told[1] + TELL_AGAIN):

@@ -117,7 +117,7 @@ class SocketPool:
         self._machine = machine
         self._readable = readable
         self._ports: dict[Endpoint, PathPort] = {}
-        self.looks = Looks(machine.reactor, machine.open_tap)
+        self.looks = Looks(machine.reactor, machine.open_tap, machine.is_filtered)
 
     def acquire(self, endpoint: Endpoint, user: tuple[str, int]) -> PathPort:
         """The socket of `endpoint`, opened if need be; raises HostError."""

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from mpt.control.causes import Situation, cause
+from mpt.control.causes import Sightings, Situation, cause
 from mpt.model import Address
 from mpt.wire.command import encode_keepalive
 from mpt.wire.sighting import Datagram, Failure, Unreachable
@@ -66,17 +66,19 @@ def test_the_cause_is_named_with_its_remedy(path: Situation, seen: Datagram | Un
         replace(failure(Failure.PORT), destination=ip_address("10.1.1.4")),
         replace(failure(Failure.PORT), port=53),
     ]
-    assert says in (cause(path, [*others, seen, *others]) or "")
-    assert cause(path, others) is None
+    assert says in (cause(path, Sightings([*others, seen, *others])) or "")
+    assert cause(path, Sightings(others)) is None
 
 
 def test_a_path_that_is_heard_as_it_should_be_has_no_cause() -> None:
     """Whatever else arrives."""
-    assert cause(HEARD, [KEEPALIVE, keepalive("1.1.1.1", "2.2.2.2")]) is None
+    assert cause(HEARD, Sightings([KEEPALIVE, keepalive("1.1.1.1", "2.2.2.2")])) is None
 
 
 def test_a_good_keepalive_says_more_than_an_error() -> None:
     """A peer that was restarted has answered with errors before. But of a path that is heard they are the reason why
     the peer does not hear us, and why its port is not remote_port."""
-    assert "firewall of this host" in (cause(PATH, [failure(Failure.PORT), KEEPALIVE]) or "")
-    assert "nothing listens" in (cause(HEARD, [replace(KEEPALIVE, source_port=23456), failure(Failure.PORT)]) or "")
+    assert "firewall of this host" in (cause(PATH, Sightings([failure(Failure.PORT), KEEPALIVE])) or "")
+    assert "nothing listens" in (
+        cause(HEARD, Sightings([replace(KEEPALIVE, source_port=23456), failure(Failure.PORT)])) or ""
+    )
