@@ -7,6 +7,7 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -62,7 +63,8 @@ def has_terminal(fd: int = 0) -> bool:
 
 
 def show(text: str) -> None:
-    """Print to the real standard output, which twistd takes away for the log."""
+    """Print to the real standard output, which twistd takes away for the log; nothing happens if nobody reads it."""
     if sys.__stdout__ is not None:
-        sys.__stdout__.write(text)
-        sys.__stdout__.flush()
+        with suppress(OSError, ValueError):  # ValueError: it is closed
+            sys.__stdout__.write(text)
+            sys.__stdout__.flush()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
-from mpt.daemon.console import Console, has_terminal
+from mpt.daemon.console import Console, has_terminal, show
 from mpt.testing.reactor import FakeReactor
 
 
@@ -54,3 +56,15 @@ def test_a_pipe_is_no_terminal() -> None:
     assert not has_terminal(reading)
     os.close(reading)
     os.close(writing)
+
+
+def test_nobody_who_reads_the_output_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mptsrv | head -1`: the daemon goes on."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    output = os.fdopen(writing, "w", buffering=1)
+    monkeypatch.setattr(sys, "__stdout__", output)
+    show("Tunnel information:\n")
+    with suppress(BrokenPipeError):
+        output.close()
+    show("closed by now")
