@@ -87,8 +87,11 @@ def test_check_misses_the_native_data_path(
     assert "data path" not in said.err
 
 
-def test_the_data_path_is_logged_once(tmp_path: Path) -> None:
-    """With the reason; the variable in the environment wins over the configuration."""
+def test_the_start_logs_the_data_path_and_what_this_machine_does_not_have(tmp_path: Path) -> None:
+    """Each once. The variable in the environment wins over the configuration."""
+    directory = configuration(tmp_path, "native")
+    file = next((directory / "connections").glob("*.conf"))
+    file.write_text(file.read_text().replace("= eth1", "= noSuchLine"))
     code = f"""
 import os
 from twisted.logger import formatEvent, globalLogPublisher
@@ -96,12 +99,13 @@ from mpt.daemon.tap import Options, makeService
 os.environ["MPT_DATA_PLANE"] = "python"
 globalLogPublisher.addObserver(lambda event: print(formatEvent(event)))
 options = Options()
-options.parseOptions(["--config", {str(configuration(tmp_path, "native"))!r}])
+options.parseOptions(["--config", {str(directory)!r}])
 makeService(options)
 """
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if "data path" in line] == ["the data path is python: asked for"]
+    assert done.stdout.count("interface_name = 'noSuchLine': is no interface of this host now") == 1
 
 
 def test_garbage_is_collected_once_a_minute() -> None:
