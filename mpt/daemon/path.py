@@ -99,6 +99,8 @@ class Path:
             loss = self.meter.loss()
             share = "too many" if loss is None else f"{loss:.0%}"
             return f"{share} of the peer's keepalives are lost on the way (max_loss = {self._connection.max_loss})"
+        if self._connection.is_down:
+            return "the connection is down, as its file says"
         if self.status is Status.ADDRESS_DOWN and self.refusal:
             return self.refusal
         return REASONS[self.status]

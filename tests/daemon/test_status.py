@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
+from mpt.model import Status
 from tests.daemon.stage import KEEPALIVE_IN, PACKET, REPLY, Run, Stage, connection, path
 
 
 def shown(stage: Stage) -> list[str]:
     """The word for every path of the first connection."""
     return [each.status for each in stage.root.operations.status().connections[0].paths]
+
+
+def reasons(stage: Stage) -> list[str | None]:
+    """Why every path of the first connection is not up."""
+    return [each.reason for each in stage.root.operations.status().connections[0].paths]
 
 
 def test_it_counts_what_went_over_each_path(run: Run) -> None:
@@ -67,6 +74,23 @@ def test_without_a_peer_a_path_waits_for_its_dead_time_and_without_keepalives_fo
     assert shown(stage) == ["down", "waiting"]
     stage.reactor.pass_time(100.0, step=1.0)
     assert shown(stage) == ["down", "waiting"]
+
+
+def test_it_says_why_a_path_is_not_up(run: Run) -> None:
+    """The reason of the path itself, or of its connection; none for one that is up."""
+    stage = run(connection(path(1), path(2)))
+    stage.receive(1, KEEPALIVE_IN)
+    stage.ask("path down 10.2.2.2 10.2.2.3")
+    assert reasons(stage) == [None, "taken down by hand"]
+    stage.system.fail("bind", errno.EADDRINUSE, errno.EADDRINUSE)
+    stage.netlink.remove_interface("eth1")
+    stage.network_changed()
+    assert reasons(stage)[0] == "the interface is down or gone"
+    stage.netlink.add_interface("eth1", "10.1.1.2/24")
+    stage.network_changed()
+    assert "in use by another program" in (reasons(stage)[0] or "")
+    down = run(connection(path(1), status=Status.MANUAL_DOWN))
+    assert reasons(down) == ["the connection is down, as its file says"]
 
 
 def test_it_names_the_file_the_addresses_and_never_the_key(run: Run) -> None:

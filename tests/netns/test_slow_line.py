@@ -27,7 +27,7 @@ def test_an_upload_does_not_fill_the_queue_of_the_interface(lab: Lab) -> None:
     )
     Tunnel(Description(links[:1], keepalive=0.5, dead=5.0), lab.directory)
     wait_until(lambda: answers(a, PEER), "an answer through the tunnel")
-    transfer = Transfer(a, b, PEER, seconds=6, warmup=2)
+    transfer = Transfer(a, b, PEER, seconds=6, warmup=2, congestion="cubic")
     time.sleep(3)
     times = ping(a, PEER, count=30, interval=0.1, timeout=3)
     result = transfer.finish()
