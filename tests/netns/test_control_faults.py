@@ -76,6 +76,23 @@ def test_loss_in_one_direction_stops_both(lab: Lab) -> None:
     assert result.longest_gap < DEAD + 1
 
 
+def test_a_firewall_before_the_command_port_is_shown(lab: Lab) -> None:
+    """When a's firewall lets only the data port through, b cannot tell a that a path is dead one way: b's status says
+    so, why, and which port it is. It says no more of it when the firewall is open."""
+    a, b, links = guide_hosts(lab, Shape(rate_mbit=20), Shape(rate_mbit=20))
+    a.host.run(["nft", "add table inet t; add chain inet t i { type filter hook input priority 0; }"])
+    a.host.run(["nft", f"add rule inet t i udp dport {COMMAND_PORT} drop"])
+    links[0].black_hole("ab")
+    settle(b, paths=["down", "up"])
+    failure = "path_0 is down: the peer did not answer"
+    wait_until(lambda: b.status()["connections"][0]["report_failure"] == failure, "the failure", 8)
+    shown = b.done("show", "status")
+    assert f"the peer was not told that {failure}" in shown and f"UDP {COMMAND_PORT}" in shown
+    a.host.run(["nft", "flush ruleset"])
+    settle(a, paths=["down", "up"], timeout=15)
+    wait_until(lambda: b.status()["connections"][0]["report_failure"] is None, "no failure", 5)
+
+
 def test_no_path_is_left(lab: Lab) -> None:
     """When the last path dies both ends say so once and clearly; when the links carry again, all paths come back
     without anybody's help."""
