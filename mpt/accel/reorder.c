@@ -57,6 +57,7 @@ struct reorder {
     struct gap *skipped;      /* a ring of tuning->gaps_remembered */
     uint32_t skipped_count, skipped_next;
     uint64_t brought;         /* packets of this stream */
+    double learned_at;        /* before this time the parts are not known; < 0: no packet since a path came up */
     uint64_t memory, total, lost; /* `total` of the counts of the paths, `lost` positions given up in the same memory */
     struct order_drops drops;
 };
@@ -77,6 +78,7 @@ struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, do
     r->sink = sink;
     r->equalizer = equalizer;
     r->newest = -1;
+    r->learned_at = -1;
     r->shift = 64 - bits;
     r->secret = secret | 1;
     r->heap_room = 2 * (window + 2);
@@ -258,6 +260,8 @@ static void path_brought(struct reorder *r, uint32_t path, int64_t position, dou
     if (position > progress->position)
         progress->position = position;
     r->total++;
+    if (r->learned_at < 0)
+        r->learned_at = now + r->longest_wait;
     if (++r->brought % r->tuning->review == 0)
         review(r);
 }
@@ -292,15 +296,15 @@ static void skip_gap(struct reorder *r) {
     advance(r, first);
 }
 
-/* How many seconds a gap waits for a path that has not passed it. */
+/* How many seconds a gap waits for a path that has not passed it, after the parts are known. */
 static double patience_for(const struct reorder *r, const struct progress *progress) {
     const struct mpt_tuning *tuning = r->tuning;
     double count = (double)progress->count, total = (double)r->total;
-    if (count >= total * tuning->good_part)
+    if (count >= total * tuning->good_part || r->learned_at < 0)
         return r->longest_wait;
     if (progress->count == 0)
         return 0;
-    if (count < total * tuning->poor_part || (r->lost > 0 && progress->count < (uint64_t)tuning->many * (r->lost + 1)))
+    if (count < total * tuning->poor_part || progress->count < (uint64_t)tuning->many * (r->lost + 1))
         return tuning->short_wait;
     if (progress->filled_in < 0)
         return r->longest_wait;
@@ -309,16 +313,19 @@ static double patience_for(const struct reorder *r, const struct progress *progr
 
 /* When the first gap is given up; something must be held. Past: no path could fill it any more. */
 static double gap_deadline(const struct reorder *r) {
-    double seen = r->slots[r->oldest].time, end = seen + r->longest_wait, patience = 0;
+    double seen = r->slots[r->oldest].time, end = seen + r->longest_wait;
+    double patience = 0, learned_at = 0;
     if (r->path_count == 0)
         return end;
     for (uint32_t i = 0; i < r->path_count; i++) {
         const struct progress *progress = &r->paths[i];
         if (progress->position < r->expected
-            && (r->last_good - progress->time < r->tuning->path_memory || r->newest - progress->position <= r->window))
+            && (r->last_good - progress->time < r->tuning->path_memory || r->newest - progress->position <= r->window)) {
             patience = fmax(patience, patience_for(r, progress));
+            learned_at = r->learned_at;
+        }
     }
-    return fmin(end, fmax(seen + patience, r->suspended_until));
+    return fmin(end, fmax(seen + patience, fmax(learned_at, r->suspended_until)));
 }
 
 static void give_up_gaps(struct reorder *r, double now) {
@@ -454,6 +461,7 @@ bool reorder_path_up(struct reorder *r, uint32_t path, double now) {
         r->paths[i].count = 1;
     r->total = r->path_count;
     r->lost = 0;
+    r->learned_at = -1;
     return true;
 }
 

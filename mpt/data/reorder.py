@@ -9,8 +9,8 @@ What always holds:
 - A full buffer delivers its head and what follows that without a gap, never everything.
 - A gap is waited for only while a path could fill it. A path keeps its own order, so one that has brought a later
   packet cannot. One that brings a small part of the packets is given the time in which it has filled gaps lately; one
-  that brings hardly anything, or little beside what is lost on the others, is given SHORT_WAIT. While a path is found
-  not to keep its order, all gaps are waited for.
+  that brings hardly anything, or little beside what is lost on the others, is given SHORT_WAIT. All gaps are waited for
+  while a path is found not to keep its order, and for `longest_wait` after the first packet since a path came up.
 - A packet behind `expected` is late if it was in a gap that was given up, else a duplicate. Where so many gaps were
   given up that they are not remembered, it is late if it is in the order of its path.
 - A number that does not fit is a stray (`mpt.data.candidates`): more than a window ahead of the newest; behind, after a
@@ -77,6 +77,7 @@ class ReorderBuffer:
         "_entries",
         "_held",
         "_last_good",
+        "_learned_at",
         "_lost",
         "_memory",
         "_newest",
@@ -126,6 +127,7 @@ class ReorderBuffer:
         self._memory = 8 * window + 16 * REVIEW  # packets; a path may be silent for a window and keep its part
         self._total = 0  # the sum of the paths' counts
         self._lost = 0  # positions given up, in the same memory
+        self._learned_at: float | None = None  # before this time the parts are not known; None: no packet since path_up
 
     @property
     def held(self) -> int:
@@ -185,6 +187,7 @@ class ReorderBuffer:
                 progress.count = 1
             self._total = len(self._paths)
             self._lost = 0
+            self._learned_at = None
 
     def path_down(self, path: Hashable, now: float) -> Delivery:
         """Note that `path` carries the stream no longer: gaps need not wait for it. Return what that sets free."""
@@ -223,6 +226,8 @@ class ReorderBuffer:
             progress.position = position
         self._total += 1
         self._brought += 1
+        if self._learned_at is None:
+            self._learned_at = now + self.longest_wait
         if self._brought % REVIEW == 0:
             self._review()
 
@@ -317,22 +322,23 @@ class ReorderBuffer:
         expected = self.expected
         if not self._paths or expected is None:
             return end
-        patience, good = 0.0, self._total * GOOD_PART
+        patience, learned_at, good = 0.0, 0.0, self._total * GOOD_PART
         for progress in self._paths.values():
             if progress.position < expected and (
                 self._last_good - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window
             ):
-                if progress.count >= good:
+                if progress.count >= good or self._learned_at is None:
                     return end
+                learned_at = self._learned_at
                 patience = max(patience, self._patience(progress))
-        return min(end, max(seen + patience, self._suspended_until))
+        return min(end, max(seen + patience, learned_at, self._suspended_until))
 
     def _patience(self, progress: _Progress) -> float:
         """Return how many seconds a gap waits for a path that brings a small part, and has not passed it."""
         count = progress.count
         if count == 0:
             return 0.0
-        if count < self._total * POOR_PART or (self._lost and count < MANY * (self._lost + 1)):
+        if count < self._total * POOR_PART or count < MANY * (self._lost + 1):
             return SHORT_WAIT
         if progress.filled_in is None:
             return self.longest_wait

@@ -72,8 +72,14 @@ class Lines:
             self.latency[number] = time - self.sent[number]
 
     def quantile(self, part: float, learned: int = 100) -> float:
-        """Return the latency, in s, that `part` of the packets do not exceed; without the first `learned` ones."""
-        found = sorted(latency for number, latency in self.latency.items() if number >= learned)
+        """Return the latency, in s, that `part` of the packets do not exceed.
+
+        Without the first `learned` ones and those of the first MAX_DELAY: then the parts of the lines are not known.
+        """
+        begun = self.sent[0] + MAX_DELAY + 2 * MAIN
+        found = sorted(
+            latency for number, latency in self.latency.items() if number >= learned and self.sent[number] > begun
+        )
         return found[int(part * (len(found) - 1))]
 
     @property
