@@ -286,7 +286,7 @@ def _path(draw: st.DrawFn, number: int) -> PathConfig:
         interface_name=f"eth{number}",
         ip_ver=4,
         public_ipaddr=draw(_addresses),
-        remote_ipaddr=draw(_addresses),
+        remote_ipaddr=IPv4Address(draw(st.integers(0x2C00000, 0x2FFFFFF)) * 4 + number),  # no two have the same
         gateway_ipaddr=draw(st.one_of(_addresses, st.just(unspecified(4)))),
         keepalive_time=keepalive,
         dead_time=dead,
