@@ -69,6 +69,7 @@ class Server:
 
     @property
     def process(self) -> Process:
+        """The daemon as a program."""
         return self.daemon.process
 
     def ask(self, *words: str) -> str:

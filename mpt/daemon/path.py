@@ -218,18 +218,22 @@ class Path:
 
     @property
     def place(self) -> Place:
+        """Where its datagrams arrive: interface, port and IP version."""
         return Place(self.config.interface_name, self._connection.local_port, self.config.ip_ver)
 
     @property
     def keepalive_time(self) -> float:
+        """Seconds between keepalives."""
         return self.config.keepalive_time
 
     @property
     def peer(self) -> Address:
+        """The configured address of the peer."""
         return self.config.remote_ipaddr
 
     @property
     def tunnels(self) -> tuple[Address, Address]:
+        """The pair of tunnel addresses, ours first."""
         return self._connection.ip_local, self._connection.ip_remote
 
     @property

@@ -105,6 +105,7 @@ class Tap:
         return packets
 
     def close(self) -> None:
+        """Look no more."""
         self._socket.close()
 
 
