@@ -62,6 +62,7 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder a
     double path_memory; /* seconds */
     double distrust; /* seconds */
     double good_part;
+    double fair_part;
     double poor_part;
     double short_wait; /* seconds */
     double patience_gain;

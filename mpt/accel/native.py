@@ -34,7 +34,7 @@ TUNING: Final = {
     name: getattr(module, name.upper())
     for module, names in (
         (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
-        (reorder, ("restart_silence", "path_memory", "distrust", "good_part", "poor_part", "short_wait")),
+        (reorder, ("restart_silence", "path_memory", "distrust", "good_part", "fair_part", "poor_part", "short_wait")),
         (reorder, ("patience_gain", "patience_decay", "near", "many", "review", "gaps_remembered")),
         (candidates, ("period", "majority", "age", "candidates")),
     )

@@ -225,6 +225,11 @@ static void start(struct reorder *r, uint32_t sequence, double now) {
         r->paths[i].position = r->newest;
 }
 
+/* How many packets a path must have brought lately to carry a good part. */
+static double good_count(const struct reorder *r) {
+    return (double)r->total * fmin(r->tuning->good_part, r->tuning->fair_part / r->path_count);
+}
+
 /* Let what is long ago count for less, and tell the equalizer which paths bring little. */
 static void review(struct reorder *r) {
     if (r->total > r->memory) {
@@ -233,7 +238,7 @@ static void review(struct reorder *r) {
             r->total += r->paths[i].count /= 2;
         r->lost /= 2;
     }
-    double good = (double)r->total * r->tuning->good_part;
+    double good = good_count(r);
     bool changed = false;
     for (uint32_t i = 0; i < r->path_count; i++) {
         struct progress *progress = &r->paths[i];
@@ -300,7 +305,7 @@ static void skip_gap(struct reorder *r) {
 static double patience_for(const struct reorder *r, const struct progress *progress) {
     const struct mpt_tuning *tuning = r->tuning;
     double count = (double)progress->count, total = (double)r->total;
-    if (count >= total * tuning->good_part || r->learned_at < 0)
+    if (count >= good_count(r) || r->learned_at < 0)
         return r->longest_wait;
     if (progress->count == 0)
         return 0;

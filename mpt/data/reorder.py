@@ -36,6 +36,7 @@ DISTRUST: Final = 10.0  # s; how long a path's reordering suspends the rules abo
 GAPS_REMEMBERED: Final = 64
 
 GOOD_PART: Final = 1 / 16  # of all packets; the next one of such a path comes soon and tells whether a gap is lost
+FAIR_PART: Final = 1 / 4  # of an equal part, where there are many paths: it is a good part, too
 POOR_PART: Final = 1 / 256  # a path that brings less brings hardly anything
 MANY: Final = 3  # times as much as what is lost; then a missing packet is more likely to come than not
 SHORT_WAIT: Final = 0.005  # s; above the jitter of lines that are equally late
@@ -238,7 +239,7 @@ class ReorderBuffer:
                 progress.count //= 2
             self._total = sum(progress.count for progress in self._paths.values())
             self._lost //= 2
-        good = self._total * GOOD_PART
+        good = self._good_count()
         minor = frozenset(
             path
             for path, progress in self._paths.items()
@@ -322,7 +323,7 @@ class ReorderBuffer:
         expected = self.expected
         if not self._paths or expected is None:
             return end
-        patience, learned_at, good = 0.0, 0.0, self._total * GOOD_PART
+        patience, learned_at, good = 0.0, 0.0, self._good_count()
         for progress in self._paths.values():
             if progress.position < expected and (
                 self._last_good - progress.time < PATH_MEMORY or self._newest - progress.position <= self.window
@@ -332,6 +333,10 @@ class ReorderBuffer:
                 learned_at = self._learned_at
                 patience = max(patience, self._patience(progress))
         return min(end, max(seen + patience, learned_at, self._suspended_until))
+
+    def _good_count(self) -> float:
+        """Return how many packets a path must have brought lately to carry a good part; there must be paths."""
+        return self._total * min(GOOD_PART, FAIR_PART / len(self._paths))
 
     def _patience(self, progress: _Progress) -> float:
         """Return how many seconds a gap waits for a path that brings a small part, and has not passed it."""

@@ -107,3 +107,11 @@ def test_what_a_line_of_small_weight_brings_is_waited_for(backup: float, loss: f
     """Where the main line loses little, the packets of a line of small weight are not lost for coming later."""
     lines = Lines((100, MAIN, loss), (1, backup, 0.0)).run(1000, 10)
     assert lines.dropped <= 0.1 / 100
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+def test_many_equal_lines_are_all_waited_for(loss: float) -> None:
+    """Where each carries a small part because there are so many, none of it is dropped, and few of them lose."""
+    lines = Lines(*((1, MAIN + n * 0.001, loss) for n in range(24))).run(4000, 3)
+    assert lines.dropped <= 0.001
+    assert lines.quantile(0.95) <= MAIN + 0.024 + JITTER + 0.010
