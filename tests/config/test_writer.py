@@ -282,15 +282,16 @@ _words = st.text(_letters, min_size=1, max_size=20)
 @st.composite
 def _path(draw: st.DrawFn, number: int) -> PathConfig:
     keepalive, dead = draw(_times)
+    own = st.integers(0x2C00000, 0x2FFFFFF).map(lambda value: IPv4Address(value * 4 + number))  # of no other path
     return PathConfig(
         interface_name=f"eth{number}",
         ip_ver=4,
-        public_ipaddr=draw(_addresses),
-        remote_ipaddr=IPv4Address(draw(st.integers(0x2C00000, 0x2FFFFFF)) * 4 + number),  # no two have the same
+        public_ipaddr=draw(own),
+        remote_ipaddr=draw(own),
         gateway_ipaddr=draw(st.one_of(_addresses, st.just(unspecified(4)))),
         keepalive_time=keepalive,
         dead_time=dead,
-        private_ipaddr=draw(st.one_of(st.none(), st.just(unspecified(4)), _addresses)),
+        private_ipaddr=draw(st.one_of(st.none(), st.just(unspecified(4)), own)),
         weight_out=draw(st.integers(1, 10_000)),
         weight_in=draw(st.integers(1, 10_000)),
         cmd_default=number == 1,

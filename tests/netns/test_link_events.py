@@ -44,14 +44,14 @@ def rate(link: Link, seconds: float = 0.3) -> float:
 
 @on_every_data_plane
 def test_a_link_event_does_not_wait_for_the_dead_time(lab: Lab) -> None:
-    """With a dead time of 11 s a pulled cable takes the path down at both ends within a second, no ping is lost from
-    then on, and the path is back soon after the cable."""
+    """With a dead time of 11 s a pulled cable takes the path down at both ends as soon as the kernel tells, no ping is
+    lost from then on, and the path is back soon after the cable."""
     a, _, links = figure_3(lab)
     tunnel = Tunnel(Description(links, keepalive=5, dead=11), lab.directory)
     wait_until(lambda: answers(a, B), "an answer through the tunnel")
-    time.sleep(1)  # the kernel itself reports changes of a link no faster than one a second
+    time.sleep(1)  # the kernel reports changes of links once a second, those of all namespaces together
     links[0].pull()
-    down = wait_until(lambda: all(status_count(each, 0, "INTERFACE_DOWN") for each in tunnel.daemons), "down", 1)
+    down = wait_until(lambda: all(status_count(each, 0, "INTERFACE_DOWN") for each in tunnel.daemons), "down", 3)
     assert None not in ping(a, B, count=10, interval=0.01, timeout=0.3)
     links[0].plug()
     up = wait_until(lambda: all(status_count(each, 0, "OK") for each in tunnel.daemons), "up", 2)
