@@ -97,6 +97,7 @@ def test_a_tunnel_interface_that_cannot_be_made_again_ends_the_daemon_with_a_fai
 def _settled(host: Host) -> str:
     """Return the state of the interfaces when their carriers are there."""
     wait_until(lambda: "NO-CARRIER" not in interface_state(host), "the carriers")
+    wait_until(lambda: interface_state(host).count("inet6 fe80:") == 2, "the link-local addresses")
     return interface_state(host)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -100,7 +101,8 @@ def test_everything_0_0_0_0_is_found_out(lab: Lab) -> None:
     assert {f"10.{n}.{n}.2%eth{n}:23456" for n in (1, 2)} <= set(udp_sockets(a))
     loads = carried(links, Transfer(a, b, "10.0.0.3", seconds=0.3, warmup=0.2))
     assert min(loads) > 0.4 * sum(loads)
-    wait_until(lambda: "the public address is 10.1.1.2" in daemon.process.output(), "the public address")
+    told = re.compile(r"the public address of path_\d .* is 10\.1\.1\.2$", re.MULTILINE)
+    wait_until(lambda: told.search(daemon.process.output()), "the public address")
 
 
 @on_every_data_plane
