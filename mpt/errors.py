@@ -25,7 +25,7 @@ class PeerError(MptError):
 
 
 class DecodeError(MptError):
-    """Bytes from the network are not what they should be; ``reason`` is the name of the counter they go under."""
+    """Bytes from the network break a rule; ``reason`` is the name of the counter that counts them."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)

@@ -22,7 +22,7 @@ MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
 DATA_PLANES: Final = ("auto", "python", "native")  # what data_plane may be
 UDP_COMMANDS: Final = ("connected", "unconnected")  # what udp_commands may be
 MAX_NAME: Final = 64  # ours; characters of the name of a connection
-KEEPALIVES_MISSED: Final = 3  # guide 2.6.3.2: dead_time is so many times keepalive_time, unless it is written
+KEEPALIVES_MISSED: Final = 3  # guide 2.6.3.2: the default dead_time is this many times keepalive_time
 MAX_WEIGHT = 10_000  # guide 2.6.3.2, weight_out
 
 
@@ -43,7 +43,7 @@ class Status(enum.IntEnum):
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether the operator has decided it: nothing else revives such a path."""
+        """Return whether the operator has decided it; nothing else revives such a path."""
         return self in (Status.MANUAL_DOWN, Status.DISABLED)
 
 
@@ -71,11 +71,11 @@ class GeneralConfig:
     accept_remote: bool = False
     cmdport_local: int = 65050
     cmd_timeout: float = 25.0
-    udp_commands: str = "connected"  # local UDP sockets from which changes are taken, of UDP_COMMANDS
+    udp_commands: str = "connected"  # which local UDP sockets may change something: one of UDP_COMMANDS
     public_address_resolver: Address | None = None  # a DNS server that answers public_address_name with our address
     public_address_name: str = "myip.opendns.com"
-    control_socket: str | None = None  # path of the unix socket for commands; None: that of this network namespace
-    data_plane: str = "auto"  # which data path, of DATA_PLANES
+    control_socket: str | None = None  # path of the unix socket for commands; None: the network namespace's default
+    data_plane: str = "auto"  # which data path: one of DATA_PLANES
     gso: bool = True  # whether the kernel may join datagrams and, for the native data path, cut them
     tun_offload: bool = True  # the same for packets of the TUN
     log_ecn: bool = True  # whether the log tells of ECN fields that no honest path makes
@@ -94,7 +94,7 @@ class TunnelConfig:
 
     @property
     def broadcast(self) -> IPv4Address | None:
-        """The broadcast address of the IPv4 prefix; None: there is none (RFC 3021, or no IPv4)."""
+        """Return the broadcast address of the IPv4 prefix, or None if it has none (RFC 3021, or no IPv4)."""
         network = self.ipv4_addr.network if self.ipv4_addr is not None else None
         return network.broadcast_address if network is not None and network.prefixlen < 31 else None
 
@@ -168,20 +168,20 @@ class ConnectionConfig:
     reorder_window: int = 0  # packets; 0: no reordering here, no sequence numbers from here
     max_buffdelay_msec: int = 100
     max_loss: int = 30  # per cent; above it a path is left; 0: never
-    dscp: int | None = 0  # of the datagrams; None: that of the packet inside
-    ecn: bool = False  # whether datagrams have the ECN field of the packet inside (RFC 6040, normal mode)
+    dscp: int | None = 0  # of the datagrams; None: the packet's
+    ecn: bool = False  # whether datagrams have the packet's ECN field (RFC 6040, normal mode)
     auth_type: AuthType = AuthType.NONE
     auth_key: str = field(default="", repr=False)  # a secret: it stays out of logs
     file: Path | None = None
 
     @property
     def is_down(self) -> bool:
-        """Whether the file says that the connection is loaded and down: no sockets, no routes, no packets."""
+        """Return whether the file keeps the connection down: it is loaded, without sockets, routes and packets."""
         return self.status.is_by_hand
 
     @property
     def tunnel_pair(self) -> tuple[Address, Address]:
-        """The pair of tunnel addresses, ours first, that makes a connection what it is."""
+        """Return the pair of tunnel addresses, ours first; no two connections have the same pair."""
         return self.ip_local, self.ip_remote
 
 
@@ -195,7 +195,7 @@ class Config:
     connections: tuple[ConnectionConfig, ...]
 
     def tunnel_of(self, connection: ConnectionConfig) -> TunnelConfig:
-        """Return the tunnel of `connection`, which has its `ip_local`. The loader has made sure that there is one."""
+        """Return the tunnel that has the `ip_local` of `connection`; the loader has made sure that there is one."""
         return next(tunnel for tunnel in self.tunnels if tunnel.holds(connection.ip_local))
 
 
@@ -205,9 +205,9 @@ class Interface:
 
     `up`: the operator switched it on. `carrier`: the line works (IFF_LOWER_UP, which does not lag as IFF_RUNNING does)
     and waits for nothing else, such as authentication (IFF_DORMANT). `mtu` in octets. `addresses` are in the kernel's
-    order, primary ones first, without the IPv6 addresses that cannot be used because a duplicate is being looked for or
-    was found. `needs_gateway`: there are neighbours to choose from; False for a line with one other end (PPP), and for
-    one that resolves no addresses.
+    order, primary ones first. An IPv6 address is left out while a duplicate is looked for, or if one was found.
+    `needs_gateway`: there are neighbours to choose from; False for a line with one other end (PPP), and for a line that
+    resolves no addresses.
     """
 
     name: str

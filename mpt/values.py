@@ -1,8 +1,7 @@
-"""The text of a value to the typed value and back: what the configuration files and the commands have in common.
+"""The text of a value to the typed value and back, for the configuration files and the commands.
 
-A reading function takes text and returns the typed value. It raises ``ValueError``, whose text completes "must be ...":
-what is allowed is said once, for error messages and documentation alike. `text_of` gives text that is read back as the
-same value.
+A reading function takes text and returns the typed value. It raises ``ValueError``, whose text completes "must be ...",
+so error messages and documentation say the same. A value is read back from its `text_of` as the same value.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def listed(words: Iterable[str]) -> str:
 
 
 def whole_number(text: str) -> int:
-    """Decimal, or hexadecimal after 0x; a leading 0 does not mean octal, as it does for the C program."""
+    """Return a number, decimal or hexadecimal after 0x; a leading 0 does not make it octal, unlike in the C program."""
     if not _WHOLE_NUMBER.fullmatch(text):
         raise ValueError("a whole number")
     return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
@@ -96,7 +95,7 @@ def seconds(low: float, high: float, zero: str = "") -> Callable[[str], float]:
 
 
 def delay(text: str) -> int:
-    """Milliseconds; 0 stands for the default, as it does for the C program."""
+    """Return milliseconds; 0 stands for the default, as it does for the C program."""
     try:
         return integer(0, 60_000)(text) or 100
     except ValueError:
@@ -104,7 +103,7 @@ def delay(text: str) -> int:
 
 
 def per_cent(text: str) -> int:
-    """A share in per cent; 0 stands for no limit."""
+    """Return a share in per cent; 0 stands for no limit."""
     try:
         return integer(0, 100)(text)
     except ValueError:
@@ -129,7 +128,7 @@ class Words(Generic[T]):
 
 
 def flag(text: str) -> bool:
-    """0 or 1, and the usual words for them."""
+    """Return whether `text` is 1 or a word for it; 0 has its words, too."""
     try:
         return _FLAG_WORDS[text.lower()]
     except KeyError:
@@ -137,14 +136,14 @@ def flag(text: str) -> bool:
 
 
 def ip_version(text: str) -> int:
-    """The number of an IP version."""
+    """Return the number of an IP version."""
     if text not in ("4", "6"):
         raise ValueError("4 or 6")
     return int(text)
 
 
 def permission(text: str) -> Permission:
-    """Guide table 2: the sum of SEND and RECEIVE."""
+    """Return a permission: the sum of SEND and RECEIVE (guide table 2)."""
     try:
         return Permission(integer(0, 3)(text))
     except ValueError:
@@ -152,7 +151,7 @@ def permission(text: str) -> Permission:
 
 
 def auth_type(text: str) -> AuthType:
-    """Guide table 3."""
+    """Return a type of authentication (guide table 3)."""
     try:
         return AuthType(whole_number(text))
     except ValueError:
@@ -160,7 +159,7 @@ def auth_type(text: str) -> AuthType:
 
 
 def status(text: str) -> Status:
-    """The numbers of the guide and of the C program, and the words of the draft."""
+    """Return a state from its number in the guide or the C program, or its word in the draft."""
     try:
         return _STATUS_WORDS[text.lower()] if text.lower() in _STATUS_WORDS else Status(whole_number(text))
     except ValueError:
@@ -170,7 +169,7 @@ def status(text: str) -> Status:
 
 
 def dscp(text: str) -> int | None:
-    """A differentiated services code point, by number or name; None: as the packet inside has it."""
+    """Return a differentiated services code point, from its number or name; None: the packet's."""
     word = text.lower()
     if word == "copy":
         return None
@@ -186,7 +185,7 @@ def dscp_text(value: int | None) -> str:
 
 
 def secret(text: str) -> str:
-    """Key material; whether it fits the authentication type is checked where both are known."""
+    """Return key material; the section's check compares it with the authentication type."""
     if not text.isascii() or not text.isprintable():
         raise ValueError("printable ASCII characters: 64 hexadecimal digits for auth_type = 2")
     return text
@@ -196,28 +195,28 @@ def secret(text: str) -> str:
 
 
 def word(text: str) -> str:
-    """A name that stands in commands and tables: no white space."""
+    """Return a name for commands and tables: it has no white space."""
     if not 1 <= len(text) <= MAX_NAME or not text.isprintable() or any(map(str.isspace, text)):
         raise ValueError(f"one word of at most {MAX_NAME} characters, without white space")
     return text
 
 
 def interface_name(text: str) -> str:
-    """What Linux takes as the name of a network interface (and takes literally, so no %)."""
+    """Return a name that Linux takes for a network interface, and takes literally: it has no %."""
     if not 1 <= len(text.encode()) <= 15 or text in (".", "..") or re.search(r"[\s/:%\0]", text):
         raise ValueError("an interface name of 1 to 15 bytes, without white space, '/', ':' and '%'")
     return text
 
 
 def host_name(text: str) -> str:
-    """A DNS name."""
+    """Return a DNS name."""
     if not _HOST_NAME.fullmatch(text):
         raise ValueError("a DNS name such as myip.opendns.com")
     return text
 
 
 def socket_path(text: str) -> str:
-    """The path of a unix socket; the kernel takes no more than 107 octets."""
+    """Return the path of a unix socket; the kernel takes 107 octets at most."""
     if not text.startswith("/") or len(text.encode()) > 107:
         raise ValueError("an absolute path of at most 107 octets such as /run/mpt/mpt.sock")
     return text
@@ -227,7 +226,7 @@ def socket_path(text: str) -> str:
 
 
 def _plain_address(text: str, allowed: str) -> Address:
-    """An address in its own family: no zone, no multicast, no IPv4 address mapped into IPv6."""
+    """Return an address without a zone: no multicast, no IPv4 address mapped into IPv6."""
     try:
         found = ip_address(text)
     except ValueError:
@@ -240,7 +239,7 @@ def _plain_address(text: str, allowed: str) -> Address:
 
 
 def address(text: str) -> Address:
-    """The address of one host."""
+    """Return the address of one host."""
     allowed = "an IPv4 or IPv6 address such as 10.1.1.3 or 2001:db8::3"
     found = _plain_address(text, allowed)
     if found.is_unspecified:
@@ -249,12 +248,12 @@ def address(text: str) -> Address:
 
 
 def address_or_any(text: str) -> Address:
-    """An address, or 0.0.0.0 or :: for "find it out"; which of the two is written means nothing."""
+    """Return an address; 0.0.0.0 and :: both mean "find it out"."""
     return _plain_address(text, "an IPv4 or IPv6 address such as 10.1.1.2 or 2001:db8::2, or 0.0.0.0 for: find it out")
 
 
 def remote_address(text: str) -> Address:
-    """The peer's address; 0.0.0.0 is taken too, but only for a peer that is not known yet."""
+    """Return the peer's address; 0.0.0.0 is for a peer that is not known yet."""
     try:
         return address_or_any(text)
     except ValueError:
@@ -262,7 +261,7 @@ def remote_address(text: str) -> Address:
 
 
 def public_address(text: str) -> Address | str:
-    """An address, 0.0.0.0, or the name of the key private_ipaddr, which is returned as it is."""
+    """Return an address, 0.0.0.0, or the name of the key private_ipaddr."""
     if text.lower() == PRIVATE:
         return PRIVATE
     try:
@@ -272,7 +271,7 @@ def public_address(text: str) -> Address | str:
 
 
 def interface_address(text: str) -> IPv4Interface | IPv6Interface:
-    """The address of an interface and the length of its prefix; without a length the default of guide 4.1."""
+    """Return the address of an interface with the length of its prefix; the default length is the guide's (4.1)."""
     plain, slash, length = text.partition("/")
     host = address(plain)
     found = ip_interface(f"{host}/{length if slash else DEFAULT_PREFIX[host.version]}")
@@ -282,12 +281,12 @@ def interface_address(text: str) -> IPv4Interface | IPv6Interface:
 
 
 def ipv4_interface(text: str) -> IPv4Interface:
-    """An IPv4 address and its prefix length."""
+    """Return an IPv4 address with its prefix length."""
     return _interface_of(IPv4Interface, text, "an IPv4 address with its prefix length, such as 10.0.0.2/24")
 
 
 def ipv6_interface(text: str) -> IPv6Interface:
-    """An IPv6 address and its prefix length."""
+    """Return an IPv6 address with its prefix length."""
     return _interface_of(IPv6Interface, text, "an IPv6 address with its prefix length, such as fd00::2/64")
 
 
@@ -302,7 +301,7 @@ def _interface_of(family: type[T], text: str, allowed: str) -> T:
 
 
 def network(text: str) -> IPv4Interface | IPv6Interface:
-    """A network, multicast too; what is returned still has the host bits, so that a warning can name them."""
+    """Return a network, multicast too; it keeps its host bits, so that a warning can name them."""
     allowed = "a network with its prefix length, such as 192.168.1.0/24, fd00:1::/64 or 0.0.0.0/0"
     try:
         found = ip_interface(text) if "/" in text and "%" not in text else None
@@ -317,9 +316,9 @@ def network(text: str) -> IPv4Interface | IPv6Interface:
 
 
 def ports(text: str) -> frozenset[int]:
-    """Ports and ranges of ports, separated by spaces, commas or colons (draft section 5.2; ranges are ours)."""
+    """Return the ports of a list, separated by spaces, commas or colons (draft section 5.2); ranges are ours."""
     found: set[int] = set()
-    size = 0  # a list that names ports again and again must not take for ever
+    size = 0  # bounds the time for a list that names the same ports again and again
     for item in re.split(r"[\s,:]+", text.strip(" \t,:")):
         match = _PORTS.fullmatch(item)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)

@@ -1,7 +1,7 @@
 """Turn one connection file into a ``ConnectionConfig`` (guide 2.6.3), and check that its sections agree.
 
-A check runs as soon as the keys that it compares are good, so one bad key hides no other error. A file whose name ends
-in .template (guide 4.7, ``conf.template``) may leave out the keys that only the peer knows.
+A check runs if the keys that it compares are good, so a bad key hides no other error. A file whose name ends in
+.template (guide 4.7, ``conf.template``) may leave out the keys that only the peer knows.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def build_connection(
 ) -> ConnectionConfig | None:
     """Return the connection in a file that was split into sections; None if it has errors, which are added to `ini`.
 
-    `general` and `tunnels` are what interface.conf says; None if that is not known for its own errors. `interfaces` are
-    those of this machine, None if nobody asks whether the paths fit them.
+    `general` and `tunnels` are the content of interface.conf, None if it has errors. `interfaces` are this machine's;
+    None: the paths are not compared with them.
     """
     template = ini.path.suffix == ".template"
     head = ini.read("connection", optional=_PEER_KEYS if template else ())
@@ -175,7 +175,7 @@ def _check_paths_together(sections: Sequence[Section]) -> None:
         peer: Address | None = values.get("remote_ipaddr")
         interface = values.get("interface_name")
         if not values.get("bind_to_device", True) and local is not None and not local.is_unspecified:
-            interface = ""  # whatever it is, the routing table decides
+            interface = ""  # the routing table decides
         end = (interface, local, peer)
         if None not in end and peer is not None and not peer.is_unspecified:
             earlier = ends.setdefault(end, section)
@@ -227,7 +227,7 @@ def _check_network(section: Section) -> None:
 
 
 def _check_versions(section: Section, keys: Sequence[str]) -> None:
-    """Report addresses that are not of version ip_ver; an unspecified one becomes that of this version."""
+    """Report addresses that are not of version ip_ver; an unspecified one takes on this version."""
     version = section.values.get("ip_ver")
     for key in keys:
         value = section.values.get(key)
@@ -244,7 +244,7 @@ def _known(*addresses: Address | None) -> list[Address]:
 
 
 def _path(values: dict[str, Any]) -> PathConfig:
-    """Return the path with these values: the keys are its fields, but the port keys are one field."""
+    """Return the path with these values: a key is a field, and the port keys together are one."""
     fields = {key: value for key, value in values.items() if key not in PORT_KEYS}
     return PathConfig(ports=PortMap(**{key: values[key] for key in PORT_KEYS}), **fields)
 

@@ -38,8 +38,7 @@ def find_directory(
 ) -> Path:
     """Return `explicit`, else $MPT_CONFIG_DIR, else ./conf or /etc/mpt, whichever has an interface.conf.
 
-    A directory that somebody named is the one that is meant: if it has no interface.conf, no other is tried.
-    Raises ConfigError with the directories that were tried.
+    If a named directory has no interface.conf, no other is tried. Raises ConfigError with the directories tried.
     """
     named = explicit or environ.get("MPT_CONFIG_DIR")
     candidates = [cwd / named] if named else [cwd / "conf", system]
@@ -56,7 +55,7 @@ def find_directory(
 def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None = None) -> Loaded:
     """Read and check a whole directory; raises ConfigurationErrors with everything that is wrong in it.
 
-    With the `interfaces` of this machine, there are warnings of those that a path names and that are not there.
+    With the `interfaces` of this machine, warnings name each missing interface of a path.
     """
     interface = read_file(directory / INTERFACE_FILE)
     general, tunnels = _read_interface(interface)
@@ -101,7 +100,7 @@ def load_connection(
 
 
 def _connection_files(folder: IniFile) -> list[Path]:
-    """Return the *.conf files of the directory, by name; it may be missing. Hidden ones are an editor's own."""
+    """Return the *.conf files of the directory, which may be missing, by name; hidden files are an editor's."""
     try:
         return sorted(path for path in folder.path.iterdir() if path.suffix == ".conf" and path.name[0] != ".")
     except FileNotFoundError:
@@ -115,7 +114,7 @@ def _connection_files(folder: IniFile) -> list[Path]:
 
 
 def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ...]]:
-    """Return what interface.conf says; if it has errors, as much of it as is good."""
+    """Return the settings and tunnels of interface.conf; with errors, the good part of it."""
     if ini.problems and not ini.sections:  # it could not be read at all
         return GeneralConfig(), ()
     head = ini.read("general")
@@ -167,7 +166,7 @@ def _read_connection(
     taken: Taken,
     interfaces: Mapping[str, Interface] | None = None,
 ) -> ConnectionConfig | None:
-    """Return the connection in `ini`, or None and its problems; it must not want what is `taken`, and takes its own."""
+    """Return the connection in `ini`, or None if it has problems; `taken` bounds it and is extended by it."""
     if ini.problems and not ini.sections:  # it could not be read at all
         return None
     connection = build_connection(ini, general, tunnels, interfaces)

@@ -1,4 +1,4 @@
-"""What a configuration names and this machine does not have: warnings, as a link or an address may still come.
+"""Warnings about interfaces and addresses that a configuration names and this machine lacks; they may still come.
 
 Pure: the caller passes the interfaces.
 """
@@ -16,7 +16,7 @@ MAX_NAMED = 8  # interfaces or addresses in one warning
 
 
 def check_path(section: Section, interfaces: Mapping[str, Interface]) -> None:
-    """Warn of an interface of this path that is not there, or of a local address that it does not have."""
+    """Warn if the interface of this path is missing, or lacks the local address."""
     values = section.values
     name: str | None = values.get("interface_name")
     if name is None:

@@ -6,10 +6,10 @@
 - If a section or a key is written twice, the last one counts. Keys and complaints keep their line numbers.
 - The text is UTF-8, with or without a byte order mark; any line ends will do. A file has a size limit, a line has none.
 
-configparser would be no help: it takes an indented line for a continuation and wants a space before a comment. It stops
-at a duplicate or hides it, and it keeps no line numbers.
+configparser does not fit: it takes an indented line for a continuation and wants a space before a comment. It stops at
+a duplicate or hides it, and it keeps no line numbers.
 
-Nothing here raises because of what a file says. Problems and warnings are collected, so that all come at once.
+A wrong file raises nothing here: problems and warnings are collected, and come all at once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from mpt.config import schema
 from mpt.errors import ConfigError
 
 MAX_FILE_SIZE = 1 << 20  # octets; 20 paths with every key and a comment each are some 30 kB
-MAX_BAD_LINES = 10  # that make no sense; after so many the file is no configuration file
-MAX_WARNINGS = 50  # of one file; more are not listed
+MAX_BAD_LINES = 10  # after so many lines without sense the file is no configuration file
+MAX_WARNINGS = 50  # listed of one file
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -72,7 +72,7 @@ class Entry(NamedTuple):
 class Section:
     """One section: its entries as written and, after `read`, the typed values of its good keys.
 
-    A key whose value is bad is missing from `values`; `clean` says that no key is.
+    A key with a bad value is missing from `values`; `clean` is true while none is.
     """
 
     __slots__ = ("_unknown", "clean", "entries", "file", "kind", "line", "name", "values")
@@ -105,7 +105,7 @@ class Section:
         return self
 
     def _missing(self, key: schema.Key, is_there: bool) -> str:
-        """Return the complaint about a mandatory key without a value; it proposes a misspelt key of this section."""
+        """Return the complaint about a mandatory key without a value; it names a key here that may be it, misspelt."""
         example = f"write for example '{key.name} = {key.example}'"
         if is_there:
             return f"is empty: {example}"
@@ -152,7 +152,7 @@ class Section:
 
 
 class IniFile:
-    """One configuration file: its sections, and what there is to say about it."""
+    """One configuration file: its sections, problems and warnings."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -165,7 +165,7 @@ class IniFile:
         self.problems.append(Problem(self.path, line, "", "", "", message))
 
     def warn(self, warning: Problem) -> None:
-        """Report what does not stop the program."""
+        """Report a warning, which does not stop the program."""
         if len(self.warnings) < MAX_WARNINGS:
             self.warnings.append(warning)
         elif len(self.warnings) == MAX_WARNINGS:
@@ -173,7 +173,7 @@ class IniFile:
 
     @property
     def warned_enough(self) -> bool:
-        """Whether further warnings will not be listed, so that nobody needs to word them."""
+        """Return whether no further warning will be listed; then none needs words."""
         return len(self.warnings) > MAX_WARNINGS
 
     def read(self, name: str, optional: Collection[str] = ()) -> Section:
@@ -191,8 +191,8 @@ class IniFile:
     def numbered(self, prefix: str, counter: Section, count_key: str) -> list[Section]:
         """Return the sections `prefix`_0, `prefix`_1, ... in order; report a counting key that disagrees.
 
-        They are not read yet: what may be missing in them depends on other keys. A counting key that is not written
-        counts what is there.
+        They are not read yet: other keys decide which of their keys may be missing. An absent counting key agrees with
+        any number.
         """
         numbered = re.compile(rf"{prefix}_(0|[1-9][0-9]{{0,5}})")
         present = {int(match[1]): name for name in self.sections if (match := numbered.fullmatch(name))}
@@ -212,7 +212,7 @@ class IniFile:
         return [self.sections[name] for _number, name in sorted(present.items())[: schema.MAX_NUMBERED]]
 
     def warn_of_unknown_sections(self, kinds: Collection[str]) -> None:
-        """Warn of every section that is none of these kinds, `_n` in a kind standing for a number."""
+        """Warn of every section of no known kind; `_n` in a kind stands for a number."""
         known = re.compile("|".join(kind.replace("_n", "_(0|[1-9][0-9]{0,5})") for kind in kinds))
         for name, section in self.sections.items():
             if not known.fullmatch(name) and not self.warned_enough:
@@ -236,7 +236,7 @@ def _few(names: list[str]) -> str:
 
 
 def read_file(path: Path) -> IniFile:
-    """Read a file and split it into sections; everything that is wrong with it is in its problems."""
+    """Return a file, split into sections; its problems are everything that is wrong with it."""
     ini = IniFile(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # asked before open(), which waits for ever at a FIFO
@@ -260,7 +260,7 @@ def read_file(path: Path) -> IniFile:
 
 
 def read_text(text: str, path: Path) -> IniFile:
-    """Split a text that did not come from a file; problems call it `path`."""
+    """Return a text as a file, split into sections; its problems call it `path`."""
     ini = IniFile(path)
     _read_text(text, ini)
     return ini
@@ -278,7 +278,7 @@ def _split(text: str, ini: IniFile) -> None:
     section: Section | None = None
     bad_lines = 0
     for number, line in _logical_lines(text):
-        if line[:1] in ("", "#", ";"):  # a backslash alone, joined to nothing or to a comment
+        if line[:1] in ("", "#", ";"):  # a lone backslash, joined to nothing or to a comment
             continue
         if name := _header(line):
             section = ini.sections.get(name)
@@ -300,7 +300,7 @@ def _split(text: str, ini: IniFile) -> None:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each line that is no comment, stripped and with its continuations, after the number of its first line."""
+    """Yield (line number, text) of each line that is no comment, stripped and joined with its continuations."""
     parts: list[str] = []
     start = 0
     for number, raw in enumerate(_LINE_END.split(text), 1):
@@ -328,7 +328,7 @@ def _header(line: str) -> str:
 
 
 def _add_entry(line: str, number: int, section: Section | None) -> str:
-    """Put a `key = value` line into its section; return the complaint if it is none, without the value."""
+    """Put a `key = value` line into its section; return the complaint, without the value, if it is no such line."""
     name, equals, rest = line.partition("=")
     key = name.strip().lower()
     if not equals or not _KEY.fullmatch(key):

@@ -1,4 +1,4 @@
-"""Every key of the configuration files, in one table: everything else about keys is derived from it.
+"""Every key of the configuration files, in one table; everything else about keys is derived from it.
 
 To add a key, add its line to the table and the field of the same name to the value in ``mpt/model.py``. Parser, writer,
 `mpt reload` and `mptsrv --check` then know it; ``python -m tests.config.tables`` writes it into docs/configuration.md.
@@ -34,13 +34,13 @@ _ecn = Words({"normal": True, "compatibility": False})
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: how it is read and written, and what it is when it is not there.
+    """One key: how it is read and written, and its value when it is absent.
 
-    `default` is the text that an absent key stands for; without one the value is `absent`, and `doc` says what that
-    does. `example` is what an error message proposes for a missing mandatory key. `write` gives the text of a value
+    `default` is the text that an absent key stands for. Without a default the value is `absent`, and `doc` says what
+    that does. An error message proposes `example` for a missing mandatory key. `write` gives the text of a value
     that is not `absent`. `in_create` puts the key into the text of a create, and so into every new file: the C program
-    writes these, in the order of this table, and one of them by its alias `c_name`. `reload` says whether `mpt reload`
-    takes a new value; otherwise the next start of mptsrv does.
+    writes these keys in the order of this table, and calls one of them by its alias `c_name`. `reload` says whether
+    `mpt reload` takes a new value; otherwise the next start of mptsrv does.
     """
 
     name: str
@@ -63,16 +63,16 @@ class Key:
 
     @property
     def written_name(self) -> str:
-        """The spelling in what mpt writes."""
+        """Return the name that mpt writes."""
         return self.c_name or self.name
 
     def text(self, value: Any) -> str:
-        """Return `value` as it is written, "" for a key that is left out. Raises TypeError for None without meaning."""
+        """Return `value` as text, "" for a key that is left out. Raises TypeError for a None that means nothing."""
         return "" if value == self.absent and not self.default else self.write(value)
 
 
 def _must(name: str, read: Callable[[str], Any], example: str, doc: str, **more: Any) -> Key:
-    """A mandatory key; a default given all the same is for templates (guide 4.7), which may leave some out."""
+    """Return a mandatory key; a default is for templates (guide 4.7), which may leave some keys out."""
     return Key(name, read, more.pop("default", ""), doc, mandatory=True, example=example, **more)
 
 
@@ -293,13 +293,13 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that looks most like `word`, or ""."""
+    """Return the known word that looks most like `word`, or ""."""
     close = difflib.get_close_matches(word[:40].lower(), known, n=1, cutoff=0.7)
     return close[0] if close else ""
 
 
 def advice(kind: str, spelling: str) -> str:
-    """What to say about the unknown key `spelling` in a section of this `kind`: the key that was probably meant."""
+    """Return advice about the unknown key `spelling` in a section of this `kind`: the key that was probably meant."""
     if near := nearest(spelling, SPELLINGS[kind]):
         return f"is unknown and ignored: is {near!r} meant?"
     homes = [f"[{other}]" for other, keys in SPELLINGS.items() if spelling in keys]

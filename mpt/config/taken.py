@@ -1,4 +1,4 @@
-"""What the connections of one host must not share: names, tunnel addresses, destinations, sockets of other tunnels.
+"""What two connections of a host must not share: names, tunnel addresses, destinations, sockets of different tunnels.
 
 Each error names the other file. A connection that is down by its file has neither destinations nor sockets.
 """
@@ -15,7 +15,7 @@ from mpt.model import Address, ConnectionConfig, Network, TunnelConfig
 
 
 class Socket(NamedTuple):
-    """What a data socket is bound to: `interface` is that of its path, and `bound` says whether it is tied to it."""
+    """What a data socket is bound to: `interface` is the path's; `bound` says whether the socket is tied to it."""
 
     interface: str
     bound: bool
@@ -29,13 +29,13 @@ class Place(NamedTuple):
     path: int
 
     def seen_from(self, connection: ConnectionConfig) -> str:
-        """Return the name of the path, with its file if that is not the connection's own."""
+        """Return the name of the path, with its file if it is another connection's."""
         return f"[path_{self.path}]" + (f" of {self.file}" if self.file != connection.file else "")
 
 
 @dataclass
 class Taken:
-    """What the connections read so far have for themselves, and in which file that stands."""
+    """What the connections read so far have taken, and in which file each thing stands."""
 
     tunnels: Sequence[TunnelConfig]
     _names: dict[str, Path | None] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Taken:
             at_address.setdefault(socket, Place(connection.file, number))
 
     def check(self, connection: ConnectionConfig, ini: IniFile) -> None:
-        """Report to `ini`, from which `connection` was read, what others have already."""
+        """Report to `ini`, the file of `connection`, everything in it that is taken."""
         head = ini.sections["connection"]
         if connection.name in self._names:
             head.problem("name", f"is used in {self._names[connection.name]} too: each connection needs its own")
@@ -69,7 +69,7 @@ class Taken:
             self._check_sockets(connection, ini)
 
     def _check_destinations(self, connection: ConnectionConfig, ini: IniFile) -> None:
-        """Of two peers with one network behind them nobody knows which is meant; multicast goes to all of them."""
+        """Check that no network is behind two peers; multicast goes to all peers and is not compared."""
         tunnel = self._tunnel(connection)
         for number, network in enumerate(connection.networks):
             for source, file in self._destinations.get((tunnel, network.destination), ()):
@@ -90,12 +90,12 @@ class Taken:
                 )
 
     def _check_sockets(self, connection: ConnectionConfig, ini: IniFile) -> None:
-        """What comes in on a socket belongs to one tunnel; and a bound socket and an unbound one do not go together."""
-        own: dict[tuple[Address, int], dict[Socket, Place]] = {}
+        """Check that each socket belongs to one tunnel, and that no unbound socket is beside a bound one."""
+        ours: dict[tuple[Address, int], dict[Socket, Place]] = {}
         for number, (address, socket) in enumerate(self._sockets_of(connection)):
             section = ini.sections[f"path_{number}"]
             key = address, connection.local_port
-            others = {**self._sockets.get(key, {}), **own.get(key, {})}
+            others = {**self._sockets.get(key, {}), **ours.get(key, {})}
             for other, place in others.items():
                 if not _clash(socket, other, address):
                     continue
@@ -113,7 +113,7 @@ class Taken:
                         "local_port: one socket is either bound to an interface or not",
                     )
                     break
-            own.setdefault(key, {}).setdefault(socket, Place(connection.file, number))
+            ours.setdefault(key, {}).setdefault(socket, Place(connection.file, number))
 
     def _tunnel(self, connection: ConnectionConfig) -> str:
         """Return the name of the tunnel of `connection`, "" while interface.conf has errors."""

@@ -1,12 +1,12 @@
-"""Configuration to text: a connection for the peer, as a create carries it, and for its file, as `mpt save` writes it
-(guide 4.6); and interface.conf.
+"""Configuration to text: a connection for the peer (a create) and for its file (`mpt save`, guide 4.6), and
+interface.conf.
 
 The text for the peer is the C program's to the octet: the same keys in the same order, and no key material. A file that
-exists is not written anew: its comments, its order and unknown keys stay, and only the lines change whose value is not
-what runs. A key that the file does not have is added only if its default is not what runs. Sections of paths and
-networks that are gone become comments.
+exists keeps its comments, its order and unknown keys: a line changes only if its value differs from the running one. A
+missing key is added only if its default differs from the running value. Sections of paths and networks that are gone
+become comments.
 
-Of the states of paths a file gets only what the operator decided: a path that failed is not saved as down.
+A file gets the operator's decisions about paths, not their states: a path that failed is not saved as down.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mpt.values import PRIVATE
 FIRST_LINE: Final = ";;;;;;;#################### Multipath Connection Information: ###############"
 PATHS_LINE: Final = "########################## PATHS ############################"
 NETWORKS_LINE: Final = "####################### NETWORKS #####################################"
-COMPACT_FIRST_LINE: Final = ";;;;;;;"  # the C server skips 4 octets; what it reads must still be a comment
+COMPACT_FIRST_LINE: Final = ";;;;;;;"  # the C server skips 4 octets; the rest must still be a comment
 
 _NEW_FILE_MODE = 0o600  # it may hold a key
 _LINE_END = re.compile(r"(\r\n|\n|\r)")
@@ -46,7 +46,7 @@ class Setting(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """The typed value, as a file with this setting gives it."""
+        """Return the typed value that a file with this setting has."""
         return self.key.read(self.text) if self.text else self.key.default_value
 
 
@@ -58,8 +58,8 @@ def connection_text(
 ) -> str:
     """Return `connection` as a create carries it, the paths in the states `statuses`; `local_cmd_port` is this host's.
 
-    If that is longer than `limit` octets, blanks and headings are left out, so that more paths fit. Public addresses
-    must be found out before: the peer cannot use 0.0.0.0.
+    A text longer than `limit` octets loses blanks and headings, so that more paths fit. Public addresses must be known
+    by now: the peer cannot use 0.0.0.0.
     """
     head, paths, networks = _blocks(connection, statuses, local_cmd_port, for_peer=True)
     lines = [FIRST_LINE, *_block_lines(head), "", PATHS_LINE]
@@ -88,7 +88,7 @@ def file_text(connection: ConnectionConfig, statuses: Sequence[Status], local_cm
 
 
 def interface_text(general: GeneralConfig, tunnels: Sequence[TunnelConfig]) -> str:
-    """Return interface.conf with these tunnels; keys whose default is meant are left out."""
+    """Return interface.conf with these tunnels, without the keys that have their defaults."""
     blocks = [_block("general", "general", {**_fields(general), "tunnel_num": len(tunnels)})]
     blocks += [_block(f"tun_{number}", "tun_n", _fields(tunnel)) for number, tunnel in enumerate(tunnels)]
     return "\n".join(line for block in blocks for line in _new_section(block, False)).lstrip() + "\n"
@@ -97,10 +97,8 @@ def interface_text(general: GeneralConfig, tunnels: Sequence[TunnelConfig]) -> s
 def save(path: Path, connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int) -> bool:
     """Bring the file at `path` up to date with `connection`; return whether it was written.
 
-    `statuses` are the states of the paths now: the file gets what the operator decided of them.
-
-    The file is replaced as a whole or not at all, and keeps its owner and mode. Raises ConfigError if it cannot be
-    written, or has errors of its own, which are for its owner to mend first.
+    `statuses` are the states of the paths now; the file gets the operator's decisions. It is replaced as a whole or not
+    at all, and keeps its owner and mode. Raises ConfigError if it cannot be written, or has errors now.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -125,7 +123,7 @@ def updated(
     parts = _LINE_END.split(text)
     lines, ends = parts[::2], parts[1::2]
     newline = ends[0] if ends else "\n"
-    edits: dict[int, tuple[int, list[str]]] = {}  # by index of a first line: how many lines go, and what comes instead
+    edits: dict[int, tuple[int, list[str]]] = {}  # by index of a first line: how many lines go, which lines come
     head, paths, networks = _blocks(connection, _decided(connection, statuses), local_cmd_port)
     added: list[str] = []
     for block in (head, *paths, *networks):
@@ -168,7 +166,7 @@ def _blocks(
     networks = [
         {"ip_ver": each.ip_ver, "src_addr": each.source, "dst_addr": each.destination} for each in connection.networks
     ]
-    for path in paths if for_peer else ():  # without it the C program looks for the interface, which it does not have
+    for path in paths if for_peer else ():  # without it the C program looks for the interface, which the peer lacks
         path[PRIVATE] = path["public_ipaddr"] if path[PRIVATE] is None else path[PRIVATE]
     return (
         _block("connection", "connection", head, for_peer),
@@ -187,14 +185,14 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _decided(connection: ConnectionConfig, statuses: Sequence[Status]) -> list[Status]:
-    """Return the state of each path as the operator wants it, of those that the paths have now."""
+    """Return the operator's decision about each path; `statuses` are the states of the paths now."""
     if connection.is_down:
         return [path.status for path in connection.paths]
     return [_decision(path, status) for path, status in zip(connection.paths, statuses, strict=True)]
 
 
 def _decision(path: PathConfig, now: Status) -> Status:
-    """Return what the operator decided: what the configuration says, unless he has taken the path up or down since."""
+    """Return the operator's decision: the configured state, unless he has taken the path up or down since."""
     if now.is_by_hand:
         return path.status if path.status.is_by_hand else Status.MANUAL_DOWN
     if path.status.is_by_hand or (now is Status.OK and not path.keepalive_time):  # no keepalive has brought it up
@@ -203,7 +201,7 @@ def _decision(path: PathConfig, now: Status) -> Status:
 
 
 def _new_section(block: Block, keys_of_create: bool = True) -> list[str]:
-    """Return the lines of a new section: those that must be there or are no default, and the `keys_of_create`."""
+    """Return the lines of a new section: the mandatory keys, values that are no defaults, and the `keys_of_create`."""
     name, settings = block
     needed = [
         each
@@ -224,7 +222,7 @@ def _line(setting: Setting) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return `text` as a value that is read back as it is: in quotes if something in it would end it or join lines."""
+    """Return `text` as it is written: in quotes if something in it would end the value or join lines."""
     if not re.search(r"[#;]|^['\"]|\\$|^\s|\s$", text):
         return text
     for quote in "\"'":
@@ -254,7 +252,7 @@ def _edit_section(
     missing: list[str] = []
     for setting in settings:
         if setting.key.name == "local_cmd_port" or _same(section.values[setting.key.name], setting.value):
-            continue  # the port is read from interface.conf alone: nobody misses it in a file
+            continue  # the port is read from interface.conf alone
         entry = section.entries.get(setting.key.name)
         if entry is None:
             missing.append(_line(setting))
@@ -275,7 +273,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def _length(lines: Sequence[str], index: int) -> int:
-    """Return how many lines are joined by a backslash from `index` on."""
+    """Return how many lines from `index` on are joined by backslashes."""
     count = 1
     while lines[index + count - 1].rstrip().endswith("\\") and index + count < len(lines):
         count += 1
