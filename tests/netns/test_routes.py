@@ -97,6 +97,21 @@ def test_a_default_route_that_comes_after_the_address(lab: Lab, later: float) ->
     assert no_route(daemon) == [None, None]
 
 
+def test_a_gateway_that_is_replaced(lab: Lab) -> None:
+    """The provider's router has another address, and the lease says so: nothing but the default route changes."""
+    a, router, _, daemon = strict_line(lab)
+    a.ip("route add default via 10.1.1.1 dev eth1 metric 100")
+    wait_until(lambda: is_up(daemon), "path_0 up")
+    router.ip("address del 10.1.1.1/24 dev eth1", "address add 10.1.1.254/24 dev eth1")
+    a.ip("neighbour flush dev eth1")  # it has another link address, too
+    wait_until(lambda: not is_up(daemon), "path_0 down, as b tells")  # what b sends arrives all the time
+    a.ip("route replace default via 10.1.1.254 dev eth1 metric 100")
+    took = wait_until(lambda: is_up(daemon), "path_0 up again", 2)
+    print(f"\nanother gateway: up {took:.2f} s after it")
+    wait_until(lambda: to_vps(a) == ["10.1.1.254"], "our route", 1)
+    assert "the gateway is now 10.1.1.254" in daemon.process.output()
+
+
 def test_a_gateway_that_goes(lab: Lab) -> None:
     """An interface without a default route has no route of ours either; the other path goes on."""
     a, _, _, daemon = strict_line(lab)
