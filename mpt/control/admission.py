@@ -1,9 +1,9 @@
-"""How many command datagrams are looked at, and whose, before anything that costs.
+"""Which command datagrams are looked at: a bound for each source address, before anything costs.
 
 A datagram takes a token from the bucket of its source address. A bucket fills with time, up to its burst. Addresses to
 which no path of ours leads take another token from the bucket that all such addresses share, so that a flood under
-many addresses leaves the peers alone. A flood under one address leaves everybody else alone. Of the addresses, only
-those that sent last are remembered.
+many addresses leaves the peers alone. A flood under one address leaves everybody else alone. Only the latest addresses
+are remembered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from mpt.model import Address
 
-# Who is forgotten begins with a full bucket: strangers must not be able to make us forget a peer
+# A forgotten address begins with a full bucket again, so strangers must not be able to displace a peer
 MAX_PEERS: Final = 4096
 MAX_STRANGERS: Final = 1024
 
@@ -29,11 +29,11 @@ class Allowance(NamedTuple):
 PEER: Final = Allowance(100.0, 1024.0)  # a pulled cable of 256 connections: two rounds each, reported twice
 STRANGER: Final = Allowance(20.0, 40.0)  # ten creates a second
 ALL_STRANGERS: Final = Allowance(200.0, 400.0)  # at some 0.2 ms each, 4 % of a core
-LOG_LINES: Final = Allowance(0.1, 20.0)  # on what others say, which can be forged, or said with the published key
+LOG_LINES: Final = Allowance(0.1, 20.0)  # about messages that can be forged, or signed with the published key
 
 
 class Bucket:
-    """A full bucket of tokens at time `now`, in monotonic seconds."""
+    """A bucket of tokens, full at `now` (monotonic seconds)."""
 
     __slots__ = ("_at", "_tokens")
 
@@ -52,12 +52,12 @@ class Bucket:
 
 
 class Buckets:
-    """A bucket for each address; of more than `most` addresses, the one that has been silent longest is forgotten."""
+    """A bucket for each of at most `most` addresses: beyond that, the address that is silent longest is forgotten."""
 
     def __init__(self, allowance: Allowance, most: int) -> None:
         self._allowance = allowance
         self._most = most
-        self._buckets: OrderedDict[Address, Bucket] = OrderedDict()  # the one used last is at the end
+        self._buckets: OrderedDict[Address, Bucket] = OrderedDict()  # the latest at the end
 
     def __len__(self) -> int:
         """Return how many addresses are remembered."""
@@ -76,7 +76,7 @@ class Buckets:
 
 
 class Admission:
-    """Decides whether a datagram from an address is looked at; `is_peer(address)`: a path of ours leads there."""
+    """Decides which datagrams are looked at. `is_peer(address)` says whether a path of ours leads there."""
 
     def __init__(self, is_peer: Callable[[Address], bool]) -> None:
         self._is_peer = is_peer

@@ -1,8 +1,8 @@
-"""How the two ends of a connection agree on the state of its paths, whatever is lost and however their reports cross.
+"""How the two ends of a connection agree on the state of its paths, though reports get lost and cross.
 
-Each end keeps two facts a path, and neither overwrites the other: what holds *here* (an operator, an interface,
-keepalives: ``mpt.control.pathmonitor`` owns that), and what the *peer* says. A path carries data only while both are
-good. Only the first is ever reported, so reports that cross cannot undo each other, and two ends never keep each
+Each end keeps two facts for each path, and neither overwrites the other: the state *here* (operator, interface,
+keepalives: ``mpt.control.pathmonitor`` owns it), and the *peer*'s report. A path carries data only while both are
+good. Only the state here is ever reported, so reports that cross cannot undo each other, and two ends never keep each
 other down.
 
 A change here is reported until the peer acknowledges it, and once more two seconds later: without authentication a
@@ -29,12 +29,12 @@ FIRST_RETRY: Final = 1.0  # seconds after a report that failed; doubled each tim
 
 
 def effective_status(own: Status, peer_down: bool) -> Status:
-    """Return the status of a path from what holds here and what the peer says."""
+    """Return the status of a path that is `own` here: DOWN if it is OK here and the peer says that it is down."""
     return Status.DOWN if own is Status.OK and peer_down else own
 
 
 class Report(NamedTuple):
-    """Path number `path` is up or down here: what to tell the peer."""
+    """Tells the peer that path number `path` is up or down here."""
 
     path: int
     up: bool
@@ -44,7 +44,7 @@ class Report(NamedTuple):
 class _Path:
     monitored: bool
     own_up: bool
-    peer_knows: bool | None  # what the peer has acknowledged; None while that is uncertain
+    peer_knows: bool | None  # the report that the peer has acknowledged last; None: uncertain
     confirmed: bool = True
     report_at: float = math.inf
     retry: float = FIRST_RETRY
@@ -54,8 +54,8 @@ class _Path:
 class Agreement:
     """One end of a connection; one report is under way at a time.
 
-    `monitored` says of each path whether it has keepalives and a dead time, `up` what holds here at the start, which is
-    not reported.
+    `monitored`: which paths have keepalives and a dead time. `up`: which paths are good here at the start, which is not
+    reported.
     """
 
     def __init__(self, monitored: Sequence[bool], up: Sequence[bool]) -> None:
@@ -67,14 +67,14 @@ class Agreement:
         return self._paths[index].peer_knows is not True
 
     def report_anew(self, index: int, now: float) -> None:
-        """Report a path though nothing has changed: what the peer knows of it is older than this agreement."""
+        """Report a path though it has not changed: the peer's knowledge of it is older than this agreement."""
         path = self._paths[index]
         path.peer_knows = None
         path.confirmed = False
         path.report_at = now
 
     def own_state(self, index: int, up: bool, now: float) -> None:
-        """Note whether a path is good here; the same again is no news."""
+        """Note whether a path is good here; only a change is reported."""
         path = self._paths[index]
         if path.own_up is up:
             return

@@ -1,11 +1,11 @@
-"""Why a path does not work, from what arrives at its interface: in the operator's words, with the remedy.
+"""Why a path does not work, found from the datagrams at its interface: in the operator's words, with the remedy.
 
 keepalive from the peer, for our tunnel addresses   arrives, but is not heard: reverse path filter or firewall
-  from another port than remote_port                heard, but a NAT on the way: what we send goes to the wrong port
+  from another port than remote_port                heard, but a NAT on the way: our datagrams go to the wrong port
 keepalive from the peer, for other tunnel addresses ip_local and ip_remote are not the peer's
-keepalive for ours, from an address of nobody's     remote_ipaddr is not the peer's
-ICMP error about what we send                       what it says
-nothing                                             nobody knows
+keepalive for ours, from an unknown address         remote_ipaddr is not the peer's
+ICMP error about our datagrams                      as the error says
+nothing                                             unknown
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mpt.wire.sighting import Datagram, Failure, Unreachable
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """A path as far as it matters: `local` and `peer` are its outer addresses, `tunnel` and `peer_tunnel` the inner.
+    """The facts about a path: `local` and `peer` are its outer addresses, `tunnel` and `peer_tunnel` the inner.
 
     `peers` and `tunnels` are the peer addresses, and the pairs of tunnel addresses (ours first), of all paths with its
-    interface and port. `is_heard`: keepalives are heard over it. `is_filtered`: the kernel drops what comes in at
-    `interface` from where it would not send (rp_filter = 1).
+    interface and port. `is_heard`: keepalives are heard over it. `is_filtered`: the kernel drops a packet at
+    `interface` if it would reach the sender another way (rp_filter = 1).
     """
 
     interface: str
@@ -42,7 +42,7 @@ class Situation:
 
 
 class Sightings:
-    """What was seen at one interface, sorted once for all paths there."""
+    """The datagrams and errors seen at one interface, sorted once for all paths there."""
 
     def __init__(self, seen: Iterable[Datagram | Unreachable] = ()) -> None:
         self.for_tunnel: dict[tuple[Address, Address], list[Datagram]] = {}  # keepalives, by receiver and sender inside
@@ -57,7 +57,7 @@ class Sightings:
 
 
 def cause(path: Situation, seen: Sightings) -> str | None:
-    """Return what is wrong with `path` and how to mend it, from what was `seen` at its interface; None: unknown."""
+    """Return the fault of `path` and its remedy, found from the datagrams `seen` at its interface; None: unknown."""
     failure = seen.failures.get((path.peer, path.peer_port))
     if path.is_heard and failure is not None:
         return _of_a_failure(path, failure)
@@ -93,7 +93,7 @@ def _keepalive(datagram: Datagram) -> command.Message | None:
 
 
 def _of_a_good_keepalive(path: Situation, datagram: Datagram) -> str | None:
-    """A keepalive that the path should have heard, and perhaps has."""
+    """Return the fault that a keepalive for this path shows, heard or not; None if it shows none."""
     if path.is_heard:
         if datagram.source_port == path.peer_port:
             return None

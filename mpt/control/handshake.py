@@ -3,7 +3,7 @@
     round 1  initiator: I want to change something        round 2  responder: go on, with this random number
     round 3  initiator: this, and here is your number     round 4  responder: done, or why not
 
-What the daemon uses of it; an endpoint is a tuple of outer address and UDP port, `now` is monotonic seconds:
+The daemon uses the following. An endpoint is a tuple of outer address and UDP port, `now` is monotonic seconds:
 
     handshakes = Handshakes(host)                       everything between this host's command port and its peers
     handshakes.receive(datagram, source, now)           -> [Outgoing]: any datagram of the command port; never raises
@@ -18,11 +18,11 @@ What the daemon uses of it; an endpoint is a tuple of outer address and UDP port
     create_request(connection, text, allow_default_key)                -> Request (A3); `text`: writer.connection_text
     Outcome                                             result, the text that answers a create, ok, explanation()
   and of ``mpt.control.responder``:
-    Host                                                what it needs of the host: connections, keys, execution
-    PathStatusChange, concerned_path(change, found)     what a peer says, and the index of the path that it means
+    Host                                                connections, keys and execution, as the responder needs them
+    PathStatusChange, concerned_path(change, found)     a peer's report, and the index of the path that it means
   and of ``mpt.control.merge``: the other side's connection out of the text of a create, and ours out of its answer.
 
-What is to be told of paths, and what the peer has told, is kept in ``mpt.control.agreement``, one object a connection.
+``mpt.control.agreement`` keeps the reports on paths, in both directions: one object for each connection.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Handshakes:
     def begin(
         self, request: Request, destination: Endpoint, ended: Callable[[Outcome], None], now: float
     ) -> list[Outgoing]:
-        """Ask for a change. Raises PeerError when this host is still asking that peer for one of the same kind."""
+        """Ask for a change. Raises PeerError while this host asks that peer for another change of the same kind."""
         initiator = Initiator(request, destination, self.counters)
         if any(other.concerns_same(initiator) for other in self._initiators):
             raise PeerError(f"{destination[0]} is still being asked for such a change: try again when that has ended")
@@ -91,13 +91,13 @@ class Handshakes:
         return sent
 
     def deadline_reached(self, now: float) -> list[Outgoing]:
-        """Send again what was not answered, or give up."""
+        """Send unanswered requests again, or give them up."""
         sent = [out for each in self._initiators for out in self._outgoing(each, each.deadline_reached(now))]
         self._close_ended()
         return sent
 
     def next_deadline(self) -> float | None:
-        """Return when `deadline_reached` is due; None while nobody is asked."""
+        """Return when `deadline_reached` is due; None while no peer is asked."""
         deadlines = (each.next_deadline() for each in self._initiators)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 

@@ -26,7 +26,7 @@ Endpoint = tuple[Address, int]  # outer address and UDP port
 
 
 class State(enum.Enum):
-    """What an initiator waits for."""
+    """The reply that an initiator waits for."""
 
     AWAIT_ROUND_2 = enum.auto()
     AWAIT_ROUND_4 = enum.auto()
@@ -34,7 +34,7 @@ class State(enum.Enum):
 
 
 class Input(enum.Enum):
-    """What can happen to it."""
+    """The events of an initiator."""
 
     ROUND_2 = enum.auto()
     ROUND_4 = enum.auto()
@@ -45,7 +45,7 @@ class Input(enum.Enum):
 
 
 class Output(enum.Enum):
-    """What it does then."""
+    """The answer to an event."""
 
     IGNORE = enum.auto()
     SEND_ROUND_3 = enum.auto()
@@ -72,7 +72,7 @@ TABLE: Final[dict[tuple[State, Input], tuple[State, Output]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked: the message of round 3, without its random number, and the key that signs it ("" for none)."""
+    """The message of round 3, without its random number, and the key that signs it ("" for none)."""
 
     message: Message
     key: str = ""
@@ -88,7 +88,7 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether the peer has done what was asked."""
+        """Return whether the peer has made the change."""
         return self.result == Result.DONE
 
     def explanation(self) -> str:
@@ -102,7 +102,7 @@ class Outcome:
 def path_status_request(
     connection: ConnectionConfig, own: Address, peer: Address, up: bool, allow_default_key: bool = False
 ) -> Request:
-    """Return the request that says that the path between the public addresses `own` and `peer` is up or down.
+    """Return the request that reports the path between the public addresses `own` and `peer` as up or down.
 
     Raises PeerError if `connection` has no permission to SEND, or no key.
     """
@@ -150,7 +150,7 @@ class Initiator:
         self._sent = b""
         self._attempts = 0
         self._deadline = 0.0
-        self._suspicion: int = Result.NO_ANSWER  # the result if nothing that counts ever comes
+        self._suspicion: int = Result.NO_ANSWER  # the result if no reply counts
         self._reply: Message | None = None
 
     def start(self, now: float) -> list[bytes]:
@@ -169,7 +169,7 @@ class Initiator:
         return self.concerns(other._request.message, other.destination)
 
     def receive(self, datagram: bytes, message: Message, now: float) -> list[bytes]:
-        """Take in a reply that `concerns` this handshake; return what to send then."""
+        """Take in a reply that `concerns` this handshake; return the datagrams to send."""
         event = self._classify(datagram, message)
         if event is None:
             return []
@@ -177,7 +177,7 @@ class Initiator:
         return self._step(event, now)
 
     def deadline_reached(self, now: float) -> list[bytes]:
-        """Look at the clock; return what to send then."""
+        """Return the datagrams to send at `now`: none before the deadline."""
         if self.state is State.ENDED or now < self._deadline:
             return []
         return self._step(Input.TIME_OVER if self._attempts < ATTEMPTS else Input.ATTEMPTS_OVER, now)
@@ -187,7 +187,7 @@ class Initiator:
         return None if self.state is State.ENDED else self._deadline
 
     def _classify(self, datagram: bytes, reply: Message) -> Input | None:
-        """Return what a reply means, or None if it does not count."""
+        """Return the event that a reply means; None if it does not count."""
         request = self._request.message
         signed = request.auth_type is AuthType.SHA256
         if reply.auth_type is not request.auth_type:

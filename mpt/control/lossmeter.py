@@ -4,12 +4,12 @@ The peer's interval is not on the wire and need not be ours, so it is learned fr
 must hold:
 
 - Lost keepalives make gaps that are multiples of the interval, between gaps that are the interval itself. Gaps count
-  only once the interval itself has come after them: a peer that has changed its interval shows it no more, and is
-  learned anew.
+  only once the interval itself has come after them: a peer that has changed its interval no longer shows the old
+  one, and the new one is learned.
 - Delay is not loss: a gap that is too long and the shorter gaps after it are measured as one span.
 - Silence is not loss: a gap counts as `LONGEST` intervals at most, and fewer than `RUNS` gaps prove nothing, unless
   each lacks a single keepalive. A peer that was stopped or restarted makes one gap.
-- Gaps in which no interval can be seen, as jitter is too large, are no measurement.
+- Gaps that show no interval, because jitter is too large, are no measurement.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class LossMeter:
 
     @property
     def interval(self) -> float | None:
-        """The peer's keepalive interval in seconds; None while it cannot be seen."""
+        """Return the peer's keepalive interval in seconds; None while it cannot be seen."""
         return self._interval or None
 
     def restart(self) -> None:
@@ -68,7 +68,7 @@ class LossMeter:
         self._forget_measurement()
 
     def loss(self) -> float | None:
-        """Return the share of the latest keepalives that was lost, 0 to 1; None while that is not known."""
+        """Return the share of the latest keepalives that was lost, 0 to 1; None: unknown."""
         if not self._interval or self._covered < self._enough or self._runs < min(RUNS, self._lost):
             return None
         return max(self._lost, 0) / self._covered
@@ -93,13 +93,13 @@ class LossMeter:
                 self._learn()
 
     def _end_run(self) -> None:
-        """The interval is what it was: the gaps since it was last seen were delay or loss."""
+        """Note that the interval is unchanged: the gaps since it was last seen were delay or loss."""
         sent = max(round(self._run_time / self._interval), 1)
         self._note(sent, sent - len(self._run))
         self._run, self._run_time = [], 0.0
 
     def _note(self, sent: int, lost: int) -> None:
-        """Note `sent` intervals, in which `lost` keepalives are missing; forget what is older than two measurements."""
+        """Note `sent` intervals, in which `lost` keepalives are missing; keep no more than two measurements."""
         self._entries.append((sent, lost))
         self._covered += sent
         if lost:
@@ -113,7 +113,7 @@ class LossMeter:
                 self._runs -= lost > 0
 
     def _learn(self) -> None:
-        """A gap that is not the interval came: is the interval another one now?"""
+        """Look whether the peer has another interval now, after a gap that is not the known one."""
         if not self._interval or len(self._run) >= LOST_SIGHT:
             self._set(interval_of(self._gaps))
         elif (longer := interval_of(self._run[-LEARNED_FROM:], CHANGED)) is not None:
@@ -122,7 +122,7 @@ class LossMeter:
             self._set(interval_of(self._gaps))
 
     def _set(self, interval: float | None) -> None:
-        """Measure by another interval; what was measured by the old one means nothing."""
+        """Measure by another interval, and forget the measurement by the old one."""
         self._interval = interval or 0.0
         self._enough = max(FEWEST, SHORTEST_TIME / interval) if interval else math.inf
         self._forget_measurement()
@@ -134,9 +134,10 @@ class LossMeter:
 
 
 def interval_of(gaps: Sequence[float], support: float = SUPPORT) -> float | None:
-    """Return the shortest time that enough of `gaps` (seconds) are, and most are multiples of; None if there is none.
+    """Return the keepalive interval behind `gaps` (all in seconds); None if they show none.
 
-    Up to 70 per cent of loss are no hindrance; wider jitter than `NEAR` is one.
+    It is the shortest time that enough gaps are and most are multiples of. Loss up to 70 per cent is no hindrance,
+    jitter wider than `NEAR` is one.
     """
     if len(gaps) < LEARNED_FROM:
         return None
@@ -151,7 +152,7 @@ def interval_of(gaps: Sequence[float], support: float = SUPPORT) -> float | None
 
 
 def _is_coherent(gaps: Sequence[float], interval: float) -> bool:
-    """Return whether `gaps` are multiples of `interval`; those that are nearly 0 came late and all at once."""
+    """Return whether `gaps` are multiples of `interval`. Gaps near 0 do not count: their keepalives were late."""
     room = NEAR * interval
     bunched = sum(gap <= room for gap in gaps)
     multiples = sum(gap > room and abs(gap - round(gap / interval) * interval) <= room for gap in gaps)

@@ -2,8 +2,8 @@
 
 What must hold:
 
-- A path is left only if another is usable that loses no more than half as much, nor more than the limit. What befalls
-  all paths alike (a peer that was stopped, an overload) makes it leave none.
+- A path is left only if another usable path loses at most half as much, and at most the limit. So a trouble of all
+  paths (a stopped peer, an overload) makes it leave none.
 - A path that is left is used again when its loss is below half of the limit, and at once when no other path is usable.
 - It is left for `FIRST_HOLD` seconds at least, and longer each time that it goes bad again soon.
 """
@@ -20,7 +20,7 @@ LONGEST_HOLD: Final = 600.0  # s; a path that was good for that long is trusted 
 
 
 class Quality(NamedTuple):
-    """A path now: whether it could carry data, were it not for its loss; its loss, 0 to 1, None while not known."""
+    """A path now: whether it is usable apart from its loss, and its loss (0 to 1; None: unknown)."""
 
     usable: bool
     loss: float | None
@@ -46,7 +46,7 @@ class LossRule:
         return self._paths[index].left
 
     def forget(self, index: int) -> None:
-        """The path begins anew: another cable, or the operator's word."""
+        """Note that the path begins anew, by another cable or by the operator."""
         self._paths[index] = _Path()
 
     def is_news(self, index: int, loss: float | None) -> bool:
@@ -54,7 +54,7 @@ class LossRule:
         return self._limit > 0 and ((loss is not None and loss > self._limit) or any(each.left for each in self._paths))
 
     def decide(self, qualities: Sequence[Quality], now: float) -> list[int]:
-        """Leave the worst path that must be left, take back those that are good again. Return which have changed."""
+        """Leave the worst bad path, take good ones back. Return the indexes of the paths that have changed."""
         before = [path.left for path in self._paths]
         for index, quality in enumerate(qualities):
             if self._paths[index].left and self._is_good(index, quality, now):

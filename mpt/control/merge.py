@@ -1,9 +1,9 @@
-"""What a create makes of two descriptions of one connection (guide 4.7): ours, and the peer's as it is seen from there.
+"""A create joins two descriptions of one connection (guide 4.7): ours, and the peer's as seen from its side.
 
 The responder has a template and the text of the request; the initiator has its connection and the text of the answer.
-Interfaces, our addresses, gateways, permission and delay are ours; what the peer says of itself is turned round: its
-public address is our remote address, its weight_in our weight_out. The larger reorder_window holds, the peer's
-keepalive and dead time do, and of both authentication types the stronger, so that no peer can talk us out of ours.
+Interfaces, our addresses, gateways, permission and delay are ours. The peer's description of itself is turned round:
+its public address is our remote address, its weight_in our weight_out. Keepalive and dead time are the peer's. The
+larger reorder_window holds, and the stronger authentication type: no peer can talk us out of ours.
 
 Where the C program goes wrong we do not follow: the initiator keeps its name, its networks and its key (the C program
 falls back to the built-in one), and the connection of the responder takes the key of the template that the create was
@@ -64,7 +64,7 @@ class PeerPath:
 
 @dataclass(frozen=True, slots=True)
 class PeerSide:
-    """What the text of a create says that matters at the other end."""
+    """The part of a create's text that matters at the other end."""
 
     name: str
     ip_ver: int
@@ -79,9 +79,9 @@ class PeerSide:
 
 
 def read_peer_side(text: str) -> PeerSide:
-    """Read the text of a create or of its answer; raises MergeError with what is wrong in it.
+    """Read the text of a create or of its answer; raises MergeError with the fault.
 
-    Only what matters is looked at: the text has no key and, from the C program, half a network at the end.
+    Only the keys that matter are read: the text has no key and, from the C program, half a network at the end.
     """
     ini = read_text(text, Path("the peer's description"))
     head = _read(ini, "connection", "connection", _HEAD)
@@ -161,9 +161,9 @@ def joined_connection(own: ConnectionConfig, peer: PeerSide) -> ConnectionConfig
 
 
 def needed_networks(connections: Iterable[ConnectionConfig], interfaces: Iterable[Interface]) -> set[Network]:
-    """Return what this host reaches already, or is reached at: no peer may claim an address in it.
+    """Return the networks that this host reaches or is reached at: no peer may claim an address in them.
 
-    `connections` are those that run, `interfaces` those of the machine.
+    `connections` run now, `interfaces` are the machine's.
     """
     addresses: set[Address] = set()
     networks: set[Network] = set()

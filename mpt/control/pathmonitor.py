@@ -1,4 +1,4 @@
-"""Whether a path may be used (guide 2.6.3.2: keepalive_time, dead_time, status).
+"""Decides whether a path may be used (guide 2.6.3.2: keepalive_time, dead_time, status).
 
 Five facts decide, and each has one owner: the operator, the interface (there, with carrier), the local address, life
 signs from the peer, and the loss on the way here. The first fact that is wrong is the status:
@@ -23,7 +23,7 @@ from mpt.model import Status
 
 
 class Event(enum.Enum):
-    """What can happen to a path."""
+    """The events of a path."""
 
     KEEPALIVE_HEARD = enum.auto()
     DEAD_TIME_OVER = enum.auto()
@@ -69,7 +69,7 @@ class PathMonitor:
 
     @property
     def status(self) -> Status:
-        """The status as the configuration and the wire know it."""
+        """Return the status, as configuration and wire know it."""
         if self._manual:
             return Status.MANUAL_DOWN
         if not self._interface:
@@ -80,17 +80,19 @@ class PathMonitor:
 
     @property
     def is_lossy(self) -> bool:
-        """Whether the path is down only because of its loss."""
+        """Return whether the path is down only because of its loss."""
         return self.status is Status.DOWN and self._alive
 
     @property
     def has_loss(self) -> bool:
-        """Whether loss was found and is not gone, whatever else is wrong."""
+        """Return whether loss was found and is not gone, whatever else is wrong."""
         return self._lossy
 
     def is_waiting(self, last_received: float) -> bool:
-        """Return whether nothing shows yet that the path works: it is OK, but no keepalive and no data came over it
-        since it began or came up; `last_received` is when the last data came, 0.0 for never."""
+        """Return whether the path is OK but unproven: no keepalive and no data came over it since it began or came up.
+
+        `last_received` is when the last data came, 0.0 for never.
+        """
         return self.status is Status.OK and not self._heard and last_received <= self._since
 
     def event(self, event: Event, now: float) -> bool:
@@ -125,22 +127,27 @@ class PathMonitor:
         return self.status is not before
 
     def check(self, now: float, last_received: float) -> bool:
-        """Look at the clock; `last_received` is when the last data came over this path. Return whether the status has
-        changed."""
+        """Look whether the dead time is over; return whether the status has changed by it.
+
+        `last_received` is when the last data came over this path.
+        """
         if self._alive and last_received > self._last_heard:
             self._last_heard = last_received
         deadline = self.next_deadline()
         return deadline is not None and now >= deadline and self.event(Event.DEAD_TIME_OVER, now)
 
     def next_deadline(self) -> float | None:
-        """Return when `check` must be called next, None when nothing can change by waiting."""
+        """Return when to call `check` next; None while nothing changes by waiting."""
         if not self.is_monitored or not (self.status is Status.OK or self.is_lossy):
             return None
         return self._last_heard + self._dead_time
 
     def _begin_anew(self, alive: bool, now: float) -> None:
-        """The path has its whole dead time again. After an interface or its address has returned it risks no data
-        before the peer is heard, if there are keepalives to wait for."""
+        """Give the path its whole dead time again.
+
+        Once an interface or its address has returned, the path carries no data before the peer is heard, if there are
+        keepalives to wait for: it is not `alive` then.
+        """
         self._last_heard = self._since = now
         self._alive = alive
         self._heard = self._lossy = False

@@ -39,7 +39,7 @@ EXISTS_PAYLOAD: Final = b"\x01"  # the C program's, in round 4 of a create
 
 
 class PathStatusChange(NamedTuple):
-    """A peer says that a path is up or down: `own` is our public address on it, `peer` that of the peer."""
+    """A peer says that a path is up or down: `own` is our public address on it, `peer` the peer's."""
 
     connection: ConnectionConfig
     own: Address
@@ -60,15 +60,15 @@ class ConnectionCreate(NamedTuple):
 
 
 class Host(Protocol):
-    """What the responder needs of its host."""
+    """The host, as the responder needs it."""
 
     @property
     def accept_remote(self) -> bool:
-        """Whether peers may create connections (guide 2.6.2)."""
+        """Return whether peers may create connections (guide 2.6.2)."""
 
     @property
     def allow_default_key(self) -> bool:
-        """Whether the key that is built into every MPT program is good enough."""
+        """Return whether the key that is built into every MPT program is good enough."""
 
     def is_peer(self, address: Address) -> bool:
         """Return whether a path of ours leads to this outer address."""
@@ -80,14 +80,14 @@ class Host(Protocol):
         """Return auth_key of conf.template (guide 4.7); None: there is no template, so nothing can be created."""
 
     def path_status(self, change: PathStatusChange) -> int:
-        """Carry it out; return a ``Result``."""
+        """Carry out `change`; return a ``Result``."""
 
     def create(self, request: ConnectionCreate) -> tuple[int, str]:
-        """Carry it out; return a ``Result`` and the text of the created connection."""
+        """Carry out `request`; return a ``Result`` and the text of the created connection."""
 
 
 class State(enum.Enum):
-    """What is remembered of an initiator."""
+    """The memory of an initiator."""
 
     NOTHING = enum.auto()
     OFFERED = enum.auto()
@@ -96,7 +96,7 @@ class State(enum.Enum):
 
 
 class Input(enum.Enum):
-    """What comes from an initiator, all of it authenticated and permitted."""
+    """The events of an initiator; its requests are authenticated and permitted."""
 
     ROUND_1 = enum.auto()
     ROUND_1_AGAIN = enum.auto()  # the datagram that the offer was made for
@@ -108,7 +108,7 @@ class Input(enum.Enum):
 
 
 class Output(enum.Enum):
-    """What we do then."""
+    """Our answer to an event."""
 
     OFFER = enum.auto()
     OFFER_AGAIN = enum.auto()
@@ -149,14 +149,14 @@ TABLE: Final[dict[tuple[State, Input], tuple[State, Output]]] = {
     (_BOTH, Input.OFFER_EXPIRED): (State.ANSWERED, Output.FORGET),
     (_BOTH, Input.ANSWER_EXPIRED): (State.OFFERED, Output.FORGET),
 }
-"""What a state and an input lead to."""
+"""The next state and the output, by state and input."""
 
 Key = tuple[Endpoint, Address, Address, int]  # initiator, its tunnel address, ours, command
 
 
 @dataclass(slots=True)
 class Memory:
-    """What is remembered of one initiator; the times are when a thing expires."""
+    """The memory of one initiator; offer and answer each expire at a time of their own, in monotonic seconds."""
 
     state: State = State.NOTHING
     request_1: bytes = b""
@@ -169,12 +169,12 @@ class Memory:
     answer_until: float = 0.0
 
     def step(self, event: Input) -> Output:
-        """Note `event`, and return what is to be done about it."""
+        """Note `event`; return what to do."""
         self.state, output = TABLE[self.state, event]
         return output
 
     def expire(self, now: float) -> None:
-        """Forget what is too old."""
+        """Forget an offer or an answer that is too old."""
         if now >= self.offer_until:
             self.step(Input.OFFER_EXPIRED)
         if now >= self.answer_until:
@@ -182,7 +182,7 @@ class Memory:
 
 
 class Refusal(Exception):
-    """A request is not even looked up; `key` signs the reply, None leaves it unsigned."""
+    """Refuses a request before it is looked up; `key` signs the reply, None leaves it unsigned."""
 
     def __init__(self, result: Result, reason: str, key: str | None = None) -> None:
         super().__init__(reason)
@@ -198,7 +198,7 @@ class Responder:
         self._host = host
         self._counters = counters
         self._random = random
-        self._memories: OrderedDict[Key, Memory] = OrderedDict()  # the one touched last is at the end
+        self._memories: OrderedDict[Key, Memory] = OrderedDict()  # the latest at the end
         self._per_address: Counter[Address] = Counter()
 
     def __len__(self) -> int:
@@ -206,7 +206,7 @@ class Responder:
         return len(self._memories)
 
     def receive(self, datagram: bytes, message: Message, source: Endpoint, now: float) -> list[bytes]:
-        """Take in round 1 or 3, `message` being what `datagram` says; return what to send back to `source`."""
+        """Take in round 1 or 3; return the replies for `source`. `message` is the decoded `datagram`."""
         key = (source, message.sender, message.receiver, message.command)
         memory = self._memories.get(key)
         if memory is not None:
@@ -345,7 +345,7 @@ class Responder:
     # ---- memory -----------------------------------------------------------------------------------------------------
 
     def _remember(self, key: Key, memory: Memory, now: float) -> None:
-        """Keep `memory` as the one touched last; the oldest go when they have expired or are too many."""
+        """Keep `memory` as the latest; drop the oldest that have expired, or are too many."""
         if key not in self._memories:
             self._per_address[key[0][0]] += 1
         self._memories[key] = memory
@@ -375,11 +375,11 @@ def _reply(request: Message, result: int, payload: bytes, key: str | None) -> by
 
 
 def concerned_path(change: PathStatusChange, found: Mapping[int, Address]) -> int | None:
-    """Return the index of the path that a change means; None if it could mean none, or several: then nobody is meant.
+    """Return the index of the path that a change means; None if it means none, or could mean several.
 
-    `found` has the public addresses, by index, of paths whose configuration leaves theirs open (NAT can hide it from
-    us). A path is meant if the change names both of its addresses. If it names no path, it means the one path to the
-    peer's address that the configuration leaves open; of two such paths either could be meant.
+    `found` has, by index, the public addresses that the configuration leaves open (a NAT can hide them from us).
+    A path is meant if the change names both of its addresses. If it names no path, it means the one path to the peer's
+    address that the configuration leaves open; of two such paths either could be meant.
     """
     to_peer = [(index, path) for index, path in enumerate(change.connection.paths) if path.remote_ipaddr == change.peer]
     is_open = [index for index, path in to_peer if path.public_ipaddr.is_unspecified]

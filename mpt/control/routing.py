@@ -41,8 +41,10 @@ def local_address(path: PathConfig, interfaces: Mapping[str, Interface]) -> Addr
 
 @dataclass(frozen=True, slots=True)
 class PeerRoute:
-    """The route to the peer of a path. `route` None: there is none, for the reason that `missing` says, or, if that is
-    None as well, none is needed. `is_found`: its gateway was looked up (gw_ipaddr = 0.0.0.0)."""
+    """The route to the peer of a path, or None. Then `missing` says why there is none; None: none is needed.
+
+    `is_found`: the gateway was looked up (gw_ipaddr = 0.0.0.0).
+    """
 
     route: Route | None
     missing: str | None = None
@@ -55,10 +57,10 @@ NO_ROUTE: Final = PeerRoute(None)
 def peer_route(path: PathConfig, interface: Interface, default_route: Callable[[str, int], Route | None]) -> PeerRoute:
     """Return the host route to the peer over the `interface` of `path`.
 
-    A gateway that is the host's own address (also one that it has lost) or the peer's means "directly connected", as in
-    the guide's samples. An unspecified one is that of the default route over the interface, `default_route(interface,
-    version)`; unless the peer is in a network of the interface, or there is nobody else on the link, there is no route
-    without it. Nothing is guessed: the kernel would ask the link for an address that nobody there has.
+    A gateway that is the peer's address, or an address that the host has or had, means "directly connected", as in the
+    guide's samples. For an unspecified gateway, the gateway of `default_route(interface, version)` is taken. Without a
+    default route there is a route only if the peer is in a network of the interface, or if the link has one other end.
+    Nothing is guessed: the kernel would ask the link for an address that nobody there has.
     """
     remote = path.remote_ipaddr
     if remote.is_unspecified or remote.is_link_local or remote.is_loopback:
@@ -82,7 +84,7 @@ def peer_route(path: PathConfig, interface: Interface, default_route: Callable[[
 
 @lru_cache(4096)
 def _just(address: Address) -> Network:
-    """The network of one address; it takes ipaddress a while to make it."""
+    """Return the network of one address; ipaddress makes it slowly."""
     return ip_network(address)
 
 
@@ -90,9 +92,9 @@ def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
     """Return the routes into the tunnel: to the peer's tunnel address and to the networks behind it.
 
     "Everything" (0.0.0.0/0 or ::/0) becomes its two halves, which win over a default route without touching it; the
-    host routes of the paths are more specific still, so the paths themselves are not cut off. What this host itself
-    sends to the networks it sends from its tunnel address: left alone, the kernel would rather take the global address
-    of another interface than the guide's site-local one (RFC 6724 section 5, rule 2), and such a packet is nobody's.
+    host routes of the paths are more specific still, so the paths themselves are not cut off. Packets of this host to
+    the networks get its tunnel address as their source. Left alone, the kernel would prefer the global address of
+    another interface to the guide's site-local one (RFC 6724 section 5, rule 2), and no connection carries that packet.
     """
     routes = [Route(ip_network(connection.ip_remote), tunnel)]
     for network in connection.networks:

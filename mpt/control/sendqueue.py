@@ -1,13 +1,13 @@
 """How much may wait to be sent over one socket, so that a slow line does not hold packets for seconds.
 
-What a socket has been given is charged to it until the interface has sent it, so the limit of its send buffer bounds
-the queues of this host before the line. It follows what the line drains:
+The kernel charges a datagram to its socket until the interface has sent it. So the limit of the send buffer bounds the
+queues of this host before the line. The limit follows the line's rate:
 
 - While more waits than the line drains in `TARGET`, the line is the bottleneck, and the limit is just that much.
-- While little of the limit is used, or it drains sooner, something else is: the limit grows until it is as large as it
-  began.
+- While little of the limit is used, or it drains sooner, the line is not the bottleneck: the limit grows until it is
+  as large as it began.
 
-What comes beyond the limit is dropped at once: TCP learns early that the line is full, and nobody else waits for it.
+A datagram beyond the limit is dropped at once: TCP learns early that the line is full, and nobody else waits for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 TARGET: Final = 0.08  # s
 PERIOD: Final = 0.1  # s between two looks at least
-STALE: Final = 1.0  # s after which a look says nothing of the rate
+STALE: Final = 1.0  # s; a longer period says nothing of the rate
 SMALLEST: Final = 32 << 10  # octets; one message more than the limit always fits
 CHARGE: Final = 1.3  # the kernel charges that for an octet of a full packet, its own headers included
 GROWTH: Final = 1.5  # a period
@@ -25,7 +25,7 @@ SMOOTHING: Final = 0.5  # of the rate
 
 
 class SendQueue:
-    """One socket; `largest` octets is the limit at the beginning, and the largest ever."""
+    """The queue of one socket; `largest` (octets) is the first and the largest limit."""
 
     __slots__ = ("_at", "_rate", "_sent", "_waiting", "largest", "limit")
 
@@ -36,8 +36,11 @@ class SendQueue:
         self._rate: float | None = None  # octets a second as the kernel charges them, while the line is the bottleneck
 
     def look(self, now: float, sent: int, waiting: int) -> int | None:
-        """Return the new limit if it is to be set: `sent` octets were given to the socket since its beginning, of which
-        `waiting` (as the kernel charges them) have not left yet. `now` is monotonic seconds."""
+        """Return a new limit in octets; None while the old one holds.
+
+        `sent` octets were given to the socket since its beginning. `waiting` octets, as the kernel charges them, have
+        not left yet. `now` is monotonic seconds.
+        """
         elapsed, given = now - self._at, sent - self._sent
         drained = given * CHARGE - (waiting - self._waiting)
         self._at, self._sent, self._waiting = now, sent, waiting
