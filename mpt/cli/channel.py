@@ -22,15 +22,15 @@ from mpt.local.protocol import (
     encode_text_request,
 )
 
-LAST_WORDS = 0.5  # seconds after a UDP answer in which more of it, or the datagram that ends it, may come
+LAST_WORDS = 0.5  # seconds after a UDP answer; until then more of it, or its end, may come
 AGAIN = 0.01  # seconds until a unix socket with too many callers is tried again
-_ID = 1  # of the only request on our connection
+_ID = 1  # of the only request on the connection
 
 Report = Callable[[str], None]
 
 
 class ChannelError(MptError):
-    """The daemon was not reached, or did not answer; `code` is the exit status that says so."""
+    """The daemon was not reached, or did not answer; `code` is the exit status for it."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -46,9 +46,9 @@ def _no_answer(timeout: float) -> ChannelError:
 
 
 def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) -> Reply:
-    """Ask for the command `words` at the unix socket `path`; lines on its progress go to `report`.
+    """Ask for the command `words` at the unix socket `path`; return the reply. Lines on its progress go to `report`.
 
-    `timeout` is how many seconds the daemon may be silent. Raises ChannelError.
+    The daemon may be silent for `timeout` seconds. Raises ChannelError.
     """
     with _connected(path, timeout) as channel, channel.makefile("rb") as lines:
         try:
@@ -69,7 +69,7 @@ def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) ->
 
 
 def _connected(path: str, timeout: float) -> socket.socket:
-    """Return a socket that is connected to the unix socket `path`. While a crowd is before us there, try again."""
+    """Return a socket that is connected to the unix socket `path`; while it has too many callers, try again."""
     deadline = time.monotonic() + timeout
     try:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -95,11 +95,11 @@ def _connected(path: str, timeout: float) -> socket.socket:
 
 
 def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: Report) -> Reply:
-    """The same by the text protocol, ours or the C program's, at the loopback address `host`."""
+    """Ask in the same way by the text protocol, of our daemon or the C program, at the loopback address `host`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as channel:
-            # connected: that takes nobody else's datagrams, hears at once if nobody is there, and shows who asks
+            # connected, so that it takes no others' datagrams, hears at once if no daemon is there, and shows who asks
             channel.connect((host, port))
             channel.send(encode_text_request(words))
             return _text_reply(channel, timeout, report)
@@ -110,7 +110,7 @@ def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: 
 
 
 def _text_reply(channel: socket.socket, timeout: float, report: Report) -> Reply:
-    """Collect answers until the end is said. The C server sends some of them twice."""
+    """Collect answers until the end; return them as one reply. The C server sends some answers twice."""
     answers: list[Reply] = []
     deadline = time.monotonic() + timeout
     while True:
@@ -135,7 +135,7 @@ def _text_reply(channel: socket.socket, timeout: float, report: Report) -> Reply
 
 
 def _receive(channel: socket.socket, deadline: float) -> Reply | Progress | None:
-    """The next datagram that is one of the protocol; raises TimeoutError at `deadline`."""
+    """Return the next answer of the protocol, None for the end; raises TimeoutError at `deadline`."""
     while (left := deadline - time.monotonic()) > 0:
         channel.settimeout(left)
         try:

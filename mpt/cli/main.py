@@ -1,7 +1,7 @@
 """The program ``mpt`` (guide 4): one command to the daemon of this host, its answer, and an exit status.
 
-It starts often and must start fast, so it needs the standard library only, and what one command needs alone is imported
-when it is called.
+It starts often and must start fast: it needs the standard library only, and imports a program such as the demo when it
+is called.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpt.local.grammar import FORMS, GrammarError, form_named, parse
 from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT, Reply
 from mpt.local.sockets import RUNTIME_DIRECTORY
 
-INTERRUPTED = 130  # what a shell says of a program that ^C ended
+INTERRUPTED = 130  # a shell's status for a program that ^C ended
 
 _PORT = re.compile(r"-[0-9]+")
 _HELP = ("-h", "--help", "help")
@@ -37,7 +37,7 @@ class Program:
 
 
 def demo(arguments: Sequence[str]) -> int:
-    """``mpt demo``: everything in namespaces of this machine."""
+    """Run ``mpt demo``: everything in namespaces of this machine. Return the exit status."""
     from mpt.lab.demo.main import main as run_demo
 
     return run_demo(arguments)
@@ -48,7 +48,7 @@ PROGRAMS = (Program("demo", "two hosts and several paths on this machine: what t
 
 @dataclass
 class Options:
-    """The command line: the words of the command, and what was said about how to bring them to the daemon."""
+    """The command line: the words of the command, and the options, which say how to reach the daemon."""
 
     words: list[str] = field(default_factory=list)
     ipv6: bool = False
@@ -59,7 +59,7 @@ class Options:
 
 
 def usage() -> str:
-    """What ``mpt`` says without a command (guide 4)."""
+    """Return the text of ``mpt`` without a command (guide 4)."""
     commands = "\n".join(f"    mpt {form.syntax}\n        {form.summary}" for form in FORMS.values())
     programs = "\n".join(f"    mpt {program.name}\n        {program.help}" for program in PROGRAMS)
     return f"""\
@@ -82,7 +82,7 @@ Exit status: {DONE} done, {FAILED} the daemon says no, {BAD_USAGE} bad usage, {N
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; what the exit status says stands at the end of `usage`."""
+    """Run with `arguments` (default: the command line); return the exit status, as the end of `usage` lists them."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         for program in PROGRAMS:
@@ -100,13 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # who reads us has seen enough; nothing more is to be written, not even at exit
+    except BrokenPipeError:  # the reader has gone: write nothing more, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
 def _command(given: Sequence[str]) -> int:
-    """Help, or one command to the daemon. Raises GrammarError and ChannelError."""
+    """Print help, or carry out one command; return the exit status. Raises GrammarError and ChannelError."""
     if "--version" in given:
         print(f"mpt {__version__}")
         return DONE
@@ -128,7 +128,7 @@ def _command(given: Sequence[str]) -> int:
 
 
 def parse_options(given: Sequence[str]) -> Options:
-    """Options may stand before and after the words of the command; no word of a command begins with a dash."""
+    """Return the command line `given`. Options stand before or after the words, none of which begins with a dash."""
     options = Options()
     rest = iter(given)
     for word in rest:
@@ -175,7 +175,7 @@ def _port(word: str) -> int:
 
 
 def _ask(words: Sequence[str], options: Options, settings: Settings) -> Reply:
-    """The daemon's reply, over the first way to it that there is."""
+    """Return the daemon's reply, over the first way that leads to it. Raises ChannelError."""
     not_permitted: ChannelError | None = None
     if not options.ipv6 and options.port is None:
         for path in settings.sockets:
@@ -201,7 +201,7 @@ def _report(text: str) -> None:
 
 
 def _tell(reply: Reply, as_json: bool) -> int:
-    """Print the reply: a good one on standard output, a bad one as an error; JSON always on standard output."""
+    """Print a reply; return the exit status. A bad reply goes to standard error, but JSON always to standard output."""
     if as_json:
         plain = {"ok": reply.ok, "code": reply.code, "text": reply.text}
         print(json.dumps(reply.data if reply.data is not None else plain), flush=True)

@@ -30,9 +30,9 @@ class Settings:
 def find_settings(
     socket: str | None, port: int | None, timeout: float | None, environ: Mapping[str, str], cwd: Path
 ) -> Settings:
-    """What `socket`, `port` and `timeout` were given, else what interface.conf says, else its defaults.
+    """Return the settings: by the options `socket`, `port` and `timeout`, else by interface.conf, else its defaults.
 
-    A socket that somebody named, as an option or in the environment, is the one that is meant: no other is tried.
+    If an option or the environment names a socket, no other is tried.
     """
     general = _general(environ, cwd)
     named = socket or environ.get(SOCKET_VARIABLE)
@@ -46,7 +46,7 @@ def find_settings(
 
 
 def _general(environ: Mapping[str, str], cwd: Path) -> Mapping[str, Any]:
-    """The good keys of [general] in the interface.conf that the daemon would take; none if we cannot read it."""
+    """Return the good keys of [general] in the daemon's interface.conf; none if we cannot read it."""
     try:
         file = read_file(find_directory(None, environ, cwd) / INTERFACE_FILE)
     except MptError:

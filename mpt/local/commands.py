@@ -1,11 +1,11 @@
 """From the words of a command to its reply.
 
-`answer` is called for every request of the unix socket and of the UDP loopback alike:
+`answer` serves every request of the unix socket and of the UDP loopback:
 
     reply = await answer(words, operations, may_change, progress)
 
-A coroutine that imports no framework: under Twisted it is run with ``ensureDeferred``. The texts of failures are those
-of the C program where it has one (over UDP they follow "CMD-ERROR:"), with our reason after them.
+It is a coroutine without a framework: under Twisted ``ensureDeferred`` runs it. A failure has the C program's text
+where there is one (over UDP it follows "CMD-ERROR:"), and our reason after it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WHO_MAY = "that is for root and for members of the control socket's group; `mpt
 
 
 async def answer(words: Sequence[str], operations: Operations, may_change: bool, progress: ProgressReport) -> Reply:
-    """Carry out the request `words` of somebody who may change things, or only look. Any exception is a bug."""
+    """Carry out the request `words`; return its reply. Without `may_change` only looking is permitted."""
     try:
         command = parse(words)
     except GrammarError as error:
@@ -42,7 +42,7 @@ async def answer(words: Sequence[str], operations: Operations, may_change: bool,
 
 
 def _failure(command: Command, error: MptError) -> str:
-    """Say why `command` ended in `error`."""
+    """Return the text that tells why `command` ended in `error`."""
     because = f": {error}" if str(error) else ""
     match error:
         case UnknownFileError() if command.form.not_found:

@@ -1,6 +1,6 @@
-"""The commands of guide chapter 4: one row a command, with its words, its help and what it does.
+"""The commands of guide chapter 4: one row a command, with its words, its help and its operation.
 
-    command = parse(["int", "eth1", "down"])      or GrammarError, which names the bad word and what is allowed
+    command = parse(["int", "eth1", "down"])      or GrammarError, which names the bad word and the allowed ones
     await command.perform(operations, progress)
 
 The client parses the words before it sends them, and the daemon parses them once more: it trusts nobody.
@@ -26,9 +26,9 @@ _LENGTH = re.compile(r"[0-9]{1,3}")
 
 
 class GrammarError(MptError):
-    """A command is not what it should be: the text names the bad word and what is allowed.
+    """A command is wrong: the text names the bad word and the allowed ones.
 
-    `form` is the command that was meant, None if there is none of that name.
+    `form` is the command that was meant, None if there is no command of that name.
     """
 
     def __init__(self, text: str, form: Form | None = None) -> None:
@@ -42,10 +42,9 @@ class GrammarError(MptError):
 @dataclass(frozen=True, slots=True)
 class Argument:
     """A word that a command takes: its `name` in the usage text ("" for `add`, `up` and the like), what is `allowed`,
-    and how it is read, with a ValueError for what is not allowed.
+    and `read`, which returns its value and raises ValueError or KeyError for a bad word.
 
-    `optional` words stand at the end, and are None where they are missing. A word that is `fixed` has no meaning to
-    hand on.
+    `optional` words stand at the end, and are None where they are missing. A `fixed` word has no value.
     """
 
     name: str
@@ -56,12 +55,12 @@ class Argument:
 
 
 def _shown(word: str) -> str:
-    """A word of the operator's in an error message, harmless and of bearable length."""
+    """Return the operator's `word` for an error message: quoted, and cut if it is long."""
     return repr(word if len(word) <= 60 else word[:60] + "...")
 
 
 def _one_of(**meanings: object) -> Argument:
-    """An argument that is one of a few words, and what each means; ``del_`` is the word del."""
+    """Return an argument that is one of a few words, each with its value; ``del_`` is the word del."""
     found = {word.rstrip("_"): meaning for word, meaning in meanings.items()}
 
     def read(word: str) -> object:
@@ -73,12 +72,12 @@ def _one_of(**meanings: object) -> Argument:
 
 
 def _fixed(word: str) -> Argument:
-    """An argument that can only be `word`."""
+    """Return an argument that can only be `word`."""
     return Argument("", word, {word: word}.__getitem__, fixed=True)
 
 
 def _read_interface_address(word: str) -> IPv4Interface | IPv6Interface:
-    """An address with the length of its prefix in digits: no netmask such as /255.255.255.0."""
+    """Return an address with its prefix, whose length is in digits: no netmask such as /255.255.255.0."""
     _plain, slash, length = word.partition("/")
     if slash and not _LENGTH.fullmatch(length):
         raise ValueError
@@ -118,11 +117,11 @@ _DESTINATION = Argument("DESTINATION", "the peer's address, such as 10.1.1.3 or 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One command: its name, the shortening that is taken too, its syntax and help, and the words that it takes.
+    """One command: its name, a shortening, its syntax and help, and the words that it takes.
 
-    `changes` says that the command changes something, which not everybody may. ``perform(operations, progress,
-    *values)`` carries it out. `check` is given the same values and says what is wrong with them together, "" if
-    nothing is. `not_found` are the C program's words when there is no such file.
+    `changes`: the command changes something, which not everybody may. ``perform(operations, progress, *values)``
+    carries it out. ``check(*values)`` returns what is wrong with the values together, "" if nothing is. `not_found` is
+    the C program's text for a file that is not there.
     """
 
     name: str
@@ -138,17 +137,17 @@ class Form:
 
     @property
     def needs_words(self) -> bool:
-        """Whether the command means nothing without arguments: the guide's client prints its usage then."""
+        """Return whether the command needs an argument: without any, the guide's client prints its usage."""
         return not all(argument.optional for argument in self.arguments)
 
     def usage(self) -> str:
-        """What ``mpt NAME --help`` prints (guide 4.1 and following)."""
+        """Return the text of ``mpt NAME --help`` (guide 4.1 and following)."""
         return f"mpt {self.syntax}\n\n{self.details}"
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command that was understood: its row, the value of each argument, and the words, its name in full."""
+    """A parsed command: its row, the value of each argument, and its words, the name in full."""
 
     form: Form
     values: tuple[Any, ...]
@@ -274,7 +273,7 @@ _BY_WORD = {word: form for form in _FORMS for word in (form.name, form.shortenin
 
 
 def form_named(word: str) -> Form:
-    """The command of this name or shortening; raises GrammarError."""
+    """Return the command of this name or shortening; raises GrammarError."""
     try:
         return _BY_WORD[word]
     except KeyError:
@@ -282,7 +281,7 @@ def form_named(word: str) -> Form:
 
 
 def parse(words: Sequence[str]) -> Command:
-    """The command that `words` say; raises GrammarError, whatever they are."""
+    """Return the command that `words` say; raises GrammarError, and nothing else, for bad ones."""
     if not words:
         raise GrammarError(f"there is no command: it must be one of {', '.join(FORMS)}")
     form = form_named(words[0])
@@ -303,7 +302,7 @@ def parse(words: Sequence[str]) -> Command:
 
 
 def _read(form: Form, argument: Argument, word: str | None) -> Any:
-    """The value of `word` as an argument of `form`; None says that there is no word."""
+    """Return the value of `word` as an argument of `form`; None stands for a missing word. Raises GrammarError."""
     if word is None:
         if argument.optional:
             return None

@@ -1,4 +1,4 @@
-"""What a running daemon can do, as the commands of guide chapter 4 ask for it (`mpt.local.grammar`)."""
+"""The operations of a running daemon, one for each command of guide chapter 4 (`mpt.local.grammar`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mpt.local.status import StatusDocument
 from mpt.model import Address
 
 ProgressReport = Callable[[str], None]
-"""Takes one line on what a long command is doing."""
+"""Takes one line on the progress of a long command."""
 
 
 class UnknownFileError(MptError):
@@ -19,7 +19,7 @@ class UnknownFileError(MptError):
 
 
 class PeerRefusedError(PeerError):
-    """The peer answered a command with the result `code` (1: it did not answer at all); the text says why."""
+    """The peer refused a command with the result `code` (1: it did not answer); the text says why."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -27,11 +27,11 @@ class PeerRefusedError(PeerError):
 
 
 class Operations(Protocol):
-    """The operations. Each returns what has happened, in words ("" lets the command speak for itself).
+    """The operations. Each returns its result as text for the operator; "" stands for the words of the command.
 
     An operation that fails raises MptError, and has changed nothing: UnknownFileError for a file that is not there,
-    PeerRefusedError for a peer that says no. A `file` is the name of a connection file without its directory; None
-    stands for all of them.
+    PeerRefusedError for a peer that refuses. A `file` is the name of a connection file without its directory; None
+    stands for all files.
     """
 
     async def address(self, add: bool, address: IPv4Interface | IPv6Interface, interface: str) -> str:

@@ -6,13 +6,13 @@ Unix socket, version 1 (docs/commands.md): every line is one JSON object, UTF-8,
     progress  {"id": 7, "progress": "telling the peer"}                             none, or several
     reply     {"id": 7, "ok": true, "code": 0, "text": "...", "data": {...}}        "data" only where there is some
 
-UDP loopback, the C program's (guide 4): the first octet of a datagram says what it is, three zeros follow.
+UDP loopback, the C program's (guide 4): the first octet of a datagram is its kind, three zeros follow.
 
     request   A4 00 00 00 "path down 10.1.1.2 10.1.1.3" 00
     reply     A4 00 00 00 "CMD_OK:" text   or   A4 00 00 00 "CMD-ERROR:" text
     end       A5 00 00 00
 
-Whatever comes in, nothing here raises anything but DecodeError.
+Bad input raises DecodeError and nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Final
 from mpt.errors import DecodeError
 
 VERSION: Final = 1
-MAX_REQUEST_LINE: Final = 64 << 10  # octets; of a client that sends more in a line the daemon takes its leave
+MAX_REQUEST_LINE: Final = 64 << 10  # octets; the daemon hangs up on a longer line
 MAX_REPLY_LINE: Final = 16 << 20  # octets; the status of ten thousand paths fits
 MAX_WORDS: Final = 16
 MAX_ID: Final = 2**53  # beyond it not every program's JSON numbers are exact
@@ -41,7 +41,7 @@ NOT_PERMITTED: Final = 5
 
 LOCAL_COMMAND: Final = 0xA4
 LOCAL_END: Final = 0xA5
-MAX_UDP_TEXT: Final = 60_000  # octets of a reply; what UDP can carry is 65,507
+MAX_UDP_TEXT: Final = 60_000  # octets of a reply; UDP carries 65,507 at most
 END: Final = bytes([LOCAL_END, 0, 0, 0])
 
 NOT_PERMITTED_TEXT: Final = "not permitted"
@@ -49,13 +49,13 @@ NOT_PERMITTED_TEXT: Final = "not permitted"
 
 _HEAD = bytes([LOCAL_COMMAND, 0, 0, 0])
 _GOOD, _BAD = "CMD_OK:", "CMD-ERROR:"
-# What the C program may say after CMD_OK: although it failed
+# The C program may say this after CMD_OK: although it failed
 _FAILURE = re.compile(r"\s*(\w+ unsuccessful\b|ERROR\b|Connection creation failed\b)")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command, as words, that a program of this host asks for; `id` comes back with every answer."""
+    """A command, as words; `id` comes back with every answer."""
 
     id: int
     command: tuple[str, ...]
@@ -71,14 +71,14 @@ class BadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a long command is doing."""
+    """One line on the progress of a long command."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a command ended: `code` is one of the codes above, `data` what a program would rather read than `text`."""
+    """The end of a command: `code` is one of the codes above, `data` says the same as `text` for programs."""
 
     code: int
     text: str
@@ -86,7 +86,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        """Whether it was done."""
+        """Return whether the command was carried out."""
         return self.code == DONE
 
 
@@ -94,7 +94,7 @@ class Reply:
 
 
 def decode_request(line: bytes) -> Request | BadRequest:
-    """Return the request that a line without its end says, or what is wrong with it."""
+    """Return the request in a line without its end, or a BadRequest that says what is wrong with it."""
     found = _object(line)
     if isinstance(found, str):
         return BadRequest(0, f"{found}; a request is a JSON object of at most {MAX_REQUEST_LINE} octets")
@@ -109,8 +109,10 @@ def decode_request(line: bytes) -> Request | BadRequest:
 
 
 def decode_answer(line: bytes, id: int) -> Progress | Reply | None:
-    """Return what a line of the daemon says of request `id`, None for a line on another; raises DecodeError for what
-    no daemon says."""
+    """Return what a line of the daemon says of request `id`, None if it is on another request.
+
+    Raises DecodeError for a line that no daemon sends.
+    """
     found = _object(line) if len(line) <= MAX_REPLY_LINE else "the line is too long"
     if isinstance(found, str):
         raise DecodeError("local_reply", found)
@@ -125,17 +127,17 @@ def decode_answer(line: bytes, id: int) -> Progress | Reply | None:
 
 
 def encode_request(request: Request) -> bytes:
-    """The line of a request."""
+    """Return the line of a request."""
     return _line({"mpt": VERSION, "id": request.id, "command": list(request.command)})
 
 
 def encode_progress(id: int, progress: Progress) -> bytes:
-    """The line of a progress report on request `id`."""
+    """Return the line of a progress report on request `id`."""
     return _line({"id": id, "progress": progress.text})
 
 
 def encode_reply(id: int, reply: Reply) -> bytes:
-    """The line that ends request `id`."""
+    """Return the line that ends request `id`."""
     found: dict[str, Any] = {"id": id, "ok": reply.ok, "code": reply.code, "text": reply.text}
     if reply.data is not None:
         found["data"] = reply.data
@@ -159,17 +161,17 @@ def _object(line: bytes) -> dict[str, Any] | str:
 
 
 def is_local_command(datagram: bytes) -> bool:
-    """Whether a datagram at the command port is meant to be from a program of this host."""
+    """Return whether a datagram at the command port claims to be from a program of this host."""
     return datagram[:1] == _HEAD[:1]
 
 
 def encode_text_request(words: Sequence[str]) -> bytes:
-    """The datagram that asks for a command."""
+    """Return the datagram that asks for a command."""
     return _HEAD + " ".join(words).encode() + b"\0"
 
 
 def decode_text_request(datagram: bytes) -> tuple[str, ...]:
-    """The words of a request; like the C program's server we do not care for octets 1 to 3. Raises DecodeError."""
+    """Return the words of a request. Octets 1 to 3 may be anything, as at the C program. Raises DecodeError."""
     if not is_local_command(datagram):
         raise DecodeError("local_request", "not a local command")
     try:
@@ -182,7 +184,7 @@ def decode_text_request(datagram: bytes) -> tuple[str, ...]:
 
 
 def encode_text_reply(reply: Reply) -> tuple[bytes, bytes]:
-    """The two datagrams of a reply; a text that UDP cannot carry is cut at the end of a line."""
+    """Return the two datagrams of a reply; a text too long for UDP is cut at the end of a line."""
     octets = ((_GOOD if reply.ok else _BAD) + reply.text).encode(errors="replace")
     if len(octets) > MAX_UDP_TEXT:
         start = octets[:MAX_UDP_TEXT]
@@ -191,7 +193,7 @@ def encode_text_reply(reply: Reply) -> tuple[bytes, bytes]:
 
 
 def decode_text_reply(datagram: bytes) -> Reply | Progress | None:
-    """One datagram from the server: an answer, some other text, or None for the end. Raises DecodeError."""
+    """Return what a datagram of the server says: an answer, another text, or None for the end. Raises DecodeError."""
     if datagram[:1] == END[:1]:
         return None
     if not is_local_command(datagram):

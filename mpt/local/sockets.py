@@ -13,8 +13,8 @@ OWN_NAMESPACE = Path("/proc/self/ns/net")  # namespaces(7)
 def control_sockets(environ: Mapping[str, str], namespace: Path = OWN_NAMESPACE) -> tuple[str, ...]:
     """Return where the unix socket for local commands may be by default: in /run/mpt or the user's runtime directory.
 
-    Its name has the number of the network `namespace` in it: several share one file system, and each may have its
-    daemon. Where /proc does not tell that number, there is no default.
+    Its name contains the number of the network `namespace`, because namespaces share one file system and each may
+    have a daemon. Without /proc the number is unknown, and there is no default.
     """
     try:
         name = f"net-{namespace.stat().st_ino}.sock"

@@ -1,8 +1,8 @@
-"""What `mpt show status` tells: the document "mpt.status/1" as frozen values, and the same as text for people.
+"""The status for `mpt show status`: the document "mpt.status/1" as frozen values, and the same as text for people.
 
 The JSON keys are the field names (docs/commands.md has them all). Within version 1 fields may be added, none is
-removed or changes its meaning. Addresses are text, times seconds, counts whole numbers since the tunnel interface was
-made. Keys (secrets) are never in it.
+removed or changes its meaning. Addresses are text, times are seconds, counts are whole numbers since the tunnel
+interface was made. The document never contains keys (secrets).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WORDS: Final = {
 """The word for each status, in the document and on the screen."""
 
 WAITING: Final = "waiting"
-"""The word for a path that is OK, but over which the peer was not heard yet."""
+"""The word for a path that is OK but over which nothing was heard yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathStatus:
-    """One path. Packets and octets are those of the inner packets; `drops` counts what it could not send, by reason."""
+    """One path. Counts are of inner packets and their octets; `drops` counts packets that could not be sent, by reason."""
 
     name: str  # "path_0"
     status: str  # one of WORDS, or WAITING
@@ -74,7 +74,7 @@ class ConnectionStatus:
     auth_type: int
     reorder_window: int
     max_buffdelay_msec: int
-    dscp: int | str  # of the datagrams; "copy": that of the packet inside
+    dscp: int | str  # of the datagrams; "copy": the same as of the packet inside
     ecn: str  # "normal" or "compatibility" (RFC 6040)
     paths: Sequence[PathStatus]
     report_failure: str | None = (
@@ -84,7 +84,7 @@ class ConnectionStatus:
 
 @dataclass(frozen=True, slots=True)
 class TunnelStatus:
-    """One tunnel interface and the packets that went through it; drops by reason."""
+    """One tunnel interface and its packets; drops by reason."""
 
     name: str
     mtu: int
@@ -104,7 +104,7 @@ class TunnelStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatusDocument:
-    """The whole daemon. `control_dropped` counts the command datagrams that were refused, by reason."""
+    """The whole daemon. `control_dropped` counts refused command datagrams, by reason."""
 
     version: str  # of the program
     pid: int
@@ -117,7 +117,7 @@ class StatusDocument:
     schema: str = SCHEMA
 
     def as_json(self) -> dict[str, Any]:
-        """The document as plain values."""
+        """Return the document as plain values: dicts, lists, text and numbers."""
         plain: dict[str, Any] = _plain(self)
         return plain
 
@@ -129,7 +129,7 @@ _FIELDS = {
     kind: (tuple(names := [each.name for each in fields(kind)]), attrgetter(*names))
     for kind in (PathStatus, ConnectionStatus, TunnelStatus, StatusDocument)
 }
-"""The names of the fields of each, and what gets their values."""
+"""By class: the names of its fields, and the function that gets their values."""
 
 
 def _plain(value: Any) -> Any:
@@ -166,7 +166,7 @@ def start_text(general: GeneralConfig, tunnels: Iterable[tuple[TunnelConfig, str
 
 
 def status_text(document: StatusDocument) -> str:
-    """The document as an aligned table for each connection, one row a path, after a line or two for each tunnel."""
+    """Return the document as text: some lines for each tunnel, then for each connection a table, one row a path."""
     lines = [
         f"mpt {document.version}, pid {document.pid}, up for {_age(document.uptime)}, "
         f"command port {document.cmdport}, remote creation {'on' if document.accept_remote else 'off'}"
@@ -236,7 +236,7 @@ def _reasons(counts: Mapping[str, int]) -> str:
 
 
 def _octets(count: int) -> str:
-    """Octets in the largest unit of which there is at least one: "17 B", "1.4 kB", "23.0 GB"."""
+    """Return `count` octets in the largest unit that is not larger: "17 B", "1.4 kB", "23.0 GB"."""
     if count < 1000:
         return f"{count} B"
     amount = float(count)
@@ -248,7 +248,7 @@ def _octets(count: int) -> str:
 
 
 def _age(seconds: float) -> str:
-    """ "0.4 s", "59 s", "12 min", "5 h", "3 d": as much as one wants to know."""
+    """Return `seconds` as a short text: "0.4 s", "59 s", "12 min", "5 h", "3 d"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
