@@ -1,9 +1,9 @@
 """Who is at the other end of a local channel: the kernel's word, not the client's.
 
 A unix socket tells its peer's credentials itself (unix(7), SO_PEERCRED). A UDP datagram from a loopback address does
-not. There the socket that it came from is looked up afterwards: by NETLINK_SOCK_DIAG (sock_diag(7)), or, on a kernel
-without udp_diag, in /proc/net/udp and /proc/net/udp6. The look-up finds who has the address and port *now*. Another
-user may have sent from there and closed the socket, so an address alone proves nothing. A socket that is *connected* to
+not. Its socket is looked up afterwards: by NETLINK_SOCK_DIAG (sock_diag(7)), or, on a kernel without udp_diag, in
+/proc/net/udp and /proc/net/udp6. The look-up finds who has the address and port *now*. Another user may have sent from
+there and closed the socket, so an address alone proves nothing. A socket that is *connected* to
 the port that received the datagram shows that its owner talks to that port. A sender without a socket, and sockets of
 several users, count as nobody.
 """
@@ -42,7 +42,7 @@ _MESSAGE_TAIL = struct.Struct("=IIIII")  # and after it: expires, receive queue,
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 _MESSAGE_LENGTH = _MESSAGE_HEAD.size + _SOCKET_ID.size + _MESSAGE_TAIL.size
 _DEADLINE = 1.0  # seconds; the kernel answers a dump at once
-_MOST_PEER_GROUPS = 1024  # octets: what Python's getsockopt takes at most, 256 groups
+_MOST_PEER_GROUPS = 1024  # octets, for 256 groups: Python's getsockopt takes no more
 
 
 class Caller(NamedTuple):
@@ -55,11 +55,11 @@ class Caller(NamedTuple):
 
 
 def caller_of(unix_socket: socket.socket) -> Caller:
-    """Return who connected to `unix_socket`; raises OSError on anything but a connected unix socket."""
+    """Return who connected to `unix_socket`; raises OSError unless it is a connected unix socket."""
     pid, uid, gid = _PEER.unpack(unix_socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     try:
         groups = unix_socket.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, _MOST_PEER_GROUPS)
-    except OSError:  # more groups than that, or a kernel before 4.13
+    except OSError:  # more groups, or a kernel before 4.13
         return Caller(pid, uid, gid, groups_of(uid))
     return Caller(pid, uid, gid, frozenset(group for (group,) in struct.iter_unpack("=I", groups)))
 
@@ -79,7 +79,7 @@ def caller_may_change(caller: Caller, group: int) -> bool:
 
 
 def user_may_change(uid: int | None, group: int) -> bool:
-    """Return the same for a user by number; None is nobody in particular, who may not."""
+    """Return whether the user `uid` may change things; None, an unknown user, may not."""
     return uid is not None and (uid == ROOT or group in groups_of(uid))
 
 
@@ -87,7 +87,7 @@ def user_may_change(uid: int | None, group: int) -> bool:
 
 
 class UdpSender(NamedTuple):
-    """The user who sent a datagram. `is_connected`: from a socket that is connected to the port that received it."""
+    """The user who sent a datagram. `is_connected`: the sender's socket is connected to the port that received it."""
 
     uid: int
     is_connected: bool
@@ -124,7 +124,7 @@ def udp_sender(address: Address, port: int, receiver_port: int) -> UdpSender | N
 
 
 def _could_send_from(found: _Socket, address: Address) -> bool:
-    """Return whether a socket sends from `address`. One that is bound to :: sends IPv4, too, unless it is IPv6 only."""
+    """Return whether a socket can send from `address`. A socket at :: sends IPv4, too, unless it is IPv6 only."""
     if found.v6only and address.version == 4:
         return False
     return _plain(found.address) == address or found.address.is_unspecified

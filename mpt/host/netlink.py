@@ -1,9 +1,9 @@
 """The links, addresses and routes of this machine, over rtnetlink (rtnetlink(7)); nothing else knows pyroute2.
 
-A call is synchronous. Listings and routes take some microseconds each (`mpt.host.rtnetlink`), a change of a link or an
-address, which pyroute2 makes, a millisecond; it may be made from any thread, but not inside a running asyncio loop,
-which pyroute2 would borrow. Interfaces come and go: each call looks its interface up afresh, and one that is gone is a
-HostError.
+A call is synchronous. A listing or a route takes some microseconds (`mpt.host.rtnetlink`). A change of a link or an
+address goes through pyroute2 and takes a millisecond; any thread may make it, but not inside a running asyncio loop,
+which pyroute2 would borrow. Interfaces come and go: each call looks its interface up afresh, and raises HostError if it
+is gone.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Netlink(RouteTable):
 
     @cached_property
     def _pyroute2(self) -> Any:
-        import pyroute2  # here, not above: it costs 0.15 s and 10 MB, which only a running daemon should pay
+        import pyroute2  # here, not above: it costs 0.15 s and 10 MB, for a running daemon alone
 
         return pyroute2
 
@@ -89,7 +89,7 @@ class Netlink(RouteTable):
             values = message.attributes(rtnetlink.ADDRESS.size)
             flags = number(values.get(_IFA_FLAGS)) or flags
             unusable = flags & _IFA_F_DADFAILED or (flags & _IFA_F_TENTATIVE and not flags & _IFA_F_OPTIMISTIC)
-            own = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)  # with both, the second one is the peer's
+            own = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)  # with both, the second is the peer's
             if own is not None and family in FAMILY.values() and not unusable:
                 address = ip_interface((ip_address(own), prefix_length))
                 addresses.setdefault(index, []).append(address)
@@ -121,7 +121,7 @@ class Netlink(RouteTable):
     # --- changing ----------------------------------------------------------------------------------------------------
 
     def add_address(self, interface: str, address: InterfaceAddress, check_duplicates: bool = True) -> bool:
-        """Give `interface` an address. False: it has it already.
+        """Give `interface` an address; return False if it has it already. Raises HostError.
 
         Without `check_duplicates` an IPv6 address can be used at once; otherwise only some two seconds later.
         """
@@ -129,7 +129,7 @@ class Netlink(RouteTable):
         return self._change_address("add", interface, address, errno.EEXIST, **arguments)
 
     def delete_address(self, interface: str, address: InterfaceAddress) -> bool:
-        """Take an address from `interface`. False: it did not have it."""
+        """Take an address from `interface`; return False if it does not have it. Raises HostError."""
         return self._change_address("del", interface, address, errno.EADDRNOTAVAIL)
 
     def set_link(self, interface: str, up: bool) -> None:
@@ -159,14 +159,14 @@ class Netlink(RouteTable):
     # --- details -----------------------------------------------------------------------------------------------------
 
     def _change(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        """Call pyroute2 and turn its error into the OSError that it stands for, with the kernel's own words."""
+        """Call pyroute2; turn its error into an OSError with the kernel's number and words."""
         try:
             function(*arguments, **named)
         except self._pyroute2.NetlinkError as error:
             raise OSError(error.code, str(error.args[-1])) from error
 
     def _change_address(self, command: str, interface: str, address: InterfaceAddress, moot: int, **named: Any) -> bool:
-        """Add or delete an address; False if the kernel answers `moot`, that there is nothing to do."""
+        """Add or delete an address; return False if the kernel answers `moot`: there is nothing to do."""
         try:
             index = interface_index(interface)
             ip, prefixlen = str(address.ip), address.network.prefixlen
@@ -185,7 +185,7 @@ class Netlink(RouteTable):
 
 
 def address_refused(interface: str, address: InterfaceAddress, error: OSError) -> HostError:
-    """Why an address was not added or deleted, in the operator's words."""
+    """Return why an address was not added or deleted, in the operator's words."""
     what = f"the address {address} on {interface}"
     if address.version == 6 and error.errno == errno.EACCES:
         sysctl = f"net.ipv6.conf.{interface}.disable_ipv6"
@@ -198,5 +198,5 @@ def address_refused(interface: str, address: InterfaceAddress, error: OSError) -
 
 
 def link_refused(interface: str, error: OSError) -> HostError:
-    """Why an interface was not changed, in the operator's words."""
+    """Return why an interface was not changed, in the operator's words."""
     return refused(f"the interface {interface}", interface, error)

@@ -1,7 +1,7 @@
-"""The routes of this machine: those that are there, and those that mpt adds and removes (rtnetlink(7)).
+"""Finds, adds and removes routes of this machine (rtnetlink(7)).
 
-Routes survive the process that added them. So each process marks its own with an rtm_protocol that nobody else uses,
-and what killed processes have left is found and removed at the next start (`RouteTable.claim_routes`).
+Routes survive the process that added them. So each process gives its routes an rtm_protocol that nobody else uses. A
+start finds and removes the routes of killed processes (`RouteTable.claim_routes`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RT_TABLE_MAIN: Final = 254
 RTN_UNICAST: Final = 1
 
 FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
-DEFAULT_METRIC: Final = {4: 0, 6: 1024}  # what the kernel takes for a route without a metric, by IP version
+DEFAULT_METRIC: Final = {4: 0, 6: 1024}  # of a route without a metric, by IP version
 DEFAULT_ROUTE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
@@ -61,7 +61,7 @@ class _Entry:
         self.metric = number(self._values.get(RTA_PRIORITY))
 
     def hops(self) -> Iterator[_Hop]:
-        """Give the ways of this route; several if it is a multipath route."""
+        """Yield the ways of this route; several if it is a multipath route."""
         ways = self._values.get(RTA_MULTIPATH)
         if ways is None:
             yield _Hop(number(self._values.get(RTA_OIF)), _gateway(self._values), self.flags)
@@ -112,19 +112,19 @@ class RouteTable:
             self._claim = None
 
     def claim_routes(self) -> int:
-        """Take an rtm_protocol for the routes that this process adds, and remove the routes of processes that are gone.
+        """Take an rtm_protocol for the routes of this process, and remove the routes of processes that are gone.
 
         Return how many were removed. Each process in this network namespace takes a protocol that no other has, and
-        holds a socket with a name for it, which the kernel takes away when the process ends, however it ends. So the
-        routes whose protocol nobody holds were left by a process that was killed. If others hold all protocols, the
-        last one is shared, and nothing of it is removed.
+        holds a socket named after it, which the kernel removes when the process ends in any way. So a route was left by
+        a killed process if nobody holds its protocol. If others hold all protocols, this process shares the last one,
+        whose routes stay.
         """
         removed = 0
         for protocol in ROUTE_PROTOCOLS:
             claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 claim.bind(f"\0mpt rtm_protocol {protocol}")
-            except OSError:  # somebody lives who has it
+            except OSError:  # a living process has it
                 claim.close()
                 continue
             routes = [route for version in (4, 6) for route in self._added(protocol, version)]
@@ -136,13 +136,13 @@ class RouteTable:
         return removed
 
     def own_routes(self, version: int) -> list[Route]:
-        """Return the routes that add_route() has added and that are there, as they were added."""
+        """Return the routes that add_route() has added and that are still there, as they were added."""
         return self._added(self._protocol, version)
 
     def default_route(self, interface: str, version: int) -> Route | None:
-        """Return the default route over `interface`: that of the main table before others, then the lowest metric.
+        """Return the default route over `interface`: of the main table if possible, then by the lowest metric.
 
-        One without a gateway says that everybody is on the link (PPP). An IPv4 route may have an IPv6 gateway (RFC
+        A route without a gateway says that everybody is on the link (PPP). An IPv4 route may have an IPv6 gateway (RFC
         9229). Of a multipath route only the way over `interface` counts. None if there is no such route. Raises
         HostError if there is no such interface.
         """
@@ -158,11 +158,11 @@ class RouteTable:
         return min(found, key=lambda each: each[:2])[2] if found else None
 
     def add_route(self, route: Route) -> bool:
-        """Add `route` to the main table. False: it is there already.
+        """Add `route` to the main table; return False if it is there already.
 
-        The kernel keeps one route for each destination and metric: where another with both is in the way (other
-        interface, other gateway), and whenever it refuses, HostError. On IPv6 a gateway may be named while the
-        interface's own address is still being checked for duplicates, but a `source` may not.
+        Raises HostError if the kernel refuses, also because another route (interface, gateway) has the same destination
+        and metric: the kernel keeps one for each. While it checks an IPv6 address of the interface for duplicates, a
+        route may have a gateway there, but not that address as its `source`.
         """
         try:
             body = _body(route, self._protocol)
@@ -174,7 +174,7 @@ class RouteTable:
         return True
 
     def delete_route(self, route: Route) -> bool:
-        """Delete `route`, which add_route() has added. False: it was gone, perhaps with its interface."""
+        """Delete `route`, which add_route() has added; return False if it was gone, perhaps with its interface."""
         return self._delete(route, self._protocol)
 
     def _delete(self, route: Route, protocol: int) -> bool:
@@ -187,7 +187,7 @@ class RouteTable:
         return True
 
     def _added(self, protocol: int, version: int) -> list[Route]:
-        """The routes of the main table with `protocol`."""
+        """Return the routes of the main table with `protocol`."""
         found = []
         for entry in self._entries(version, protocol=protocol):
             if entry.table == RT_TABLE_MAIN:
@@ -197,7 +197,7 @@ class RouteTable:
         return found
 
     def _is_there(self, route: Route) -> bool:
-        """Whether somebody has added a route with the same destination, metric, interface and gateway."""
+        """Return whether a route with the same destination, metric, interface and gateway is there."""
         version = route.destination.version
         metric = DEFAULT_METRIC[version] if route.metric is None else route.metric
         index = interface_index(route.interface)
@@ -213,10 +213,10 @@ class RouteTable:
     def _entries(
         self, version: int, prefix_length: int | None = None, index: int | None = None, protocol: int = 0
     ) -> Iterator[_Entry]:
-        """The routes of an IP version, in all tables; only those of one prefix length, one interface, one protocol.
+        """Return the routes of an IP version, in all tables: of one prefix length, interface or protocol if given.
 
-        The kernel leaves out other interfaces and protocols (an old one does not); routes of another length that it
-        lists cost some 0.5 µs each.
+        The kernel leaves out other interfaces and protocols, unless it is old. It lists routes of other lengths, which
+        cost some 0.5 µs each.
         """
         family = FAMILY[version]
         body = rtnetlink.ROUTE.pack(family, 0, 0, 0, 0, protocol, 0, 0, 0)
@@ -225,11 +225,11 @@ class RouteTable:
 
         lengths = {} if prefix_length is None else {1: prefix_length}
         protocols = {5: protocol} if protocol else {}
-        where = {**lengths, **protocols, 0: family}  # the last one: a kernel without IPv6 lists its IPv4 routes
+        where = {**lengths, **protocols, 0: family}  # the family last: a kernel without IPv6 lists its IPv4 routes
         try:
             listed = self._requests.listing(rtnetlink.RTM_GETROUTE, body, where)
         except OSError as error:
-            # a kernel without IPv6; an interface that has just gone, and its routes with it
+            # a kernel without IPv6, or an interface that has just gone, with its routes
             if error.errno not in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENODEV):
                 raise HostError(f"the kernel does not list its routes: {error.strerror}") from error
             listed = []
@@ -277,7 +277,7 @@ def refused(what: str, interface: str, error: OSError) -> HostError:
 
 
 def _gateway(values: dict[int, bytes]) -> Address | None:
-    """The gateway of a hop; struct rtvia has the address behind its family."""
+    """Return the gateway of a hop; struct rtvia has the address behind its family."""
     octets = values.get(RTA_GATEWAY) or values.get(RTA_VIA, b"")[2:]
     return ip_address(octets) if octets else None
 
@@ -290,7 +290,7 @@ def _interface_name(index: int) -> str | None:
 
 
 def _body(route: Route, protocol: int) -> bytes:
-    """The octets of a request that adds or deletes `route`."""
+    """Return the octets of a request that adds or deletes `route`."""
     version = route.destination.version
     scope = RT_SCOPE_LINK if route.gateway is None and version == 4 else RT_SCOPE_UNIVERSE
     flags = RTNH_F_ONLINK if route.onlink else 0

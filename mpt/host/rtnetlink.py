@@ -1,8 +1,8 @@
 """rtnetlink(7) as octets: requests, listings and events, where pyroute2 would take a hundred times as long.
 
 A listing of 30,000 routes takes some 15 ms here. So an event may cost a listing, and a daemon that adds some thousand
-routes at its start is ready in time. A message is handled as its place in the octets that came, `Message`; only what is
-wanted is taken out of it.
+routes at its start is ready in time. A `Message` is a place in the received octets; its values
+are decoded only when they are wanted.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ NEXT_HOP: Final = struct.Struct("=HBBi")  # flags; struct rtnexthop: len, flags,
 _START: Final = struct.Struct("=IH")  # of a header: length, type
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _INT: Final = struct.Struct("=i")
-_KIND_OF_ATTRIBUTE: Final = 0x3FFF  # beside it stand two flags
+_KIND_OF_ATTRIBUTE: Final = 0x3FFF  # the other bits are two flags
 
-# Routes that mpt adds have one of these as rtm_protocol, each daemon its own (Netlink.claim_routes). They are in nobody
-# else's list (/etc/iproute2/rt_protos, FRRouting, BIRD, systemd).
+# Each daemon takes one of these as the rtm_protocol of its routes (Netlink.claim_routes). No other program's list has
+# them (/etc/iproute2/rt_protos, FRRouting, BIRD, systemd).
 ROUTE_PROTOCOLS: Final = range(150, 158)
 
 NO_CONDITION: Final[Mapping[int, int]] = {}
@@ -81,7 +81,7 @@ class Message(NamedTuple):
 class RequestSocket:
     """A socket for requests to the kernel, one at a time, of the network namespace of the thread that makes it.
 
-    Raises OSError if there is none; so do its methods, within some seconds, if the kernel refuses or does not answer.
+    Raises OSError if the kernel has none. Its methods raise OSError, too, if the kernel refuses, or is silent for 5 s.
     """
 
     def __init__(self, source: socket.socket | None = None) -> None:
@@ -89,11 +89,11 @@ class RequestSocket:
         self._socket.settimeout(_PATIENCE)
         self._sequence = 0
         for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
-            with suppress(OSError):  # an older kernel: it says less, and lists more than what was asked for
+            with suppress(OSError):  # an older kernel: it says less, and lists more than was asked for
                 self._socket.setsockopt(SOL_NETLINK, option, 1)
 
     def change(self, kind: int, body: bytes, flags: int = 0) -> None:
-        """Have something changed. Raises OSError with the kernel's number, and with its own words where it has any."""
+        """Make a change. Raises OSError with the kernel's number, and its words if it has any."""
         self._send(kind, body, flags | NLM_F_ACK)
         octets, _ = self._receive()
         for answer, start, end in _places(octets):
@@ -101,10 +101,10 @@ class RequestSocket:
                 _raise_error(octets, start, end)
 
     def listing(self, kind: int, body: bytes, where: Mapping[int, int] = NO_CONDITION) -> list[Message]:
-        """Return those messages of the list that `kind` and `body` ask for whose octets are as `where` says, which has
-        the value for each place in the body; what most messages fail at stands first, for the sake of speed.
+        """Return the messages that `kind` and `body` ask for, if they fulfil `where`.
 
-        Raises OSError if the kernel refuses, HostError if the list never stays the same while it is written.
+        `where` maps a place in the body to the value of its octet. For speed, the condition that most messages fail
+        stands first. Raises OSError if the kernel refuses, HostError if the list changes under way every time.
         """
         for _ in range(_DUMP_ATTEMPTS):
             found, is_whole = self._list(kind, body, where)
@@ -126,7 +126,7 @@ class RequestSocket:
             octets, flags = self._receive()
             is_whole = is_whole and not flags & NLM_F_DUMP_INTR
             message, end = 0, len(octets)
-            while message < end:  # no function is called for each of thousands of routes
+            while message < end:  # without a function call for each of thousands of routes
                 length, answer = _START.unpack_from(octets, message)
                 if answer <= NLMSG_DONE:
                     if answer == NLMSG_DONE:
@@ -147,7 +147,7 @@ class RequestSocket:
         self._socket.sendto(header + body, (0, 0))
 
     def _receive(self) -> tuple[bytes, int]:
-        """The next part of the answer and its flags; what is left of an earlier answer is passed over."""
+        """Return the next part of the answer and its flags; the rest of an earlier answer is passed over."""
         while True:
             octets = self._socket.recv(_BUFFER)
             _, _, flags, sequence, _ = HEADER.unpack_from(octets)
@@ -157,8 +157,11 @@ class RequestSocket:
 
 @dataclass(slots=True)
 class Changes:
-    """What events tell: `interfaces`, by index, that they name; `routes`: a default route or one of mpt's has changed;
-    `lost`: the kernel had more to tell than the socket could hold, so anything may have changed."""
+    """The contents of some events.
+
+    `interfaces`: the indexes of changed interfaces. `routes`: a default route or a route of mpt has changed. `lost`:
+    the socket was full, so anything may have changed.
+    """
 
     interfaces: set[int] = field(default_factory=set)
     routes: bool = False
@@ -172,9 +175,9 @@ class Changes:
 
 
 class EventSocket:
-    """A non-blocking socket that becomes readable when a link, an address, a default route or a route of mpt's changes.
+    """A non-blocking socket that becomes readable when a link, an address, a default route or a route of mpt changes.
 
-    `messages` counts what came. A host's other routes, of which there may be thousands, the kernel does not even send.
+    `messages` counts the events. The kernel does not send events of other routes, of which a host may have thousands.
     """
 
     def __init__(self, source: socket.socket) -> None:
@@ -183,9 +186,9 @@ class EventSocket:
 
     @classmethod
     def open(cls) -> EventSocket:
-        """Open one, in the network namespace of this thread. Raises OSError."""
+        """Return an open socket, in the network namespace of this thread. Raises OSError."""
         source = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        with suppress(OSError):  # then uninteresting routes are read, and passed over
+        with suppress(OSError):  # without the filter, other routes are read and passed over
             _attach_filter(source)
         addresses, routes = RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE
         source.bind((0, RTMGRP_LINK | addresses | routes))
@@ -196,7 +199,7 @@ class EventSocket:
         return self._socket.fileno()
 
     def read(self) -> Changes:
-        """Return what has changed since the last call; after very many events, what the first of them tell."""
+        """Return the changes since the last call; after very many events, the first of them. Raises HostError."""
         changes = Changes()
         for _ in range(_EVENTS_AT_ONCE):
             try:
@@ -245,7 +248,7 @@ def attributes(octets: bytes, start: int, end: int) -> dict[int, bytes]:
 
 
 def _places(octets: bytes) -> Iterator[tuple[int, int, int]]:
-    """The messages in `octets`: type, where the body starts, where it ends."""
+    """Yield the messages in `octets`: type, start and end of the body."""
     place, end = 0, len(octets)
     while place + HEADER.size <= end:
         length, kind = _START.unpack_from(octets, place)
@@ -256,7 +259,7 @@ def _places(octets: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _raise_error(octets: bytes, start: int, end: int) -> None:
-    """Raise what an NLMSG_ERROR says; number 0 is the acknowledgement that nothing is wrong."""
+    """Raise the OSError that an NLMSG_ERROR stands for; number 0 is an acknowledgement, and raises nothing."""
     number = -_INT.unpack_from(octets, start)[0]
     if number == 0:
         return
@@ -265,13 +268,13 @@ def _raise_error(octets: bytes, start: int, end: int) -> None:
 
 
 def _is_interesting(kind: int, octets: bytes, start: int) -> bool:
-    """Whether an event tells of a default route, or of the end of a route of mpt's."""
+    """Return whether an event is about a default route, or about the end of a route of mpt."""
     _, destination_length, _, _, _, protocol, *_ = ROUTE.unpack_from(octets, start)
     return destination_length == 0 or (kind == RTM_DELROUTE and protocol in ROUTE_PROTOCOLS)
 
 
 def _attach_filter(events: socket.socket) -> None:
-    """Have the kernel keep back the events of routes for which `_is_interesting` is False (socket(7), bpf(4))."""
+    """Let the kernel hold back the events of routes for which `_is_interesting` is False (socket(7), bpf(4))."""
     load_half, load_octet, if_equal, if_at_least, give = 0x28, 0x30, 0x15, 0x35, 0x06
     kind, length, protocol = 4, HEADER.size + 1, HEADER.size + 5
     # each: the operation, how many to skip if it holds and if not, its operand; a message is given whole or not at all

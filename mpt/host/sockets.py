@@ -17,9 +17,9 @@ SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 
 # <linux/in.h>: datagrams never have the "don't fragment" bit, and path MTUs that somebody tells us are ignored. By
-# default the kernel sets the bit on single datagrams and not on those that it cuts from a run (UDP_SEGMENT), so that a
-# line narrower than the tunnel whose ICMP errors are filtered loses some of what it is given, and nobody knows which.
-# Without the bit routers fragment. IPv6 has no such bit: there the sender fragments, to the path MTU.
+# default the kernel sets the bit on single datagrams, but not on datagrams that it cuts from a run (UDP_SEGMENT). A
+# line that is narrower than the tunnel, and whose ICMP errors are filtered, would then lose some datagrams, and nobody
+# would know which. Without the bit routers fragment. IPv6 has no such bit: there the sender fragments, to the path MTU.
 IP_MTU_DISCOVER = 10
 IP_PMTUDISC_OMIT = 5
 
@@ -27,12 +27,12 @@ SIOCOUTQ = 0x5411  # <linux/sockios.h>
 
 
 def open_data_socket(address: Address, port: int, interface: str | None, system: System | None = None) -> socket.socket:
-    """A non-blocking UDP socket at `address` and `port` which sends and receives over `interface` only, and tells the
-    TOS octet of what it receives.
+    """Return a non-blocking UDP socket at `address` and `port` that sends and receives over `interface` only.
 
-    `interface` None leaves the choice to the routing table; an IPv6 link-local address then names its interface itself
-    (fe80::1%eth0). `port` 0 takes any free port. Nobody else can open the same port at the same address. Raises
-    HostError, in the operator's words; but an address of another of our interfaces than `interface` is not refused.
+    It tells the TOS octet of each datagram. With `interface` None the routing table chooses; an IPv6 link-local address
+    then names its interface itself (fe80::1%eth0). `port` 0 takes any free port. Nobody else can open the same port at
+    the same address. Raises HostError, in the operator's words. An address of a different interface is not refused: the
+    caller must check that.
     """
     system = system or System()
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -65,7 +65,7 @@ def open_data_socket(address: Address, port: int, interface: str | None, system:
 
 
 def _index(interface: str, system: System) -> int:
-    """The scope of a link-local address: the number of its interface."""
+    """Return the scope of a link-local address, which is the number of its interface; raises HostError."""
     try:
         return system.if_nametoindex(interface)
     except OSError as error:
@@ -73,7 +73,7 @@ def _index(interface: str, system: System) -> int:
 
 
 def _enlarge(data_socket: socket.socket, forced: int, polite: int) -> None:
-    """Set a buffer to BUFFER_SIZE, or, without CAP_NET_ADMIN, to as much of it as the system allows."""
+    """Set a buffer to BUFFER_SIZE; without CAP_NET_ADMIN the system may allow less."""
     try:
         data_socket.setsockopt(socket.SOL_SOCKET, forced, BUFFER_SIZE)
     except PermissionError:
@@ -113,15 +113,17 @@ def _bind(
 
 
 def waiting(data_socket: socket.socket, system: System) -> int:
-    """Return how much of what `data_socket` was given has not left this host yet, in octets as the kernel charges them:
-    with its own headers. Raises OSError where the kernel cannot tell."""
+    """Return how many octets wait in `data_socket`, as the kernel charges them: with its own headers.
+
+    Raises OSError where the kernel cannot tell.
+    """
     (octets,) = struct.unpack("i", system.ioctl(data_socket.fileno(), SIOCOUTQ, bytes(4)))
     return int(octets)
 
 
 def limit_waiting(data_socket: socket.socket, octets: int) -> None:
-    """Let at most `octets` wait, and one message more. Raises OSError."""
-    half = octets // 2  # the kernel doubles what it is given, for its headers, which `octets` has already
+    """Let at most `octets` wait in `data_socket`, and one message more. Raises OSError."""
+    half = octets // 2  # the kernel doubles the value, for its headers, which `octets` includes already
     try:
         data_socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, half)
     except PermissionError:

@@ -1,7 +1,7 @@
 """A look at the keepalives and ICMP errors that arrive at an interface, before rp_filter, firewalls and sockets.
 
-A packet socket with a filter in the kernel: nothing else reaches us, however much traffic there is, and what does not
-fit into its small buffer is dropped. It is opened for some seconds, when a path does not work and nobody knows why.
+It is a packet socket with a filter in the kernel, so other traffic, however much, never reaches us. Its buffer is
+small, and drops the rest. It is open for some seconds, when a path does not work for an unknown reason.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ ETH_P_IP: Final = 0x0800
 ETH_P_IPV6: Final = 0x86DD
 SO_ATTACH_FILTER: Final = 26  # <asm-generic/socket.h>
 BUFFER_SIZE: Final = 64 << 10  # octets; some hundred packets
-LONGEST: Final = 200  # octets of a packet that we look at
-MOST: Final = 256  # packets that one look takes
+LONGEST: Final = 200  # octets of a packet that are read
+MOST: Final = 256  # packets that one look reads
 
 KEEPALIVE: Final = 0xA1  # the first octet behind UDP and a plain GRE header (mpt.wire.command)
 _UDP_AND_GRE: Final = 8 + 4
@@ -50,7 +50,7 @@ def program(version: int, port: int) -> list[Instruction]:
             (_JUMP_IF_EQUAL, 0, 8, socket.IPPROTO_ICMP),
             (_LOAD_OCTET_X, 0, 0, 0),
             (_JUMP_IF_EQUAL, 0, 6, 3),  # destination unreachable
-            (_LOAD_HALF_X, 0, 0, 8 + 20),  # our source port, in the datagram that it is about
+            (_LOAD_HALF_X, 0, 0, 8 + 20),  # our source port, in the datagram that the error quotes
             (_JUMP_IF_EQUAL, 5, 4, port),
             # UDP
             (_LOAD_HALF_X, 0, 0, 2),
@@ -78,7 +78,7 @@ def program(version: int, port: int) -> list[Instruction]:
 
 
 class Tap:
-    """What arrives at `interface` for UDP `port` over IP `version`, from now on. Raises HostError."""
+    """Gathers keepalives and errors for UDP `port` over IP `version` at `interface`, from now on. Raises HostError."""
 
     def __init__(self, interface: str, port: int, version: int) -> None:
         try:
@@ -116,8 +116,10 @@ def _attach(tap: socket.socket, instructions: list[Instruction]) -> None:
 
 
 def drops_what_returns_elsewhere(interface: str, root: Path = Path("/proc/sys/net/ipv4/conf")) -> bool:
-    """Return whether the kernel drops IPv4 packets at `interface` whose sender it would not reach over it
-    (sysctl rp_filter = 1; the larger of the interface's value and that of "all" counts)."""
+    """Return whether the kernel drops IPv4 packets at `interface` whose sender it would reach over another.
+
+    That is so with sysctl rp_filter = 1; the larger value of the interface and of "all" counts.
+    """
     values = []
     for name in ("all", interface):
         try:

@@ -25,7 +25,7 @@ TUNGETIFF = 0x800454D2
 TUNSETOFFLOAD = 0x400454D0
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN, TUN_F_USO4, TUN_F_USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 _TCP = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN
-_OFFLOADS: tuple[tuple[int, frozenset[str]], ...] = (  # to ask for, the most first
+_OFFLOADS: tuple[tuple[int, frozenset[str]], ...] = (  # in the order of asking, the most first
     (_TCP | TUN_F_USO4 | TUN_F_USO6, frozenset({"join_tcp", "join_udp"})),
     (_TCP, frozenset({"join_tcp"})),
     (TUN_F_CSUM, frozenset()),
@@ -53,10 +53,10 @@ class Tun:
 
 
 def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: int = IFF_TUN | IFF_NO_PI) -> Tun:
-    """Make the interface that `config` describes and bring it up; what one reads and writes at its `fd` is IP packets.
+    """Make the interface that `config` describes and bring it up; its `fd` reads and writes IP packets.
 
-    `flags` are those of TUNSETIFF; IFF_VNET_HDR is left out where the machine does not know it. Raises HostError and
-    leaves nothing behind when the machine refuses any of the rest.
+    `flags` are for TUNSETIFF; IFF_VNET_HDR is left out where the machine does not know it. Raises HostError if the
+    machine refuses anything else, and then leaves nothing behind.
     """
     fd = _open_device(system)
     try:
@@ -71,7 +71,7 @@ def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: i
 
 
 def give_addresses(name: str, config: TunnelConfig, netlink: NetlinkApi) -> None:
-    """Give the interface `name` the addresses of `config`, those that it does not have."""
+    """Give the interface `name` the addresses of `config` that it does not have yet. Raises HostError."""
     for address in (config.ipv4_addr, config.ipv6_addr):
         if address is not None:
             netlink.add_address(name, address, check_duplicates=False)
@@ -90,7 +90,7 @@ def _open_device(system: System) -> int:
 
 
 def _create_interface(fd: int, name: str, flags: int, system: System, netlink: NetlinkApi) -> str:
-    """Attach `fd` to a new interface and return its name; where `name` is a pattern (tun%d) the kernel chooses."""
+    """Attach `fd` to a new interface and return its name; the kernel completes a pattern such as tun%d."""
     try:
         answer = system.ioctl(fd, TUNSETIFF, _IFREQ.pack(name.encode(), flags))
     except OSError as error:
@@ -112,8 +112,8 @@ def _create_interface(fd: int, name: str, flags: int, system: System, netlink: N
 def ask_offloads(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = fcntl.ioctl) -> frozenset[str]:
     """Ask an open TUN for as many offloads as it has, or for none unless `wanted`.
 
-    Return what it gives: "vnet_hdr" (every packet has a virtio_net_hdr), "join_tcp" and "join_udp" (it takes
-    super-packets). A socket that stands for a TUN gives nothing.
+    Return its offloads: "vnet_hdr" (every packet has a virtio_net_hdr), "join_tcp" and "join_udp" (it takes
+    super-packets). A socket that stands for a TUN has none.
     """
     try:
         answer = ioctl(tun, TUNGETIFF, bytes(_IFREQ.size))

@@ -50,7 +50,7 @@ def received_ecn(received: list[Ancillary]) -> int:
 
 
 def separated(octets: bytes, ancillary: Sequence[Ancillary]) -> Sequence[bytes]:
-    """Return the datagrams in what ``recvmsg`` gave: one, unless `ancillary` begins with the size of joined ones."""
+    """Return the datagrams in `octets` of ``recvmsg``: one, unless `ancillary` begins with the size of joined ones."""
     if not ancillary or ancillary[0][0] != socket.IPPROTO_UDP:
         return (octets,)
     size = int.from_bytes(ancillary[0][2], sys.byteorder)
@@ -58,7 +58,7 @@ def separated(octets: bytes, ancillary: Sequence[Ancillary]) -> Sequence[bytes]:
 
 
 def join_received(data_socket: _Options, wanted: bool) -> None:
-    """Let the kernel join the datagrams that `data_socket` receives, or not, if it can: since Linux 5.0."""
+    """Let the kernel join the datagrams that `data_socket` receives, or not; before Linux 5.0 it cannot."""
     try:
         data_socket.setsockopt(socket.IPPROTO_UDP, UDP_GRO, int(wanted))
     except OSError:

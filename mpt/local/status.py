@@ -32,7 +32,7 @@ WAITING: Final = "waiting"
 
 @dataclass(frozen=True, slots=True)
 class PathStatus:
-    """One path. Counts are of inner packets and their octets; `drops` counts packets that could not be sent, by reason."""
+    """One path. Counts are of inner packets and their octets; `drops` counts the packets not sent, by reason."""
 
     name: str  # "path_0"
     status: str  # one of WORDS, or WAITING
