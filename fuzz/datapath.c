@@ -256,7 +256,7 @@ static void set_shares(struct input *in) {
 static void read_socket(int peer) {
     uint32_t count;
     const uint8_t *octets;
-    mpt_serve(dp, data_sockets[data_socket_of(peer)], now, budget);
+    mpt_serve(dp, data_sockets[data_socket_of(peer)], now, budget, 0);
     const struct mpt_event *events = mpt_take_events(dp, &count, &octets);
     CHECK(count <= PATHS || budget > 0);
     for (uint32_t i = 0; i < count; i++) {
@@ -332,7 +332,7 @@ static bool take_step(struct input *in) {
     if (kind & READ_NOW && (kind & 7) < 4 && data_sockets[data_socket_of(peer)] >= 0)
         read_socket(peer);
     else if (kind & READ_NOW)
-        mpt_serve(dp, device, now, budget);
+        mpt_serve(dp, device, now, budget, 0);
     return kind & READ_NOW || (kind & 7) < 2 || (kind & 7) == 7;
 }
 
@@ -370,7 +370,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (take_step(&in))
             check_all();
     }
-    mpt_serve(dp, device, now, budget);
+    mpt_serve(dp, device, now, budget, 0);
     check_all();
     CHECK(mpt_set_table(dp, NULL, 0, now) == 0);
     check_all();

@@ -155,8 +155,11 @@ int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row
 /* Change weights in the table, and which paths are used; a path without a socket stays unused. Costs no allocation. */
 void mpt_set_shares(struct mpt_datapath *datapath, const struct mpt_share *shares, uint32_t count, double now);
 /* Serve the TUN or the socket `fd`, which is readable, and whatever else is ready and due, again and again, until nothing is
- * or `budget` seconds are over; after much work wait a moment for more. 0: `fd` alone. */
-void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget);
+ * or `budget` seconds are over; after much work wait a moment for more. 0: `fd` alone.
+ *
+ * In the `turn` seconds after a wake-up that ended with its budget nothing is done for another descriptor: it was served, too,
+ * and the reactor, which calls once in a turn for each that was ready, has others to serve. */
+void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget, double turn);
 /* Returns the `count` messages since the last call, and their octets; they hold until the next call of anything. */
 const struct mpt_event *mpt_take_events(struct mpt_datapath *datapath, uint32_t *count, const uint8_t **octets);
 /* Send a message over a path. Returns 0, or the errno; ENOENT: the path is in no table, or has no socket. */

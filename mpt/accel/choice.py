@@ -57,7 +57,7 @@ def choose_datapath(
     if choice == "python":
         return _python("asked for", gso)
     try:
-        from mpt.accel.native import NativeDataPath
+        from mpt.accel.native import TURN, NativeDataPath
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
         wrong = "was not built" if absent else f"was built but does not load ({error})"
@@ -68,7 +68,7 @@ def choose_datapath(
         ) from error
 
     def make(tun: int) -> DataPath:
-        return NativeDataPath(tun, gso, tun_offload)
+        return NativeDataPath(tun, gso, tun_offload, turn=TURN)
 
     flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if tun_offload else 0)
     return DataPathChoice("native", "asked for" if choice == "native" else "it was built", flags, make)

@@ -18,12 +18,16 @@
 #include "table.h"
 
 enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: a wake-up that more is worth waiting for */
+#define LINGER 10e-3     /* seconds after such a wake-up in which the others, as those for acknowledgements, wait as well */
 #define PATIENCE 50e-6   /* seconds; a packet's time at some 250 Mbit/s, and less than a turn of the interpreter */
 
 struct mpt_datapath {
     int tun;
     struct pollfd *polled; /* the TUN and every socket */
     uint32_t polled_count;
+    double busy_until;
+    int served_fd; /* of the last wake-up; if that ended with its budget, the others of its turn end at `served_until` */
+    double served_until;
     struct table *table;
     struct path_states states;
     struct events events;
@@ -131,16 +135,22 @@ static uint32_t serve_ready(struct mpt_datapath *dp, double now, double patience
     return work;
 }
 
-void mpt_serve(struct mpt_datapath *dp, int fd, double now, double budget) {
-    double begin = seconds(), spent;
+void mpt_serve(struct mpt_datapath *dp, int fd, double now, double budget, double turn) {
+    double begin = seconds(), spent = 0;
+    if (begin < dp->served_until && fd != dp->served_fd)
+        return;
     uint32_t work = serve_one(dp, fd, now), total = work;
     while (work > 0 && (spent = seconds() - begin) < budget) {
         double deadline = ingress_next_deadline(dp->ingress);
         if (deadline >= 0 && deadline <= now + spent)
             ingress_deadline_reached(dp->ingress, now + spent);
-        work = serve_ready(dp, now + spent, total >= BUSY ? fmin(PATIENCE, budget - spent) : 0);
+        if (total >= BUSY)
+            dp->busy_until = now + spent + LINGER;
+        work = serve_ready(dp, now + spent, now + spent < dp->busy_until ? fmin(PATIENCE, budget - spent) : 0);
         total += work;
     }
+    dp->served_fd = fd;
+    dp->served_until = spent >= budget ? begin + spent + turn : 0;
 }
 
 const struct mpt_event *mpt_take_events(struct mpt_datapath *dp, uint32_t *count, const uint8_t **octets) {

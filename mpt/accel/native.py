@@ -27,7 +27,8 @@ from mpt.host.udp import can_segment, join_received
 from mpt.model import Address
 from mpt.wire import tos
 
-BUDGET: Final = 0.001  # s of a wake-up, for which keepalives and commands wait
+BUDGET: Final = 0.002  # s of a wake-up, for which keepalives and commands wait
+TURN: Final = 100e-6  # s in which the reactor has called for all descriptors that it found ready at once
 
 # The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
 TUNING: Final = {
@@ -64,7 +65,8 @@ class NativeDataPath:
     TUN, and `ask_tun` finds out how much of it there is.
 
     A wake-up goes on with whatever else is ready and due, until nothing is or `budget` seconds are over: a crossing
-    into Python costs more than a batch. 0 serves one descriptor alone.
+    into Python costs more than a batch. 0 serves one descriptor alone. When the budget is over, the calls for other
+    descriptors within `turn` seconds are of the same turn of the reactor and find nothing to do.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class NativeDataPath:
         gso: bool = True,
         tun_offload: bool = True,
         budget: float = BUDGET,
+        turn: float = 0.0,
         ask_tun: Callable[[int, bool], int] = offload_tun,
     ) -> None:
         self._tun = tun
         self._budget = budget
+        self._turn = turn
         self._gso = gso
         offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso and can_segment() else 0)
         tuning = ffi.new("struct mpt_tuning *", TUNING)
@@ -93,10 +97,10 @@ class NativeDataPath:
         self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
     def tun_readable(self, now: float) -> None:
-        lib.mpt_serve(self._engine, self._tun, now, self._budget)
+        lib.mpt_serve(self._engine, self._tun, now, self._budget, self._turn)
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
-        lib.mpt_serve(self._engine, socket.fileno(), now, self._budget)
+        lib.mpt_serve(self._engine, socket.fileno(), now, self._budget, self._turn)
 
     def deadline_reached(self, now: float) -> None:
         lib.mpt_deadline_reached(self._engine, now)

@@ -100,3 +100,28 @@ def test_a_wake_up_waits_for_nothing_for_long(stage: Stage) -> None:
     begin = time.monotonic()
     stage.datapath.tun_readable(stage.now)
     assert time.monotonic() - begin < AMPLE / 2
+
+
+def test_in_one_turn_of_the_reactor_a_full_wake_up_stands_for_the_others() -> None:
+    """Its budget was over with everything served; the calls for the other descriptors that were ready do nothing, and
+    the next turn goes on where it was."""
+    with native_stage(ask_tun=with_offload, budget=1e-9, turn=60.0) as stage:
+        wans = fill(stage)
+        stage.datapath.socket_readable(wans[0], stage.now)
+        before = stage.counters().packets_delivered
+        assert before > 0
+        stage.datapath.tun_readable(stage.now)
+        stage.datapath.socket_readable(wans[1], stage.now)
+        assert (stage.counters().packets_read, stage.counters().packets_delivered) == (0, before)
+        stage.datapath.socket_readable(wans[0], stage.now)
+        assert stage.counters().packets_delivered >= before
+
+
+def test_a_wake_up_that_found_no_more_stands_for_nobody() -> None:
+    """What has come since is served at once."""
+    with native_stage(ask_tun=with_offload, budget=AMPLE, turn=60.0) as stage:
+        wans = fill(stage)
+        stage.datapath.socket_readable(wans[0], stage.now)
+        stage.tun.inject(bytes(VNET) + MUCH[1][0])
+        stage.datapath.tun_readable(stage.now)
+        assert stage.counters().packets_read == 121
