@@ -1,0 +1,48 @@
+"""The documents name files and pages that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+FILES = {
+    str(file.relative_to(ROOT))
+    for folder in ("mpt", "tests", "bench", "fuzz", "conf", "twisted")
+    for file in (ROOT / folder).rglob("*")
+} | {file.name for file in ROOT.iterdir()}
+FORBIDDEN = {"twisted/__init__.py"}  # CONTRIBUTING says that there must be none
+FILE_NAME = re.compile(r"[\w./-]*\w\.(?:py|pyi|h|c)\b(?!\.)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return how GitHub's links call the headings of a document."""
+    headings = HEADING.findall(document.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@documents
+def test_every_source_file_that_a_document_names_exists(document: Path) -> None:
+    """A name may leave out the folders that its sentence is about, such as ``egress.c``."""
+    named = set(FILE_NAME.findall(re.sub(r"::ffff:[\w.]+", "", document.read_text(encoding="utf-8"))))
+    named -= {"../" + name for name in FILES} | {"stage.py"} | FORBIDDEN  # stage.py: the reader saves it
+    assert [name for name in sorted(named) if not any(("/" + file).endswith("/" + name) for file in FILES)] == []
+
+
+@documents
+def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
+    """Its file exists, and has the heading that is linked to."""
+    missing = []
+    for link in LINK.findall(document.read_text(encoding="utf-8")):
+        name, _, heading = link.partition("#")
+        target = document.parent / name if name else document
+        if "://" not in link and not (target.exists() and (not heading or heading in anchors(target))):
+            missing.append(link)
+    assert missing == []
