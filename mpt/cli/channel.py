@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from mpt.errors import DecodeError, MptError
+from mpt.local.operations import ProgressReport
 from mpt.local.protocol import (
     FAILED,
     MAX_REPLY_LINE,
@@ -26,8 +27,6 @@ LAST_WORDS = 0.5  # seconds after a UDP answer; until then more of it, or its en
 AGAIN = 0.01  # seconds until a unix socket with too many callers is tried again
 _ID = 1  # of the only request on the connection
 
-Report = Callable[[str], None]
-
 
 class ChannelError(MptError):
     """The daemon was not reached, or did not answer; `code` is the exit status for it."""
@@ -45,7 +44,7 @@ def _no_answer(timeout: float) -> ChannelError:
     )
 
 
-def ask_unix(path: str, words: Sequence[str], timeout: float, report: Report) -> Reply:
+def ask_unix(path: str, words: Sequence[str], timeout: float, report: ProgressReport) -> Reply:
     """Ask for the command `words` at the unix socket `path`; return the reply. Lines on its progress go to `report`.
 
     The daemon may be silent for `timeout` seconds. Raises ChannelError.
@@ -94,7 +93,7 @@ def _connected(path: str, timeout: float) -> socket.socket:
         raise ChannelError(NO_DAEMON, f"no daemon at {path}: {error.strerror or error}") from error
 
 
-def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: Report) -> Reply:
+def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: ProgressReport) -> Reply:
     """Ask in the same way by the text protocol, of our daemon or the C program, at the loopback address `host`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -109,7 +108,7 @@ def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: 
         raise ChannelError(NO_DAEMON, f"cannot reach UDP port {port} of {host}: {error.strerror}") from error
 
 
-def _text_reply(channel: socket.socket, timeout: float, report: Report) -> Reply:
+def _text_reply(channel: socket.socket, timeout: float, report: ProgressReport) -> Reply:
     """Collect answers until the end; return them as one reply. The C server sends some answers twice."""
     answers: list[Reply] = []
     deadline = time.monotonic() + timeout

@@ -14,8 +14,9 @@ The daemon uses the following. An endpoint is a tuple of outer address and UDP p
     handshakes.forget(own, peer)                        a connection was deleted here: its answers are forgotten
     handshakes.counters                                 why datagrams were dropped or refused: Counter of reasons
   and of ``mpt.control.initiator``:
-    path_status_request(connection, own, peer, up, allow_default_key)  -> Request (A2); PeerError if it may not be sent
-    create_request(connection, text, allow_default_key)                -> Request (A3); `text`: writer.connection_text
+    path_status_request(connection, own, peer, up, allow_default_key)
+                                                        -> ChangeRequest (A2); PeerError if it may not be sent
+    create_request(connection, text, allow_default_key) -> ChangeRequest (A3); `text`: writer.connection_text
     Outcome                                             result, the text that answers a create, ok, explanation()
   and of ``mpt.control.responder``:
     Host                                                connections, keys and execution, as the responder needs them
@@ -33,7 +34,7 @@ from typing import NamedTuple
 
 from mpt.control.admission import Admission
 from mpt.control.auth import fresh_random
-from mpt.control.initiator import Endpoint, Initiator, Outcome, Request
+from mpt.control.initiator import ChangeRequest, Endpoint, Initiator, Outcome
 from mpt.control.responder import Host, Responder
 from mpt.errors import DecodeError, PeerError
 from mpt.model import Address
@@ -60,7 +61,7 @@ class Handshakes:
         self._initiators: dict[Initiator, Callable[[Outcome], None]] = {}
 
     def begin(
-        self, request: Request, destination: Endpoint, ended: Callable[[Outcome], None], now: float
+        self, request: ChangeRequest, destination: Endpoint, ended: Callable[[Outcome], None], now: float
     ) -> list[Outgoing]:
         """Ask for a change. Raises PeerError while this host asks that peer for another change of the same kind."""
         initiator = Initiator(request, destination, self.counters)

@@ -71,7 +71,7 @@ TABLE: Final[dict[tuple[State, Input], tuple[State, Output]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ChangeRequest:
     """The message of round 3, without its random number, and the key that signs it ("" for none)."""
 
     message: Message
@@ -101,7 +101,7 @@ class Outcome:
 
 def path_status_request(
     connection: ConnectionConfig, own: Address, peer: Address, up: bool, allow_default_key: bool = False
-) -> Request:
+) -> ChangeRequest:
     """Return the request that reports the path between the public addresses `own` and `peer` as up or down.
 
     Raises PeerError if `connection` has no permission to SEND, or no key.
@@ -111,7 +111,7 @@ def path_status_request(
     return _request(connection, command.PATH_STATUS, value, payload, connection.auth_type, allow_default_key)
 
 
-def create_request(connection: ConnectionConfig, text: str, allow_default_key: bool = False) -> Request:
+def create_request(connection: ConnectionConfig, text: str, allow_default_key: bool = False) -> ChangeRequest:
     """Return the request that asks the peer to create its side of `connection`, which `text` describes.
 
     Raises PeerError if `connection` has no permission to SEND, no key, or too many octets. It is always authenticated
@@ -126,7 +126,7 @@ def create_request(connection: ConnectionConfig, text: str, allow_default_key: b
 
 def _request(
     connection: ConnectionConfig, kind: int, value: int, payload: bytes, auth_type: AuthType, allow_default_key: bool
-) -> Request:
+) -> ChangeRequest:
     if Permission.SEND not in connection.permission:
         raise PeerError(
             f"permission = {int(connection.permission)} of {connection.name} does not let this host change anything at "
@@ -134,13 +134,13 @@ def _request(
         )
     key = auth.usable_key(connection.auth_key, allow_default_key) if auth_type is AuthType.SHA256 else ""
     message = Message(kind, value, 3, connection.ip_ver, connection.ip_local, connection.ip_remote, payload, auth_type)
-    return Request(message, key)
+    return ChangeRequest(message, key)
 
 
 class Initiator:
     """One handshake; `outcome` is None until it has ended. Ignored replies are counted in `counters`."""
 
-    def __init__(self, request: Request, destination: Endpoint, counters: Counter[str]) -> None:
+    def __init__(self, request: ChangeRequest, destination: Endpoint, counters: Counter[str]) -> None:
         self.destination = destination
         self.outcome: Outcome | None = None
         self.state = State.AWAIT_ROUND_2

@@ -1,7 +1,8 @@
 """One connection: the only place where data and control meet.
 
-Control decides which paths may be used; this service gives the data path a new table then. The data path hears
-keepalives and counts; this service passes them on. It also keeps the routes that the paths and networks need.
+Control decides which paths may be used; this service passes the decision to the data path, as shares or a new table.
+The data path gives keepalives and counters; this service passes them to control. It also keeps the routes for paths and
+networks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class AskPeer:
-    """What a connection needs to talk to the command port of its peer."""
+    """The means by which a connection talks to the command port of its peer."""
 
     begin: Ask
     forget: Callable[[Address, Address], None]  # the handshakes of the connection between two tunnel addresses
@@ -46,30 +47,29 @@ class AskPeer:
     public_addresses: PublicAddresses
 
 
-Place = tuple[str, int]
-"""What an operator knows a path by, whatever else its file says: its interface, and which of the paths over it."""
+PathPlace = tuple[str, int]
+"""A path as the operator knows it, whatever else its file says: its interface, and its number among the paths there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What one run of a connection tells the next.
+    """The facts that one run of a connection leaves to the next.
 
-    `by_hand`: whether the operator has taken each path down, by its place. `thought_down`: the outer addresses of the
-    paths that the peer may believe to be down.
+    `by_hand`: whether the operator has taken a path down, by its place. `thought_down`: the outer addresses of the
+    paths that the peer may think down.
     """
 
-    by_hand: Mapping[Place, bool]
+    by_hand: Mapping[PathPlace, bool]
     thought_down: frozenset[tuple[Address, Address]]
 
 
 class Connection(Service):
     """A connection on `tunnel`.
 
-    `ask_peer` is how it talks to the peer's command port. A connection that is `strict` does not start when a socket is
-    refused.
-    `interfaces()` is how the machine's interfaces stand now. `table_changed()` asks for a new table for the data path,
-    `shares_changed(name)` for no more than new weights and usable paths;
-    `last_received(path key)` is when data last came over a path; `send(path key, message)` sends a message over it.
+    A `strict` connection does not start when a socket is refused. `interfaces()` returns the machine's interfaces now.
+    `table_changed()` asks for a new table for the data path, `shares_changed(name)` for new shares alone.
+    `last_received(path key)` returns when data last came over a path, in monotonic seconds. `send(path key, message)`
+    sends a message over it. `ask_peer` talks to the peer's command port.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class Connection(Service):
             machine, config, self.paths, self.public_address, ask_peer.begin, ask_peer.settings, self._peer_changed
         )
         self._peer_routes = [NO_ROUTE] * len(self.paths)
-        self._seen: tuple[object, ...] = ()  # what the paths depend on, as it was last
-        self._route_news: dict[int, str] = {}  # what the log has said last
+        self._seen: tuple[object, ...] = ()  # the facts that the paths depend on, as seen last
+        self._route_news: dict[int, str] = {}  # by path index: the last line of the log
         self._losses = Losses(config.max_loss, self.paths, self._works, last_received, machine.now)
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
 
@@ -143,17 +143,17 @@ class Connection(Service):
 
     @property
     def why_down(self) -> str:
-        """What the operator is told of a connection that its file keeps down."""
+        """Return the text for the operator about a connection that its file keeps down."""
         status = int(self.config.status)
         return f"{self.config.name} is down, as its file says: [connection] status = {status}; write 0 and reload it"
 
     @property
     def has_refused(self) -> bool:
-        """Whether the host refuses a socket of this connection."""
+        """Return whether the host refuses a socket of this connection."""
         return any(path.refusal for path in self.paths)
 
     def row(self) -> ConnectionRow:
-        """This connection as the data path knows it."""
+        """Return this connection's row of the data path's table."""
         config = self.config
         return ConnectionRow(
             key=config.name,
@@ -170,11 +170,11 @@ class Connection(Service):
         )
 
     def shares(self) -> dict[Hashable, int]:
-        """Return the weights with which the paths are to be used now, by their keys; 0: not at all."""
+        """Return the weights of the paths now, by their keys; 0: not used."""
         return {path.key: path.share(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)}
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Note that links, addresses or routes changed; only what concerns this connection costs more than a look."""
+        """Note that links, addresses or routes changed. Nothing is done unless the change concerns this connection."""
         seen = self._depends_on(interfaces)
         if self.config.is_down or (seen == self._seen and not self.has_refused):
             return
@@ -184,8 +184,7 @@ class Connection(Service):
         self._route_to_peers(interfaces)
 
     def message_received(self, index: int, message: bytes) -> None:
-        """Note a message that came over path `index`. It makes dead times end later, so that the check may come early;
-        only a changed status makes them end sooner."""
+        """Note a message over path `index`. The timer of the dead time stays as it is: its check may come early."""
         path = self.paths[index]
         path.protocol.datagramReceived(message, path.remote)
         self._losses.heard(index)
@@ -196,19 +195,19 @@ class Connection(Service):
         return route.gateway if route is not None else None
 
     def no_route(self, index: int) -> str | None:
-        """Return why path `index` has no route to its peer; None if it has one, or needs none."""
+        """Return why path `index` has no route to its peer; None if it has a route, or needs none."""
         found = self._peer_routes[index]
         return found.missing if found.route is None else self._routes.refusal(found.route)
 
     def public_address(self, path: Path) -> Address:
-        """The address by which the peer knows this end of `path`; unspecified while nobody knows."""
+        """Return the address by which the peer knows this end of `path`; unspecified while it is unknown."""
         if not path.config.public_ipaddr.is_unspecified:
             return path.config.public_ipaddr
         found = self._public_addresses.found(path)
         return found or (path.port.endpoint.address if path.port is not None else path.config.public_ipaddr)
 
     def found_addresses(self) -> dict[int, Address]:
-        """Return the public addresses, by path index, that were found out."""
+        """Return the public addresses that were found out, by path index."""
         found = ((index, self._public_addresses.found(path)) for index, path in enumerate(self.paths))
         return {index: address for index, address in found if address is not None}
 
@@ -217,32 +216,35 @@ class Connection(Service):
         self._public_addresses.learn(self.paths[index], address)
 
     def statuses(self) -> list[Status]:
-        """The status of every path as the peer and we see it."""
+        """Return the status of each path from its state here and the peer's report."""
         return [effective_status(path.status, self.reporter.peer_down(i)) for i, path in enumerate(self.paths)]
 
     def peer_says(self, index: int, up: bool) -> None:
-        """The peer reports path `index`. Where no keepalive can revive a path, its word does."""
+        """Note that the peer reports path `index`. The report also revives a path without keepalives."""
         if up:
             self.paths[index].believe_peer()
         self.reporter.peer_says(index, up)
 
     def text_for_peer(self, command_port: int, limit: int | None = None) -> str:
-        """Return this connection as its peer needs it, with the public addresses that we know of."""
+        """Return the text of this connection for a create, at most `limit` octets, with all known public addresses."""
         paths = tuple(replace(path.config, public_ipaddr=self.public_address(path)) for path in self.paths)
         statuses = [path.status for path in self.paths]
         return connection_text(replace(self.config, paths=paths), statuses, command_port, limit)
 
     def hand_over(self) -> Handover:
-        """Return what the next run of this connection has to know: nothing, if its file has kept this one down."""
+        """Return the facts for the next run of this connection: none, if its file has kept this one down."""
         if self.config.is_down:
             return Handover({}, frozenset())
         taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths]
         by_hand = dict(zip(_places(self.config), taken_down, strict=True))
-        return Handover(by_hand, frozenset(_ends(self.paths[index]) for index in self.reporter.peer_may_think_down()))
+        thought_down = [_outer_pair(self.paths[index]) for index in self.reporter.peer_may_think_down()]
+        return Handover(by_hand, frozenset(thought_down))
 
     def take_over(self, earlier: Handover, file_before: ConnectionConfig) -> None:
-        """Go on from an `earlier` run. Paths stay as the operator has left them, unless their status in the file is
-        another one than in `file_before`. The peer is told of the paths that it may think down."""
+        """Go on from an `earlier` run. The peer is told of the paths that it may think down.
+
+        Paths stay as the operator has left them, unless the file now gives them another status than `file_before`.
+        """
         if self.config.is_down:
             return
         before = {place: path.status for place, path in zip(_places(file_before), file_before.paths, strict=True)}
@@ -253,11 +255,14 @@ class Connection(Service):
             if is_down is not (path.status is Status.MANUAL_DOWN):
                 path.switch(not is_down)
         for index, path in enumerate(self.paths):
-            if _ends(path) in earlier.thought_down:
+            if _outer_pair(path) in earlier.thought_down:
                 self.reporter.report(index)
 
     def switch(self, index: int, up: bool) -> Deferred[Any] | None:
-        """The operator takes path `index` up or down; the outcome of telling the peer, None if it need not be told."""
+        """Take path `index` up or down for the operator.
+
+        Return a Deferred that fires with the `Outcome` of telling the peer; None if there is nothing to tell.
+        """
         self.paths[index].switch(up)
         return self.reporter.when_peer_knows(index)
 
@@ -271,19 +276,19 @@ class Connection(Service):
         self._log_reachability()
 
     def _peer_changed(self) -> None:
-        """What the peer says of the paths has changed."""
+        """Note that the peer's reports have changed."""
         self._losses.look()
         self._shares_changed(self.config.name)
         self._log_reachability()
 
     def _works(self, index: int) -> bool:
-        """Return whether path `index` is good here and at the peer, and not only because nobody knows."""
+        """Return whether path `index` is known to be good, here and at the peer."""
         path = self.paths[index]
         is_waiting = path.monitor.is_waiting(self._last_received(path.key))
         return path.status is Status.OK and not is_waiting and not self.reporter.peer_down(index)
 
     def _log_reachability(self) -> None:
-        """Say so when the last path goes, and when the first one is back."""
+        """Log that the last path is gone, or that the first is back."""
         statuses = self.statuses()
         has_path = Status.OK in statuses
         if has_path is self._had_path or not self._log_lines.take(LOG_LINES, self._machine.now()):
@@ -311,13 +316,13 @@ class Connection(Service):
             path.check(now, self._last_received(path.key))
 
     def _depends_on(self, interfaces: Mapping[str, Interface]) -> tuple[object, ...]:
-        """What of the machine the paths depend on: equal for as long as nothing of it has changed."""
+        """Return the facts about the machine that the paths depend on; equal facts mean that nothing has changed."""
         if not all(path.config.bind_to_device for path in self.paths):
             return (self._routes.doubts, *interfaces.values())
         return (self._routes.doubts, *(interfaces.get(path.config.interface_name) for path in self.paths))
 
     def _route_to_peers(self, interfaces: Mapping[str, Interface]) -> None:
-        """Have the routes to the peer that the paths now need, and say which gateways were found, or are missing."""
+        """Keep the routes to the peer that the paths now need; log which gateways were found, or are missing."""
         for index, path in enumerate(self.paths):
             found = self._peer_route(path, interfaces)
             self._routes.keep(str(path), (found.route,) if found.route is not None else ())
@@ -329,7 +334,7 @@ class Connection(Service):
             self._peer_routes[index] = found
 
     def _peer_route(self, path: Path, interfaces: Mapping[str, Interface]) -> PeerRoute:
-        """The route to the peer; none without an interface that is up and an address on it, as it would have none."""
+        """Return the route to the peer; none unless the interface is up and has the address of the path."""
         interface = interfaces.get(path.config.interface_name)
         if path.port is None or interface is None or not interface.up:
             return NO_ROUTE
@@ -340,7 +345,7 @@ class Connection(Service):
 
 
 def _news(found: PeerRoute) -> str | None:
-    """What the log says of a route that was looked for; None if it was not."""
+    """Return the line for the log about a route; None if its gateway was not looked up."""
     if found.missing is not None:
         return f"there is no route to the peer: {found.missing}"
     if not found.is_found or found.route is None:
@@ -348,11 +353,11 @@ def _news(found: PeerRoute) -> str | None:
     return f"the gateway is now {found.route.gateway}" if found.route.gateway else "no gateway is needed now"
 
 
-def _places(config: ConnectionConfig) -> list[Place]:
+def _places(config: ConnectionConfig) -> list[PathPlace]:
     names = [path.interface_name for path in config.paths]
     return [(name, names[:index].count(name)) for index, name in enumerate(names)]
 
 
-def _ends(path: Path) -> tuple[Address, Address]:
-    """What both daemons know a path by."""
+def _outer_pair(path: Path) -> tuple[Address, Address]:
+    """Return the outer addresses of `path`, by which both daemons know it, ours first."""
     return path.config.public_ipaddr, path.config.remote_ipaddr

@@ -1,4 +1,4 @@
-"""The keys of the foreground daemon (guide program's): q quits, p prints the status, r reloads the configuration."""
+"""The keys of the foreground daemon (as in the guide): q quits, p prints the status, r reloads the configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS = "Keys: q quit, p print the status, r reload the configuration"
 
 
 class Console(Service):
-    """Reads single keys from the terminal `fd` and calls what `actions` has for them."""
+    """Reads single keys from the terminal `fd` and calls their `actions`."""
 
     def __init__(self, reactor: Any, actions: Mapping[str, Callable[[], None]], fd: int = 0) -> None:
         self._reader = Readable(reactor, "console", lambda: fd, self._readable, lambda: None)
@@ -27,14 +27,14 @@ class Console(Service):
         self._before: list[Any] | None = None
 
     def startService(self) -> None:
-        """Take the keys as they are typed; ^C still interrupts."""
+        """Begin to take each key as it is typed; ^C still interrupts."""
         super().startService()
         self._before = termios.tcgetattr(self._fd)
         tty.setcbreak(self._fd)
         self._reader.startReading()
 
     def stopService(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         super().stopService()
         self._reader.stop()
         if self._before is not None:
@@ -55,7 +55,7 @@ class Console(Service):
 
 
 def has_terminal(fd: int = 0) -> bool:
-    """Whether somebody sits at `fd`, and it is for us: a job in the background must not touch the terminal."""
+    """Return whether `fd` is a terminal and this process is in its foreground: a background job must not touch it."""
     try:
         return os.isatty(fd) and os.tcgetpgrp(fd) == os.getpgrp()
     except OSError:
@@ -63,7 +63,7 @@ def has_terminal(fd: int = 0) -> bool:
 
 
 def show(text: str) -> None:
-    """Print to the real standard output, which twistd takes away for the log; nothing happens if nobody reads it."""
+    """Print to the real standard output, which twistd takes away for the log; a closed one is no error."""
     if sys.__stdout__ is not None:
         with suppress(OSError, ValueError):  # ValueError: it is closed
             sys.__stdout__.write(text)

@@ -10,13 +10,12 @@ from twisted.logger import Logger
 
 log = Logger()
 
-PAUSE: Final = 0.01  # s without reading after a bug: the descriptor may be as ready as before, for ever
+PAUSE: Final = 0.01  # s without reading after a bug: the descriptor may stay ready for ever
 LOG_EVERY: Final = 60.0  # s between two log entries on bugs of one descriptor
 
 
 class Readable(FileDescriptor):
-    """Calls `readable()` while something waits in the descriptor `fd()`, and `lost()` when the reactor sees an error
-    condition without data.
+    """Calls `readable()` while the descriptor `fd()` has data, and `lost()` at an error condition without data.
 
     An exception from `readable` is a bug: it is logged, and reading goes on after a short pause.
     """

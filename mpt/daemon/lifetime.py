@@ -18,9 +18,10 @@ COLLECT_EVERY: Final = 60.0  # s
 
 
 def prepare(reactor: Any) -> None:
-    """Let `reactor` schedule by the monotonic clock, and take a second request to stop; before anything is scheduled.
+    """Let `reactor` schedule by the monotonic clock and survive a second request to stop.
 
-    Twisted schedules by the wall clock: when that is set back by an hour, every timer would come an hour late.
+    Call it before anything is scheduled. Twisted schedules by the wall clock: if that were set back by an hour, every
+    timer would come an hour late.
     """
     stop = reactor.stop
 
@@ -33,7 +34,7 @@ def prepare(reactor: Any) -> None:
 
 
 def fail(reactor: Any) -> None:
-    """Stop, as nobody has asked for, and exit with status 1, whatever runs the reactor."""
+    """Stop after a failure, and exit with status 1, whatever runs the reactor."""
     atexit.register(_exit_with_failure)
     reactor.stop()
 
@@ -47,8 +48,10 @@ def _exit_with_failure() -> None:
 
 
 class WhenRunning(Service):
-    """Starts `service` once the reactor runs. From then on signals are handled: earlier, one would end the process and
-    leave behind the routes and addresses that it had made."""
+    """Starts `service` once the reactor runs, because signals are handled from then on.
+
+    An earlier signal would end the process, and leave its routes and addresses behind.
+    """
 
     def __init__(self, reactor: Any, service: Service) -> None:
         self._reactor = reactor
@@ -60,7 +63,7 @@ class WhenRunning(Service):
         self._reactor.callWhenRunning(self._start)
 
     def stopService(self) -> Any:
-        """Stop the service, if it was started."""
+        """Stop the service, if it runs; return its Deferred, if any."""
         super().stopService()
         return self._service.stopService() if self._service.running else None
 
@@ -70,22 +73,21 @@ class WhenRunning(Service):
 
 
 class GarbageCollection(TimerService):
-    """Keeps the garbage collector from what the start has made, which is there to stay.
+    """Hides the permanent objects of the start from the garbage collector, and collects every `COLLECT_EVERY`.
 
-    Going through it takes 20 ms, in which no packet is carried; so the collector would do that seldom, and meanwhile
-    keep megabytes that changes of links and files have left behind. Without it a collection takes a millisecond or two,
-    and there is one every `COLLECT_EVERY`.
+    With them a collection takes 20 ms, in which no packet is carried; so the collector would run seldom, and megabytes
+    of old link and file changes would pile up. Without them a collection takes one or two milliseconds.
     """
 
     def __init__(self) -> None:
         super().__init__(COLLECT_EVERY, gc.collect)
 
     def startService(self) -> None:
-        """Keep what is there from the collector, and begin."""
+        """Hide all present objects from the collector, and begin."""
         gc.collect()
         gc.freeze()
         super().startService()
 
     def stopService(self) -> Any:
-        """End, if it has begun."""
+        """Stop collecting, if it has begun."""
         return super().stopService() if self.running else None

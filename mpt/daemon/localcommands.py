@@ -1,7 +1,7 @@
-"""Answers the commands of this host's programs, whichever channel they come by (`mpt.local.commands`).
+"""Answers the commands of this host's programs, over any channel (`mpt.local.commands`).
 
-Who may change things is answered at once. Everybody else, and whoever has to be looked up first, waits for a turn; and
-what is only looked at is not made anew for each of them.
+A caller who may change things is answered at once. All others, and callers who must be looked up first, wait for a
+turn. Within `FRESH` they share one reply to the same question.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mpt.local.operations import Operations, ProgressReport
 from mpt.local.protocol import NOT_PERMITTED, Reply
 
 GROUP: Final = "mpt"  # if there is such a group, its members may change things
-FRESH: Final = 0.2  # s for which a reply serves everybody who asks the same
+FRESH: Final = 0.2  # s for which a reply serves all who ask the same
 
 
 class LocalCommands:
@@ -32,10 +32,10 @@ class LocalCommands:
         self.operations = operations
         self.group = _group()
         self._turns = Turns(machine)
-        self._seen: tuple[tuple[str, ...], float, Reply] | None = None  # the words, until when, and their reply
+        self._seen: tuple[tuple[str, ...], float, Reply] | None = None  # words, good until, reply
 
     def stop(self) -> None:
-        """Answer no more of those who wait for a turn."""
+        """Answer none of the waiting callers any more."""
         self._turns.stop()
 
     def next_turn(self) -> Deferred[None]:
@@ -43,11 +43,11 @@ class LocalCommands:
         return self._turns.take()
 
     async def change(self, words: Sequence[str], progress: ProgressReport) -> Reply:
-        """Carry out a command of somebody who may change things."""
+        """Carry out a command of a caller who may change things; return its reply."""
         return await answer(words, self.operations, True, progress)
 
     async def look(self, words: Sequence[str]) -> Reply:
-        """Answer a command of somebody, whose turn it is, who may not change things."""
+        """Return the reply to a caller who may not change things, and whose turn it is."""
         now, asked = self._machine.now(), tuple(words)
         if self._seen is not None and self._seen[0] == asked and now < self._seen[1]:
             return self._seen[2]
@@ -56,8 +56,11 @@ class LocalCommands:
         return reply
 
     async def change_or_look(self, words: Sequence[str], refusal: Callable[[], str | None]) -> Reply:
-        """Answer a command of somebody whose turn it is. Only if it changes something, `refusal` is called: it returns
-        why that is not permitted, None if it is."""
+        """Return the reply to a caller whose turn it is.
+
+        `refusal()` is called only if the command changes something. It returns why the caller may not do so, None if he
+        may.
+        """
         try:
             changes = parse(words).form.changes
         except GrammarError:

@@ -1,7 +1,7 @@
-"""The unix socket for local commands: JSON lines (`mpt.local.protocol`), and who may do what.
+"""The unix socket for local commands: JSON lines (`mpt.local.protocol`), and the rights of callers.
 
 Everybody may connect and look; only root and the members of the socket's group may change things. The kernel says who
-connected (SO_PEERCRED), so the mode of the socket need not: it is open to all.
+connected (SO_PEERCRED), so the socket's mode lets all connect.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ log = Logger()
 MODE = 0o666
 CLIENTS_AT_ONCE = 64
 BACKLOG = 8  # callers who wait to be let in; `mpt` tries again while there are more
-PIECE = 4096  # octets read at once from a client that may not change things: some 90 requests to be cut into lines
+PIECE = 4096  # octets read at once from a client without rights: some 90 requests
 
 
 @implementer(IFileDescriptorReceiver, IHalfCloseableProtocol, IPushProducer)
 class LocalClient(LineOnlyReceiver):
     """One client: its requests are carried out one after the other.
 
-    While one is carried out, and while the client does not take its replies, nothing more is read: what is kept for a
-    client is bounded by the kernel's buffers, by what the reactor reads at once and by one reply. A client that may not
-    change things waits for its turn before each request is even decoded.
+    Nothing more is read while one is carried out, or while the client does not take its replies. So a client occupies
+    at most the kernel's buffers, one read of the reactor and one reply. A client that may not change things waits for
+    its turn before each request is decoded.
     """
 
     delimiter = b"\n"
@@ -68,10 +68,10 @@ class LocalClient(LineOnlyReceiver):
         self._may_change = False
         self._queue: deque[bytes] = deque()
         self._working: Deferred[None] | None = None
-        self._writable: Deferred[None] | None = None  # fires when the client has taken what it was sent
+        self._writable: Deferred[None] | None = None  # fires when the client has taken its replies
 
     def connectionMade(self) -> None:
-        """Find out who the caller is, and take no more of them than there is room for."""
+        """Find out who the caller is; refuse one beyond `CLIENTS_AT_ONCE`, unless he may change things."""
         transport: Any = self.transport
         try:
             self._may_change = caller_may_change(caller_of(transport.socket), self._service.commands.group)
@@ -90,24 +90,24 @@ class LocalClient(LineOnlyReceiver):
         transport.registerProducer(self, True)
 
     def connectionLost(self, reason: object = None) -> None:
-        """What was begun for the client goes on; nobody is told of it."""
+        """Note that the client is gone; the command under way goes on."""
         self._service.clients.discard(self)
         self._queue.clear()
         self.resumeProducing()
 
     def readConnectionLost(self) -> None:
-        """The client asks no more, and has had its replies: nothing is read while one is owed."""
+        """Note that the client asks no more. It has all its replies, as nothing is read before they are sent."""
         self.close()
 
     def writeConnectionLost(self) -> None:
-        """Only we could cause that, and do not."""
+        """Do nothing: only this side could cause it, and does not."""
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """Close a descriptor that the client has sent along; Twisted would log each."""
+        """Close a descriptor that the client has sent; by default Twisted would log each."""
         os.close(descriptor)
 
     def lineReceived(self, line: bytes) -> None:
-        """Carry out a request, after those that came before it; an empty line is none."""
+        """Carry out a request after all earlier ones; an empty line is no request."""
         if self not in self._service.clients or not line.strip():
             return
         self._queue.append(line)
@@ -116,13 +116,13 @@ class LocalClient(LineOnlyReceiver):
             self._working.addBoth(self._worked)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Answer, and hang up: where the next request begins, nobody knows."""
+        """Answer, and hang up: the begin of the next request is unknown."""
         if self in self._service.clients:
             self._write(encode_reply(0, Reply(BAD_USAGE, f"a request has at most {MAX_REQUEST_LINE} octets")))
             self.close()
 
     def close(self) -> None:
-        """End what is being done for the client, and let it go when it has what it was sent."""
+        """Cancel the client's requests, and hang up when it has taken its replies."""
         self._queue.clear()
         if self._working is not None:
             self._working.cancel()
@@ -132,21 +132,21 @@ class LocalClient(LineOnlyReceiver):
         transport.loseConnection()
 
     def pauseProducing(self) -> None:
-        """The client does not take what it is sent."""
+        """Note that the client does not take its replies."""
         self._writable = self._writable or Deferred()
 
     def resumeProducing(self) -> None:
-        """It does again, or is gone."""
+        """Note that the client takes its replies again, or is gone."""
         writable, self._writable = self._writable, None
         if writable is not None:
             writable.callback(None)
 
     def stopProducing(self) -> None:
-        """Go on reading: what is queued is answered all the same."""
+        """Go on: queued requests are answered all the same."""
         self.resumeProducing()
 
     async def _work(self) -> None:
-        """Carry out what is queued."""
+        """Carry out the queued requests."""
         transport: Any = self.transport
         transport.pauseProducing()
         while self._queue:
@@ -191,8 +191,7 @@ class LocalClient(LineOnlyReceiver):
 
 
 class LocalSocket(Service):
-    """The socket at `path`, or, if that is None, at the first of the `default_paths()` that can be had; that none can
-    be is only a warning."""
+    """The socket at `path`. If that is None, at the first usable one of `default_paths()`; none is only a warning."""
 
     def __init__(
         self,
@@ -211,7 +210,7 @@ class LocalSocket(Service):
         self.clients: set[LocalClient] = set()
 
     def startService(self) -> None:
-        """Listen where the configuration says, or at the first place that can be had."""
+        """Listen at the configured path, or else at the first usable default; raises HostError."""
         super().startService()
         paths = (self._configured,) if self._configured else self._default_paths()
         if not paths:
@@ -227,7 +226,7 @@ class LocalSocket(Service):
                 log.warn("{reason}; they are taken over UDP", reason=reason)
 
     def stopService(self) -> Any:
-        """Hang up and stop listening. Return a Deferred, as it takes the reactor to remove the file."""
+        """Hang up and stop listening; return a Deferred, because the reactor removes the file later."""
         super().stopService()
         self.commands.stop()
         for client in list(self.clients):
@@ -237,7 +236,7 @@ class LocalSocket(Service):
         return port.stopListening() if port is not None else None
 
     def let_in_slowly(self) -> None:
-        """Let nobody else in until it is the turn of a caller without rights: to come and go costs time, too."""
+        """Let nobody else in before the next turn of a caller without rights: connecting costs time, too."""
         if not self._is_closed_for_now:
             self._is_closed_for_now = True
             self._port.stopReading()
@@ -268,7 +267,7 @@ class LocalSocket(Service):
 
 
 def _remove_dead(path: str) -> None:
-    """Remove a socket that nobody listens at any more; raises OSError if somebody does, or if it is something else."""
+    """Remove a socket at which nobody listens; raises OSError if somebody does, or if it is no socket."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise OSError(errno.EEXIST, "it exists and is no socket")

@@ -1,7 +1,7 @@
-"""Looks at the lines: why a path does not work, from what arrives at its interface (`mpt.control.causes`).
+"""Looks at interfaces, to find out why a path does not work (`mpt.control.causes`).
 
-A look lasts some seconds and serves all paths with the same interface and port, so that a server with a thousand silent
-clients has one tap open, now and then, and not a thousand. Whoever sends to us cannot make us do more.
+A look lasts some seconds and serves all paths with the same interface and port. So a server with a thousand silent
+clients opens one tap now and then. No sender can cause more work.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ log = Logger()
 
 SHORTEST: Final = 2.0  # s that a look lasts at least
 LONGEST: Final = 15.0  # s, at most
-KEEPALIVES: Final = 2.2  # how many keepalives of ours fit into it; the peer's interval is much like it
+KEEPALIVES: Final = 2.2  # how many of our keepalive times it lasts; the peer's is much the same
 FIRST_PAUSE: Final = 60.0  # s between two looks, while a path stays silent
 LONGEST_PAUSE: Final = 3600.0  # s; the pause doubles each time
 
 
-class Place(NamedTuple):
-    """What one look sees: an interface, our port, and an IP version."""
+class LookPlace(NamedTuple):
+    """The place of one look: an interface, our port, and an IP version."""
 
     interface: str
     port: int
@@ -36,10 +36,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a look has shown at a place.
+    """The result of a look at a place.
 
     `peers` and `tunnels` are the peer addresses, and the pairs of tunnel addresses (ours first), of all paths there.
-    `is_filtered`: the kernel drops what comes from where it would not send.
+    `is_filtered`: the kernel drops packets whose sender it would reach another way.
     """
 
     peers: frozenset[Address]
@@ -49,10 +49,10 @@ class View:
 
 
 class Lookout(Protocol):
-    """A path, as looks know it."""
+    """A path that asks for looks."""
 
     @property
-    def place(self) -> Place: ...
+    def place(self) -> LookPlace: ...
     @property
     def keepalive_time(self) -> float: ...
     @property
@@ -73,7 +73,7 @@ class Tap(Protocol):
 
 @dataclass(slots=True)
 class _Look:
-    """One place: the paths there, those that asked, the tap while it is open, and the timer."""
+    """One place: the paths there, the paths that asked, the tap while it is open, and the timer."""
 
     paths: dict[Lookout, None] = field(default_factory=dict)  # in their order
     asked: dict[Lookout, None] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class _Look:
 
 class Looks:
     """The looks of one tunnel. `open_tap(interface, port, version)` raises HostError; `is_filtered(interface)`: whether
-    the kernel drops there what comes from where it would not send."""
+    the kernel drops packets there whose sender it would reach another way."""
 
     def __init__(
         self, reactor: Any, open_tap: Callable[[str, int, int], Tap], is_filtered: Callable[[str], bool]
@@ -92,14 +92,14 @@ class Looks:
         self._reactor = reactor
         self._open_tap = open_tap
         self._is_filtered = is_filtered
-        self._looks: dict[Place, _Look] = {}
+        self._looks: dict[LookPlace, _Look] = {}
 
     def add(self, path: Lookout) -> None:
-        """From now on `path` may ask, and the others know of it."""
+        """Note that `path` has begun: it may ask, and counts among the paths of its place."""
         self._looks.setdefault(path.place, _Look()).paths[path] = None
 
     def remove(self, path: Lookout) -> None:
-        """The path has ended."""
+        """Note that `path` has ended."""
         look = self._looks.get(path.place)
         if look is None or path not in look.paths:
             return
@@ -111,7 +111,7 @@ class Looks:
             del self._looks[path.place]
 
     def ask(self, path: Lookout) -> None:
-        """Have a look for `path`, soon, and again while it stays silent."""
+        """Look for `path` now, and again while it stays silent."""
         look = self._looks.get(path.place)
         if look is None or path in look.asked:
             return
@@ -122,7 +122,7 @@ class Looks:
         look.pause = FIRST_PAUSE
         self._begin(path.place, look)
 
-    def _begin(self, place: Place, look: _Look) -> None:
+    def _begin(self, place: LookPlace, look: _Look) -> None:
         look.timer = None
         try:
             look.tap = self._open_tap(*place)
@@ -134,7 +134,7 @@ class Looks:
         duration = min(max(wanted, SHORTEST), LONGEST)
         look.timer = self._reactor.callLater(duration, self._end, place, look)
 
-    def _end(self, place: Place, look: _Look) -> None:
+    def _end(self, place: LookPlace, look: _Look) -> None:
         packets = look.tap.read() if look.tap is not None else []
         look.timer = None
         _stop(look)
@@ -151,13 +151,13 @@ class Looks:
         if look.asked:
             self._again(place, look)
 
-    def _again(self, place: Place, look: _Look) -> None:
+    def _again(self, place: LookPlace, look: _Look) -> None:
         look.timer = self._reactor.callLater(look.pause, self._begin, place, look)
         look.pause = min(2 * look.pause, LONGEST_PAUSE)
 
 
 def _stop(look: _Look) -> None:
-    """No tap and no timer any more."""
+    """Close the tap and cancel the timer."""
     if look.tap is not None:
         look.tap.close()
         look.tap = None

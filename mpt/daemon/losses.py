@@ -1,7 +1,7 @@
-"""Leaving the paths of one connection that lose too much (`mpt.control.lossrule`), by the keepalives that arrive.
+"""Leaves the paths of one connection that lose too many of the peer's keepalives (`mpt.control.lossrule`).
 
-The loss is measured where keepalives arrive, on the way from the peer. The path is down here then, and the peer is told
-so, as of any path that is down: it leaves the path, too.
+The loss is measured on the way from the peer. A path that is left is down here, and the peer is told so, as of any path
+that is down: it leaves the path, too.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Losses:
         self._looking = False
 
     def heard(self, index: int) -> None:
-        """A keepalive came over path `index`."""
+        """Note a keepalive over path `index`."""
         path = self._paths[index]
         if path.monitor.is_lossy:
-            path.heeds(self._last_received(path.key))
+            path.mute_if_peer_sends(self._last_received(path.key))
         if self._rule.is_news(index, path.meter.loss()):
             self.look()
 
     def look(self) -> None:
-        """Leave a path that loses too much while another is better; take back a path that is good or needed again."""
-        if self._looking:  # a path that we leave or take back has changed, and says so
+        """Leave a path that loses too much while another is better; take back paths that are good or needed again."""
+        if self._looking:  # called again by a path that we leave or take back
             return
         for index, path in enumerate(self._paths):
             if self._rule.is_left(index) and not path.monitor.has_loss:
@@ -59,6 +59,6 @@ class Losses:
         self._looking = False
 
     def _quality(self, index: int) -> Quality:
-        """A path that we have left is as good as its loss, whatever the peer says: that may be the echo of our word."""
+        """Return the quality of a path. If we have left it, the peer's report may be an echo of ours: ignore that."""
         path = self._paths[index]
         return Quality(path.monitor.is_lossy or self._works(index), path.meter.loss())

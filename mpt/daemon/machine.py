@@ -1,4 +1,4 @@
-"""What the services need of the outside world, in one value, so that tests can hand them another world."""
+"""The outside world as the services need it, in one value, so that a test can give them another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Machine:
 
 
 def interfaces_here() -> dict[str, Interface] | None:
-    """Return the interfaces of this host, before the daemon forks; None if the kernel does not say, as in a sandbox."""
+    """Return the interfaces of this host, before the daemon forks; None if the kernel hides them, as in a sandbox."""
     netlink = Netlink()
     try:
         return netlink.snapshot()

@@ -22,7 +22,7 @@ LOGFILE = "/var/log/mpt.log"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run with `arguments` (default: the command line); the exit status is 0, or 1 for a start that was refused."""
+    """Run with `arguments` (default: the command line); return the exit status: 0, or 1 for a refused start."""
     options = _parser().parse_args(arguments)
     if options.check:
         return check(options.config)
@@ -63,7 +63,7 @@ def _check_files(options: argparse.Namespace) -> None:
 
 
 def _in_background(options: argparse.Namespace) -> int:
-    """Start the foreground daemon in a session of its own, and wait until packets flow or it has said why not."""
+    """Start the daemon in its own session; return the exit status when packets flow or the daemon has ended."""
     logfile = options.logfile or LOGFILE
     ready, tell_ready = os.pipe()
     command = [sys.executable, "-P", "-m", "mpt.daemon.main", "--ready-fd", str(tell_ready), "--logfile", logfile]
@@ -93,10 +93,10 @@ def _absolute(path: str | None) -> str:
 
 
 def check(config: str | None) -> int:
-    """Validate a configuration directory and say so: errors on standard error and 1, or two lines and 0.
+    """Validate a configuration directory; return the exit status: 1 if it printed errors, 0 if it printed two lines.
 
-    What is asked for must be there: a data path that was not built is an error, as it is for the daemon. Interfaces and
-    addresses that this host does not have now are warnings, as they may come.
+    A configured data path that was not built is an error, as it is for the daemon. Missing interfaces and addresses are
+    warnings, as they may come.
     """
     try:
         directory = find_directory(config, os.environ, Path.cwd())

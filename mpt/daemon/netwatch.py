@@ -1,4 +1,4 @@
-"""Link, address and route events: whatever changes, the services are shown all interfaces as they now are."""
+"""Watches links, addresses and routes: after a change, the services are shown all interfaces as they now are."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mpt.model import Interface
 log = Logger()
 
 SETTLE: Final = 0.02  # s; a change comes as a burst of events
-LEISURE: Final = 9.0  # how many times as long as a look takes there is none: events take a tenth of our time at most
-LONGEST: Final = 0.5  # s; but no event waits longer than this
+LEISURE: Final = 9.0  # pause after a look, in times of its duration: looks take a tenth of the time at most
+LONGEST: Final = 0.5  # s; no event waits longer
 RETRY: Final = 1.0  # s, after the kernel did not answer
-RETRY_ROUTES: Final = 10.0  # s, after it refused a route: what is in the way may go without an event
+RETRY_ROUTES: Final = 10.0  # s, after it refused a route: the obstacle may go without an event
 
 
 class NetWatch(Service):
@@ -42,14 +42,14 @@ class NetWatch(Service):
         self._look_took = 0.0
 
     def startService(self) -> None:
-        """Open the event socket; what changes from now on is not missed."""
+        """Open the event socket; no later change is missed. Raises HostError."""
         super().startService()
         self._events = self._machine.netlink.open_event_socket()
         self._reading = Readable(self._machine.reactor, "netlink", self._events.fileno, self._read, self._overrun)
         self._reading.startReading()
 
     def stopService(self) -> None:
-        """Close it."""
+        """Close the event socket."""
         super().stopService()
         if self._timer is not None:
             self._timer.cancel()
@@ -68,13 +68,13 @@ class NetWatch(Service):
                 self._look_after(min(max(SETTLE, LEISURE * self._look_took), LONGEST))
 
     def _overrun(self) -> None:
-        """The kernel had more to tell than the socket could hold, which shows as an error condition."""
+        """Note that the socket was full, which shows as an error condition: read on."""
         if self._reading is not None:
             self._read()
             self._reading.startReading()
 
     def _look_after(self, delay: float) -> None:
-        """Look in `delay` seconds, or when it has been decided already, if that is sooner."""
+        """Look in `delay` seconds, unless a sooner look is planned already."""
         due = self._machine.now() + delay
         if self._timer is not None and due < self._due:
             self._timer.cancel()
@@ -97,7 +97,7 @@ class NetWatch(Service):
             self._look_after(RETRY)
             return
         self._changes = Changes()
-        before = self._interfaces  # what is as it was stays the same object, so comparing it costs little
+        before = self._interfaces  # an unchanged interface stays the same object, so comparing it is cheap
         self._interfaces = {name: before[name] if before.get(name) == each else each for name, each in now.items()}
         self._changed(self._interfaces)
         self._routes.restore()

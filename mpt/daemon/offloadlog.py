@@ -1,4 +1,4 @@
-"""What the log says of a data path without being asked; `mpt show status` says it at any time."""
+"""Logs the offloads of a data path, and wrong ECN fields; `mpt show status` shows both at any time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpt.data.datapath import DataPath
 
 log = Logger()
 
-LOOK_EVERY: Final = 2.0  # s; to look costs microseconds
+LOOK_EVERY: Final = 2.0  # s; a look costs microseconds
 ECN_PAUSE: Final = 3600.0  # s
 
 
@@ -44,7 +44,7 @@ class OffloadLog:
         self._loop.start(LOOK_EVERY, now=False)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._loop.stop()
 
     def _look(self) -> None:
@@ -55,7 +55,7 @@ class OffloadLog:
 
     def _check_offloads(self) -> None:
         given_up = self._offloads - self._datapath.offloads()
-        self._offloads -= given_up  # one that comes back, as its path goes down, would be given up again and again
+        self._offloads -= given_up  # for good: it comes back when its path goes down, and would be logged anew
         for offload in sorted(given_up):
             log.warn(
                 "{tunnel}: the kernel or a link refuses the offload {offload}: packets go without it, at more CPU time",
@@ -64,7 +64,7 @@ class OffloadLog:
             )
 
     def _check_ecn(self, now: float) -> None:
-        """RFC 6040 section 4.2: such a packet should be logged, rarely, and so that it can be suppressed."""
+        """Log packets with wrong ECN fields: rarely, and only if log_ecn is on (RFC 6040 section 4.2)."""
         count = self._datapath.ecn_unexpected()
         if count > self._ecn_logged:
             log.warn(

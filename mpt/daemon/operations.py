@@ -109,14 +109,14 @@ class DaemonOperations:
                 raise HostError(connection.why_down)
         switched = []
         for connection, index in concerned:  # all of them, before anything is waited for
-            told = connection.switch(index, up)
+            telling = connection.switch(index, up)
             status = connection.paths[index].status
-            switched.append((f"path_{index} of {connection.config.name} is {status.name}", told))
+            switched.append((f"path_{index} of {connection.config.name} is {status.name}", telling))
         said: list[str] = []
-        for text, told in switched:
-            if told is not None:
+        for text, telling in switched:
+            if telling is not None:
                 progress(f"{text}; telling the peer")
-                outcome = await told
+                outcome = await telling
                 text += "; the peer knows" if outcome.ok else f"; the peer was not told: {outcome.explanation()}"
             said.append(text)
         return "\n".join(said)
@@ -140,8 +140,8 @@ class DaemonOperations:
         self._running.change(changes)
         self._running.settings.general = general
         self._running.on_disk.update({config.file: config for config in wanted if config.file is not None})
-        told = [f"{kind}: {', '.join(names)}" for kind, names in (("new", new), ("changed", changed)) if names]
-        return "; ".join([*told, f"{same} unchanged"])
+        parts = [f"{kind}: {', '.join(names)}" for kind, names in (("new", new), ("changed", changed)) if names]
+        return "; ".join([*parts, f"{same} unchanged"])
 
     async def restart(self, file: str | None) -> str:
         """Guide 4.4: stop and start as configured; a path that was taken down by hand stays down.

@@ -14,9 +14,9 @@ from mpt.control import routing
 from mpt.control.causes import Situation, cause
 from mpt.control.lossmeter import LossMeter
 from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
-from mpt.daemon.looks import Place, View
+from mpt.daemon.looks import LookPlace, View
 from mpt.daemon.machine import Machine
-from mpt.daemon.pathport import Endpoint, PathPort, PathProtocol, PathTransport, SocketPool
+from mpt.daemon.pathport import LocalEndpoint, PathPort, PathProtocol, PathTransport, SocketPool
 from mpt.data.pathtable import PathRow
 from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, PathConfig, Status
@@ -26,7 +26,7 @@ log = Logger()
 
 SAME_MOMENT = 0.001  # s
 HEED = 5.0  # s that the peer has to stop sending over a path that we have left
-TELL_AGAIN = 3600.0  # s after which the log repeats the cause of a failure
+LOG_AGAIN = 3600.0  # s after which the log repeats the cause of a failure
 
 REASONS = {
     Status.OK: "it works",
@@ -75,7 +75,7 @@ class Path:
         self._left_at = 0.0
         self._is_mute = False
         self.cause: str | None = None  # what a look at the line has shown to be wrong
-        self._cause_told: tuple[str, float] | None = None
+        self._cause_logged: tuple[str, float] | None = None
         self.remote = _socket_address(self.config, connection.remote_port, 0)
         self._keepalive = keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
         self._loop = LoopingCall(self._send_keepalive)
@@ -149,7 +149,7 @@ class Path:
         else:
             bound = interface.name if self.config.bind_to_device else None
             index = interface.index if bound is not None or address.is_link_local else 0
-            endpoint = Endpoint(address, self._connection.local_port, bound, index)
+            endpoint = LocalEndpoint(address, self._connection.local_port, bound, index)
             try:
                 self._open_socket(endpoint, interface.index)
             except HostError as error:
@@ -188,7 +188,7 @@ class Path:
         self._is_mute = False
         self._event(Event.LOSS_FOUND)
 
-    def heeds(self, last_received: float) -> None:
+    def mute_if_peer_sends(self, last_received: float) -> None:
         """Look whether the peer still sends data over a path that we have left: it could not be told, or it is the C
         program, which takes up a path again with our next keepalive. Without our keepalives it leaves the path; its
         own go on, and tell when the loss is gone."""
@@ -217,9 +217,9 @@ class Path:
     # --- as looks at the line know it --------------------------------------------------------------------------------
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LookPlace:
         """Where its datagrams arrive: interface, port and IP version."""
-        return Place(self.config.interface_name, self._connection.local_port, self.config.ip_ver)
+        return LookPlace(self.config.interface_name, self._connection.local_port, self.config.ip_ver)
 
     @property
     def keepalive_time(self) -> float:
@@ -261,9 +261,9 @@ class Path:
         )
         self.cause = cause(situation, view.seen)
         now = self._machine.now()
-        told = self._cause_told
-        if self.cause is not None and (told is None or told[0] != self.cause or now >= told[1] + TELL_AGAIN):
-            self._cause_told = (self.cause, now)
+        logged = self._cause_logged
+        if self.cause is not None and (logged is None or logged[0] != self.cause or now >= logged[1] + LOG_AGAIN):
+            self._cause_logged = (self.cause, now)
             log.warn("{path}: {cause}", path=self, cause=self.cause)
 
     def _new_monitor(self) -> PathMonitor:
@@ -311,7 +311,7 @@ class Path:
         if self.port is not None and self._connection.remote_port:
             self.protocol.send(self._keepalive)
 
-    def _open_socket(self, endpoint: Endpoint, interface_index: int) -> None:
+    def _open_socket(self, endpoint: LocalEndpoint, interface_index: int) -> None:
         if self.port is not None and self.port.endpoint == endpoint:
             return
         self._close_socket()

@@ -25,7 +25,7 @@ from mpt.wire import command
 log = Logger()
 
 
-class Endpoint(NamedTuple):
+class LocalEndpoint(NamedTuple):
     """What tells one data socket from another.
 
     The index changes when an interface is made anew under its old name; it is 0, as `interface` is None, for a socket
@@ -37,7 +37,7 @@ class Endpoint(NamedTuple):
     interface: str | None
     interface_index: int
 
-    def excludes(self, other: Endpoint) -> bool:
+    def excludes(self, other: LocalEndpoint) -> bool:
         """Return whether the kernel has no room for both, which have the same address and port."""
         return self.interface == other.interface or None in (self.interface, other.interface)
 
@@ -83,7 +83,7 @@ class PathProtocol(DatagramProtocol):
 class PathPort:
     """One data socket: `readable(socket)` is called when datagrams wait."""
 
-    def __init__(self, machine: Machine, endpoint: Endpoint, readable: Callable[[Any], None]) -> None:
+    def __init__(self, machine: Machine, endpoint: LocalEndpoint, readable: Callable[[Any], None]) -> None:
         self.endpoint = endpoint
         self.users: set[tuple[str, int]] = set()
         self.socket = machine.open_data_socket(endpoint.address, endpoint.port, endpoint.interface, machine.system)
@@ -116,10 +116,10 @@ class SocketPool:
     def __init__(self, machine: Machine, readable: Callable[[Any], None]) -> None:
         self._machine = machine
         self._readable = readable
-        self._ports: dict[Endpoint, PathPort] = {}
+        self._ports: dict[LocalEndpoint, PathPort] = {}
         self.looks = Looks(machine.reactor, machine.open_tap, machine.is_filtered)
 
-    def acquire(self, endpoint: Endpoint, user: tuple[str, int]) -> PathPort:
+    def acquire(self, endpoint: LocalEndpoint, user: tuple[str, int]) -> PathPort:
         """The socket of `endpoint`, opened if need be; raises HostError."""
         port = self._ports.get(endpoint)
         if port is None:
@@ -142,7 +142,7 @@ class SocketPool:
         """Return the open sockets."""
         return self._ports.values()
 
-    def _open(self, endpoint: Endpoint) -> PathPort:
+    def _open(self, endpoint: LocalEndpoint) -> PathPort:
         """Open a socket; one of ours that is in the way is named as such."""
         for other, user in self._machine.data_ports.get(endpoint[:2], {}).items():
             if endpoint.excludes(other):

@@ -21,7 +21,7 @@ from twisted.application.service import Service
 from twisted.internet.protocol import DatagramProtocol
 
 from mpt.control.handshake import Handshakes, Outgoing
-from mpt.control.initiator import Endpoint, Outcome, Request
+from mpt.control.initiator import ChangeRequest, Endpoint, Outcome
 from mpt.control.responder import Host
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
@@ -211,7 +211,7 @@ class PeerControl(Service):
             self._port.stop()
             self._port = None
 
-    def begin(self, request: Request, peer: Peer, way: Way, ended: Callable[[Outcome], None]) -> None:
+    def begin(self, request: ChangeRequest, peer: Peer, way: Way, ended: Callable[[Outcome], None]) -> None:
         """Ask a peer for a change, from the local end `way`; `ended` is called once. Raises PeerError if the same is
         being asked already."""
 

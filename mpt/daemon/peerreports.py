@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import Agreement, Report
-from mpt.control.initiator import Outcome, Request, path_status_request
+from mpt.control.initiator import ChangeRequest, Outcome, path_status_request
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.peerport import Peer, Way
@@ -22,7 +22,7 @@ from mpt.wire.command import Result
 
 log = Logger()
 
-Ask = Callable[[Request, Peer, Way, Callable[[Outcome], None]], None]
+Ask = Callable[[ChangeRequest, Peer, Way, Callable[[Outcome], None]], None]
 
 
 class Reporter:

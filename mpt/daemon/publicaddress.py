@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
-from mpt.daemon.pathport import Endpoint
+from mpt.daemon.pathport import LocalEndpoint
 from mpt.daemon.settings import Settings
 from mpt.errors import HostError
 from mpt.model import Address
@@ -44,7 +44,7 @@ class Question:
     def __init__(
         self,
         machine: Machine,
-        endpoint: Endpoint,
+        endpoint: LocalEndpoint,
         resolver: Address,
         name: str,
         answered: Callable[[Address], None],
@@ -116,7 +116,7 @@ class PublicAddresses(Service):
     def __init__(self, machine: Machine, settings: Settings) -> None:
         self._machine = machine
         self._settings = settings
-        self._asked: dict[Path, Endpoint] = {}
+        self._asked: dict[Path, LocalEndpoint] = {}
         self._questions: dict[Path, Question] = {}
         self._found: dict[Path, Address] = {}
 
@@ -154,7 +154,7 @@ class PublicAddresses(Service):
             self._found[path] = address
             log.info("the peer knows {path} by the address {address}", path=path, address=address)
 
-    def _ask(self, path: Path, endpoint: Endpoint) -> None:
+    def _ask(self, path: Path, endpoint: LocalEndpoint) -> None:
         resolver = self._settings.general.public_address_resolver
         if resolver is None:
             log.warn(

@@ -14,7 +14,7 @@ from mpt.model import Interface, Network, Route
 
 log = Logger()
 
-Place = tuple[Network, int | None, str]  # destination, metric and interface: the kernel keeps one route for each
+RoutePlace = tuple[Network, int | None, str]  # destination, metric and interface: the kernel keeps one route for each
 
 
 class RouteKeeper(Service):
@@ -32,11 +32,11 @@ class RouteKeeper(Service):
     def __init__(self, netlink: NetlinkApi) -> None:
         self._netlink = netlink
         self._wanted: dict[Hashable, Sequence[Route]] = {}
-        self._wishes: dict[Place, dict[Hashable, Route]] = {}
-        self._own: dict[Place, Route] = {}  # added by us, and there
-        self._foreign: set[Place] = set()  # where somebody else's route does what ours would
-        self._disagreements: set[Place] = set()  # the log has told of them
-        self._refusals: dict[Place, str] = {}
+        self._wishes: dict[RoutePlace, dict[Hashable, Route]] = {}
+        self._own: dict[RoutePlace, Route] = {}  # added by us, and there
+        self._foreign: set[RoutePlace] = set()  # where somebody else's route does what ours would
+        self._disagreements: set[RoutePlace] = set()  # the log has told of them
+        self._refusals: dict[RoutePlace, str] = {}
         self._defaults: dict[tuple[str, int], Route | None] = {}
         self.doubts = 0  # how often something that users depend on was doubtful
 
@@ -124,7 +124,7 @@ class RouteKeeper(Service):
                     interface=place[2],
                 )
 
-    def _settle(self, place: Place) -> None:
+    def _settle(self, place: RoutePlace) -> None:
         """Make the route at `place` the one that is wanted there."""
         wanted = next(iter(self._wishes.get(place, {}).values()), None)
         if wanted is None:
@@ -135,7 +135,7 @@ class RouteKeeper(Service):
         if wanted is not None and place not in self._own and place not in self._foreign:
             self._add(place, wanted)
 
-    def _add(self, place: Place, route: Route) -> None:
+    def _add(self, place: RoutePlace, route: Route) -> None:
         try:
             if self._netlink.add_route(route):
                 self._own[place] = route
@@ -148,15 +148,15 @@ class RouteKeeper(Service):
             return
         self._refusals.pop(place, None)
 
-    def _delete(self, place: Place) -> None:
+    def _delete(self, place: RoutePlace) -> None:
         try:
             self._netlink.delete_route(self._own.pop(place))
         except HostError as error:
             log.warn("{error}", error=error)
 
-    def _users(self, place: Place) -> str:
+    def _users(self, place: RoutePlace) -> str:
         return ", ".join(map(str, self._wishes[place]))
 
 
-def _place(route: Route) -> Place:
+def _place(route: Route) -> RoutePlace:
     return route.destination, route.metric, route.interface

@@ -40,9 +40,9 @@ class Running:
         """Return the connections of all tunnels."""
         return [connection for tunnel in self.tunnels for connection in tunnel.connections.values()]
 
-    def find(self, ends: tuple[Address, Address]) -> Connection | None:
+    def find(self, tunnel_pair: tuple[Address, Address]) -> Connection | None:
         """Return the connection between two tunnel addresses, ours first."""
-        return next((each for each in self.connections() if each.config.tunnel_pair == ends), None)
+        return next((each for each in self.connections() if each.config.tunnel_pair == tunnel_pair), None)
 
     def of_file(self, name: str) -> list[Connection]:
         """Return the connections that run from a file of this name, without its directory."""

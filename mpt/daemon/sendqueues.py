@@ -34,13 +34,13 @@ class SendQueues:
         self._ports = ports
         self._measured = measured
         self._queues: WeakKeyDictionary[PathPort, SendQueue] = WeakKeyDictionary()
-        self._look_at = 0.0
+        self._next_look = 0.0
 
     def sent(self, now: float) -> None:
         """Look at all sockets, if it is time; `now` in monotonic seconds."""
-        if now < self._look_at:
+        if now < self._next_look:
             return
-        self._look_at = now + PERIOD
+        self._next_look = now + PERIOD
         for port in self._ports():
             if len(port.users) <= MOST_PATHS:
                 self._look(port, now)

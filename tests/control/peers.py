@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from mpt.control import auth
 from mpt.control.admission import Admission
 from mpt.control.handshake import Handshakes
-from mpt.control.initiator import Endpoint, Outcome, Request
+from mpt.control.initiator import ChangeRequest, Endpoint, Outcome
 from mpt.control.responder import ConnectionCreate, PathStatusChange
 from mpt.model import Address, AuthType, ConnectionConfig, PathConfig, Permission
 from mpt.wire import command
@@ -173,7 +173,7 @@ class Asked:
         self.host.now = end
 
 
-def begin(host: Side, request: Request) -> Asked:
+def begin(host: Side, request: ChangeRequest) -> Asked:
     """Host A asks host B."""
     outcomes: list[Outcome] = []
     sent = [out.datagram for out in host.handshakes.begin(request, B_END, outcomes.append, host.now)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mpt.daemon.machine import Machine
-from mpt.daemon.pathport import Endpoint, PathPort
+from mpt.daemon.pathport import LocalEndpoint, PathPort
 from mpt.daemon.sendqueues import LARGEST, MOST_PATHS, SendQueues
 from mpt.data.pathstate import PathMeasures
 from mpt.host.sockets import SIOCOUTQ, SO_SNDBUFFORCE
@@ -48,7 +48,7 @@ class Line:
         self.host = Host(netlink)
         reactor = FakeReactor()
         machine = Machine(reactor, reactor.seconds, self.host, netlink)
-        self.port = PathPort(machine, Endpoint(ip_address("10.1.1.2"), 4754, "eth1", 1), lambda _: None)
+        self.port = PathPort(machine, LocalEndpoint(ip_address("10.1.1.2"), 4754, "eth1", 1), lambda _: None)
         self.port.users |= {("c", index) for index in range(paths)}
         self.sent = 0
         self.queues = SendQueues(self.host, lambda: [self.port], self._measured)
