@@ -101,7 +101,7 @@ def check(config: str | None) -> int:
     try:
         directory = find_directory(config, os.environ, Path.cwd())
         loaded = load_directory(directory, interfaces_here())
-        plane = configured_datapath(loaded.config.general, os.environ)
+        datapath_choice = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
         print(f"mptsrv: {error}", file=sys.stderr)
         _warn(error.warnings if isinstance(error, ConfigurationErrors) else ())
@@ -109,7 +109,7 @@ def check(config: str | None) -> int:
     _warn(loaded.warnings)
     tunnels, connections = len(loaded.config.tunnels), len(loaded.config.connections)
     print(f"{directory}: {tunnels} tunnel(s), {connections} connection(s), no error")
-    print(f"the data path is {plane.name}: {plane.why}")
+    print(f"the data path is {datapath_choice.name}: {datapath_choice.why}")
     return 0
 
 

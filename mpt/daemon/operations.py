@@ -1,4 +1,4 @@
-"""What the commands of guide chapter 4 do to the running daemon (`mpt.local.operations`).
+"""Carries out the commands of guide chapter 4 on the running daemon (`mpt.local.operations`).
 
 A command that fails raises an exception, and has changed nothing.
 """
@@ -29,17 +29,17 @@ from mpt.wire.command import TEXT_FOR_C
 
 
 class DaemonOperations:
-    """The commands, carried out on what is `running`; `peer_control` asks the peers."""
+    """Carries out the commands on `running`; `peer_control` asks the peers."""
 
     def __init__(self, machine: Machine, running: Running, peer_control: PeerControl) -> None:
         self._machine = machine
         self._running = running
         self._peer_control = peer_control
         self._started_at = 0.0
-        self._taken: dict[str, set[InterfaceAddress]] = {}  # what paths had of interfaces that we have taken down
+        self._taken: dict[str, set[InterfaceAddress]] = {}  # of paths, by interface taken down
 
     def started(self) -> None:
-        """Note that the daemon runs, and that it runs what its files say."""
+        """Note that the daemon runs, with the configuration of its files."""
         self._started_at = self._machine.now()
         configs = [each.config for each in self._running.connections()]
         self._running.on_disk = {config.file: config for config in configs if config.file is not None}
@@ -47,7 +47,7 @@ class DaemonOperations:
     # --- the machine -------------------------------------------------------------------------------------------------
 
     async def address(self, add: bool, address: IPv4Interface | IPv6Interface, interface: str) -> str:
-        """Guide 4.1."""
+        """Give an address to an interface, or take it away (guide 4.1)."""
         netlink = self._machine.netlink
         done = netlink.add_address(interface, address) if add else netlink.delete_address(interface, address)
         self._running.interfaces_changed(netlink.snapshot())
@@ -56,9 +56,9 @@ class DaemonOperations:
         return f"{address} {'deleted from' if done else 'was not on'} {interface}"
 
     async def interface(self, interface: str, up: bool) -> str:
-        """Guide 4.2: the link, and with it its paths and routes. The peers are told.
+        """Take a link up or down, with its paths and routes, and tell the peers (guide 4.2).
 
-        Linux takes the IPv6 addresses from a link that goes down. Those that are configured for paths return with it.
+        Linux takes the IPv6 addresses from a link that goes down. The paths' addresses return with the link.
         """
         netlink = self._machine.netlink
         concerned = [
@@ -108,7 +108,7 @@ class DaemonOperations:
             if connection.config.is_down:
                 raise HostError(connection.why_down)
         switched = []
-        for connection, index in concerned:  # all of them, before anything is waited for
+        for connection, index in concerned:  # all of them, before waiting for anything
             telling = connection.switch(index, up)
             status = connection.paths[index].status
             switched.append((f"path_{index} of {connection.config.name} is {status.name}", telling))
@@ -124,7 +124,7 @@ class DaemonOperations:
     # --- the files ---------------------------------------------------------------------------------------------------
 
     async def reload(self, file: str | None) -> str:
-        """Guide 4.3: new and changed connections are started anew, what did not change is not touched."""
+        """Start new and changed connections anew; unchanged ones run on (guide 4.3)."""
         general, wanted = self._read_all() if file is None else self._read_one(file)
         new: list[str] = []
         changed: list[str] = []
@@ -144,9 +144,9 @@ class DaemonOperations:
         return "; ".join([*parts, f"{same} unchanged"])
 
     async def restart(self, file: str | None) -> str:
-        """Guide 4.4: stop and start as configured; a path that was taken down by hand stays down.
+        """Stop and start connections as configured (guide 4.4); a path that was taken down by hand stays down.
 
-        A connection that is refused runs on with the paths that can be had; the others are started anew all the same.
+        A refused connection runs on with its usable paths; the others are started anew all the same.
         """
         concerned = self._running.connections() if file is None else self._of_file(file)
         refused: list[str] = []
@@ -160,7 +160,7 @@ class DaemonOperations:
         return "restarted: " + (", ".join(each.config.name for each in concerned) or "none, there is no connection")
 
     async def delete(self, file: str) -> str:
-        """Guide 4.5: stop the connections of a file, and rename it so that it is not loaded again."""
+        """Stop the connections of a file, and rename it so that it is not loaded again (guide 4.5)."""
         path = self._running.connections_directory / file
         concerned = self._of_file(file, missing_is_error=not path.exists())
         disabled = _disabled(path) if path.exists() else None
@@ -176,13 +176,13 @@ class DaemonOperations:
         return f"deleted: {names}" + (f"; the file is now {disabled.name}" if disabled else "; it was in no file")
 
     async def save(self, file: str | None) -> str:
-        """Guide 4.6: write what was changed at run time; of the states of the paths, what the operator decided."""
+        """Write run-time changes to the files (guide 4.6); of a path's status only the operator's decision."""
         concerned = self._running.connections() if file is None else self._of_file(file)
         directory = self._running.connections_directory
         paths = [each.config.file or directory / merge.file_name(each.config.ip_remote) for each in concerned]
         general, tunnels = self._running.config.general, self._running.config.tunnels
         for path in paths:
-            if path.exists():  # all of them are good, before the first is written
+            if path.exists():  # so that all are good before the first is written
                 load_connection(path, general, tunnels)
         written = []
         for connection, path in zip(concerned, paths, strict=True):
@@ -195,7 +195,7 @@ class DaemonOperations:
     # --- the peer ----------------------------------------------------------------------------------------------------
 
     async def create(self, file: str, progress: ProgressReport) -> str:
-        """Guide 4.7: let the peer create its side of the connection in `file`, and join the two."""
+        """Let the peer create its side of the connection in `file`, and join the two (guide 4.7)."""
         running = self._running.of_file(file)
         if running:
             return await self._create(running[0], progress)
@@ -233,14 +233,17 @@ class DaemonOperations:
         return f"{joined.name} is created at {peer.address}; mpt save on both sides keeps it"
 
     def status(self) -> StatusDocument:
-        """Return everything that `mpt show status` shows."""
+        """Return the document of `mpt show status`."""
         now = self._machine.now()
         return status_document(self._running, now, now - self._started_at, self._peer_control.counters)
 
     # --- details -----------------------------------------------------------------------------------------------------
 
     def _read_all(self) -> tuple[GeneralConfig, tuple[ConnectionConfig, ...]]:
-        """Read all files; raises ConfigError if one is bad, or has changed in a key that a reload cannot take."""
+        """Return [general] and the connections of all files.
+
+        Raises ConfigError if a file is bad, or has changed in a key that needs a restart.
+        """
         config = load_directory(self._running.directory).config
         if restart := schema.needs_restart(self._running.config, config):
             raise ConfigError(
@@ -266,7 +269,7 @@ class DaemonOperations:
 
 
 def _disabled(path: FilePath) -> FilePath:
-    """Return a name under which `path` is not loaded and that no earlier file has."""
+    """Return a free name under which `path` is not loaded; raises ConfigError."""
     names = [f"{path.name}.disabled", *(f"{path.name}.disabled.{number}" for number in range(1, 1000))]
     free = (path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
     try:
@@ -282,7 +285,7 @@ def _own_addresses(connection: Connection, path: Path) -> set[Address]:
 
 
 def _create_path(connection: Connection) -> Path:
-    """Return the path for a create request: the one marked cmd_default, else the first that leads anywhere."""
+    """Return the path for a create request: the cmd_default path, else the first usable one; raises HostError."""
     able = [
         path
         for path in connection.paths

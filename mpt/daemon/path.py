@@ -41,8 +41,8 @@ BEGINNINGS = {Event.INTERFACE_FOUND, Event.ADDRESS_FOUND, Event.OPERATOR_UP}
 class Path:
     """Path `index` of `connection`.
 
-    `send(key, message)` is how its messages go. `table_changed` is called as soon as its socket has changed, `changed`
-    after its status or its socket has, `began` when it begins to send keepalives.
+    `send(key, message)` sends its messages. `table_changed()` is called as soon as its socket has changed, `changed()`
+    after a change of status or socket, `began()` when it begins to send keepalives.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Path:
         self._why_back = ""
         self._left_at = 0.0
         self._is_mute = False
-        self.cause: str | None = None  # what a look at the line has shown to be wrong
+        self.cause: str | None = None  # the fault that a look has found
         self._cause_logged: tuple[str, float] | None = None
         self.remote = _socket_address(self.config, connection.remote_port, 0)
         self._keepalive = keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
@@ -87,12 +87,12 @@ class Path:
 
     @property
     def status(self) -> Status:
-        """The status by the facts that the monitor keeps."""
+        """Return the status by the monitor's facts."""
         return self.monitor.status
 
     @property
     def reason(self) -> str:
-        """Why the status is what it is, in the operator's words."""
+        """Return the reason of the status, in the operator's words."""
         if self.status is Status.OK and self._why_back:
             return self._why_back
         if self.monitor.is_lossy:
@@ -106,7 +106,7 @@ class Path:
         return REASONS[self.status]
 
     def row(self, peer_down: bool) -> PathRow:
-        """What the data path needs to know of this path now; `peer_down`: the peer says that it does not work."""
+        """Return this path's row of the data path's table; `peer_down`: the peer says that the path is down."""
         config = self.config
         family = socket.AF_INET if config.ip_ver == 4 else socket.AF_INET6
         return PathRow(
@@ -121,12 +121,12 @@ class Path:
         )
 
     def share(self, peer_down: bool) -> int:
-        """Return the weight with which this path is to be used now; 0: not at all."""
+        """Return the weight of this path now; 0: not used."""
         usable = self.status is Status.OK and not peer_down and self._connection.remote_port > 0
         return self.config.weight_out if usable else 0
 
     def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
-        """Begin: the dead time counts from here. Raises HostError when the socket is refused, if that is `strict`."""
+        """Begin, also to count the dead time. If `strict`, raises HostError when the socket is refused."""
         self.monitor = self._new_monitor()
         self._pool.looks.add(self)
         self.interfaces_changed(interfaces, strict)
@@ -136,8 +136,7 @@ class Path:
     def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
         """Look for the interface and the local address; open, close or renew the socket as they come and go.
 
-        A socket that cannot be opened counts as a missing address, and `refusal` says why until it can; `strict` raises
-        HostError instead.
+        A refused socket counts as a missing address, and `refusal` says why; `strict` raises HostError instead.
         """
         interface = interfaces.get(self.config.interface_name)
         working = interface is not None and interface.up and interface.carrier
@@ -164,10 +163,10 @@ class Path:
             self._changed()
 
     def heard(self) -> None:
-        """Note a keepalive. One that revives the path is answered at once: both ends are up in a round trip."""
+        """Note a keepalive. If it revives the path, answer at once: both ends are up within a round trip."""
         if self.monitor.is_waiting(0.0):
             log.info("{path}: the peer is heard", path=self)
-            self._pool.looks.ask(self)  # it may be heard, and not hear us
+            self._pool.looks.ask(self)  # the peer is heard, but may not hear us
         now = self.heard_at = self._machine.now()
         self.meter.heard(now)
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
@@ -179,36 +178,38 @@ class Path:
             self._status_changed()
 
     def switch(self, up: bool) -> None:
-        """The operator takes this path up or down. Down by hand it stays until the operator says otherwise."""
+        """Take this path up or down for the operator. A path down by hand stays so until the operator takes it up."""
         self._event(Event.OPERATOR_UP if up else Event.OPERATOR_DOWN)
 
     def leave(self) -> None:
-        """The path loses too much, and another is better."""
+        """Leave this path, which loses too much while another is better."""
         self._left_at = self._machine.now()
         self._is_mute = False
         self._event(Event.LOSS_FOUND)
 
     def mute_if_peer_sends(self, last_received: float) -> None:
-        """Look whether the peer still sends data over a path that we have left: it could not be told, or it is the C
-        program, which takes up a path again with our next keepalive. Without our keepalives it leaves the path; its
-        own go on, and tell when the loss is gone."""
+        """Send no more keepalives over a path that we have left if the peer still sends data over it.
+
+        Such a peer was not told, or is the C program, which takes a path up again with our next keepalive. Without our
+        keepalives it leaves the path. Its keepalives go on, and tell when the loss is gone.
+        """
         if self.monitor.is_lossy and not self._is_mute and last_received > self._left_at + HEED:
             self._is_mute = True
             log.info("{path}: the peer still sends over it; it gets no keepalives until the loss is gone", path=self)
 
     def take_back(self, why: str) -> None:
-        """The path is used again in spite of its earlier loss."""
+        """Use this path again after its loss; `why` is for the log."""
         self._why_back = why
         self._event(Event.LOSS_GONE)
         self._why_back = ""
 
     def believe_peer(self) -> None:
-        """The peer says that this path is up; without keepalives of our own there is nothing else to go by."""
+        """Note that the peer says that this path is up. Only a path without keepalives comes up by that."""
         if self.status is Status.DOWN and not self.monitor.is_monitored:
             self._event(Event.OPERATOR_UP)
 
     def stop(self) -> None:
-        """No more keepalives, no socket."""
+        """Stop the keepalives and close the socket."""
         if self._loop.running:
             self._loop.stop()
         self._pool.looks.remove(self)
@@ -218,31 +219,31 @@ class Path:
 
     @property
     def place(self) -> LookPlace:
-        """Where its datagrams arrive: interface, port and IP version."""
+        """Return where its datagrams arrive: interface, port and IP version."""
         return LookPlace(self.config.interface_name, self._connection.local_port, self.config.ip_ver)
 
     @property
     def keepalive_time(self) -> float:
-        """Seconds between keepalives."""
+        """Return the seconds between keepalives."""
         return self.config.keepalive_time
 
     @property
     def peer(self) -> Address:
-        """The configured address of the peer."""
+        """Return the configured address of the peer."""
         return self.config.remote_ipaddr
 
     @property
     def tunnels(self) -> tuple[Address, Address]:
-        """The pair of tunnel addresses, ours first."""
+        """Return the pair of tunnel addresses, ours first."""
         return self._connection.ip_local, self._connection.ip_remote
 
     @property
     def is_silent(self) -> bool:
-        """Whether only the peer's keepalives are missing."""
+        """Return whether only the peer's keepalives are missing."""
         return self.status is Status.DOWN and not self.monitor.is_lossy
 
     def looked(self, view: View) -> None:
-        """Find out what is wrong, and tell the operator when it is news, or once an hour."""
+        """Note the result of a look; log the fault when it is new, and then once an hour."""
         if self.port is None or not (self.is_silent or self.status is Status.OK):
             return
         tunnel, peer_tunnel = self.tunnels
@@ -289,7 +290,7 @@ class Path:
         self._changed()
 
     def _keep_alive(self) -> None:
-        """Keepalives run while there is a socket and the status is OK or DOWN."""
+        """Send keepalives while there is a socket and the status is OK or DOWN."""
         wanted = self.config.keepalive_time > 0 and self.port is not None and self.status in SENDS_KEEPALIVES
         if wanted and not self._loop.running:
             self._loop.start(self.config.keepalive_time)
@@ -298,8 +299,10 @@ class Path:
             self._loop.stop()
 
     def keep_step(self) -> None:
-        """Another path of the connection has begun to send keepalives: send them together with it from now on. By the
-        times at which they arrive, the peer sees how much the delays of the paths differ."""
+        """Send keepalives in the same moment as another path of the connection that has just begun to.
+
+        By the times of their arrival the peer sees how much the delays of the paths differ.
+        """
         if self._loop.running and self._machine.now() - self._sent_at > SAME_MOMENT:
             self._loop.stop()
             self._loop.start(self.config.keepalive_time)
@@ -327,7 +330,7 @@ class Path:
 
 
 def _socket_address(path: PathConfig, port: int, interface_index: int) -> tuple[Any, ...]:
-    """The peer as ``sendto`` takes it; a link-local address needs the number of the interface."""
+    """Return the peer's address for ``sendto``; a link-local address needs the number of the interface."""
     address = str(path.remote_ipaddr).partition("%")[0]
     if path.ip_ver == 4:
         return address, port

@@ -1,8 +1,8 @@
 """The data sockets of the paths under the reactor.
 
-A socket is known by its local address, port and interface and shared by every path that names the same, so one server
-port serves a thousand clients. The data path alone reads and writes the sockets, in batches. Messages that it finds
-arrive at their path's PathProtocol, a DatagramProtocol, and what that sends goes back through the data path.
+A socket is known by its local address, port and interface. All paths that name the same share it, so one server port
+serves a thousand clients. The data path alone reads and writes the sockets, in batches. A message that it receives goes
+to its path's PathProtocol, a DatagramProtocol, and a message from there goes back through the data path.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ log = Logger()
 
 
 class LocalEndpoint(NamedTuple):
-    """What tells one data socket from another.
+    """The identity of a data socket.
 
-    The index changes when an interface is made anew under its old name; it is 0, as `interface` is None, for a socket
-    that is bound to an address alone.
+    The index changes when an interface is made anew under its old name. A socket that is bound to an address alone has
+    the `interface` None and the index 0.
     """
 
     address: Address
@@ -38,24 +38,23 @@ class LocalEndpoint(NamedTuple):
     interface_index: int
 
     def excludes(self, other: LocalEndpoint) -> bool:
-        """Return whether the kernel has no room for both, which have the same address and port."""
+        """Return whether the kernel refuses the second of these two, which have the same address and port."""
         return self.interface == other.interface or None in (self.interface, other.interface)
 
 
 class PathTransport:
-    """Where a path's protocol writes: the data path frames the message and sends it."""
+    """The transport of a path's protocol: the data path frames each message and sends it."""
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
 
     def write(self, datagram: bytes, addr: object = None) -> None:
-        """Send at once or not at all: the next keepalive will tell. The address is the path's own."""
+        """Send at once or not at all: another keepalive follows. The address is always the path's."""
         self._send(datagram)
 
 
 class PathProtocol(DatagramProtocol):
-    """The messages of one path, without their frames, which the data path puts on and takes off; `heard` is called for
-    every keepalive."""
+    """The messages of one path, without the frames of the data path. `heard()` is called for every keepalive."""
 
     noisy = False
 
@@ -73,7 +72,7 @@ class PathProtocol(DatagramProtocol):
             try:
                 message = command.decode(datagram)
             except DecodeError:
-                return  # the data path has looked at its first octets only
+                return  # the data path knows only its first octets
             if message.command != command.KEEPALIVE:
                 return
             self._keepalive = datagram
@@ -101,7 +100,7 @@ class PathPort:
         self.socket.close()
 
     def _clear_error(self) -> None:
-        """Go on after an error condition without data, which a UDP socket survives when the error was fetched."""
+        """Go on after an error condition without data: fetch the error, and a UDP socket works on."""
         if self.socket.fileno() < 0:
             return
         error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -110,8 +109,7 @@ class PathPort:
 
 
 class SocketPool:
-    """The data sockets of one tunnel, and the looks at what arrives for them. A user is a path, by its connection and
-    index."""
+    """The data sockets of one tunnel, and the looks for their paths. A user is a path: its connection and index."""
 
     def __init__(self, machine: Machine, readable: Callable[[Any], None]) -> None:
         self._machine = machine
@@ -120,7 +118,7 @@ class SocketPool:
         self.looks = Looks(machine.reactor, machine.open_tap, machine.is_filtered)
 
     def acquire(self, endpoint: LocalEndpoint, user: tuple[str, int]) -> PathPort:
-        """The socket of `endpoint`, opened if need be; raises HostError."""
+        """Return the socket of `endpoint`, opened if need be; raises HostError."""
         port = self._ports.get(endpoint)
         if port is None:
             port = self._open(endpoint)
@@ -131,7 +129,7 @@ class SocketPool:
         return port
 
     def release(self, port: PathPort, user: tuple[str, int]) -> None:
-        """`user` needs `port` no longer; the last one closes it."""
+        """Note that `user` needs `port` no longer; after its last user it is closed."""
         port.users.discard(user)
         if not port.users:
             del self._ports[port.endpoint]
@@ -143,7 +141,7 @@ class SocketPool:
         return self._ports.values()
 
     def _open(self, endpoint: LocalEndpoint) -> PathPort:
-        """Open a socket; one of ours that is in the way is named as such."""
+        """Open a socket; raises HostError, which names another path of ours that is in the way."""
         for other, user in self._machine.data_ports.get(endpoint[:2], {}).items():
             if endpoint.excludes(other):
                 remedy = (

@@ -1,8 +1,8 @@
-"""The command port of the daemon (guide 2.6.2, cmdport_local): what peers say there, and what we ask of them.
+"""The command port of the daemon (guide 2.6.2, cmdport_local): requests of peers, and ours to them.
 
-One UDP port serves both IP versions and all interfaces. With several ways to one peer the answer must go back the way
-the question came. Twisted's own UDP port does not tell at which local address a datagram came in, so this port reads
-and writes with IPV6_PKTINFO (RFC 3542 section 6), or, on a kernel without IPv6, with IP_PKTINFO (ip(7)).
+One UDP port serves both IP versions and all interfaces. With several ways to one peer an answer must take the way of
+its request. Twisted's UDP port does not tell the local address of a received datagram. So this port reads and writes
+with IPV6_PKTINFO (RFC 3542 section 6), or, on a kernel without IPv6, with IP_PKTINFO (ip(7)).
 
 The rounds of a handshake are in `mpt.control.handshake`; here they meet the socket and the clock.
 """
@@ -37,14 +37,14 @@ LARGEST: Final = 65535
 
 
 class Peer(NamedTuple):
-    """Who sent a datagram, or is to get one: outer address and UDP port."""
+    """The sender or receiver of a datagram: outer address and UDP port."""
 
     address: Address
     port: int
 
 
 class Way(NamedTuple):
-    """The local end of it: address and interface index. None and 0 leave the choice to the routing table."""
+    """The local address and interface index of a datagram. None and 0 leave the choice to the routing table."""
 
     address: Address | None = None
     interface_index: int = 0
@@ -54,7 +54,7 @@ ANY_WAY: Final = Way()
 
 
 class BothVersions:
-    """How an IPv6 socket serves both IP versions: IPv4 addresses are ::ffff:a.b.c.d there."""
+    """An IPv6 socket for both IP versions; an IPv4 address is ::ffff:a.b.c.d there."""
 
     INFO: ClassVar = struct.Struct("16sI")  # struct in6_pktinfo: address, interface index
     KIND: ClassVar = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)
@@ -73,19 +73,19 @@ class BothVersions:
 
     @classmethod
     def info(cls, peer: Peer, way: Way) -> bytes:
-        """Return what makes a datagram to `peer` leave by `way`."""
+        """Return the ancillary data that makes a datagram to `peer` take `way`."""
         own = way.address or (IPv4Address(0) if peer.address.version == 4 else IPv6Address(0))
         return cls.INFO.pack(address_octets(own), way.interface_index)
 
     @classmethod
     def way(cls, info: bytes) -> Way:
-        """Return the way by which a datagram came."""
+        """Return the way that a datagram took, from its ancillary data."""
         octets, index = cls.INFO.unpack_from(info)
         return Way(_address(socket.inet_ntop(socket.AF_INET6, octets)), index)
 
 
 class OnlyVersion4:
-    """The same on a kernel without IPv6."""
+    """An IPv4 socket, for a kernel without IPv6."""
 
     INFO: ClassVar = struct.Struct("=i4s4s")  # struct in_pktinfo: interface index, local address, destination
     KIND: ClassVar = (socket.IPPROTO_IP, 8)  # IP_PKTINFO, <linux/in.h>: Python has no name for it
@@ -95,7 +95,7 @@ class OnlyVersion4:
 
     @classmethod
     def address(cls, peer: Peer, way: Way) -> tuple[str, int]:
-        """Return the address as sendmsg() takes it."""
+        """Return the socket address of `peer`."""
         return str(peer.address), peer.port
 
     @classmethod
@@ -111,7 +111,7 @@ class OnlyVersion4:
 
 
 class PeerProtocol(DatagramProtocol):
-    """Hands on what the command port reads; the address of a datagram is where it came from and the way it took."""
+    """Hands on the datagrams of the command port; the address of each is a pair of its sender and its way."""
 
     noisy = False
 
@@ -124,7 +124,7 @@ class PeerProtocol(DatagramProtocol):
 
 
 class PeerPort:
-    """The open socket; every datagram goes to the protocol. Raises HostError if the port cannot be had."""
+    """The open socket; every datagram goes to `protocol`. Raises HostError if the port is refused."""
 
     def __init__(self, machine: Machine, port: int, protocol: PeerProtocol) -> None:
         self._now = machine.now
@@ -147,11 +147,11 @@ class PeerPort:
         try:
             self._socket.sendmsg([datagram], [info], 0, self._version.address(peer, way))
         except OSError:
-            return False  # no route, a link that has just gone, a full socket: whoever waits for an answer tries again
+            return False  # no route, a link that has just gone, a full socket: a request is sent again later
         return True
 
     def getHost(self) -> int:
-        """Return the port that is listened at."""
+        """Return the number of the port."""
         return self.port
 
     def _readable(self) -> None:
@@ -178,7 +178,7 @@ class PeerControl(Service):
     """The command port as a service.
 
     `host` answers for the daemon in handshakes that peers begin. `local_commands`, which is set before the start, takes
-    in what this host's own programs say.
+    the datagrams of this host's programs.
     """
 
     local_commands: UdpCommands
@@ -193,7 +193,7 @@ class PeerControl(Service):
 
     @property
     def counters(self) -> dict[str, int]:
-        """Why datagrams were dropped or refused."""
+        """Return how many datagrams were dropped or refused, by reason."""
         return dict(self.handshakes.counters + self.local_commands.counters)
 
     def startService(self) -> None:
@@ -203,7 +203,7 @@ class PeerControl(Service):
         self.local_commands.start()
 
     def stopService(self) -> None:
-        """Close the port; nobody is answered any more."""
+        """Close the port."""
         super().stopService()
         self._retry.stop()
         self.local_commands.stop()
@@ -212,8 +212,10 @@ class PeerControl(Service):
             self._port = None
 
     def begin(self, request: ChangeRequest, peer: Peer, way: Way, ended: Callable[[Outcome], None]) -> None:
-        """Ask a peer for a change, from the local end `way`; `ended` is called once. Raises PeerError if the same is
-        being asked already."""
+        """Ask a peer for a change, over `way`; `ended` is called once.
+
+        Raises PeerError while another request of the same kind is under way to that peer.
+        """
 
         def forget_way(outcome: Outcome) -> None:
             self._ways[peer].remove(way)
@@ -235,7 +237,7 @@ class PeerControl(Service):
         self._send(self.handshakes.deadline_reached(now), ANY_WAY)
 
     def _send(self, outgoing: list[Outgoing], reply_way: Way) -> None:
-        """Send replies the way the request came, and requests the way that was chosen for them."""
+        """Send replies the way of the request, and requests the way that `begin` was given."""
         for datagram, destination, is_reply in outgoing:
             ways = [] if is_reply else self._ways.get(destination, [])
             self._send_one(datagram, Peer(*destination), ways[-1] if ways else reply_way)
@@ -275,6 +277,6 @@ def _open(machine: Machine, port: int) -> tuple[type[BothVersions | OnlyVersion4
 
 @lru_cache(maxsize=1024)
 def _address(text: str) -> Address:
-    """Return the address that a socket shows: without the interface, and IPv4 in its own form."""
+    """Return the address in a socket address: without the interface, and an IPv4 address as such."""
     address = ip_address(text.partition("%")[0])
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

@@ -1,4 +1,4 @@
-"""Tells the peer of one connection which paths are good here, and keeps what it says (`mpt.control.agreement`)."""
+"""Reports the paths of one connection to its peer, and keeps the peer's reports (`mpt.control.agreement`)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Ask = Callable[[ChangeRequest, Peer, Way, Callable[[Outcome], None]], None]
 
 
 class Reporter:
-    """Reports the paths of `connection` through `ask`, and calls `peer_changed` when what the peer says has changed.
+    """Reports the paths of `connection` through `ask`, and calls `peer_changed` when the peer's reports have changed.
 
-    Without permission to SEND, or a key that may be used, nothing is reported; keepalives tell the peer all the same.
-    `failure` says why the peer was not told of a path that is down or up again; None when the last report came through.
+    Without permission to SEND, or a permitted key, nothing is reported; keepalives tell the peer all the same.
+    `failure` says why the last report on a path failed; None if it was acknowledged.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Reporter:
         self._ask = ask
         self._settings = settings
         self._peer_changed = peer_changed
-        self._may_report = False  # while it runs and is permitted to
-        self._failures = [0] * len(paths)  # reports on each path that were not acknowledged, since one was
+        self._may_report = False  # it runs, and is permitted to
+        self._failures = [0] * len(paths)  # by path: failed reports since the last acknowledged one
         self._log_lines = Bucket(LOG_LINES, machine.now())
         self.failure: str | None = None
         self._waiting: list[tuple[int, Deferred[Any]]] = []
@@ -58,22 +58,22 @@ class Reporter:
         self._loop = DeadlineLoop(machine, self._next_deadline, self._due)
 
     def start(self) -> None:
-        """Report what changes from now on, not how the paths are at the start."""
+        """Begin to report changes; the state at the start is not reported."""
         self._agreement = self._new_agreement()
         self._may_report = Permission.SEND in self._connection.permission and self._connection.remote_cmd_port > 0
 
     def peer_may_think_down(self) -> list[int]:
-        """Return the paths that the peer may believe, by our word, to be down."""
+        """Return the indexes of the paths that the peer may think down, by our reports."""
         return [index for index in range(len(self._paths)) if self._agreement.may_be_thought_down(index)]
 
     def report(self, index: int) -> None:
-        """Report path `index` anew: what the peer knows of it is older than this reporter."""
+        """Report path `index` anew: the peer's knowledge of it is older than this reporter."""
         if self._may_report:
             self._agreement.report_anew(index, self._machine.now())
             self._send_due()
 
     def stop(self) -> None:
-        """Report nothing any more, and fail every pending `when_peer_knows`."""
+        """Stop reporting; every pending `when_peer_knows` gets the outcome NO_ANSWER."""
         self._may_report = False
         self._agreement = self._new_agreement()
         self._loop.stop()
@@ -93,14 +93,14 @@ class Reporter:
         self._loop.follow()
 
     def paths_changed(self) -> None:
-        """Note that a path has changed here: report what the peer does not know."""
+        """Note that a path has changed here; report what is news to the peer."""
         if self._may_report:
             for index, path in enumerate(self._paths):
                 self._agreement.own_state(index, path.status is Status.OK, self._machine.now())
             self._send_due()
 
     def when_peer_knows(self, index: int) -> Deferred[Any] | None:
-        """Return the `Outcome` of reporting path `index`, once there is one; None if there is nothing to report."""
+        """Return a Deferred that fires with the `Outcome` of the report on path `index`; None if there is no report."""
         if not self._may_report or not self._agreement.is_open(index):
             return None
         waiting: Deferred[Any] = Deferred()
@@ -116,7 +116,7 @@ class Reporter:
         self._loop.follow()
 
     def _send(self, report: Report) -> bool:
-        """Begin a handshake about a path, over one that works; False if it must be tried again later."""
+        """Begin a handshake about a path, over a working one; return False if it must be tried again later."""
         carrier = self._carrier(report.path)
         if carrier is None or carrier.port is None:
             self._answer_waiting(report.path, Outcome(Result.NO_ANSWER))
@@ -135,7 +135,7 @@ class Reporter:
             log.warn("the peer of {name} is not told of its paths: {error}", name=self._connection.name, error=error)
             self._may_report = False
             self._answer_waiting(None, Outcome(Result.AUTH_FAILED))
-            return True  # it never ends, so that no other follows
+            return True  # it never ends, so no other follows
         peer = Peer(carrier.config.remote_ipaddr, self._connection.remote_cmd_port)
         way = Way(endpoint.address, endpoint.interface_index)
         try:
@@ -145,10 +145,10 @@ class Reporter:
         return True
 
     def _carrier(self, concerned: int) -> Path | None:
-        """Return the path to send a report on path `concerned` over: another one after each failure.
+        """Return the path that carries a report on path `concerned`: another one after each failure.
 
-        The paths that both ends think good come first, then those that only we do, last the concerned one. That may
-        still carry the report that it was taken down by hand.
+        First come the paths that are good at both ends, then the paths that are good only here, last the concerned
+        path: it may still carry the report that it was taken down by hand.
         """
         others = [i for i, path in enumerate(self._paths) if i != concerned and path.status is Status.OK]
         carriers = sorted(others, key=self.peer_down)
@@ -164,7 +164,7 @@ class Reporter:
             self._failures[report.path] += 1
             self._note_failure(f"path_{report.path} is {state}: {outcome.explanation()}")
         self._agreement.report_ended(outcome.ok, self._machine.now())
-        if (self._paths[report.path].status is Status.OK) is report.up:  # else the next report says what holds now
+        if (self._paths[report.path].status is Status.OK) is report.up:  # else another report follows
             self._answer_waiting(report.path, outcome)
         self._send_due()
 
@@ -183,7 +183,7 @@ class Reporter:
         return self._agreement.next_deadline(self._machine.now())
 
     def _due(self, now: float) -> None:
-        """A report is due again, or what the peer said is over."""
+        """Note that a report is due again, or that a report of the peer is over."""
         self._peer_changed()
         self._send_due()
 

@@ -1,4 +1,4 @@
-"""What this daemon answers to peers that want to change something (guide 2.6.2 accept_remote, 2.6.3.1 permission)."""
+"""Answers the requests of peers for changes (guide 2.6.2 accept_remote, 2.6.3.1 permission)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PEERS_AGE: Final = 1.0  # s after which the outer addresses of the peers are col
 
 
 class Template:
-    """conf.template (guide 4.7), read again only when the file, or what it is checked against, has changed."""
+    """conf.template (guide 4.7), read again only when the file, or the configuration around it, has changed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class Template:
         self._config: ConnectionConfig | None = None
 
     def config(self, general: GeneralConfig, tunnels: tuple[TunnelConfig, ...]) -> ConnectionConfig | None:
-        """Return what the file says now; None while there is no good one. An error is logged once."""
+        """Return the template as it is now; None while there is no good file. An error is logged once."""
         try:
             status = os.stat(self._path)
         except OSError:
@@ -54,7 +54,7 @@ class Template:
 
 
 class PeerRequests:
-    """What the responder needs of the daemon (`mpt.control.responder.Host`)."""
+    """The daemon as the responder needs it (`mpt.control.responder.Host`)."""
 
     def __init__(self, machine: Machine, running: Running) -> None:
         self._machine = machine
@@ -66,16 +66,16 @@ class PeerRequests:
 
     @property
     def accept_remote(self) -> bool:
-        """Whether peers may make connections here."""
+        """Return whether peers may make connections here."""
         return self._running.settings.general.accept_remote
 
     @property
     def allow_default_key(self) -> bool:
-        """Whether the key that is built into every MPT program counts."""
+        """Return whether the key that is built into every MPT program is good enough."""
         return self._running.settings.general.allow_default_key
 
     def is_peer(self, address: Address) -> bool:
-        """Return whether a path leads to `address`, or did a moment ago: this is asked for every datagram."""
+        """Return whether a path leads to `address`, or did a second ago: it must be cheap for every datagram."""
         now = self._machine.now()
         if now >= self._peers_until:
             paths = (path for each in self._running.connections() for path in each.paths)

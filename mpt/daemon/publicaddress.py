@@ -1,9 +1,9 @@
 """The public address of a path behind a NAT (guide 2.6.3.2, public_ipaddr = 0.0.0.0).
 
-The data path does not need it: it answers to the local address. The control plane names paths by it. It is found out
-for one path at a time: by the peer's word, or by the word of a resolver that is asked over the path's own line. It
-holds until the path has another socket: a path whose socket is gone can still be named. Asking somebody on the Internet
-is the operator's decision, so no resolver is built in.
+Control names paths by it; the data path does not need it. It is found out for each path alone: from the peer's
+reports, or from a resolver that is asked over the path's line. It holds until the path has another socket, so a path
+whose socket is gone can still be named. The operator decides whether to ask a server on the Internet: no resolver is
+built in.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from mpt.model import Address
 log = Logger()
 
 TIMEOUTS: Final = (1.0, 3.0, 5.0)  # s, one for each of the first tries
-LATER: Final = 60.0  # s between those that follow
+LATER: Final = 60.0  # s between later tries
 DNS_PORT: Final = 53
 LARGEST: Final = 4096  # octets of an answer; more than DNS over UDP has
 
 
 class Question:
-    """Asks `resolver` for `name`, from a socket at `endpoint`, until there is an answer.
+    """Asks `resolver` for `name`, from a socket at `endpoint`, until it answers with an address.
 
-    `answered` is called then. `failed` is called once, with the reason, when the first tries have brought no address.
+    Then `answered(address)` is called. `failed(reason)` is called once, after the first tries without an address.
     Raises HostError if the socket is refused.
     """
 
@@ -111,7 +111,7 @@ class Question:
 
 
 class PublicAddresses(Service):
-    """Finds the public addresses that the configuration leaves open."""
+    """Finds out the public addresses that the configuration leaves open."""
 
     def __init__(self, machine: Machine, settings: Settings) -> None:
         self._machine = machine
@@ -131,7 +131,7 @@ class PublicAddresses(Service):
         return self._found.get(path)
 
     def follow(self, path: Path) -> None:
-        """Note that `path` has come or changed: with another socket it may have another public address."""
+        """Note that `path` has come or changed; another socket may have another public address."""
         if not path.config.public_ipaddr.is_unspecified:
             return
         if path.port is None or path.port.endpoint == self._asked.get(path):

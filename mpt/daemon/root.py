@@ -1,4 +1,4 @@
-"""The whole daemon as one service: what it is made of, and how its parts know each other."""
+"""The whole daemon as one service: makes its parts and joins them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from mpt.model import Config
 class Root(MultiService):
     """A daemon that runs `config`.
 
-    `started` is called once packets flow, `refuse` with the exception after a start that failed, `lost` with the name
-    of a tunnel interface that somebody removed and that cannot be made again.
+    `started()` is called once packets flow, `refuse(exception)` after a failed start, `lost(name)` when a removed
+    tunnel interface cannot be made again.
     """
 
     def __init__(
         self,
         machine: Machine,
         config: Config,
-        plane: DataPathChoice,
+        datapath_choice: DataPathChoice,
         started: Callable[[], None],
         refuse: Callable[[Exception], None],
         lost: Callable[[str], None],
@@ -58,13 +58,13 @@ class Root(MultiService):
         )
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
-            self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, plane, lost))
+            self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, datapath_choice, lost))
         services = (routes, self.watch, self.peer_control, self.public_addresses, *self.runs.tunnels, self.local_socket)
         for service in services:
             service.setServiceParent(self)
 
     def startService(self) -> None:
-        """Start everything, or nothing: what was begun is taken down again before `refuse` is called."""
+        """Start everything, or take it down again and call `refuse`."""
         try:
             super().startService()
         except Exception as error:

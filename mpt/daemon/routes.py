@@ -1,4 +1,4 @@
-"""The routes that the connections want: they are there while somebody wants them, whatever else happens to them."""
+"""Keeps the routes that the connections want, even if other programs remove them."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ RoutePlace = tuple[Network, int | None, str]  # destination, metric and interfac
 
 
 class RouteKeeper(Service):
-    """Adds routes, puts them back when somebody else has removed them, and removes its own in the end.
+    """Adds routes, puts them back when another program has removed them, and removes them at the end.
 
-    Every user says which routes it wants, with `keep`; a user is any name. A route that several want is there until the
-    last gives it up. Where they want different gateways for one place, the first who wanted something keeps it. A route
-    that somebody else has added serves as well as ours, and stays. What is refused is logged, not raised, for the paths
-    may work without; it is tried again when something changes.
+    A user, which is any name, says with `keep` which routes it wants. A route that several users want is there until
+    the last gives it up. If users want different gateways for one place, the first user's route stays. A route that
+    another program has added serves as well as ours, and is never removed. A refusal is logged, not raised, for the
+    paths may work without the route; after a change it is tried again.
 
-    The kernel is asked once for what it knows, and again for what may have changed since (`doubt`): the routes of ours
-    that are there, and the default routes. An event that does not concern our interfaces costs nothing.
+    The kernel is asked once for our routes and the default routes, and again only where they are in `doubt`. An event
+    about other interfaces costs nothing.
     """
 
     def __init__(self, netlink: NetlinkApi) -> None:
         self._netlink = netlink
         self._wanted: dict[Hashable, Sequence[Route]] = {}
         self._wishes: dict[RoutePlace, dict[Hashable, Route]] = {}
-        self._own: dict[RoutePlace, Route] = {}  # added by us, and there
-        self._foreign: set[RoutePlace] = set()  # where somebody else's route does what ours would
-        self._disagreements: set[RoutePlace] = set()  # the log has told of them
+        self._own: dict[RoutePlace, Route] = {}  # added by us, and still there
+        self._foreign: set[RoutePlace] = set()  # another program has added the same route
+        self._disagreements: set[RoutePlace] = set()  # logged already
         self._refusals: dict[RoutePlace, str] = {}
         self._defaults: dict[tuple[str, int], Route | None] = {}
-        self.doubts = 0  # how often something that users depend on was doubtful
+        self.doubts = 0  # how often default routes were in doubt
 
     def startService(self) -> None:
-        """Remove what earlier daemons, which were killed, have left."""
+        """Remove the routes that killed daemons have left."""
         super().startService()
         removed = self._netlink.claim_routes()
         if removed:
             log.info("{count} routes are removed that an earlier daemon has left", count=removed)
 
     def stopService(self) -> None:
-        """Remove all that was added."""
+        """Remove all added routes."""
         super().stopService()
         for place in list(self._own):
             self._delete(place)
@@ -56,7 +56,7 @@ class RouteKeeper(Service):
         self._wishes.clear()
 
     def keep(self, user: Hashable, routes: Sequence[Route]) -> None:
-        """Have `routes` there for `user`, and none of those any longer that it wanted before."""
+        """Keep `routes` for `user` from now on, in place of all earlier ones."""
         before = self._wanted.get(user, ())
         if before == routes:
             return
@@ -76,11 +76,11 @@ class RouteKeeper(Service):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing that is wanted was refused."""
+        """Return whether no wanted route is refused."""
         return not self._refusals
 
     def refusal(self, route: Route) -> str | None:
-        """Return why `route`, which somebody wants, is not there; None if it is."""
+        """Return why `route`, which a user wants, is refused; None if it is there."""
         return self._refusals.get(_place(route))
 
     def default_route(self, interface: str, version: int) -> Route | None:
@@ -91,9 +91,9 @@ class RouteKeeper(Service):
         return self._defaults[key]
 
     def doubt(self, changes: Changes, interfaces: Mapping[str, Interface]) -> None:
-        """Forget what may hold no longer after `changes`; `interfaces` are as they are now.
+        """Forget the routes that `changes` may have changed, and list ours again; `interfaces` are as they are now.
 
-        An interface that goes down, or loses an address, loses routes without a word of the kernel.
+        An interface that goes down, or loses an address, loses routes without an event.
         """
         names = {name for name, each in interfaces.items() if each.index in changes.interfaces}
         everything = changes.routes or changes.lost
@@ -112,7 +112,7 @@ class RouteKeeper(Service):
             self._own = {_place(route): route for route in listed if _place(route) in self._wishes}
 
     def restore(self) -> None:
-        """Put back what is gone, and try again what was refused."""
+        """Put lost routes back, and try refused ones again."""
         for place, wishes in self._wishes.items():
             self._settle(place)
             if len(wishes) > 1 and len(set(wishes.values())) > 1 and place not in self._disagreements:
@@ -125,7 +125,7 @@ class RouteKeeper(Service):
                 )
 
     def _settle(self, place: RoutePlace) -> None:
-        """Make the route at `place` the one that is wanted there."""
+        """Make the route at `place` as it is wanted there."""
         wanted = next(iter(self._wishes.get(place, {}).values()), None)
         if wanted is None:
             self._refusals.pop(place, None)

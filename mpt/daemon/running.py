@@ -1,4 +1,4 @@
-"""What runs: the tunnels and the connections on them, found, added, removed and replaced."""
+"""The running tunnels and connections: found, added, removed and replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mpt.model import Address, Config, ConnectionConfig, Interface
 class Running:
     """The tunnels of a daemon whose configuration is in `directory`; `settings` is live.
 
-    The tunnels are put in by whoever makes them. `on_disk` has the connection files as they were last read or written.
+    `Root` adds the tunnels. `on_disk` has the connection files as they were last read or written.
     """
 
     def __init__(self, directory: Path, settings: Settings) -> None:
@@ -26,14 +26,14 @@ class Running:
 
     @property
     def config(self) -> Config:
-        """What runs, as a configuration."""
+        """Return the running tunnels and connections as a configuration."""
         tunnels = tuple(tunnel.config for tunnel in self.tunnels)
         connections = tuple(connection.config for connection in self.connections())
         return Config(self.directory, self.settings.general, tunnels, connections)
 
     @property
     def connections_directory(self) -> Path:
-        """Where the connection files are."""
+        """Return the directory of the connection files."""
         return self.directory / "connections"
 
     def connections(self) -> list[Connection]:
@@ -49,15 +49,14 @@ class Running:
         return [each for each in self.connections() if each.config.file is not None and each.config.file.name == name]
 
     def instead_of(self, config: ConnectionConfig) -> Connection | None:
-        """Return the connection that `config` is another version of: it runs from the same file, or between the same
-        tunnel addresses."""
+        """Return the connection that `config` would replace: of the same file or the same tunnel addresses."""
         same = [each for each in self.connections() if each.config.file == config.file]
         return next(iter(same), None) or self.find(config.tunnel_pair)
 
     def add(self, config: ConnectionConfig, strict: bool = True) -> Connection:
         """Start a connection on the tunnel that has its ip_local. Raises HostError, and then nothing has changed.
 
-        A socket that is refused is an error if `strict`, and otherwise tried again later.
+        A refused socket is an error if `strict`, and else tried again later.
         """
         for running in self.connections():
             if running.config.name == config.name or running.config.tunnel_pair == config.tunnel_pair:
@@ -79,9 +78,9 @@ class Running:
     ) -> Connection:
         """Run `config` in place of `old`. Raises HostError, and then `old.config` runs again.
 
-        What the operator has done to the paths by hand stays, unless their status differs from that in `file_before`,
-        the file as it was. The numbers of the data path go on: removing and adding only ask for a new table, and when
-        it is made the connection is there again under its name.
+        A path stays as the operator has left it by hand, unless its status in `config` differs from `file_before`, the
+        earlier file. The numbers of the data path go on: removing and adding only ask for a new table, and when it is
+        made the connection is there again under its name.
         """
         handed_over = old.hand_over()
         self.remove(old)
@@ -94,7 +93,7 @@ class Running:
         return started
 
     def change(self, changes: Iterable[tuple[Connection | None, ConnectionConfig]]) -> None:
-        """Replace or add several connections: all of them, or, with the exception that is raised, none."""
+        """Replace or add several connections: all, or, with an exception, none."""
         done: list[tuple[Connection, tuple[ConnectionConfig, Handover] | None]] = []
         try:
             for old, config in changes:
@@ -117,6 +116,6 @@ class Running:
         return self.on_disk.get(config.file, config) if config.file is not None else config
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Tell the tunnels what links and addresses there are now."""
+        """Tell the tunnels the links and addresses as they are now."""
         for tunnel in self.tunnels:
             tunnel.interfaces_changed(interfaces)

@@ -1,4 +1,4 @@
-"""The limits of the data sockets' send buffers (`mpt.control.sendqueue`), looked at while packets are sent."""
+"""Sets the limits of the data sockets' send buffers while packets are sent (`mpt.control.sendqueue`)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from mpt.host.system import System
 
 log = Logger()
 
-LARGEST = 2 * sockets.BUFFER_SIZE  # the kernel doubles what it was told
+LARGEST = 2 * sockets.BUFFER_SIZE  # the kernel doubles the value that it is given
 MOST_PATHS = 20  # a socket of more paths is a server's, whose line is no bottleneck for one of them
 OVERHEAD = 20 + 8 + 8  # octets of IPv4, UDP and GRE before a packet
 
 
 class SendQueues:
-    """The send buffers of one tunnel. There is no timer: `sent` is called after packets were sent, and looks no more
-    often than every `PERIOD`. `ports()` are the open sockets, `measured(path)` counts what went over a path."""
+    """The send buffers of one tunnel.
+
+    There is no timer: `sent` is called after packets were sent, and looks at most once in `PERIOD`. `ports()` returns
+    the open sockets, `measured(path)` the measures of a path.
+    """
 
     def __init__(
         self,
@@ -37,7 +40,7 @@ class SendQueues:
         self._next_look = 0.0
 
     def sent(self, now: float) -> None:
-        """Look at all sockets, if it is time; `now` in monotonic seconds."""
+        """Note that packets were sent; look at all sockets if it is time. `now` is monotonic seconds."""
         if now < self._next_look:
             return
         self._next_look = now + PERIOD

@@ -1,4 +1,4 @@
-"""What `mpt reload` can change under every service at once."""
+"""The settings that `mpt reload` changes under every service at once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from mpt.model import GeneralConfig
 
 @dataclass(slots=True)
 class Settings:
-    """Section [general] of interface.conf as it was read last; a reload puts another value here."""
+    """Section [general] of interface.conf, as read last; a reload replaces it."""
 
     general: GeneralConfig

@@ -17,7 +17,7 @@ from mpt.model import Address, Status
 
 @lru_cache(maxsize=16384)
 def _text(address: Address) -> str:
-    """Return `address` as text, which takes long to make."""
+    """Return `address` as text, from memory because making it is slow."""
     return str(address)
 
 
@@ -48,7 +48,7 @@ def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
         mtu=config.mtu,
         ipv4_addr=str(config.ipv4_addr) if config.ipv4_addr else None,
         ipv6_addr=str(config.ipv6_addr) if config.ipv6_addr else None,
-        data_plane=tunnel.plane.name,
+        data_plane=tunnel.datapath_choice.name,
         offloads=sorted(tunnel.offloads()),
         packets_read=counters.packets_read,
         packets_delivered=counters.packets_delivered,

@@ -51,7 +51,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """The daemon that `options` ask for. What is wrong with them ends the program with one screen of text."""
+    """Return the daemon for `options`. A fault in them ends the program with one screen of text."""
     from twisted.internet import reactor
 
     if "asyncio" in type(reactor).__module__:
@@ -59,11 +59,11 @@ def makeService(options: Options) -> IService:
     try:
         directory = find_directory(options["config"], os.environ, Path.cwd())
         loaded = load_directory(directory, interfaces_here())
-        plane = configured_datapath(loaded.config.general, os.environ)
+        datapath_choice = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
         print(f"mpt: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    log.info("the data path is {name}: {why}", name=plane.name, why=plane.why)
+    log.info("the data path is {name}: {why}", name=datapath_choice.name, why=datapath_choice.why)
     for warning in loaded.warnings:
         log.warn("{warning}", warning=warning)
     ready_fd: int | None = options["ready-fd"]
@@ -76,7 +76,7 @@ def makeService(options: Options) -> IService:
     root = Root(
         machine,
         loaded.config,
-        plane,
+        datapath_choice,
         started=lambda: _announce(root, ready_fd, foreground),
         refuse=lambda error: _refuse(reactor, error),
         lost=lambda name: fail(reactor),
@@ -98,7 +98,7 @@ def _is_open(fd: int) -> bool:
 
 
 def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
-    """Print the guide's block now that packets flow, and tell whoever waits at `ready_fd`."""
+    """Print the guide's block now that packets flow, and write a line to `ready_fd`."""
     if foreground:
         tunnels = [(each.config, each.tun.device, each.tun.fd) for each in root.runs.tunnels if each.tun is not None]
         text = start_text(root.runs.settings.general, tunnels)
@@ -124,7 +124,7 @@ def _refuse(reactor: Any, error: Exception) -> None:
 
 
 def _reload(root: Root) -> None:
-    """SIGHUP, or the key r: as ``mpt reload``."""
+    """Reload as ``mpt reload`` does, after SIGHUP or the key r."""
     reloading = ensureDeferred(answer(["reload"], root.operations, True, lambda text: None))
     reloading.addCallbacks(
         lambda reply: log.info("reload: {text}", text=reply.text) if reply.ok else log.error("{text}", text=reply.text),

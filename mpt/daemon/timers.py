@@ -1,4 +1,4 @@
-"""Timers around pure code that says when it wants to be woken."""
+"""Timers around pure code that names its next deadline."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DeadlineLoop:
         self._loop.clock = machine.reactor
 
     def follow(self) -> None:
-        """Start, if there is a deadline and nothing runs; go off sooner, if the deadline has come nearer."""
+        """Note that there may be a new or an earlier deadline: start, or go off sooner."""
         deadline = self._next_deadline()
         if deadline is None or (self._loop.running and deadline >= self._due):
             return
@@ -44,7 +44,7 @@ class DeadlineLoop:
             self._loop.start(interval, now=False).addErrback(_report)
 
     def stop(self) -> None:
-        """Never wake again, until `follow` is called."""
+        """Do not wake again before the next `follow`."""
         if self._loop.running:
             self._loop.stop()
 

@@ -44,12 +44,12 @@ class Tunnel(MultiService):
         connections: tuple[ConnectionConfig, ...],
         routes: RouteKeeper,
         ask_peer: AskPeer,
-        plane: DataPathChoice,
+        datapath_choice: DataPathChoice,
         lost: Callable[[str], None],
     ) -> None:
         super().__init__()
         self.config = config
-        self.plane = plane
+        self.datapath_choice = datapath_choice
         self.tun: Tun | None = None
         self.datapath: DataPath | None = None
         self._machine = machine
@@ -59,9 +59,9 @@ class Tunnel(MultiService):
         self._table_asked = False
         self._shares_asked: set[str] = set()  # names of connections
         self._unsent: dict[Hashable, bytes] = {}  # messages that wait for the table that is asked for, by path
-        self._retry: Any = None  # the next try of what was refused
+        self._retry: Any = None  # the timer of the next try after a refusal
         self._table_is_refused = False
-        self._left_out: frozenset[str] = frozenset()  # connections whose rows are refused, as it was logged
+        self._left_out: frozenset[str] = frozenset()  # connections whose rows failed; that was logged
         self._was_up = True
         self._pool = SocketPool(machine, self._socket_readable)
         self._queues = SendQueues(machine.system, self._pool.ports, self._measured)
@@ -74,9 +74,9 @@ class Tunnel(MultiService):
             self.add(each)
 
     def add(self, config: ConnectionConfig, strict: bool = True) -> Connection:
-        """Put a connection on this tunnel; on a running one it starts. Raises HostError, and then it is not there.
+        """Put a connection on this tunnel; it starts if the tunnel runs. Raises HostError, and then it is not there.
 
-        A socket that is refused is an error if `strict`.
+        A refused socket is an error if `strict`.
         """
         connection = Connection(
             self._machine,
@@ -101,16 +101,16 @@ class Tunnel(MultiService):
         return connection
 
     def remove(self, name: str) -> None:
-        """Stop a connection and forget it; what it held is delivered."""
+        """Stop a connection and forget it; its held packets are delivered."""
         self.connections.pop(name).disownServiceParent()
         self._table_changed()
 
     def counters(self) -> Counters:
-        """What the data path has counted so far."""
+        """Return the counters of the data path; zeros if there is none."""
         return self.datapath.counters() if self.datapath is not None else Counters()
 
     def offloads(self) -> frozenset[str]:
-        """What the data path makes use of now, of the offloads of the kernel and the links."""
+        """Return the offloads of kernel and links that the data path uses now."""
         return self.datapath.offloads() if self.datapath is not None else frozenset()
 
     def startService(self) -> None:
@@ -121,7 +121,7 @@ class Tunnel(MultiService):
         self._let_flow()
 
     def stopService(self) -> None:
-        """Deliver what is held, then take everything down again; safe after a start that failed half-way."""
+        """Deliver held packets, then take everything down; safe after a start that failed half-way."""
         super().stopService()
         if self._retry is not None:
             self._retry.cancel()
@@ -130,9 +130,9 @@ class Tunnel(MultiService):
 
     def _open_tun(self) -> None:
         self.tun = self._machine.open_tun(
-            self.config, self._machine.system, self._machine.netlink, self.plane.tun_flags
+            self.config, self._machine.system, self._machine.netlink, self.datapath_choice.tun_flags
         )
-        self.datapath = self.plane.make(self.tun.fd)
+        self.datapath = self.datapath_choice.make(self.tun.fd)
         self._table_asked = True  # `_let_flow` gives the first one
 
     def _let_flow(self) -> None:
@@ -160,8 +160,10 @@ class Tunnel(MultiService):
             self.tun = None
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
-        """Note that links, addresses or routes changed. A tunnel interface that somebody switched off and on again has
-        lost its IPv6 addresses, and gets them back."""
+        """Note that links, addresses or routes changed.
+
+        A tunnel interface that was switched off and on has lost its IPv6 addresses, and gets them back.
+        """
         self._interfaces = interfaces
         own = interfaces.get(self.config.name)
         is_up = own is not None and own.up
@@ -175,7 +177,7 @@ class Tunnel(MultiService):
     def _show_interfaces(self, connection: Connection) -> None:
         try:
             connection.interfaces_changed(self._interfaces)
-        except Exception:  # a bug, which must not keep the change from the other connections
+        except Exception:  # one connection's bug must not hide the change from the others
             log.failure("{name}: a bug while interfaces change", name=connection.config.name)
 
     def _restore_addresses(self) -> None:
@@ -210,14 +212,14 @@ class Tunnel(MultiService):
             self._worked(self.datapath)
 
     def _worked(self, datapath: DataPath) -> None:
-        """Do what the work of the data path has left to do: its timer follows, its messages go to control."""
+        """Note that the data path has worked: its timer follows, its messages go to control."""
         self._flush.follow()
         bug: Exception | None = None
         for message in datapath.take_events():
             try:
                 self._received(message)
             except Exception as error:
-                bug = bug or error  # of one connection, which must not keep the others' messages back
+                bug = bug or error  # one connection's bug must not hold the others' messages back
         if bug is not None:
             raise bug
 
@@ -228,7 +230,7 @@ class Tunnel(MultiService):
             connection.message_received(index, message.octets)
 
     def _tun_lost(self) -> None:
-        """Make the interface again. The data path is a new one; the peers follow it as they follow a restarted one."""
+        """Make the interface again, with a new data path. The peers follow it as they follow a restarted daemon."""
         log.error("the tunnel interface {name} was removed: it is made again", name=self.config.name)
         try:
             self._close_tun()
@@ -244,22 +246,24 @@ class Tunnel(MultiService):
     # --- between control and the data path ---------------------------------------------------------------------------
 
     def _table_changed(self) -> None:
-        """Several changes at once, as when a cable is pulled under a hundred connections, make one new table."""
+        """Ask for a new table. Several changes at once (a cable of a hundred connections is pulled) make one table."""
         if self.datapath is not None and not self._table_asked:
             self._table_asked = True
             self._machine.reactor.callLater(0, self._catch_up)
 
     def _shares_changed(self, connection: str) -> None:
-        """The same for weights and usable paths alone, which is cheap for any number of other connections."""
+        """Ask for new shares of `connection`; the number of other connections does not matter."""
         if self.datapath is not None and not self._table_asked:
             if not self._shares_asked:
                 self._machine.reactor.callLater(0, self._catch_up)
             self._shares_asked.add(connection)
 
     def _catch_up(self) -> None:
-        """Give the data path the table that was asked for: before it works again, as the old one may name sockets that
-        are closed, and their descriptors somebody else's by now."""
-        if self._table_asked or (self._shares_asked and self._left_out):  # which are tried again at every change
+        """Give the data path the table that was asked for, before it works again.
+
+        The old table may name closed sockets, whose descriptors may belong to other files by now.
+        """
+        if self._table_asked or (self._shares_asked and self._left_out):  # the row is tried again at every change
             self._set_table()
         elif self._shares_asked:
             self._set_shares()
@@ -283,7 +287,7 @@ class Tunnel(MultiService):
                 self._table_is_refused = False
             except Exception:
                 log.failure("{name}: the data path refuses its table; no packet is carried", name=self.config.name)
-                self.datapath.set_table((), now)  # the old one may name descriptors that are somebody else's by now
+                self.datapath.set_table((), now)  # the old one may name descriptors of other files by now
                 self._table_is_refused = True
             unsent, self._unsent = self._unsent, {}
             for path, message in unsent.items():
@@ -292,7 +296,7 @@ class Tunnel(MultiService):
             self._watch_refused()
 
     def _rows(self) -> tuple[ConnectionRow, ...]:
-        """Return the rows of the table. One that cannot be made is a bug, and takes only its own connection away."""
+        """Return the rows of the table. A bug in one connection's row leaves only that connection out."""
         rows: list[ConnectionRow] = []
         left_out: set[str] = set()
         for name, connection in self.connections.items():
@@ -308,7 +312,7 @@ class Tunnel(MultiService):
         return tuple(rows)
 
     def _watch_refused(self) -> None:
-        """Try again in a while what was refused: sockets, or the table."""
+        """Try refused sockets, or a refused table, again in `RETRY_REFUSED`."""
         refused = self._table_is_refused or any(connection.has_refused for connection in self.connections.values())
         if self._retry is None and refused:
             self._retry = self._machine.reactor.callLater(RETRY_REFUSED, self._retry_refused)
@@ -323,7 +327,7 @@ class Tunnel(MultiService):
         self._watch_refused()
 
     def _send(self, path: Hashable, message: bytes) -> None:
-        """Send a message over a path; while a table is asked for, which may bring another socket, right after that."""
+        """Send a message over a path. If a table is asked for, which may bring another socket, send it after that."""
         if self._table_asked or self.datapath is None:
             self._unsent[path] = message
         else:

@@ -1,7 +1,7 @@
 """Turns for callers who may look, but not change anything: any user of this host.
 
-One of them is served in a reactor round, so that packets never wait for more than one. After each there is a pause, in
-proportion to the time that it took: all such callers together get at most `SHARE` of the time.
+A reactor round has one turn, so packets never wait for more than one. A pause follows each turn, in proportion to its
+duration: all such callers together get at most `SHARE` of the time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from mpt.daemon.machine import Machine
 
 SHARE: Final = 0.1
-SHORTEST: Final = 0.0001  # s; what a turn is taken to last at least, for what the reactor does before and after it
+SHORTEST: Final = 0.0001  # s; a turn counts as this long at least, for the reactor's work around it
 
 
 class Turns:
@@ -27,14 +27,14 @@ class Turns:
         self._timer: Any = None
 
     def take(self) -> Deferred[None]:
-        """Return a Deferred that fires when the turn has come, in a later round; what follows at once belongs to it."""
+        """Return a Deferred that fires when the turn has come, in a later round; its callbacks are the turn."""
         turn: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(turn)
         self._schedule()
         return turn
 
     def stop(self) -> None:
-        """Give no more turns; who waits for one waits for ever, or until it is cancelled."""
+        """Give no more turns; a waiting Deferred fires only if it is cancelled."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
@@ -47,7 +47,7 @@ class Turns:
     def _give(self) -> None:
         began = self._machine.now()
         if self._waiting:
-            self._waiting.popleft().callback(None)  # who asks for another turn meanwhile gets a later one
+            self._waiting.popleft().callback(None)  # a turn that is asked for meanwhile is a later one
         ended = self._machine.now()
         self._timer = None
         self._next_at = ended + max(SHORTEST, ended - began) * (1 / SHARE - 1)

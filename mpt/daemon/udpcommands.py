@@ -1,7 +1,8 @@
-"""Local commands over UDP loopback, the guide's channel: a datagram with words, one with the reply, one that ends it.
+"""Local commands over UDP loopback, the guide's channel: a datagram for the words, one for the reply, one for the end.
 
-Who has sent a datagram can only be looked up afterwards, and the look-up costs more than most replies. So every request
-waits for a turn among the callers without rights, and the sender is looked up only if the command changes something.
+The sender of a datagram can only be looked up afterwards, and the look-up costs more than most replies. So every
+request waits for a turn among the callers without rights, and its sender is looked up only if the command changes
+something.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _NOT_CONNECTED = (
 
 
 class UdpCommands:
-    """Carries out, with `commands`, what programs of this host say to the command port at a loopback address."""
+    """Carries out, with `commands`, the requests of this host's programs to the command port."""
 
     def __init__(self, machine: Machine, settings: Settings, commands: LocalCommands) -> None:
         self._machine = machine
@@ -46,7 +47,7 @@ class UdpCommands:
         self.counters: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Say so if the configuration lets more programs change things than is safe."""
+        """Log a warning if the configuration lets more programs change things than is safe."""
         if self._settings.general.udp_commands == UNCONNECTED:
             log.warn(
                 "udp_commands = unconnected: a local user can pass for root where a UDP socket of root shares its port "
@@ -54,7 +55,7 @@ class UdpCommands:
             )
 
     def stop(self) -> None:
-        """End what is being done."""
+        """Cancel all requests."""
         for answering in list(self._answering):
             answering.cancel()
 
@@ -82,7 +83,7 @@ class UdpCommands:
         reply(end)
 
     def _refusal(self, sender: Endpoint) -> str | None:
-        """Return what to tell `sender` besides that it may change nothing; None if it may."""
+        """Return None if `sender` may change things, else a text that follows "not permitted", perhaps ""."""
         general = self._settings.general
         found = self._machine.udp_sender(*sender, general.cmdport_local)
         if found is None or not user_may_change(found.uid, self._commands.group):
