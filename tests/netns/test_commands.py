@@ -94,12 +94,12 @@ def test_4_1_mpt_address(lab: Lab) -> None:
 
 
 def test_4_1_the_address_of_the_tunnel(lab: Lab) -> None:
-    """The tunnel's own address may be taken away and given back: its routes come with it, those to networks, too."""
+    """The tunnel's own address may be taken away and given back: its prefix and the routes from it come with it."""
     a, _, _ = guide_hosts(lab, networks=[("11.1.1.0/24", "21.1.1.0/24")])
     before = a.host.run(["ip", "route"])
     assert "21.1.1.0/24 dev tun0" in before
     a.done("addr", "del", A, "dev", "tun0")
-    assert "tun0" not in a.host.run(["ip", "route"])
+    assert f"src {A.partition('/')[0]}" not in a.host.run(["ip", "route"])
     a.done("addr", "add", A, "dev", "tun0")
     assert sorted(a.host.run(["ip", "route"]).splitlines()) == sorted(before.splitlines())
     assert answers(a.host, B)
@@ -213,7 +213,7 @@ def test_4_3_reload_of_interface_conf(lab: Lab) -> None:
     assert a.status()["accept_remote"] is True
     a.done("reload")
     assert a.status()["accept_remote"] is False
-    change(a.directory / "interface.conf", r"^mtu.*", "mtu = 1400")
+    change(a.directory / "interface.conf", r"^\[tun_0\]$", "[tun_0]\nmtu = 1400")
     assert "restart of mptsrv" in a.refused("reload")
 
 
