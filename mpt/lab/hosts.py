@@ -13,7 +13,7 @@ from mpt.lab.process import Process, python
 
 T = TypeVar("T")
 
-SETTINGS = {  # addresses are usable at once, and nothing is sent that nobody asked for
+SETTINGS = {  # addresses are usable at once, and the kernel sends nothing by itself
     "net/ipv6/conf/all/accept_dad": "0",
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/default/router_solicitations": "0",
@@ -26,7 +26,7 @@ FORWARDING = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 
 
 class Host:
-    """One namespace `namespace` of a lab; `name` is how tests and people call it. Made by ``Lab.host``."""
+    """One namespace `namespace` of a lab; tests and people call it `name`. Made by ``Lab.host``."""
 
     def __init__(self, name: str, namespace: str, directory: Path, settings: dict[str, str]) -> None:
         self.name, self.namespace = name, namespace
@@ -61,12 +61,12 @@ class Host:
         return self.start(python(module, *arguments), interactive=interactive)
 
     def end(self, process: Process) -> int:
-        """End a program that was started here, if it still runs, and forget it; gives its exit code."""
+        """End a program that was started here, if it still runs, and forget it; return its exit code."""
         self.processes.remove(process)
         return process.stop()
 
     def run(self, argv: Sequence[str], *, timeout: float = 60.0, check: bool = True) -> str:
-        """Run a program here to its end and give back its output; HostError if it fails, unless `check` is False."""
+        """Run a program here to its end and return its output; HostError if it fails, unless `check` is False."""
         process = self.start(argv)
         try:
             code = process.wait(timeout)
@@ -81,7 +81,7 @@ class Host:
         return namespaces.call(self.namespace, work, *arguments)
 
     def ip(self, *lines: str) -> None:
-        """Lines for ``ip -batch`` here: ``host.ip("route add 10.9.0.0/16 via 10.1.1.1")``."""
+        """Give lines to ``ip -batch`` here: ``host.ip("route add 10.9.0.0/16 via 10.1.1.1")``."""
         namespaces.ip(self.namespace, *lines)
 
     def sysctl(self, settings: dict[str, str]) -> None:
@@ -89,7 +89,7 @@ class Host:
         namespaces.sysctl(self.namespace, settings)
 
     def interfaces(self) -> dict[str, tuple[int, int]]:
-        """Bytes received and sent so far by each interface here."""
+        """Return the bytes received and sent so far by each interface here."""
         return self.call(_interface_counters)
 
     def next_interface(self) -> str:
@@ -98,7 +98,7 @@ class Host:
 
 
 def _interface_counters() -> dict[str, tuple[int, int]]:
-    """proc(5), /proc/net/dev, of the calling thread's namespace."""
+    """Return the counters of the calling thread's namespace (proc(5), /proc/net/dev)."""
     counters = {}
     for line in Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]:
         name, _, rest = line.partition(":")

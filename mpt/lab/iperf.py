@@ -11,7 +11,7 @@ from mpt.errors import HostError
 from mpt.lab.hosts import Host
 from mpt.lab.process import Process
 
-PORT = 5201  # of the first server, iperf3's own; the next one has the next
+PORT = 5201  # of the first server, iperf3's default; the next server has the next port
 START_TIME = 10.0  # seconds that a server has to listen
 
 

@@ -116,7 +116,7 @@ class Lab:
         return _namespaces_of(self.name)
 
     def _stop_processes(self) -> None:
-        """End our own children by their handles first, so that they are reaped; all get SIGTERM at once."""
+        """End our children by their handles first, so that they are reaped; all get SIGTERM at once."""
         children = [process for host in self._all_hosts() for process in host.processes]
         for process in children:
             process.signal(signal.SIGTERM)
@@ -128,7 +128,7 @@ class Lab:
 
 
 def sweep(kept: bool = False) -> list[str]:
-    """Remove what labs whose owner is dead left behind, with `kept` also those left on purpose; gives their names."""
+    """Remove the labs of dead owners, with `kept` also the labs left on purpose; return their names."""
     removed = []
     with _registry():
         for directory in sorted(ROOT.iterdir()):
@@ -148,7 +148,7 @@ def kept() -> list[str]:
 
 
 def leftovers() -> list[str]:
-    """Return the labs and namespaces of ours that exist on this machine now, in use or not."""
+    """Return the names of all our labs and namespaces on this machine, in use or not."""
     found = {path.name for path in ROOT.glob("mpt-*")}
     return sorted(found.union(path.name for path in namespaces.NETNS_DIRECTORY.glob("mpt-[0-9]*.[0-9]*-*")))
 
@@ -166,7 +166,7 @@ def _namespaces_of(lab: str) -> list[str]:
 
 @contextmanager
 def _registry() -> Iterator[None]:
-    """Nobody else makes or sweeps labs meanwhile."""
+    """Keep everybody else from making or sweeping labs meanwhile."""
     try:
         ROOT.mkdir(mode=0o755, exist_ok=True)
     except OSError as error:
@@ -180,7 +180,7 @@ def _registry() -> Iterator[None]:
 
 
 def _lock(directory: Path) -> int | None:
-    """Lock a lab's directory for as long as the descriptor that this gives is open; None: somebody holds it."""
+    """Lock a lab's directory as long as the returned descriptor is open; None: somebody else holds the lock."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +191,7 @@ def _lock(directory: Path) -> int | None:
 
 
 def _has_netem(wires: Host) -> bool:
-    """Return whether this kernel has netem: try it on a loopback."""
+    """Return whether this kernel has netem, by trying it on a loopback."""
     try:
         namespaces.tc(wires.namespace, "qdisc add dev lo root netem delay 1ms", "qdisc delete dev lo root")
     except HostError:
@@ -201,7 +201,7 @@ def _has_netem(wires: Host) -> bool:
 
 @contextmanager
 def _signals_end_the_program() -> Iterator[None]:
-    """SIGTERM and SIGHUP leave the program by SystemExit, through every ``with``, unless it handles them itself."""
+    """Let SIGTERM and SIGHUP leave the program by SystemExit, through every ``with``, unless it handles them."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -220,7 +220,7 @@ def _signals_end_the_program() -> Iterator[None]:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """A second ^C does not interrupt the cleaning up."""
+    """Keep a second ^C from interrupting the cleaning up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -23,14 +23,14 @@ from mpt.lab.process import Process
 Direction = Literal["ab", "ba"]
 DIRECTIONS: tuple[Direction, Direction] = ("ab", "ba")
 
-ETHERNET_HEADER = 14  # bytes; what tbf counts beside the packet
+ETHERNET_HEADER = 14  # bytes, which tbf counts beside the packet
 BURST_TIME = 0.002  # seconds of rate that may pass at once; less costs a timer a frame, more is a visible jump
 MIN_BURST = 5_000  # bytes; three frames
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a direction of a link does to frames.
+    """The rate, delay, jitter and loss of one direction of a link.
 
     `rate_mbit` counts Ethernet frames (a TCP stream sees some 95 % of it, 93 % through a tunnel); None: no limit.
     `queue_ms` is how long a frame may wait at the bottleneck before the queue drops; 80 ms lets one TCP stream fill
@@ -46,7 +46,7 @@ class Shape:
 
     @property
     def is_plain(self) -> bool:
-        """Whether frames pass at once, but for the rate."""
+        """Return whether frames pass at once, but for the rate."""
         return not (self.delay_ms or self.jitter_ms or self.loss_percent)
 
     def qdisc(self, netem: bool, mtu: int) -> str:
@@ -127,7 +127,7 @@ class Link:
         self._apply()
 
     def shape(self, shape: Shape, back: Shape | None = None) -> None:
-        """From now on frames are treated as `shape` says; b to a as `back` says, if given."""
+        """Shape frames by `shape` from now on; from b to a by `back`, if given."""
         self._shapes = {"ab": shape, "ba": back or shape}
         self._apply()
 
@@ -136,7 +136,7 @@ class Link:
         self.shape(replace(self._shapes["ab"], **fields), replace(self._shapes["ba"], **fields))
 
     def pull(self, ends: str = "ab") -> None:
-        """Pull the cable: the hosts at `ends` lose the carrier; a host not named sees nothing but silence."""
+        """Pull the cable: the hosts at `ends` lose the carrier; for another host the link falls silent."""
         namespaces.ip(self._wires.namespace, *(f"link set {end.far_side} down" for end in self._ends(ends)))
 
     def plug(self, ends: str = "ab") -> None:
@@ -144,7 +144,7 @@ class Link:
         namespaces.ip(self._wires.namespace, *(f"link set {end.far_side} up" for end in self._ends(ends)))
 
     def black_hole(self, *directions: Direction) -> None:
-        """Swallow every frame silently, in `directions` or in both; no host notices anything at its interface."""
+        """Swallow every frame silently, in `directions` or in both; no interface shows it."""
         self._open.update(dict.fromkeys(directions or DIRECTIONS, False))
         self._apply()
 
@@ -162,7 +162,7 @@ class Link:
         _clear(self._wires.namespace, other.far_side)
 
     def return_interface(self, end: Literal["a", "b"]) -> None:
-        """Put the interface that `remove_interface` took back, with the same name and addresses."""
+        """Undo `remove_interface`: the interface has the same name and addresses again."""
         back = self._ends(end)[0]
         self._make(back)
         self._qdiscs["ba" if end == "a" else "ab"] = ""
@@ -172,7 +172,7 @@ class Link:
         self._apply()
 
     def carried_bytes(self) -> tuple[int, int]:
-        """Bytes of Ethernet frames that have left the link so far at b and at a."""
+        """Return the bytes of Ethernet frames that have left the link so far, at b and at a."""
         counters = self._wires.interfaces()
         return counters[self.b.far_side][1], counters[self.a.far_side][1]
 
@@ -196,7 +196,7 @@ class Link:
         self._offloads_on[end.far_side] = dict.fromkeys((offloads.SEGMENTATION, offloads.CHECKSUM), True)
 
     def _set_offloads(self, end: End) -> None:
-        """A shaped link carries frames of the MTU; the process of ours sees checksums only if they are in the frame."""
+        """Switch off offloads: a shaped link carries frames of the MTU, with checksums for our process."""
         is_on = self._offloads_on[end.far_side]
         wanted = {
             offloads.SEGMENTATION: all(shape == PLAIN for shape in self._shapes.values()),
@@ -212,7 +212,7 @@ class Link:
         return any(not shape.is_plain and (shape.reorder or not self._netem) for shape in self._shapes.values())
 
     def _apply(self) -> None:
-        """Bring the kernel, and the process if there has to be one, to what `_shapes` and `_open` say."""
+        """Bring the kernel, and our process if one is needed, into line with `_shapes` and `_open`."""
         if self._needs_process and self._process is None:
             self._start_process()
         for direction in DIRECTIONS:
@@ -240,7 +240,7 @@ class Link:
         self._qdiscs[direction] = wanted
 
     def _redirect(self, direction: Direction, wanted: bool) -> None:
-        """Let the kernel hand what arrives at one device to the other, or stop it."""
+        """Let the kernel hand the frames of one device to the other, or stop it."""
         if wanted == self._redirected[direction]:
             return
         arrive, leave = (self.a, self.b) if direction == "ab" else (self.b, self.a)

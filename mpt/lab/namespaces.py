@@ -1,7 +1,7 @@
 """Network namespaces by name: make them, work in them, remove them with all that runs in them.
 
 Everything goes through iproute2's ``ip`` and ``tc`` in batch mode, one process for many lines, so that a reader can
-type the same lines by hand. Removal never trusts a list of its own: it asks the kernel who is inside.
+type the same lines by hand. Removal keeps no list: it asks the kernel who is inside.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def sysctl(name: str, settings: dict[str, str]) -> None:
 
 
 def call(name: str, work: Callable[..., T], *arguments: Any) -> T:
-    """Run ``work(*arguments)`` inside namespace `name` and give back its value; its exception is raised here.
+    """Run ``work(*arguments)`` inside namespace `name` and return its value; its exception is raised here.
 
-    It runs in a thread of its own, as a namespace belongs to a thread; sockets and files that it opens stay in the
-    namespace and may be used from anywhere afterwards.
+    It runs in a new thread, as a namespace belongs to a thread. Its sockets and files stay in the namespace and may be
+    used from anywhere afterwards.
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -81,7 +81,7 @@ def call(name: str, work: Callable[..., T], *arguments: Any) -> T:
         try:
             enter(NETNS_DIRECTORY / name)
             outcome.append(work(*arguments))
-        except BaseException as error:  # handed to the caller below, whatever it is
+        except BaseException as error:  # any exception is handed to the caller below
             failure.append(error)
 
     worker = threading.Thread(target=thread, name=f"in {name}")
@@ -107,7 +107,7 @@ def enter(path: Path) -> None:
 
 
 def end_processes(living: Callable[[], Iterable[int]]) -> None:
-    """SIGTERM everything in `living()`, ask again for `GRACE` seconds, then SIGKILL what is left."""
+    """SIGTERM every process of `living()`, ask again for `GRACE` seconds, then SIGKILL the rest."""
     for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
         for pid in (remaining := list(living())):
             try:
@@ -123,7 +123,7 @@ def end_processes(living: Callable[[], Iterable[int]]) -> None:
 
 
 def run_program(argv: list[str], text: str = "") -> str:
-    """Run a program of this machine with `text` on its input and give back its output; HostError with its complaint."""
+    """Run a program of this machine with `text` on its input and return its output; HostError with its complaint."""
     try:
         done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:

@@ -1,7 +1,7 @@
 """Switch the offloads of a network device, as ``ethtool -K`` does, without the program.
 
-A shaped link stands for a real wire, and a real wire carries frames of the MTU: with segmentation offload a virtual
-device would carry 64 KB ones, which no delay, loss or capture should see.
+A shaped link stands for a real wire, which carries frames of the MTU. With segmentation offload a virtual device would
+carry frames of 64 KB, which no delay, loss or capture should see.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHECKSUM = ("tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6", "t
 
 
 def switch(interface: str, features: tuple[str, ...], on: bool) -> None:
-    """Switch `features` (names as ``ethtool -k`` shows the fine ones) of `interface`; unknown names are skipped."""
+    """Switch `features` of `interface`, by ethtool's names of single features; unknown names are skipped."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         names = _feature_names(control, interface)
         blocks = (len(names) + 31) // 32
@@ -52,7 +52,7 @@ def _feature_names(control: socket.socket, interface: str) -> list[str]:
 
 
 def _ioctl(control: socket.socket, interface: str, request: bytes) -> bytes:
-    """SIOCETHTOOL: `request` is the ethtool structure; gives it back as the kernel left it."""
+    """Return the ethtool structure `request` as the kernel left it after SIOCETHTOOL."""
     buffer = array.array("B", request)
     address, _ = buffer.buffer_info()
     fcntl.ioctl(control.fileno(), SIOCETHTOOL, struct.pack("16sP", interface.encode(), address))

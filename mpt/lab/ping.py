@@ -1,4 +1,4 @@
-"""Round-trip times by ICMP echo (RFC 792, RFC 4443 section 4), as not every machine has the ping program."""
+"""Round-trip times by ICMP echo (RFC 792, RFC 4443 section 4), for machines without the ping program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ping(
 ) -> list[float | None]:
     """Send `count` echo requests with `size` bytes of data from `host` and wait for each answer before the next.
 
-    Gives the round-trip times in seconds, None for each one without an answer within `timeout`.
+    Returns the round-trip times in seconds, None for a request without an answer within `timeout`.
     """
     version = ip_address(address).version
     family, protocol = {
@@ -39,7 +39,7 @@ def ping(
 
 
 def _echo(raw: socket.socket, version: int, identifier: int, sequence: int, size: int, timeout: float) -> float | None:
-    """One request and its answer: seconds, or None."""
+    """Return the seconds between a request and its answer, or None without one."""
     header = struct.pack("!BBHHH", ECHO_REQUEST[version], 0, 0, identifier, sequence)
     message = header + bytes(size)
     if version == 4:
@@ -63,7 +63,7 @@ def _echo(raw: socket.socket, version: int, identifier: int, sequence: int, size
 
 
 def internet_checksum(data: bytes) -> int:
-    """RFC 1071."""
+    """Return the internet checksum of `data` (RFC 1071)."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:

@@ -1,4 +1,4 @@
-"""May this process make namespaces? If not as it is, then in a user namespace of its own (user_namespaces(7))."""
+"""The right to make namespaces: as root, or else in a new user namespace (user_namespaces(7))."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TUN_DEVICE = Path("/dev/net/tun")
 def obtain(module: str, arguments: Sequence[str]) -> None:
     """Return if this process may make namespaces and TUN devices.
 
-    As an ordinary user it starts again as ``python -m module arguments`` in a user namespace and does not return;
-    HostError says what is missing when that is not possible either.
+    For an ordinary user it starts again as ``python -m module arguments`` in a user namespace and does not return. If
+    that is not possible either, HostError says what is missing.
     """
     for program in ("ip", "tc"):
         if shutil.which(program) is None:
@@ -40,12 +40,12 @@ def obtain(module: str, arguments: Sequence[str]) -> None:
 
 
 def in_user_namespace() -> bool:
-    """Return whether all that is made here is private to this process and gone with it."""
+    """Return whether everything made here is private to this process and ends with it."""
     return bool(os.environ.get(INSIDE))
 
 
 def _start_again(module: str, arguments: Sequence[str]) -> None:
-    """Become the same program in a user namespace, where it is root over networks of its own."""
+    """Become the same program in a user namespace, where it is root over private networks."""
     try:
         refusal = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False).stderr.strip()
     except FileNotFoundError:
@@ -61,12 +61,12 @@ def _start_again(module: str, arguments: Sequence[str]) -> None:
 
 
 def _private_run_directory() -> None:
-    """A /run of our own, where ``ip netns`` and the lab keep their names."""
+    """Mount a private /run, where ``ip netns`` and the lab keep their names."""
     namespaces.run_program(["mount", "-t", "tmpfs", "tmpfs", "/run"])
 
 
 def _may_administer_networks() -> bool:
-    """Return whether we have what a container may lack (capabilities(7); bits of linux/capability.h)."""
+    """Return whether we have the capabilities that a container may lack (capabilities(7), linux/capability.h)."""
     net_admin, sys_admin = 1 << 12, 1 << 21
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):

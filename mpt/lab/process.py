@@ -18,15 +18,15 @@ STOP_TIME = 5.0  # seconds that a program has to obey SIGTERM
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of our children: ours, and this very copy of mpt in front, installed or not."""
+    """Return our environment for our children, with this copy of mpt first in the path, installed or not."""
     found_at = str(Path(mpt.__file__).resolve().parent.parent)
     earlier = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{found_at}:{earlier}" if earlier else found_at}
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """Return the argv that runs `module` of ours with the interpreter that runs us; without -P a file in the working
-    directory could take the place of a module."""
+    """Return the argv that runs our `module` with our interpreter; without -P a file in the working directory could
+    take the place of a module."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
@@ -42,7 +42,7 @@ class Process:
 
     Its output goes to files beside `log` (``.out`` and ``.err``), so that nobody has to drain a pipe; with
     `interactive` its input and output are the pipes `stdin` and `stdout` instead. Variables of `variables` take
-    precedence over the environment. It is a session of its own: the ^C of a terminal reaches its owner alone, who then
+    precedence over the environment. It runs in a new session: the ^C of a terminal reaches its owner alone, who then
     ends it in good order.
     """
 
@@ -72,41 +72,41 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process number."""
+        """Return its process number."""
         return self._popen.pid
 
     @property
     def stdin(self) -> IO[str]:
-        """Its input; only of an `interactive` program."""
+        """Return its input; only an `interactive` program has it."""
         assert self._popen.stdin is not None
         return self._popen.stdin
 
     @property
     def stdout(self) -> IO[str]:
-        """Its output; only of an `interactive` program."""
+        """Return its output; only an `interactive` program has it."""
         assert self._popen.stdout is not None
         return self._popen.stdout
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether it still runs."""
         return self._popen.poll() is None
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal; None while it runs."""
         return self._popen.poll()
 
     def output(self) -> str:
-        """Return what it has written to its standard output so far."""
+        """Return its standard output so far."""
         return self._output.read_text(errors="replace")
 
     def errors(self) -> str:
-        """Return what it has written to its standard error so far."""
+        """Return its standard error so far."""
         return self._errors.read_text(errors="replace")
 
     def wait(self, timeout: float) -> int:
-        """Wait for its end; gives the exit code, HostError after `timeout` seconds."""
+        """Wait for its end and return the exit code; HostError after `timeout` seconds."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -117,7 +117,7 @@ class Process:
         self._popen.send_signal(number)
 
     def stop(self) -> int:
-        """End it: SIGTERM, and SIGKILL if it does not obey within `STOP_TIME`; gives the exit code."""
+        """End it by SIGTERM, after `STOP_TIME` by SIGKILL; return the exit code."""
         self._popen.terminate()
         try:
             code = self._popen.wait(STOP_TIME)
@@ -127,14 +127,14 @@ class Process:
         return code
 
     def kill(self) -> int:
-        """SIGKILL: as a crash would end it."""
+        """End it by SIGKILL, as a crash would; return the exit code."""
         self._popen.kill()
         code = self._popen.wait()
         self._close()
         return code
 
     def cpu_seconds(self) -> float:
-        """CPU time used so far, user and system (proc(5), /proc/PID/stat fields 14 and 15)."""
+        """Return the CPU time used so far, user and system (proc(5), /proc/PID/stat fields 14 and 15)."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
@@ -145,7 +145,7 @@ class Process:
         return Memory(*(int(values[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")))
 
     def complaint(self) -> str:
-        """Return the last lines of what it said, for an error message."""
+        """Return the last lines of its output, for an error message."""
         return "\n".join((self.output() + self.errors()).strip().splitlines()[-15:])
 
     def wait_for_output(self, text: str, timeout: float) -> None:

@@ -37,11 +37,11 @@ PATIENCE = 60.0  # seconds without a byte, or without a connection, after which 
 
 @dataclass(frozen=True)
 class Result:
-    """What the receiver found.
+    """The receiver's result.
 
     `mbit` is the goodput (payload bits, 10^6 a second) between the end of the warm-up and the end of the measuring
-    time; `longest_gap` the longest time in seconds without a byte after the warm-up, which ended at `gap_ended`
-    (monotonic clock); `verified` whether every byte of the whole stream was right.
+    time. `longest_gap` is the longest time in seconds without a byte after the warm-up; it ended at `gap_ended`
+    (monotonic clock). `verified` says whether every byte of the whole stream was right.
     """
 
     mbit: float
@@ -74,7 +74,7 @@ class Meter:
         self._end: Progress | None = None
 
     def arrived(self, count: int, now: float) -> None:
-        """`count` bytes came at `now`; 0: the stream ended, and the silence before counts as a gap."""
+        """Note that `count` bytes came at `now`; 0: the stream ended, and the silence before counts as a gap."""
         if self._first is None:
             self._first = self._last = now
         elapsed = now - self._first
@@ -97,12 +97,12 @@ class Meter:
 
 
 def pattern() -> bytearray:
-    """Block 0 of the stream."""
+    """Return block 0 of the stream."""
     return bytearray(NUMBER) + random.Random(8086).randbytes(BLOCK - NUMBER)
 
 
 class Checker:
-    """Compares a stream with what it should be. Receive into ``space()``, then say ``filled``."""
+    """Compares a stream with the expected one. Receive into ``space()``, then call ``filled``."""
 
     def __init__(self) -> None:
         self.right = True
@@ -113,11 +113,11 @@ class Checker:
         self._number = 0
 
     def space(self) -> memoryview:
-        """Return where the next bytes belong: what is left of the block."""
+        """Return the place of the next bytes: the rest of the block."""
         return self._view[self._position :]
 
     def filled(self, count: int) -> None:
-        """`count` bytes have been written to the beginning of ``space()``."""
+        """Note that `count` bytes have been written to the beginning of ``space()``."""
         self._position += count
         if self._position == BLOCK:
             self.right &= self._block == self._expected
@@ -126,13 +126,13 @@ class Checker:
             self._expected[:NUMBER] = self._number.to_bytes(NUMBER, "big")
 
     def finish(self) -> bool:
-        """Check the last, incomplete block; whether all was right."""
+        """Check the last, incomplete block; return whether all was right."""
         self.right &= self._block[: self._position] == self._expected[: self._position]
         return self.right
 
 
 def send(address: str, port: int, seconds: float, congestion: str | None = None) -> int:
-    """Send the stream for `seconds`, then ask the receiver what came; HostError if that is not what was sent."""
+    """Send the stream for `seconds`, then ask the receiver about it; HostError if bytes were lost or wrong."""
     block, total, number = pattern(), 0, 0
     with socket.create_connection((address, port), timeout=PATIENCE) as stream:
         stream.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
@@ -174,7 +174,7 @@ def receive(address: str, port: int, warmup: float, seconds: float) -> Result:
 
 
 def _chunks(stream: socket.socket, checker: Checker, meter: Meter) -> Iterator[int]:
-    """Receive into the checker's space until the end of the stream; the numbers of bytes."""
+    """Receive into the checker's space until the end of the stream; yield the numbers of bytes."""
     stream.settimeout(PROGRESS)
     last_byte = next_report = time.monotonic()
     while True:
@@ -202,10 +202,10 @@ def _say(kind: str, values: dict[str, Any]) -> None:
 
 
 class Transfer:
-    """A stream from `sender` to `address` of `receiver`, running from the moment this is made.
+    """A stream from `sender` to `address` of `receiver`, which runs at once.
 
-    It takes ``warmup + seconds`` and the time the last bytes need. `congestion` names a TCP congestion control for the
-    sender, None: the machine's.
+    It takes ``warmup + seconds`` and the time of the last bytes. `congestion` names the sender's TCP congestion
+    control; None: the machine's.
     """
 
     def __init__(
@@ -238,11 +238,11 @@ class Transfer:
 
     @property
     def running(self) -> bool:
-        """Whether there is something to wait for: neither end has failed, nor has the receiver come to its end."""
+        """Return whether there is something to wait for: both ends are well, and the receiver has not ended."""
         return self._receiver.running and (self._sender.running or self._sender.returncode == 0)
 
     def poll(self) -> list[Progress]:
-        """Read what the receiver has written since; `progress` as it stands now."""
+        """Read the receiver's new lines; return `progress` as it stands now."""
         text = self._receiver.output()
         complete = text.rfind("\n") + 1
         for line in text[self._read_to : complete].splitlines():
@@ -255,7 +255,7 @@ class Transfer:
         return self.progress
 
     def finish(self) -> Result:
-        """Wait for the end; HostError if the connection broke, or if a byte was lost or wrong."""
+        """Wait for the end and return the result; HostError if the connection broke, or a byte was lost or wrong."""
         try:
             sent = self._sender.wait(self._duration + PATIENCE)
             received = self._receiver.wait(PATIENCE if sent == 0 else PROGRESS * 5)
@@ -270,7 +270,7 @@ class Transfer:
 
 
 def rate_between(progress: list[Progress], start: float, end: float) -> float:
-    """Return the mean rate in 10^6 bit/s between two times of the monotonic clock; 0 when nothing is known of them."""
+    """Return the mean rate in 10^6 bit/s between two times of the monotonic clock; 0 without data about them."""
     inside = [sample for sample in progress if start <= sample.at <= end]
     if len(inside) < 2:
         return 0.0

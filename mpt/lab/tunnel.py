@@ -1,6 +1,6 @@
 """Two daemons and their tunnel: the configuration of both ends from one description, and the programs that run it.
 
-The files are what a person would write after the guide (2.6), so that ``mpt demo --keep`` leaves an example to read.
+The files are written as a person would write them after the guide (2.6), so that ``mpt demo --keep`` leaves an example.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ PACKET = 1440  # bytes; the tunnel's MTU, guide 2.6.2
 
 @dataclass(frozen=True)
 class Description:
-    """What both configuration directories say: one tunnel whose paths are `links`, from their a to their b.
+    """The content of both configuration directories: one tunnel whose paths are `links`, from their a to their b.
 
-    `tunnel_ipv4` and `tunnel_ipv6` are the tunnel addresses of a and b, one connection for each pair given; `outer` is
-    the IP version of the paths; `networks` are pairs of a network behind a and one behind b. `extra` gives lines for a
+    `tunnel_ipv4` and `tunnel_ipv6` are the tunnel addresses of a and b, one connection for each given pair. `outer` is
+    the IP version of the paths. `networks` are pairs: a network behind a, a network behind b. `extra` gives lines for a
     section by its name, at both ends: ``{"path_0": ["tcp_dst = 80"]}``. Times are seconds.
     """
 
@@ -67,7 +67,7 @@ class Description:
 
     @property
     def tunnels(self) -> dict[int, tuple[str, str]]:
-        """The tunnel addresses of a and b with their prefixes, by their IP version."""
+        """Return the tunnel addresses of a and b with their prefixes, by their IP version."""
         pairs = {4: self.tunnel_ipv4, 6: self.tunnel_ipv6}
         return {version: pair for version, pair in pairs.items() if pair is not None}
 
@@ -142,7 +142,7 @@ def _path(description: Description, side: Side, index: int) -> PathConfig:
 
 
 def with_lines(text: str, extra: Mapping[str, Sequence[str]]) -> str:
-    """`text` with the lines `extra` in the sections that they are given for, instead of those with the same keys."""
+    """Return `text` with the lines `extra`, given by section; they replace lines with the same keys."""
     lines: list[str] = []
     taken: set[str] = set()
     for line in text.splitlines():
@@ -156,7 +156,7 @@ def with_lines(text: str, extra: Mapping[str, Sequence[str]]) -> str:
 
 
 def weights_of(rates: Sequence[float]) -> list[int]:
-    """Return the smallest whole weights in proportion to `rates`, taken to a hundredth: 100 and 20 give 5 and 1."""
+    """Return the smallest whole weights in proportion to `rates`, to a hundredth: 100 and 20 give 5 and 1."""
     hundredths = [max(round(rate * 100), 1) for rate in rates]
     divisor = reduce(gcd, hundredths)
     weights = [rate // divisor for rate in hundredths]
@@ -186,7 +186,7 @@ class Daemon:
             os.close(writer)
 
     def wait_until_ready(self) -> None:
-        """Wait until packets can flow; HostError with the daemon's own words if it ends instead, or takes too long."""
+        """Wait until packets can flow; HostError with the daemon's words if it ends instead, or takes too long."""
         readable = select.select([self._ready], [], [], START_TIME)[0]
         ready = bool(readable) and os.read(self._ready, 100).startswith(b"ready")
         os.close(self._ready)
@@ -195,7 +195,7 @@ class Daemon:
             raise HostError(f"mptsrv on {self.host.name} did not start:\n{self.process.complaint()}")
 
     def stop(self) -> int:
-        """SIGTERM; the exit code (after a clean end 0, or -15 as twistd ends by the signal that it was sent)."""
+        """End it by SIGTERM; return the exit code (after a clean end 0, or -15 as twistd ends by its signal)."""
         return self.process.stop()
 
 
@@ -218,17 +218,17 @@ class Tunnel:
 
     @property
     def processes(self) -> list[Process]:
-        """The daemons of a and b as programs."""
+        """Return the daemons of a and b as programs."""
         return [daemon.process for daemon in self.daemons]
 
     def wait_for_answer(self, timeout: float = ANSWER_TIME) -> None:
-        """Wait until b answers a ping at each of its tunnel addresses; HostError with the daemons' own words if not."""
+        """Wait until b answers a ping at each of its tunnel addresses; HostError with the daemons' words if not."""
         for version in self.description.tunnels:
             address = self.description.address_of("b", version)
             wait_for_answer(self.daemons[0].host, address, self.processes, timeout)
 
     def stop(self) -> list[int]:
-        """Stop both; their exit codes."""
+        """Stop both; return their exit codes."""
         return [daemon.stop() for daemon in self.daemons]
 
 

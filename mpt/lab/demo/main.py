@@ -1,8 +1,8 @@
-"""``mpt demo``: two hosts, several paths and two daemons on this machine, and what a TCP stream makes of them.
+"""``mpt demo``: two hosts, several paths and two daemons on this machine, and a TCP stream through them.
 
-It measures the stream through the tunnel over each path alone (the cables of the others are pulled), then over all of
-them together, then while one of them is pulled and plugged in again. So a single and the bonded rate pass through the
-same daemons with the same headers, and their ratio is what bonding itself costs.
+It measures the stream through the tunnel over each path alone (the cables of the others are pulled), then over all
+paths together, then while one path is pulled and plugged in again. So a single and the bonded rate pass through the same
+daemons with the same headers, and their ratio shows the cost of bonding itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mpt.lab.tunnel import Description, Tunnel, reorder_window_of, weights_of
 SCHEMA = "mpt.demo/1"
 KEEPALIVE, DEAD = 0.1, 0.3  # seconds
 WARMUP = 1.0  # seconds of a stream that are not measured, beside
-WARMUP_ROUND_TRIPS = 50  # where paths differ CUBIC takes its time: it leaves slow start at the first longer round trip
+WARMUP_ROUND_TRIPS = 50  # if paths differ, CUBIC is slow: it leaves slow start at the first longer round trip
 BEFORE_PULL, AFTER_PLUG, TO_RECOVER = 1.0, 4.0, 2.0  # seconds of the failover, from the end of the warm-up
 REFRESH = 0.2  # seconds
 RECOVERED = 0.9  # share of the bonded rate
@@ -36,7 +36,7 @@ SLACK_MS = 20.0  # by which two paths may differ beyond their delays, as their q
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demo found; rates in Mbit/s of TCP payload, times in seconds."""
+    """The demo's result; rates in Mbit/s of TCP payload, times in seconds."""
 
     singles: list[float]
     bonded: float
@@ -45,12 +45,12 @@ class Outcome:
 
     @property
     def ratio(self) -> float:
-        """The bonded rate as a share of the sum of the singles."""
+        """Return the bonded rate as a share of the sum of the single rates."""
         return self.bonded / sum(self.singles) if sum(self.singles) else 0.0
 
     @property
     def recovered(self) -> bool:
-        """Whether the stream was back at nine tenths of the bonded rate two seconds after the path was plugged in."""
+        """Return whether the stream had nine tenths of the bonded rate two seconds after the path was plugged in."""
         return self.recovered_mbit >= RECOVERED * self.bonded
 
     def as_json(self) -> dict[str, object]:
@@ -87,7 +87,7 @@ class Demo:
         self._pulled: set[int] = set()
 
     def run(self) -> Outcome:
-        """All the steps; HostError when something does not work at all."""
+        """Do all the steps; HostError if something does not work at all."""
         self.set_up()
         singles = [self.measure_alone(index) for index in range(len(self._shapes))]
         bonded = self.measure("all paths together").mbit
@@ -95,7 +95,7 @@ class Demo:
         return Outcome(singles, bonded, gap, recovered_mbit)
 
     def set_up(self) -> None:
-        """Hosts, links, configuration and daemons, until the tunnel answers a ping."""
+        """Make hosts, links, configuration and daemons, and wait until the tunnel answers a ping."""
         self.screen.phase("two hosts, two daemons")
         started = time.monotonic()
         self.a: Host = self.lab.host("a")
@@ -120,14 +120,14 @@ class Demo:
         return result.mbit
 
     def measure(self, title: str) -> Result:
-        """One stream over whatever is plugged in."""
+        """Measure one stream over every path that is plugged in."""
         self.screen.phase(title)
         result = self.watch(Transfer(self.a, self.b, self.address, seconds=self._seconds, warmup=self._warmup))
         self.screen.done(f"{result.mbit:.1f} Mbit/s")
         return result
 
     def fail_over(self, index: int) -> tuple[float, float]:
-        """Pull a path and plug it back during a stream: the longest gap in seconds, and the rate afterwards."""
+        """Pull a path and plug it back during a stream; return the longest gap in seconds, and the rate afterwards."""
         self.screen.phase(f"path_{index} pulled and back")
         away = self._seconds / 2
         length = BEFORE_PULL + away + AFTER_PLUG
@@ -156,7 +156,7 @@ class Demo:
         return transfer.finish()
 
     def counters(self, progress: list[Progress]) -> list[Progress]:
-        """Bytes so far on each path towards b, and last in the stream."""
+        """Return the bytes so far on each path towards b, and last in the stream."""
         now = time.monotonic()
         paths = [Progress(now, link.carried_bytes()[0]) for link in self.links]
         return [*paths, progress[-1] if progress else Progress(now, 0)]
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace, shapes: Sequence[Shape]) -> Outcome:
-    """The demo in a lab of its own; prints the result while the lab is there, so that --keep can name it."""
+    """Run the demo in a new lab; print the result while the lab is there, so that --keep can name it."""
     reports = sys.stderr if options.json else sys.stdout
     with Lab() as lab:
         screen = screen_for(reports)

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a table that lives in a terminal, or plain lines anywhere else."""
+"""The demo's display: a live table in a terminal, or plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Row:
 
 
 class Screen(Protocol):
-    """Where the demo reports; all times are the screen's own business."""
+    """Where the demo reports; the screen takes all times itself."""
 
     def phase(self, title: str) -> None:
-        """A step of the demo begins."""
+        """Tell that a step of the demo begins."""
 
     def done(self, outcome: str) -> None:
-        """The step is over, with this outcome."""
+        """Tell the outcome of the step, which is over."""
 
     def event(self, text: str) -> None:
-        """Something happened within the step."""
+        """Tell what happened within the step."""
 
     def rows(self, rows: Sequence[Row]) -> None:
-        """What the paths and the tunnel carry now."""
+        """Tell the rates of the paths and the tunnel now."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -74,11 +74,11 @@ class PlainScreen:
         """Show nothing: these are for a table."""
 
     def close(self) -> None:
-        """There is nothing to leave."""
+        """Do nothing: plain lines leave the terminal as it was."""
 
 
 class LiveScreen:
-    """The steps that are done, the step that runs, and below it a table with bars, drawn again in place."""
+    """The finished steps, the running step, and below them a table with bars, drawn again in place."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -106,7 +106,7 @@ class LiveScreen:
         self._draw()
 
     def rows(self, rows: Sequence[Row]) -> None:
-        """Show what the paths and the tunnel carry now."""
+        """Show the rates of the paths and the tunnel now."""
         self._rows = rows
         self._draw()
 
@@ -117,7 +117,7 @@ class LiveScreen:
         self._stream.flush()
 
     def _lasting(self, line: str) -> None:
-        """A line above the table that stays."""
+        """Write a line above the table, where it stays."""
         self._erase()
         self._stream.write(self._clip(line) + "\n")
 
@@ -142,7 +142,7 @@ class LiveScreen:
         return line[: shutil.get_terminal_size().columns - 1]
 
     def _erase(self) -> None:
-        """Remove what was drawn last; the cursor stands where it began."""
+        """Remove the last drawing; the cursor stands where it began."""
         if self._height:
             self._stream.write(f"\x1b[{self._height}A\x1b[J")
             self._height = 0

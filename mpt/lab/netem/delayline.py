@@ -1,7 +1,8 @@
-"""A wire as a queue with deadlines: every frame waits the delay, some are lost, none overtakes unless asked to.
+"""A wire as a queue with deadlines: every frame waits the delay, some are lost, and the others keep their order.
 
-Always true: what is taken out was put in, at most once; nothing leaves before its deadline; without `reorder` frames
-leave in the order in which they came, whatever the jitter (a frame drawn early waits for the one before it).
+Always true: each frame taken out was put in, and comes out once; no frame leaves before its deadline; without
+`reorder` frames leave in the order of their arrival, whatever the jitter (a frame drawn early waits for its
+predecessor).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class DelayLine:
         return len(self._fifo) + len(self._heap)
 
     def put(self, frame: bytes, now: float) -> None:
-        """A frame arrived at `now`; it is lost here or waits."""
+        """Note that a frame arrived at `now`; it is lost here or waits."""
         if (self.loss and self._random.random() < self.loss) or len(self) >= MAX_HELD:
             self.frames_lost += 1
             return
@@ -70,11 +71,11 @@ class DelayLine:
             yield heapq.heappop(heap)[2]
 
     def next_deadline(self) -> float | None:
-        """When the next frame is due; None while nothing waits."""
+        """Return when the next frame is due; None while nothing waits."""
         deadlines = [queue[0][0] for queue in (self._fifo, self._heap) if queue]
         return min(deadlines, default=None)
 
     def clear(self) -> None:
-        """Forget the frames inside: what was on the wire is gone."""
+        """Lose the frames inside."""
         self._fifo.clear()
         self._heap.clear()

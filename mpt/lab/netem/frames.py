@@ -42,7 +42,7 @@ class Direction:
         self.open = True
 
     def adjust(self, settings: dict[str, Any]) -> None:
-        """Take over `settings`; a closed direction loses what is on its way too."""
+        """Take over `settings`; a closed direction also loses the frames on their way."""
         values = dict(settings)
         self.open = values.pop("open", self.open)
         if values:
@@ -51,7 +51,7 @@ class Direction:
             self.line.clear()
 
     def carry(self, now: float) -> bool:
-        """Take in what waits at the source, send what is due; whether anything came in."""
+        """Take in the waiting frames, send the due ones; return whether any came in."""
         recv, put, size = self.source.recv, self.line.put, self.frame_size
         received = False
         try:
@@ -74,7 +74,7 @@ class Direction:
 
 
 def serve(first: socket.socket, second: socket.socket, frame_size: int) -> None:
-    """Carry frames until killed; at the end of the input it goes on without taking commands."""
+    """Carry frames until killed; at the end of the input go on without commands."""
     directions = {"ab": Direction(first, second, frame_size, 1), "ba": Direction(second, first, frame_size, 2)}
     both = tuple(directions.values())
     devices: list[Any] = [first, second]
@@ -95,7 +95,7 @@ def serve(first: socket.socket, second: socket.socket, frame_size: int) -> None:
 
 
 def obey(directions: dict[str, Direction]) -> bool:
-    """Read one command line; False at the end of the input."""
+    """Read one command line; return False at the end of the input."""
     line = sys.stdin.readline()
     if not line:
         return False
@@ -106,13 +106,13 @@ def obey(directions: dict[str, Direction]) -> bool:
 
 
 def open_device(name: str) -> socket.socket:
-    """Return a packet socket on device `name` that sees what arrives there and nothing that leaves."""
+    """Return a packet socket on device `name` that sees arriving frames only."""
     device = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     device.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     for option, force in ((socket.SO_RCVBUF, SO_RCVBUFFORCE), (socket.SO_SNDBUF, SO_SNDBUFFORCE)):
         try:
             device.setsockopt(socket.SOL_SOCKET, force, BUFFER)
-        except PermissionError:  # in a user namespace: as much as the machine's limit gives
+        except PermissionError:  # in a user namespace: up to the machine's limit
             device.setsockopt(socket.SOL_SOCKET, option, BUFFER)
     device.bind((name, ETH_P_ALL))
     device.setblocking(False)
