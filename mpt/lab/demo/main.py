@@ -1,8 +1,8 @@
 """``mpt demo``: two hosts, several paths and two daemons on this machine, and a TCP stream through them.
 
 It measures the stream through the tunnel over each path alone (the cables of the others are pulled), then over all
-paths together, then while one path is pulled and plugged in again. So a single and the bonded rate pass through the same
-daemons with the same headers, and their ratio shows the cost of bonding itself.
+paths together, then while one path is pulled and plugged in again. So a single and the bonded rate pass through the
+same daemons with the same headers, and their ratio shows the cost of bonding itself.
 """
 
 from __future__ import annotations
