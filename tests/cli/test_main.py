@@ -40,7 +40,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the unix socket of a scripted daemon may be."""
+    """Return where the unix socket of a scripted daemon may be."""
     return tmp_path / "mpt.sock"
 
 

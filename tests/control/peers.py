@@ -25,7 +25,7 @@ TEXT = ";;;;;;;####\n[connection]\nname = x\n"
 
 
 def path(number: int, own: int, peer: int) -> PathConfig:
-    """A path of the guide's figure 3."""
+    """Return a path of the guide's figure 3."""
     return PathConfig(
         f"eth{number}",
         4,
@@ -38,7 +38,7 @@ def path(number: int, own: int, peer: int) -> PathConfig:
 
 
 def connection(own: int = 2, peer: int = 3, auth_type: AuthType = AuthType.NONE, key: str = KEY) -> ConnectionConfig:
-    """The connection of host A (own = 2) or host B (own = 3), with two paths."""
+    """Return the connection of host A (own = 2) or host B (own = 3), with two paths."""
     return ConnectionConfig(
         f"MPT_connection_10.0.0.{own}",
         4,
@@ -95,7 +95,7 @@ class Everybody(Admission):
 
 
 def numbered_random() -> Callable[[], bytes]:
-    """A supply of random numbers that the test knows: 1, 2, 3, ..."""
+    """Return a supply of random numbers that the test knows: 1, 2, 3, ..."""
     numbers = itertools.count(1)
     return lambda: next(numbers).to_bytes(4, "little")
 
@@ -116,7 +116,7 @@ class Side:
         return [out.datagram for out in self.handshakes.receive(datagram, source, self.now)]
 
     def answer(self, datagram: bytes, source: Endpoint = A_END) -> Message:
-        """The one reply to a datagram."""
+        """Return the one reply to a datagram."""
         (reply,) = self.ask(datagram, source)
         return command.decode(reply)
 
@@ -138,13 +138,13 @@ def create_3(random: bytes, text: str = TEXT) -> Message:
 
 
 def octets(message: Message, key: str = KEY) -> bytes:
-    """The datagram, signed if it is of type 2."""
+    """Return the datagram, signed if it is of type 2."""
     datagram = command.encode(message)
     return auth.sign(datagram, key) if message.auth_type is AuthType.SHA256 else datagram
 
 
 def reply_to(request: Message, result: int = 0, payload: bytes = b"", random: bytes | None = None) -> Message:
-    """What a responder says to `request`."""
+    """Return the answer of a responder to `request`."""
     random = request.random if random is None else random
     return replace(request, round=request.round + 1, value=result, payload=payload, random=random)
 

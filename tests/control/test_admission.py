@@ -15,7 +15,7 @@ def admission() -> Admission:
 
 
 def admitted(admission: Admission, source: object, count: int, now: float) -> int:
-    """How many of `count` datagrams from `source` at one moment are looked at."""
+    """Return how many of `count` datagrams from `source` at one moment are looked at."""
     return sum(admission.admits(source, now) for _ in range(count))  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ def agreement() -> Agreement:
 
 
 def told(one: Agreement, now: float) -> Report | None:
-    """The next report, acknowledged at once."""
+    """Return the next report, acknowledged at once."""
     report = one.next_report(now)
     if report is not None:
         one.report_ended(True, now)

@@ -32,12 +32,12 @@ KEEPALIVE = Datagram(PEER, 4754, HERE, encode_keepalive(4, PEER_TUNNEL, TUNNEL))
 
 
 def keepalive(sender: str, receiver: str) -> Datagram:
-    """A keepalive from the peer for a pair of tunnel addresses."""
+    """Return a keepalive from the peer for a pair of tunnel addresses."""
     return replace(KEEPALIVE, payload=encode_keepalive(4, ip_address(sender), ip_address(receiver)))
 
 
 def failure(why: Failure, sender: Address = PEER, mtu: int = 0) -> Unreachable:
-    """An ICMP error about what we send."""
+    """Return an ICMP error about what we send."""
     return Unreachable(sender, PEER, 4754, why, mtu)
 
 

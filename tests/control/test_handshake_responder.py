@@ -173,7 +173,7 @@ def test_crossing_handshakes_are_both_answered() -> None:
 
 
 def refused(target: Side, datagram: bytes, reason: str, source: Endpoint = A_END) -> int:
-    """The result of a request that changes nothing and is counted; the reply is no longer than the request."""
+    """Return the result of a request that changes nothing and is counted; the reply is no longer than the request."""
     (reply,) = target.ask(datagram, source)
     assert len(reply) <= len(datagram)
     assert target.counters[reason] == 1 and not target.host.changes and not target.host.creates
@@ -388,7 +388,7 @@ ROUTER, OTHER_ROUTER = ip_address("198.51.100.1"), ip_address("203.0.113.1")
 
 
 def to_one_peer(*public: Address) -> ConnectionConfig:
-    """A home with a line for each of its public addresses, all of them to one address of the peer."""
+    """Return a home with a line for each of its public addresses, all of them to one address of the peer."""
     config = connection(3, 2)
     peer = ip_address("192.0.2.10")
     return replace(

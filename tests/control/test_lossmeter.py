@@ -26,7 +26,7 @@ def keepalives(
 
 
 def worst(meter: LossMeter, arrivals: Iterable[float]) -> float:
-    """The highest loss that `meter` gives while these keepalives arrive."""
+    """Return the highest loss that `meter` gives while these keepalives arrive."""
     highest = 0.0
     for now in arrivals:
         meter.heard(now)

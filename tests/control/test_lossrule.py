@@ -16,7 +16,7 @@ UNKNOWN, DEAD = Quality(True, None), Quality(False, 0.0)
 
 
 def left(rule: LossRule, count: int) -> list[int]:
-    """Which of `count` paths are left."""
+    """Return the indexes of the left paths."""
     return [index for index in range(count) if rule.is_left(index)]
 
 

@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_refused(client: ConnectionConfig, template: Connec
 
 
 def claim(template: ConnectionConfig, client: ConnectionConfig, address: str, *needed: Network) -> ConnectionConfig:
-    """What a create makes by which a peer claims `address`."""
+    """Return the connection that a create makes when the peer claims `address`."""
     claimed = ip_address(address)
     side = replace(read_peer_side(text_of(client)), ip_local=claimed)
     return created_connection(template, side, claimed, Path("x"), TUNNEL, needed)

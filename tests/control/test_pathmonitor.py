@@ -93,7 +93,7 @@ NOW = 50.0
 
 
 def monitor(*events: Event, initial: Status = OK, keepalive_time: float = 1.0, dead_time: float = 3.0) -> PathMonitor:
-    """A path to which `events` have happened by NOW."""
+    """Return a path to which `events` have happened by NOW."""
     path = PathMonitor(initial, keepalive_time, dead_time, NOW)
     for event in events:
         path.event(event, NOW)

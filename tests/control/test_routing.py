@@ -49,7 +49,7 @@ def nobody(name: str, version: int) -> Route | None:
 
 
 def default_route(gateway: str | None, onlink: bool = False) -> Route:
-    """A default route over eth1, as DHCP makes it."""
+    """Return a default route over eth1, as DHCP makes it."""
     address = ip_address(gateway) if gateway else None
     return Route(ip_network("0.0.0.0/0"), "eth1", address, 100, onlink=onlink)
 

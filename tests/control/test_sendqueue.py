@@ -32,7 +32,7 @@ class Line:
 
     @property
     def delay(self) -> float:
-        """How long the last octet waits."""
+        """Return how long the last octet waits."""
         return self.waiting / CHARGE / self.rate
 
 

@@ -82,7 +82,7 @@ class Cables:
     def _target(
         self, sender: Stage, receiver: Stage, origin: FakeSocket, source: Address, destination: Address
     ) -> tuple[FakeSocket | None, int]:
-        """The socket that hears it, and the number of the cable."""
+        """Return the socket that hears it, and the number of the cable."""
         for name, interface in receiver.netlink.snapshot().items():
             if any(own.ip == destination for own in interface.addresses):
                 number = int(name[-1])
@@ -97,7 +97,7 @@ class Cables:
 
     @staticmethod
     def _own(stage: Stage, destination: Address) -> Address:
-        """The address that the kernel would choose."""
+        """Return the address that the kernel would choose."""
         interfaces = stage.netlink.snapshot().values()
         return next(own.ip for one in interfaces for own in one.addresses if destination in own.network)
 

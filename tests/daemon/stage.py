@@ -50,7 +50,7 @@ def path(number: int, **changes: Any) -> PathConfig:
 
 
 def connection(*paths: PathConfig, **changes: Any) -> ConnectionConfig:
-    """The guide's connection with `paths` (default: two)."""
+    """Return the guide's connection with `paths` (default: two)."""
     config = ConnectionConfig(
         name="c",
         ip_ver=4,
@@ -80,7 +80,7 @@ class Asked:
 
     @property
     def text(self) -> str:
-        """What was replied, "" while nothing was; it begins with the code if that is not 0."""
+        """Return the text of the reply, "" before it; it begins with the code if that is not 0."""
         if self.reply is None:
             return ""
         return self.reply.text if self.reply.ok else f"{self.reply.code}: {self.reply.text}"
@@ -150,7 +150,7 @@ class Stage:
 
     @property
     def datapath(self) -> DataPath:
-        """The data path of the first tunnel."""
+        """Return the data path of the first tunnel."""
         found = self.root.runs.tunnels[0].datapath
         assert found is not None, "the daemon does not run"
         return found
@@ -161,20 +161,20 @@ class Stage:
 
     @property
     def data_sockets(self) -> list[FakeSocket]:
-        """All sockets but the command port."""
+        """Return all sockets but the command port."""
         return [each for each in self.system.sockets if each is not self.command_socket]
 
     @property
     def command_socket(self) -> FakeSocket:
-        """The command port, which is the only socket without an address of its own."""
+        """Return the command port, which is the only socket without an address of its own."""
         return next(each for each in self.system.sockets if each.bound[0] == "::")
 
     def socket(self, interface: str) -> FakeSocket:
-        """The data socket that is bound to `interface`."""
+        """Return the data socket that is bound to `interface`."""
         return next(each for each in self.system.sockets if each.interface == interface)
 
     def sent(self, interface: str) -> list[bytes]:
-        """What has left over `interface` since the last call."""
+        """Return the datagrams that have left over `interface` since the last call."""
         return [datagram for datagram, _, _ in self.socket(interface).take_sent()]
 
     def clear(self) -> None:
@@ -193,7 +193,7 @@ class Stage:
         self.reactor.advance(0)
 
     def statuses(self, name: str = "c") -> list[str]:
-        """The status of every path of a connection."""
+        """Return the status of every path of a connection."""
         return [each.status.name for each in self.root.runs.tunnels[0].connections[name].paths]
 
     def network_changed(self) -> None:

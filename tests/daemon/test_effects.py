@@ -70,7 +70,7 @@ def tunnel(stage: Stage) -> Any:
 
 
 def packets(stage: Stage) -> Any:
-    """What leaves over which socket, and with which TOS, for packets of several flows into the tunnel."""
+    """Return interface, address and sent datagrams of each data socket, after packets of several flows."""
     stage.clear()
     for number in range(4):
         stage.tun.inject(_packet("10.0.0.2", "10.0.0.3", 17, 5000 + number, 6000))
@@ -91,7 +91,7 @@ def _packet(source: str, destination: str, protocol: int, source_port: int, dest
 
 
 def deliveries(stage: Stage) -> Any:
-    """What reaches the tunnel interface and when, after a gap in the numbers."""
+    """Return the packets that reach the tunnel interface, and their times, after a gap in the numbers."""
     seen = []
     for number in (0, 2):
         stage.receive(1, bytes.fromhex("10000800") + number.to_bytes(4, "big") + REPLY)
@@ -102,14 +102,14 @@ def deliveries(stage: Stage) -> Any:
 
 
 def keepalives(stage: Stage) -> Any:
-    """What leaves within six seconds of silence."""
+    """Return the datagrams that leave within six seconds of silence."""
     stage.clear()
     stage.reactor.pass_time(6.0, step=0.05)
     return [(each.interface, each.bound, each.take_sent()) for each in stage.data_sockets]
 
 
 def silence(stage: Stage) -> Any:
-    """How long the paths stay up when nothing is heard."""
+    """Return how long the paths stay up when nothing is heard."""
     seen = []
     for _ in range(30):
         seen.append(stage.statuses(_name(stage)))
@@ -118,7 +118,7 @@ def silence(stage: Stage) -> Any:
 
 
 def loss(stage: Stage) -> Any:
-    """What becomes of a path that loses every fourth keepalive of the peer."""
+    """Return the status of a path that loses every fourth keepalive of the peer."""
     seen = set()
     for number in range(400):
         for path in (1, 2):
@@ -130,7 +130,7 @@ def loss(stage: Stage) -> Any:
 
 
 def report(stage: Stage) -> Any:
-    """To whom and in which form the peer is told of a path that is taken down; and who could have signed it."""
+    """Return receiver, form and possible signers of the report that a path is taken down."""
     stage.clear()
     stage.ask("path down 10.1.1.2 10.1.1.3")
     stage.reactor.pass_time(0.1)
@@ -141,20 +141,20 @@ def report(stage: Stage) -> Any:
 
 
 def create(stage: Stage) -> Any:
-    """Where a create goes out."""
+    """Return the ancillary data of a create, which is its way."""
     stage.clear()
     stage.ask("create c.conf")
     return [ancillary for _, _, ancillary in stage.command_socket.take_sent()]
 
 
 def description(stage: Stage) -> Any:
-    """What a create tells the peer of the connection."""
+    """Return the text of a create."""
     (connection,) = stage.root.runs.connections()
     return connection.text_for_peer(60456)
 
 
 def questions(stage: Stage) -> Any:
-    """Whom the daemon asks for its public address, and what."""
+    """Return the resolver and the name that the daemon asks for its public address."""
     stage.reactor.pass_time(1.0, step=0.1)
     asked = []
     for each in stage.data_sockets:
@@ -166,7 +166,7 @@ def questions(stage: Stage) -> Any:
 
 
 def unconnected(stage: Stage) -> Any:
-    """What a client of root is answered whose socket is not connected."""
+    """Return the answer to a client of root whose socket is not connected."""
     stage.uids[40001] = 0
     stage.unconnected.add(40001)
     request = encode_text_request(("path", "down", "10.1.1.2", "10.1.1.3"))
@@ -177,7 +177,7 @@ def unconnected(stage: Stage) -> Any:
 
 
 def log(trial: Trial) -> Any:
-    """What the log says of ECN fields that no honest path makes."""
+    """Return the lines of the log on ECN fields that no honest path makes."""
     with logged() as said:
         stage = trial.stage()
         stage.reactor.pass_time(1.0)
@@ -189,7 +189,7 @@ def log(trial: Trial) -> Any:
 
 
 def creation(trial: Trial) -> Any:
-    """What a peer is answered that wants to create a connection here."""
+    """Return the answer to a peer that wants to create a connection here."""
     accept = load_directory(trial.directory).config.general.accept_remote
     directory = trial.directory / "pair"
     directory.mkdir()
@@ -201,18 +201,18 @@ def creation(trial: Trial) -> Any:
 
 
 def waiting(trial: Trial) -> Any:
-    """How long the client waits."""
+    """Return how long the client waits."""
     return find_settings(None, None, None, {"MPT_CONFIG_DIR": str(trial.directory)}, trial.directory)
 
 
 def data_path(trial: Trial) -> Any:
-    """Which data path is chosen, why, and on what kind of TUN."""
+    """Return name, reason and TUN flags of the chosen data path."""
     plane = configured_datapath(load_directory(trial.directory).config.general, {})
     return plane.name, plane.why, plane.tun_flags
 
 
 def accepted(trial: Trial) -> Any:
-    """Whether the files agree with each other."""
+    """Return whether the files agree with each other."""
     try:
         return len(load_directory(trial.directory).config.tunnels)
     except ConfigError as error:
@@ -326,9 +326,10 @@ def test_every_key_is_named() -> None:
 def test_a_key_has_its_effect(
     section: str, key: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The facet is the same twice with the same files, and another one with another value of the key."""
+    """The facet is the same with the same files, and another with another value of the key."""
     native = ModuleType("mpt.accel.native")
     monkeypatch.setattr(native, "NativeDataPath", object, raising=False)
+    monkeypatch.setattr(native, "TURN", 0.0, raising=False)
     monkeypatch.setitem(sys.modules, "mpt.accel.native", native)  # the choice alone, also where there is no compiler
     monkeypatch.delenv("MPT_DATA_PLANE", raising=False)
     effect = EFFECTS[section, key]

@@ -25,7 +25,7 @@ prepare(reactor)
 
 @pytest.fixture(scope="session")
 def clock_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library for LD_PRELOAD: the wall clock of a process is ahead by the seconds in the file $WALL_CLOCK."""
+    """Return a library for LD_PRELOAD: the wall clock of a process is ahead by the seconds in the file $WALL_CLOCK."""
     return build_shim(tmp_path_factory.mktemp("shim"))
 
 

@@ -66,7 +66,7 @@ class Client:
         self.protocol.dataReceived(b"".join(map(self.line, commands)))
 
     def heard(self) -> list[dict[str, Any]]:
-        """What has been answered since the last call."""
+        """Return the answers since the last call."""
         lines = self.transport.value().splitlines()
         self.transport.clear()
         return [json.loads(line) for line in lines]

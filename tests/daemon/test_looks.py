@@ -40,7 +40,7 @@ def arrive(stage: Stage, port: int = 23456) -> None:
 
 
 def causes(stage: Stage) -> list[str | None]:
-    """What `mpt show status` says is wrong with each path."""
+    """Return the cause of each path in `mpt show status`."""
     return [each.cause for each in stage.root.operations.status().connections[0].paths]
 
 

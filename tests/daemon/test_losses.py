@@ -18,7 +18,7 @@ UP = [["up", "up"], ["up", "up"]]
 
 
 def connect(run: Run, directory: Path, max_loss: int = 30, permission: int = 3) -> Pair:
-    """The guide's two hosts, with keepalives every second and a long dead time."""
+    """Return the guide's two hosts, with keepalives every second and a long dead time."""
     text = files.CONNECTION
     for section in ("path_0", "path_1"):
         text = files.changed(text, section, keepalive_time="1", dead_time="20")
@@ -35,12 +35,12 @@ def pair(run: Run, tmp_path: Path) -> Pair:
 
 
 def reasons(stage: Stage) -> list[str | None]:
-    """Why each path is not up."""
+    """Return why each path is not up."""
     return [path.reason for path in stage.root.operations.status().connections[0].paths]
 
 
 def carried(stage: Stage) -> list[int]:
-    """The packets that each path has sent."""
+    """Return the packets that each path has sent."""
     return [path.packets_sent for path in stage.root.operations.status().connections[0].paths]
 
 

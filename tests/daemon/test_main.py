@@ -18,7 +18,7 @@ DOCUMENT = CONF.parent / "docs" / "commands.md"
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
-    """The guide's configuration with two mistakes."""
+    """Return the guide's configuration with two mistakes."""
     directory = tmp_path / "conf"
     shutil.copytree(CONF, directory)
     file = directory / "interface.conf"
@@ -29,7 +29,7 @@ def broken(tmp_path: Path) -> Path:
 
 
 def configuration(directory: Path, data_plane: str) -> Path:
-    """The guide's configuration with such a data path, in a new directory below `directory`."""
+    """Return the guide's configuration with such a data path, in a new directory below `directory`."""
     copy = directory / data_plane
     shutil.copytree(CONF, copy)
     file = copy / "interface.conf"

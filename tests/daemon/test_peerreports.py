@@ -20,13 +20,13 @@ SETTLED = 30.0  # s: two reports that fail and one that does not
 
 @pytest.fixture
 def pair(run: Run, tmp_path: Path) -> Pair:
-    """The guide's two hosts, both with permission = 3."""
+    """Return the guide's two hosts, both with permission = 3."""
     write_pair(tmp_path)
     return Pair(run, tmp_path)
 
 
 def asking(stage: Stage) -> int:
-    """How many command datagrams have left since the last call."""
+    """Return how many command datagrams have left since the last call."""
     return len(stage.command_socket.take_sent())
 
 
@@ -234,13 +234,13 @@ def test_a_report_waits_for_a_path_that_can_carry_it(run: Run) -> None:
 
 
 def carriers(stage: Stage) -> list[str]:
-    """The local addresses from which command datagrams have left since the last call."""
+    """Return the local addresses from which command datagrams have left since the last call."""
     return [str(BothVersions.way(ancillary[0][2]).address) for _, _, ancillary in stage.command_socket.take_sent()]
 
 
 @pytest.fixture
 def three(run: Run) -> Stage:
-    """A daemon with three paths, over all of which the peer is heard."""
+    """Return a daemon with three paths, over all of which the peer is heard."""
     stage = run(connection(path(1), path(2), path(3), permission=Permission(3)), lines=3)
     for number in (1, 2, 3):
         stage.receive(number, KEEPALIVE_IN)

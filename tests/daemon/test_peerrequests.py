@@ -39,7 +39,7 @@ def host_b(run: Run, tmp_path: Path) -> Callable[..., Stage]:
 
 
 def requests(stage: Stage) -> PeerRequests:
-    """The part under test, on what runs at `stage`."""
+    """Return the part under test, on what runs at `stage`."""
     return PeerRequests(stage.machine, stage.root.runs)
 
 

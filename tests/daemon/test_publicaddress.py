@@ -21,7 +21,7 @@ ROUTER_1, ROUTER_2 = ip_address("198.51.100.1"), ip_address("203.0.113.2")
 
 
 def open_path(number: int, **changes: Any) -> Any:
-    """A path whose public address nobody has written down."""
+    """Return a path whose public address nobody has written down."""
     return path(number, public_ipaddr=unspecified(4), private_ipaddr=unspecified(4), **changes)
 
 
@@ -29,13 +29,13 @@ OPEN = connection(open_path(1), open_path(2))
 
 
 def asking(stage: Stage, number: int) -> FakeSocket:
-    """The socket that asks the resolver over eth<number>: it is not at the data port."""
+    """Return the socket that asks the resolver over eth<number>: it is not at the data port."""
     (found,) = [each for each in stage.data_sockets if each.interface == f"eth{number}" and each.bound[1] != 23456]
     return found
 
 
 def is_asking(stage: Stage) -> int:
-    """How many sockets ask."""
+    """Return how many sockets ask."""
     return sum(each.bound[1] != 23456 for each in stage.data_sockets)
 
 
@@ -51,7 +51,7 @@ def answer(stage: Stage, number: int, *addresses: str, source: str = RESOLVER, i
 
 
 def addresses(stage: Stage) -> dict[int, Any]:
-    """What was found out for the paths of the only connection."""
+    """Return the addresses found out for the paths of the only connection."""
     (running,) = stage.root.runs.connections()
     return running.found_addresses()
 

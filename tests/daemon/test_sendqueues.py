@@ -58,7 +58,7 @@ class Line:
 
     @property
     def buffer(self) -> Any:
-        """What the socket's send buffer was set to last, as the kernel counts it."""
+        """Return the last size of the socket's send buffer, as the kernel counts it."""
         return 2 * self.host.sockets[0].options[socket.SOL_SOCKET, SO_SNDBUFFORCE]
 
     def run(self, waiting: int) -> None:

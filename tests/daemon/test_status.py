@@ -12,12 +12,12 @@ from tests.daemon.stage import KEEPALIVE_IN, PACKET, REPLY, Run, Stage, connecti
 
 
 def shown(stage: Stage) -> list[str]:
-    """The word for every path of the first connection."""
+    """Return the word for every path of the first connection."""
     return [each.status for each in stage.root.operations.status().connections[0].paths]
 
 
 def reasons(stage: Stage) -> list[str | None]:
-    """Why every path of the first connection is not up."""
+    """Return why every path of the first connection is not up."""
     return [each.reason for each in stage.root.operations.status().connections[0].paths]
 
 

@@ -30,7 +30,7 @@ def take_tun_away(stage: Stage) -> None:
 
 
 def flows(stage: Stage, packet: bytes = PACKET) -> bool:
-    """Whether a packet of the host leaves over a path."""
+    """Return whether a packet of the host leaves over a path."""
     stage.clear()
     stage.tun.inject(packet)
     stage.reactor.read_all()

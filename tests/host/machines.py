@@ -127,7 +127,7 @@ def run(*command: str) -> None:
 
 
 def wait_until(condition: Callable[[], bool], events: EventSocket) -> bool:
-    """Whether `condition` comes true, looked at again after each event, as the daemon does."""
+    """Return whether `condition` comes true, looked at again after each event, as the daemon does."""
     while not condition():
         if not select.select([events], [], [], PATIENCE)[0]:
             return False
@@ -136,7 +136,7 @@ def wait_until(condition: Callable[[], bool], events: EventSocket) -> bool:
 
 
 def udp_packet(source: str, destination: str, payload: bytes) -> bytes:
-    """An IPv4 packet with a UDP datagram to port 9 (no UDP checksum)."""
+    """Return an IPv4 packet with a UDP datagram to port 9 (no UDP checksum)."""
     udp = struct.pack("!HHHH", 9, 9, 8 + len(payload), 0) + payload
     addresses = IPv4Address(source).packed + IPv4Address(destination).packed
     header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + addresses

@@ -67,7 +67,7 @@ def stranger(program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]
 
 @pytest.fixture(params=["sock_diag", "proc"])
 def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where the owner is looked up: the second is what a kernel without udp_diag leaves."""
+    """Return where the owner is looked up: the second is what a kernel without udp_diag leaves."""
     if request.param == "proc":
         monkeypatch.setattr(credentials, "NETLINK_SOCK_DIAG", 31)  # no such netlink family
     return str(request.param)

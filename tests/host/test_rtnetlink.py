@@ -19,7 +19,7 @@ from mpt.model import Route
 
 
 def message(kind: int, body: bytes, flags: int = 0) -> bytes:
-    """A message whose sequence number is filled in when it is received."""
+    """Return a message whose sequence number is filled in when it is received."""
     return HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body
 
 

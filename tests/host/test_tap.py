@@ -19,7 +19,7 @@ KEEPALIVE = encode_keepalive(4, ip_address("10.0.0.2"), ip_address("10.0.0.3"))
 
 
 def udp(address: str) -> socket.socket:
-    """A socket at a free port."""
+    """Return a socket at a free port."""
     made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
     made.bind((address, 0))
     made.settimeout(PATIENCE)

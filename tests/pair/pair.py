@@ -90,7 +90,7 @@ class Pair:
             self._take_down(host)
 
     def missing(self, receiver: str) -> list[int]:
-        """Which packets (by number) did not come out at `receiver`; those that did came once and in order."""
+        """Return the numbers of the packets that `receiver` did not deliver; the others came once and in order."""
         sender = "b" if receiver == "a" else "a"
         numbers = [int.from_bytes(each[-8:], "big") for each in self.got[receiver]]
         assert numbers == sorted(set(numbers))

@@ -243,7 +243,7 @@ def mutated(datagram: bytes, dice: random.Random) -> bytes:
 
 
 def knocked_at(auth_type: AuthType) -> tuple[Side, list[bytes]]:
-    """A host that is asked and asks, in the midst of handshakes, and the next good datagram of each."""
+    """Return a host that is asked and asks, in the midst of handshakes, and the next good datagram of each."""
     config = connection(3, 2, auth_type)
     host = Side(NotingHost([config]), Everybody())
     path = config.paths[0]

@@ -26,18 +26,18 @@ TUNNEL = TunnelConfig("tun0", ipv4_addr=IPv4Interface("10.0.0.3/24"))
 
 
 def c_digest(datagram: bytes) -> bytes:
-    """A datagram as the C program signs it: 32 characters of the key behind it."""
+    """Return a datagram as the C program signs it: 32 characters of the key behind it."""
     digest = hashlib.sha256(datagram[:8] + bytes(32) + datagram[40:] + KEY[:32].encode()).digest()
     return datagram[:8] + digest + datagram[40:]
 
 
 def c_replies(reply: bytes) -> list[bytes]:
-    """What the C server sends: a reply whose length has bit 7 set goes out twice."""
+    """Return the datagrams of the C server: a reply whose length has bit 7 set goes out twice."""
     return [reply, reply] if len(reply) & 0x80 else [reply]
 
 
 def c_server_round_4(request: bytes, text: str) -> bytes:
-    """The C server's answer to a create: its text, 36 octets short, and the digest of what is left."""
+    """Return the C server's answer to a create: its text, 36 octets short, and the digest of what is left."""
     head = bytearray(request[:76])
     head[1], head[40] = 0, 4
     return c_digest((bytes(head) + text.encode())[:-36])

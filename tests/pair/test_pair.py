@@ -39,7 +39,7 @@ def pair_of(request: pytest.FixtureRequest) -> Iterator[PairOf]:
 
 
 def both(**properties: float | bool) -> tuple[Link, Link]:
-    """A path with the same properties in both directions."""
+    """Return a path with the same properties in both directions."""
     return Link(**properties), Link(**properties)  # type: ignore[arg-type]
 
 
