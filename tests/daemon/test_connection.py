@@ -21,7 +21,7 @@ def routes(stage: object) -> set[tuple[str, str, str | None]]:
 
 
 def test_the_routes_of_the_guide_are_installed(run: Run) -> None:
-    """To the peer's addresses over its interfaces, to its tunnel address and to the networks through the tunnel."""
+    """Routes lead to the peer's addresses over the lines, to its tunnel address and networks through the tunnel."""
     networks = (NetworkConfig(4, ip_network("11.1.1.0/24"), ip_network("21.1.1.0/24")),)
     paths = (path(1, gateway_ipaddr=ip_address("10.1.1.1")), path(2))
     stage = run(connection(*paths, networks=networks))
@@ -52,7 +52,7 @@ def test_two_paths_to_one_address_have_a_route_each(run: Run) -> None:
 
 
 def test_a_gateway_that_is_refused_is_reported_and_the_path_lives(run: Run) -> None:
-    """The routing table may know a way all the same."""
+    """A missing route is no error: the routing table may know a way."""
     stage = run(connection(path(1, gateway_ipaddr=ip_address("192.0.2.1")), path(2)))
     assert stage.statuses() == ["OK", "OK"]
     assert "10.1.1.3/32" not in {destination for destination, _, _ in routes(stage)}
@@ -86,7 +86,7 @@ def test_when_no_path_is_left_packets_are_counted_and_it_recovers_by_itself(run:
 
 
 def test_a_connection_whose_peer_port_is_not_known_sends_nothing(run: Run) -> None:
-    """It waits for mpt create (guide 4.7), with its socket open."""
+    """The connection waits for mpt create (guide 4.7), with its socket open."""
     stage = run(connection(remote_port=0))
     stage.tun.inject(PACKET)
     stage.reactor.pass_time(2.0)
@@ -94,7 +94,7 @@ def test_a_connection_whose_peer_port_is_not_known_sends_nothing(run: Run) -> No
 
 
 def test_a_path_whose_interface_is_missing_at_the_start_joins_later(run: Run) -> None:
-    """The daemon starts with what is there."""
+    """The daemon starts with the usable paths."""
     stage = run(connection(path(1), replace(path(2), interface_name="wwan0")))
     assert stage.statuses() == ["OK", "INTERFACE_DOWN"]
     stage.netlink.add_interface("wwan0", "10.2.2.2/24")
@@ -114,7 +114,7 @@ def test_a_keepalive_for_a_connection_that_has_just_gone_is_nobodys(run: Run) ->
 
 
 def test_a_second_connection_of_the_same_name_or_addresses_is_refused(run: Run) -> None:
-    """The first goes on."""
+    """The connection that runs already goes on."""
     stage = run()
     for twin in (connection(ip_remote=ip_address("10.0.0.9")), connection(name="d")):
         with pytest.raises(HostError, match="runs already"):
@@ -124,7 +124,7 @@ def test_a_second_connection_of_the_same_name_or_addresses_is_refused(run: Run) 
 
 
 def test_a_connection_that_is_refused_half_way_leaves_nothing(run: Run) -> None:
-    """Its first socket was open already."""
+    """The socket that it opened first is closed again."""
     stage = run()
     before = stage.data_sockets, sorted(map(str, stage.netlink.routes))
     stage.system.fail("bind", None, errno.EADDRINUSE)
@@ -135,7 +135,7 @@ def test_a_connection_that_is_refused_half_way_leaves_nothing(run: Run) -> None:
 
 
 def test_the_loss_of_the_last_path_is_told_also_when_the_peer_says_so(run: Run) -> None:
-    """One line when nothing is left, one when a path is back."""
+    """The log has one line when the last path goes, and one when a path is back."""
     said: list[str] = []
 
     @provider(ILogObserver)

@@ -18,7 +18,7 @@ DOWN = [Status.MANUAL_DOWN, Status.DISABLED]
 
 @pytest.mark.parametrize("status", DOWN)
 def test_a_connection_that_is_down_has_no_sockets_and_no_routes_and_sends_nothing(run: Run, status: Status) -> None:
-    """At the start, and when interfaces come and go."""
+    """The connection stays down at the start, and when interfaces come and go."""
     stage = run(connection(status=status, networks=(EVERYTHING,)))
     stage.netlink.set_link("eth1", False)
     stage.network_changed()
@@ -32,12 +32,12 @@ def test_a_connection_that_is_down_has_no_sockets_and_no_routes_and_sends_nothin
 
 @pytest.mark.parametrize("status", [Status.OK, Status.DOWN, Status.INTERFACE_DOWN, Status.ADDRESS_DOWN])
 def test_any_other_status_leaves_it_up(run: Run, status: Status) -> None:
-    """The C program writes passing states there, which the daemon finds out by itself."""
+    """The C program writes passing states into the file; the daemon finds them out by itself."""
     assert run(connection(status=status)).statuses() == ["OK", "OK"]
 
 
 def test_it_attracts_no_packets(run: Run) -> None:
-    """Its addresses and networks are nobody's."""
+    """Packets for its addresses and networks have no connection."""
     stage = run(connection(status=Status.DISABLED, networks=(EVERYTHING,)))
     stage.tun.inject(PACKET)
     stage.reactor.read_all()
@@ -53,7 +53,7 @@ def test_a_path_of_it_cannot_be_taken_up(run: Run) -> None:
 
 
 def test_it_is_not_created_at_the_peer(run: Run, tmp_path: Path) -> None:
-    """The answer says why."""
+    """The answer tells the reason."""
     interface = changed(INTERFACE, "general", control_socket="/nowhere/a.sock")
     write(tmp_path, interface, {"c.conf": changed(CONNECTION, "connection", status="131")})
     said = run(config=load_directory(tmp_path).config).ask("create c.conf").text
@@ -61,7 +61,7 @@ def test_it_is_not_created_at_the_peer(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_reload_takes_it_up_and_down(run: Run, tmp_path: Path) -> None:
-    """With all its paths, whatever the earlier run had; and a save in between changes nothing in its file."""
+    """All its paths start, whatever the earlier run had; a save in between does not change its file."""
     interface = changed(INTERFACE, "general", control_socket="/nowhere/a.sock")
     down = changed(CONNECTION, "connection", status="255")
     file = write(tmp_path, interface, {"c.conf": CONNECTION}) / "connections" / "c.conf"

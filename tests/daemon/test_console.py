@@ -25,7 +25,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 
 def test_each_key_does_what_it_stands_for(terminal: tuple[int, int]) -> None:
-    """At once, without the enter key; other keys do nothing."""
+    """A key acts at once, without the enter key; other keys do nothing."""
     keyboard, program = terminal
     pressed: list[str] = []
     keys = {key: partial(pressed.append, key) for key in "qpr"}

@@ -45,7 +45,7 @@ class Reader:
 
 
 def test_what_waits_is_read(pipe: tuple[int, int]) -> None:
-    """As often as the reactor says so."""
+    """The owner reads each time that the reactor says so."""
     reader = Reader(pipe[0])
     os.write(pipe[1], b"ab")
     reader.reactor.read_all()
@@ -53,7 +53,7 @@ def test_what_waits_is_read(pipe: tuple[int, int]) -> None:
 
 
 def test_a_bug_does_not_end_the_reading_and_does_not_fill_the_log(pipe: tuple[int, int]) -> None:
-    """What waits is tried again after a pause, for ever, with one log entry a minute."""
+    """The descriptor is read again after a pause, for ever, with one log entry a minute."""
     reader = Reader(pipe[0])
     reader.broken = True
     os.write(pipe[1], b"a")
@@ -80,7 +80,7 @@ def test_a_stop_in_the_pause_is_a_stop(pipe: tuple[int, int]) -> None:
 
 
 def test_an_error_condition_is_told(pipe: tuple[int, int]) -> None:
-    """It is no bug of ours."""
+    """An error condition is no bug."""
     reader = Reader(pipe[0])
     reader.readable.connectionLost(None)
     assert reader.lost == 1

@@ -359,7 +359,7 @@ def _texts(*changes: Mapping[str, Mapping[str, str | None]]) -> tuple[str, str]:
 
 @pytest.mark.parametrize("key", [key.name for key in schema.GENERAL if key.reload])
 def test_a_reload_takes_every_other_key_of_general(key: str, run: Run, tmp_path: Path) -> None:
-    """It holds from then on, and the connections are not touched."""
+    """The new value holds from then on, and the connections run on."""
     interface = changed(INTERFACE, "general", control_socket="/nowhere/a.sock")
     trial = Trial(run, tmp_path / "conf", interface, CONNECTION)
     stage = trial.stage()

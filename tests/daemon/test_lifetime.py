@@ -59,7 +59,7 @@ print(round((time.time() - wall) / 3600), len(beats) >= 8, max(gaps) < 0.5, time
 
 
 def test_a_second_request_to_stop_is_no_error() -> None:
-    """Two SIGTERM within 20 ms."""
+    """A second SIGTERM after 20 ms is no error."""
     code = f"""{SCRIPT}
 reactor.callLater(0, reactor.sigTerm, 15)
 reactor.callLater(0, reactor.sigTerm, 15)
@@ -74,7 +74,7 @@ reactor.run()
 
 
 def test_an_end_that_nobody_asked_for_has_an_exit_status() -> None:
-    """Whatever runs the reactor and whatever it returns; what was printed is not lost."""
+    """The status is 1 whatever runs the reactor; the printed text is not lost."""
     code = f"{SCRIPT}reactor.callWhenRunning(fail, reactor)\nprint('said', end='')\nreactor.run()\nsys.exit(0)"
     done = run("-c", code)
     assert (done.returncode, done.stdout) == (1, "said")
@@ -96,7 +96,7 @@ def test_an_end_that_nobody_asked_for_has_an_exit_status() -> None:
 def test_a_file_that_cannot_be_written_is_one_line(
     background: list[str], option: str, file: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything is started."""
+    """The file is checked before anything starts."""
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").touch()
     path = tmp_path / file
@@ -128,7 +128,7 @@ sys.exit(main.main(["-d", "--config", {str(CONF)!r}]))
 
 @pytest.mark.parametrize("number", ["77", "-1", "99999999999999999999"])
 def test_a_descriptor_that_is_not_open_is_one_line(number: str) -> None:
-    """--ready-fd."""
+    """An option --ready-fd without a descriptor is refused."""
     done = run("-m", "mpt.daemon.main", "--config", str(CONF), f"--ready-fd={number}")
     assert done.returncode == 1
     assert done.stderr == f"mpt: --ready-fd {number}: there is no open file descriptor of that number\n"

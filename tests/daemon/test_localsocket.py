@@ -77,7 +77,7 @@ class Client:
 
 
 def test_a_request_is_answered_with_its_id(run: Run) -> None:
-    """One JSON object a line."""
+    """A request and a reply are one JSON object in a line."""
     client = Client(run())
     client.say("show status")
     (reply,) = client.heard()
@@ -86,7 +86,7 @@ def test_a_request_is_answered_with_its_id(run: Run) -> None:
 
 
 def test_requests_in_one_piece_are_answered_in_their_order(run: Run) -> None:
-    """However many there are."""
+    """Any number of requests is answered in their order."""
     client = Client(run())
     client.say(*["path down 10.1.1.2 10.1.1.3", "path up 10.1.1.2 10.1.1.3"] * 1000, "nonsense")
     heard = client.heard()
@@ -96,7 +96,7 @@ def test_requests_in_one_piece_are_answered_in_their_order(run: Run) -> None:
 
 
 def test_lines_that_are_no_requests_are_answered_and_forgiven(run: Run) -> None:
-    """Thousands of them, half of one, none at all."""
+    """A client may send thousands of requests, half of one, or none."""
     client = Client(run())
     client.protocol.dataReceived(b"x\n" * 5000 + b"\n \r\n" + client.line("show status")[:10])
     heard = client.heard()
@@ -107,7 +107,7 @@ def test_lines_that_are_no_requests_are_answered_and_forgiven(run: Run) -> None:
 
 @pytest.mark.parametrize("portion", [1000, 200_000])
 def test_a_line_that_is_too_long_is_answered_and_ends_the_connection(run: Run, portion: int) -> None:
-    """With its end or without; no more than a line is kept meanwhile."""
+    """A line that is too long is refused, with its end or without; at most a line of it is kept."""
     client = Client(run())
     octets = b"y" * 100_000 + b"\n" + client.line("show status")
     for start in range(0, len(octets), portion):
@@ -120,7 +120,7 @@ def test_a_line_that_is_too_long_is_answered_and_ends_the_connection(run: Run, p
 
 
 def test_while_a_command_is_carried_out_the_next_waits_and_nothing_more_is_read(run: Run) -> None:
-    """What it is doing is reported meanwhile; a client cannot fill the memory with requests."""
+    """Its progress is reported meanwhile; a client cannot fill the memory with requests."""
     stage = run(connection(permission=Permission(3)))
     client = Client(stage)
     client.say(DOWN, "show status")
@@ -132,7 +132,7 @@ def test_while_a_command_is_carried_out_the_next_waits_and_nothing_more_is_read(
 
 
 def test_a_client_that_does_not_take_its_replies_is_not_served_until_it_does(run: Run) -> None:
-    """The replies to its requests would fill the memory."""
+    """Else the replies to its requests would fill the memory."""
     client = Client(run())
     producer = client.transport.producer
     assert producer is client.protocol
@@ -149,7 +149,7 @@ def test_a_client_that_does_not_take_its_replies_is_not_served_until_it_does(run
     ids=["root", "in the group", "a stranger"],
 )
 def test_only_root_and_the_group_may_change_things(run: Run, uid: int, gid: int, code: int) -> None:
-    """The others may look. The kernel says who is who."""
+    """Others may look. The kernel tells who is who."""
     stage = run()
     client = Client(stage, uid, stage.root.local_socket.commands.group if gid == -1 else gid)
     client.say(DOWN, "show status")
@@ -166,7 +166,7 @@ def strangers(stage: Stage, count: int) -> list[Client]:
 
 
 def test_of_all_who_may_only_look_one_is_answered_in_a_round(run: Run) -> None:
-    """However many they are and however much they ask; nothing is made, read or decoded for the others meanwhile."""
+    """All callers and requests together have one turn a round; nothing is made, read or decoded for others then."""
     stage = run()
     clients = strangers(stage, 60)
     for client in clients:
@@ -190,7 +190,7 @@ def test_who_may_change_things_does_not_wait_for_those_who_may_not(run: Run) -> 
 
 
 def test_a_status_is_made_once_for_all_who_may_only_look(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is at most 0.2 s old. Root gets a new one."""
+    """A shared reply is at most 0.2 s old. Root gets a new one."""
     stage = run()
     operations = stage.root.local_socket.commands.operations
     made: list[float] = []
@@ -236,7 +236,7 @@ def test_who_may_only_look_gets_a_tenth_of_the_time(run: Run, monkeypatch: pytes
 
 
 def test_a_stranger_who_hangs_up_while_it_waits_is_forgotten(run: Run) -> None:
-    """Whether it goes by itself or is sent away; the next one's turn comes."""
+    """A client goes by itself or is sent away; the turn of the next comes."""
     stage = run()
     gone, sent_away, last = strangers(stage, 3)
     for client in (gone, sent_away, last):
@@ -248,7 +248,7 @@ def test_a_stranger_who_hangs_up_while_it_waits_is_forgotten(run: Run) -> None:
 
 
 def test_strangers_are_let_in_one_at_a_turn(run: Run) -> None:
-    """To come and go costs time, too. Root does not close the door behind itself."""
+    """Connecting costs time, too. After root the next caller is let in at once."""
     stage = run()
     assert PATH is not None
     port = stage.reactor.unix_ports[PATH]
@@ -264,7 +264,7 @@ def test_strangers_are_let_in_one_at_a_turn(run: Run) -> None:
 
 
 def test_a_descriptor_that_a_client_sends_along_is_closed(run: Run) -> None:
-    """And not logged, as Twisted would for whoever does not expect it: anybody could fill the log."""
+    """It is not logged, as Twisted would do: anybody could fill the log."""
     client = Client(run())
     assert IFileDescriptorReceiver.providedBy(client.protocol)
     descriptor = os.open("/dev/null", os.O_RDONLY)
@@ -280,7 +280,7 @@ def test_of_a_stranger_only_a_little_is_read_at_once(run: Run) -> None:
 
 
 def test_there_is_a_limit_to_the_clients_and_the_next_one_is_told(run: Run) -> None:
-    """When one goes there is room again; those who may change things always get in."""
+    """When a client goes there is room again; callers who may change things always get in."""
     stage = run()
     clients = [Client(stage, SOME_USER, SOME_USER) for _ in range(CLIENTS_AT_ONCE)]
     root = Client(stage)
@@ -302,7 +302,7 @@ def test_there_is_a_limit_to_the_clients_and_the_next_one_is_told(run: Run) -> N
 
 
 def test_a_client_that_hangs_up_in_the_middle_ends_nothing_but_its_queue(run: Run) -> None:
-    """What was begun is carried out; nobody is told."""
+    """A command under way is carried out; no reply is sent."""
     stage = run(connection(permission=Permission(3)))
     client = Client(stage)
     client.say(DOWN, "path down 10.2.2.2 10.2.2.3")
@@ -315,7 +315,7 @@ def test_a_client_that_hangs_up_in_the_middle_ends_nothing_but_its_queue(run: Ru
 
 
 def test_a_client_that_hangs_up_while_its_replies_wait_is_forgotten(run: Run) -> None:
-    """Nothing waits for it any more."""
+    """No request waits any more."""
     stage = run()
     client = Client(stage)
     client.protocol.pauseProducing()
@@ -413,7 +413,7 @@ def test_a_configured_socket_that_is_not_to_be_had_ends_the_start(tmp_path: Path
 
 
 def test_a_default_socket_that_is_not_to_be_had_is_a_warning_and_the_next_is_tried(tmp_path: Path, taken: str) -> None:
-    """Without any, commands come over UDP."""
+    """Without a usable place, commands come over UDP."""
     second = str(tmp_path / "made" / "second.sock")
     listening = Listening(None, taken, second)
     listening.control.startService()
@@ -428,7 +428,7 @@ def test_a_default_socket_that_is_not_to_be_had_is_a_warning_and_the_next_is_tri
 
 
 def test_a_socket_that_a_crashed_daemon_has_left_is_replaced(tmp_path: Path) -> None:
-    """Nobody listens at it."""
+    """A socket without a listener is removed."""
     path = tmp_path / "left.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))

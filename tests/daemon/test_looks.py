@@ -53,7 +53,7 @@ def silent(run: Run) -> Stage:
 
 
 def test_a_silent_path_is_told_what_keeps_its_keepalives_away(run: Run, logged: Log) -> None:
-    """In the log and in the status; the path beside it, of which nothing was seen, is not."""
+    """The cause stands in the log and in the status; the other path, of which nothing was seen, has none."""
     stage = silent(run)
     stage.filtered.add("eth1")
     arrive(stage)
@@ -66,7 +66,7 @@ def test_a_silent_path_is_told_what_keeps_its_keepalives_away(run: Run, logged: 
 
 
 def test_the_tap_is_open_for_a_moment_only_and_less_and_less_often(run: Run) -> None:
-    """While the path stays silent; when it is heard, or ends, there is none."""
+    """Looks go on while the path stays silent; when it is heard, or ends, there are none."""
     stage = silent(run)
     assert len(stage.taps.open_now) == 2
     stage.reactor.pass_time(LOOK)
@@ -81,7 +81,7 @@ def test_the_tap_is_open_for_a_moment_only_and_less_and_less_often(run: Run) -> 
 
 
 def test_a_cause_is_logged_when_it_is_news_and_once_an_hour(run: Run, logged: Log) -> None:
-    """Not at every look."""
+    """The log has the same cause once an hour, not at every look."""
     stage = silent(run)
     told = 0
     for _ in range(int(FORGOTTEN / SHORTEST)):
@@ -96,7 +96,7 @@ def test_a_cause_is_logged_when_it_is_news_and_once_an_hour(run: Run, logged: Lo
 
 
 def test_a_path_that_is_heard_again_has_no_cause(run: Run) -> None:
-    """It is forgotten."""
+    """The cause is forgotten."""
     stage = silent(run)
     arrive(stage)
     stage.reactor.pass_time(LOOK)
@@ -106,7 +106,7 @@ def test_a_path_that_is_heard_again_has_no_cause(run: Run) -> None:
 
 
 def test_a_peer_behind_a_nat_that_changes_its_port_is_named_though_it_is_heard(run: Run, logged: Log) -> None:
-    """We hear it, and it does not hear us: only here can it be seen."""
+    """The peer is heard, but does not hear us: only this side can see that."""
     stage = run()
     stage.receive(1, KEEPALIVE_IN)
     arrive(stage, port=61001)
@@ -118,7 +118,7 @@ def test_a_peer_behind_a_nat_that_changes_its_port_is_named_though_it_is_heard(r
 
 
 def test_paths_of_one_interface_and_port_share_a_look(run: Run) -> None:
-    """A server with many silent clients has one tap."""
+    """A server with many silent clients opens one tap."""
     peers = [path(1, remote_ipaddr=ip_address(f"10.1.1.{number}")) for number in range(3, 20)]
     stage = run(connection(*peers))
     stage.reactor.pass_time(DEAD)
@@ -127,7 +127,7 @@ def test_paths_of_one_interface_and_port_share_a_look(run: Run) -> None:
 
 
 def test_without_privilege_nothing_is_seen_and_nothing_fails(run: Run) -> None:
-    """The path is as silent as before."""
+    """A tap that is refused changes nothing for the path."""
     stage = run()
     stage.taps.refused = True
     stage.reactor.pass_time(DEAD + 200, step=0.5)
@@ -137,7 +137,7 @@ def test_without_privilege_nothing_is_seen_and_nothing_fails(run: Run) -> None:
 
 
 def test_a_path_that_is_down_for_another_reason_is_not_looked_at(run: Run) -> None:
-    """The cable, the address and the operator say it themselves."""
+    """The status already names the cable, the address or the operator."""
     stage = run()
     stage.netlink.set_carrier("eth1", False)
     stage.network_changed()

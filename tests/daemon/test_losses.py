@@ -66,7 +66,7 @@ def test_loss_in_one_direction_is_seen_at_one_end_and_both_leave_the_path(pair: 
 
 
 def test_a_path_that_is_good_again_is_used_again(pair: Pair) -> None:
-    """At both ends."""
+    """The path comes back at both ends."""
     pair.cables.lossy[pair.b, 1] = 0.5
     pair.cables.pass_time(FOUND, step=0.5)
     pair.cables.lossy.clear()
@@ -76,7 +76,7 @@ def test_a_path_that_is_good_again_is_used_again(pair: Pair) -> None:
 
 
 def test_the_bad_path_is_better_than_none(pair: Pair) -> None:
-    """When the other path goes the one that was left carries everything, at once."""
+    """When the other path goes, the path that was left carries everything at once."""
     pair.cables.lossy[pair.b, 1] = 0.5
     pair.cables.pass_time(FOUND, step=0.5)
     pair.b.netlink.set_carrier("eth2", False)
@@ -105,7 +105,7 @@ def test_both_ends_may_lose_what_the_other_sends_over_one_path(pair: Pair) -> No
 
 @pytest.mark.parametrize("cables", [(1, 2), ()])
 def test_what_befalls_all_paths_leaves_them_all_up(pair: Pair, cables: tuple[int, ...]) -> None:
-    """And so does no loss at all."""
+    """Without loss nothing changes either."""
     pair.cables.lossy.update({(pair.b, cable): 0.5 for cable in cables})
     for _ in range(int(FOUND)):
         pair.cables.pass_time(1.0, step=0.5)
@@ -113,7 +113,7 @@ def test_what_befalls_all_paths_leaves_them_all_up(pair: Pair, cables: tuple[int
 
 
 def test_max_loss_0_keeps_a_lossy_path(run: Run, tmp_path: Path) -> None:
-    """The operator wants it so."""
+    """max_loss = 0 switches the rule off."""
     pair = connect(run, tmp_path, max_loss=0)
     pair.cables.lossy[pair.b, 1] = 0.5
     pair.cables.pass_time(FOUND, step=0.5)
@@ -121,7 +121,7 @@ def test_max_loss_0_keeps_a_lossy_path(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_operator_may_take_up_what_was_left(pair: Pair) -> None:
-    """It is measured anew then, and left again if it is bad."""
+    """The path is measured anew, and left again if it is bad."""
     pair.cables.lossy[pair.b, 1] = 0.5
     pair.cables.pass_time(FOUND, step=0.5)
     pair.a.ask("path up 10.1.1.2 10.1.1.3")

@@ -50,7 +50,7 @@ def test_check_accepts_the_samples(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_check_lists_every_error_at_once(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both files' mistakes, on standard error, status 1."""
+    """The mistakes of both files go to standard error; the status is 1."""
     assert main(["--check", "--config", str(broken)]) == 1
     errors = capsys.readouterr().err
     assert "interface.conf" in errors and "fourteen" in errors
@@ -59,7 +59,7 @@ def test_check_lists_every_error_at_once(broken: Path, capsys: pytest.CaptureFix
 
 
 def test_check_names_what_this_machine_does_not_have(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A warning, as an interface may still come; what there is instead stands there too."""
+    """A missing interface is a warning, as it may come; the warning names the interfaces that are there."""
     directory = tmp_path / "conf"
     shutil.copytree(CONF, directory)
     file = next((directory / "connections").glob("*.conf"))
@@ -72,7 +72,7 @@ def test_check_names_what_this_machine_does_not_have(capsys: pytest.CaptureFixtu
 def test_check_misses_the_native_data_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked for and not built is an error; left to mpt it is said, and no error."""
+    """A configured data path that was not built is an error; with `auto` the text says which one is used."""
     monkeypatch.delenv("MPT_DATA_PLANE", raising=False)
     monkeypatch.delitem(sys.modules, "mpt.accel.native", raising=False)
     monkeypatch.setitem(sys.modules, "mpt.accel._native", None)
@@ -88,7 +88,7 @@ def test_check_misses_the_native_data_path(
 
 
 def test_the_start_logs_the_data_path_and_what_this_machine_does_not_have(tmp_path: Path) -> None:
-    """Each once. The variable in the environment wins over the configuration."""
+    """Each stands in the log once. The variable in the environment wins over the configuration."""
     directory = configuration(tmp_path, "native")
     file = next((directory / "connections").glob("*.conf"))
     file.write_text(file.read_text().replace("= eth1", "= noSuchLine"))
@@ -109,7 +109,7 @@ makeService(options)
 
 
 def test_garbage_is_collected_once_a_minute() -> None:
-    """And the collector does not go through what the start has made."""
+    """The collector does not go through the objects of the start."""
     code = """
 import gc
 from twisted.internet import reactor
@@ -140,7 +140,7 @@ def test_twistd_refuses_a_bad_configuration_without_a_traceback(broken: Path, tm
 
 
 def test_the_asyncio_reactor_is_refused_with_the_reason(tmp_path: Path) -> None:
-    """Synchronous netlink calls do not go with it."""
+    """Synchronous netlink calls do not work with the asyncio reactor."""
     code = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
     done = run("-c", code, "-n", "--pidfile", "", "--reactor", "asyncio", "mpt", "--config", str(CONF))
     assert done.returncode == 1

@@ -52,19 +52,19 @@ def said() -> Iterator[Said]:
 
 
 def test_the_offloads_are_told_at_the_start(run: Run, said: Said) -> None:
-    """One line for the tunnel."""
+    """The log has one line for the tunnel."""
     run(plane=PLANE)
     assert said == ["info: tun0: offloads in use: join_tcp, join_udp, udp_segment, vnet_hdr"]
 
 
 def test_the_python_data_path_says_that_it_has_none(run: Run, said: Said) -> None:
-    """So that nobody looks for the line."""
+    """The log has its line all the same, so that nobody misses it."""
     run()
     assert said == ["info: tun0: offloads in use: none"]
 
 
 def test_an_offload_that_is_given_up_is_told_once(run: Run, said: Said) -> None:
-    """Also without keepalives; not again when it comes back with a path and is refused again."""
+    """It is logged also without keepalives, but not again when it comes back with a path and is refused again."""
     stage = run(connection(path(1, keepalive_time=0.0, dead_time=0.0)), plane=PLANE)
     datapath = stage.datapath
     assert isinstance(datapath, Told)
@@ -80,7 +80,7 @@ def test_an_offload_that_is_given_up_is_told_once(run: Run, said: Said) -> None:
 
 
 def test_wrong_ecn_fields_are_told_once_an_hour(run: Run, said: Said) -> None:
-    """With how many there were since the last time; silence while there are no more."""
+    """The line has their number since the last line; without new ones there is no line."""
     stage = run(plane=PLANE)
     datapath = stage.datapath
     assert isinstance(datapath, Told)
@@ -94,7 +94,7 @@ def test_wrong_ecn_fields_are_told_once_an_hour(run: Run, said: Said) -> None:
 
 
 def test_wrong_ecn_fields_can_be_passed_over(run: Run, said: Said) -> None:
-    """With log_ecn = 0, which a reload may bring."""
+    """log_ecn = 0, also by a reload, silences them."""
     stage = run(plane=PLANE, general=replace(GENERAL, log_ecn=False))
     datapath = stage.datapath
     assert isinstance(datapath, Told)

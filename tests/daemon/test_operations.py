@@ -99,7 +99,7 @@ def test_reload_starts_what_is_new_and_what_has_changed_and_leaves_the_rest_alon
 def test_reload_with_a_bad_file_changes_nothing_and_says_what_is_wrong(
     host_a: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    """Not even what is good in the other files."""
+    """Good other files change nothing either."""
     stage = host_a(c=files.CONNECTION, o=OTHER)
     before = stage.root.runs.connections()
     write(tmp_path, "a.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
@@ -110,7 +110,7 @@ def test_reload_with_a_bad_file_changes_nothing_and_says_what_is_wrong(
 
 
 def test_reload_of_one_file_loads_it_and_no_other(host_a: Callable[..., Stage], tmp_path: Path) -> None:
-    """A new file that is named is loaded."""
+    """The named file is loaded, another new file is not."""
     stage = host_a()
     write(tmp_path, "o.conf", OTHER)
     write(tmp_path, "n.conf", files.changed(OTHER, "connection", name="new", ip_remote="10.0.0.10"))
@@ -119,13 +119,13 @@ def test_reload_of_one_file_loads_it_and_no_other(host_a: Callable[..., Stage], 
 
 
 def test_reload_of_a_file_that_is_not_there_says_so_in_the_c_programs_words(host_a: Callable[..., Stage]) -> None:
-    """With our reason behind them."""
+    """Our reason follows the C program's words."""
     said = host_a().ask("reload missing.conf").text
     assert said.startswith("1: Reload unsuccessful. Config file not found in the connection: missing.conf")
 
 
 def test_reload_does_not_take_what_only_a_new_start_can_change(host_a: Callable[..., Stage], tmp_path: Path) -> None:
-    """The tunnels and the ports."""
+    """A change of a tunnel or a port is refused."""
     stage = host_a()
     interface = tmp_path / "interface.conf"
     interface.write_text(interface.read_text().replace("1440", "1400"))
@@ -139,7 +139,7 @@ def test_reload_does_not_take_what_only_a_new_start_can_change(host_a: Callable[
 def test_files_that_swap_their_connections_are_refused_and_nothing_is_lost(
     host_a: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    """Each keeps running as it was."""
+    """Every connection runs on as it was."""
     stage = host_a(c=files.CONNECTION, o=OTHER)
     write(tmp_path, "c.conf", files.changed(files.CONNECTION, "connection", ip_remote="10.0.0.9"))
     write(tmp_path, "o.conf", files.changed(OTHER, "connection", ip_remote="10.0.0.3"))
@@ -151,7 +151,7 @@ def test_files_that_swap_their_connections_are_refused_and_nothing_is_lost(
 def test_a_changed_connection_that_is_refused_leaves_the_old_one_running(
     host_a: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    """Its new port is taken by another program. What was taken down by hand stays down."""
+    """Another program has its new port. A path that was taken down by hand stays down."""
     stage = host_a()
     stage.ask("path down 10.1.1.2 10.1.1.3")
     write(tmp_path, "c.conf", files.changed(files.CONNECTION, "connection", local_port="4754"))
@@ -164,7 +164,7 @@ def test_a_changed_connection_that_is_refused_leaves_the_old_one_running(
 
 
 def test_a_reload_of_several_files_changes_all_or_none(host_a: Callable[..., Stage], tmp_path: Path) -> None:
-    """The last one is refused by the host: the new one is gone again, the changed one is as it was, by hand and all."""
+    """The host refuses the last: the new connection is gone again, the changed one is as before, paths by hand too."""
     stage = host_a(c=files.CONNECTION, o=OTHER)
     stage.ask("path down 10.1.1.2 10.1.1.3")
     before = {each.config: [path.status for path in each.paths] for each in stage.root.runs.connections()}
@@ -191,7 +191,7 @@ RESTART_KEYS = [("general", key) for key in GENERAL if not key.reload] + [("tun_
 def test_a_reload_says_which_keys_it_cannot_take(
     host_a: Callable[..., Stage], tmp_path: Path, section: str, key: Key
 ) -> None:
-    """And changes nothing, not even what it could."""
+    """It changes nothing at all."""
     stage = host_a()
     general, before = stage.root.runs.settings.general, stage.root.runs.connections()
     interface = tmp_path / "interface.conf"
@@ -212,7 +212,7 @@ def test_a_reload_says_which_keys_it_cannot_take(
 def test_what_was_taken_down_by_hand_stays_down_when_its_file_changes(
     host_a: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    """And what was taken up stays up; unless the file has another status for it."""
+    """A path that was taken up stays up, unless the file gives it another status."""
     text = files.changed(files.CONNECTION, "path_1", status="131")
     stage = host_a(c=text)
     stage.ask("path down 10.1.1.2 10.1.1.3")
@@ -235,7 +235,7 @@ def test_what_was_taken_down_by_hand_stays_down_when_its_file_changes(
 def test_restart_starts_the_connection_anew_and_keeps_what_was_taken_down_by_hand(
     host_a: Callable[..., Stage],
 ) -> None:
-    """New sockets, the same states."""
+    """The sockets are new, the states are the same."""
     stage = host_a()
     old = stage.root.runs.connections()[0]
     stage.ask("path down 10.1.1.2 10.1.1.3")
@@ -247,7 +247,7 @@ def test_restart_starts_the_connection_anew_and_keeps_what_was_taken_down_by_han
 
 
 def test_a_restart_that_is_refused_leaves_the_connection_running(host_a: Callable[..., Stage]) -> None:
-    """With the paths that can be had; the other one is tried again."""
+    """It runs with the usable path; the other is tried again."""
     stage = host_a()
     stage.system.fail("bind", *[errno.EADDRINUSE] * 2)
     said = stage.ask("restart").text
@@ -259,7 +259,7 @@ def test_a_restart_that_is_refused_leaves_the_connection_running(host_a: Callabl
 
 
 def test_a_restart_of_all_goes_on_after_one_that_is_refused(host_a: Callable[..., Stage]) -> None:
-    """The answer names it."""
+    """The answer names the refused connection."""
     stage = host_a(c=files.CONNECTION, o=files.changed(OTHER, "connection", local_port="4754"))
     old = stage.root.runs.connections()
     stage.system.fail("bind", errno.EADDRINUSE)
@@ -307,7 +307,7 @@ def test_save_writes_the_states_and_keeps_everything_else(host_a: Callable[..., 
 def test_save_into_a_file_that_somebody_has_broken_meanwhile_does_not_touch_it(
     host_a: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    """Its owner mends it first."""
+    """A bad file is not overwritten: its owner mends it first."""
     stage = host_a()
     write(tmp_path, "c.conf", "[connection\n")
     stage.ask("path down 10.1.1.2 10.1.1.3")
@@ -332,14 +332,14 @@ def test_address_and_interface_change_the_machine_and_its_paths_at_once(host_a: 
 
 
 def test_a_path_that_does_not_exist_is_answered_with_those_that_do(host_a: Callable[..., Stage]) -> None:
-    """To save the operator a look."""
+    """The answer saves the operator a look."""
     said = host_a().ask("path down 10.1.1.2 10.1.1.9").text
     assert said.startswith("1: Path unsuccessful. there is no path from 10.1.1.2 to 10.1.1.9; ")
     assert said.endswith("there are: 10.1.1.2 10.1.1.3, 10.2.2.2 10.2.2.3")
 
 
 def test_a_path_command_that_concerns_several_connections_switches_all_at_once(host_a: Callable[..., Stage]) -> None:
-    """It does not wait for the peer of one before it switches the other."""
+    """All paths are switched before any peer's answer is waited for."""
     stage = host_a(c=files.CONNECTION, o=OTHER)
     asked = stage.ask("path down 10.1.1.2 10.1.1.3")
     assert asked.reply is None, "the peer is still being told"
@@ -413,7 +413,7 @@ def test_a_create_that_fails_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_down_by_hand_stays_down_when_the_peer_has_created_its_side(run: Run, tmp_path: Path) -> None:
-    """The connection starts anew then."""
+    """The path stays down although the connection starts anew."""
     write_create(tmp_path)
     pair = Pair(run, tmp_path)
     assert "path_1" in pair.a.ask("path down 10.2.2.2 10.2.2.3").text
@@ -439,7 +439,7 @@ def test_create_that_the_peer_refuses_changes_nothing_there(
 
 
 def test_create_that_nobody_answers_ends_after_the_attempts(run: Run, tmp_path: Path) -> None:
-    """And may be tried again, but not while it is under way."""
+    """A create may be tried again, but not while it is under way."""
     write_create(tmp_path)
     pair = Pair(run, tmp_path)
     pair.cables.loss = 1.0
@@ -454,7 +454,7 @@ def test_create_that_nobody_answers_ends_after_the_attempts(run: Run, tmp_path: 
 
 
 def test_create_of_what_exists_already_says_so(run: Run, tmp_path: Path) -> None:
-    """In the C program's words, with its code."""
+    """The answer has the C program's words and code."""
     write_create(tmp_path)
     pair = Pair(run, tmp_path)
     pair.a.ask("create c.conf")
@@ -466,7 +466,7 @@ def test_create_of_what_exists_already_says_so(run: Run, tmp_path: Path) -> None
 
 
 def test_a_connection_that_is_deleted_while_it_is_being_created_does_not_come_back(run: Run, tmp_path: Path) -> None:
-    """The command says what is to be done about the other side."""
+    """The answer says what to do about the other side."""
     write_create(tmp_path)
     pair = Pair(run, tmp_path)
     asked = pair.a.ask("create c.conf")
@@ -477,7 +477,7 @@ def test_a_connection_that_is_deleted_while_it_is_being_created_does_not_come_ba
 
 
 def test_create_without_a_template_at_the_peer_is_refused(run: Run, tmp_path: Path) -> None:
-    """Whatever accept_remote says."""
+    """A missing template refuses a create even with accept_remote = 1."""
     write_create(tmp_path)
     (tmp_path / "b" / "connections" / "conf.template").unlink()
     pair = Pair(run, tmp_path)
@@ -488,7 +488,7 @@ def test_create_without_a_template_at_the_peer_is_refused(run: Run, tmp_path: Pa
 
 
 def test_a_broken_template_creates_nothing_and_does_not_stop_the_daemon(run: Run, tmp_path: Path) -> None:
-    """The log says what is wrong with it."""
+    """The log has the error of the template."""
     write_create(tmp_path)
     (tmp_path / "b" / "connections" / "conf.template").write_text(mirrored(files.CREATE_TEMPLATE).replace("65060", "x"))
     pair = Pair(run, tmp_path)
@@ -499,7 +499,7 @@ def test_a_broken_template_creates_nothing_and_does_not_stop_the_daemon(run: Run
 
 
 def test_create_needs_a_path_that_leads_anywhere(run: Run, tmp_path: Path) -> None:
-    """Both interfaces are down."""
+    """A create is refused while both interfaces are down."""
     write_create(tmp_path)
     pair = Pair(run, tmp_path)
     for name in ("eth1", "eth2"):
@@ -509,12 +509,12 @@ def test_create_needs_a_path_that_leads_anywhere(run: Run, tmp_path: Path) -> No
 
 
 def test_create_of_a_file_that_is_not_there(host_a: Callable[..., Stage]) -> None:
-    """One line."""
+    """The answer is one line."""
     assert host_a().ask("create x.conf").text.startswith("1: Create unsuccessful. Config file not found: x.conf")
 
 
 def test_what_a_peer_has_created_can_be_deleted_unsaved_and_created_again(run: Run, tmp_path: Path) -> None:
-    """At once, with the very same request: the answer to the first is not repeated."""
+    """The same request creates it again at once: the first answer is not repeated."""
     write_create(tmp_path)
     pair = Pair(run, tmp_path)
     for _ in range(2):

@@ -48,7 +48,7 @@ def test_a_silent_path_dies_after_the_dead_time_and_a_keepalive_revives_it(run: 
 
 
 def test_a_revived_path_answers_at_once(run: Run) -> None:
-    """So that the other end is up after a round trip, not after its keepalive time."""
+    """The other end is up after a round trip, not after its keepalive time."""
     stage = run()
     stage.reactor.pass_time(3.5)
     assert stage.statuses() == ["DOWN", "DOWN"]
@@ -77,7 +77,7 @@ def test_without_keepalive_time_nothing_is_sent_and_nothing_dies(run: Run) -> No
 
 
 def test_a_keepalive_that_cannot_be_sent_raises_nothing_and_the_next_one_is_tried(run: Run) -> None:
-    """ENETUNREACH, ENOBUFS and the like pass."""
+    """Errors such as ENETUNREACH and ENOBUFS pass."""
     stage = run()
     stage.clear()
     stage.system.fail("sendto", errno.ENETUNREACH, errno.ENOBUFS, errno.ECONNREFUSED, errno.EAGAIN)
@@ -103,7 +103,7 @@ def test_carrier_loss_takes_a_path_down_at_once_and_it_returns_with_the_peers_ke
 
 
 def test_carrier_that_returns_without_keepalives_is_enough(run: Run) -> None:
-    """There is nothing to wait for."""
+    """Without keepalives a returned carrier is enough."""
     stage = run(connection(path(1, keepalive_time=0.0), path(2)))
     stage.netlink.set_carrier("eth1", False)
     stage.network_changed()
@@ -220,7 +220,7 @@ def test_our_own_socket_in_the_way_is_not_called_another_program(run: Run) -> No
 
 
 def test_data_keeps_a_path_alive_whose_keepalives_are_lost(run: Run) -> None:
-    """A full queue drops keepalives, too; what comes over the path shows that it works."""
+    """A full queue drops keepalives, too; data over the path shows that it works."""
     stage = run()
     reply = bytes.fromhex("00000800") + PACKET[:12] + PACKET[16:20] + PACKET[12:16] + PACKET[20:]
     for _ in range(10):
@@ -247,7 +247,7 @@ def test_the_keepalives_of_all_paths_leave_together(run: Run) -> None:
 
 
 def test_an_answer_to_a_reviving_keepalive_does_not_put_the_paths_out_of_step(run: Run) -> None:
-    """It is sent besides."""
+    """The answer is an additional keepalive."""
     stage = run()
     stage.reactor.pass_time(3.4)
     stage.receive(1, KEEPALIVE_IN)

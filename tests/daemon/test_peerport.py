@@ -122,7 +122,7 @@ def test_what_cannot_be_sent_is_told_not_raised(fake: Open) -> None:
 
 
 def test_an_icmp_error_of_an_earlier_datagram_does_not_hide_the_next_one(fake: Open) -> None:
-    """It comes out of recvmsg, once; nor does an error condition end the port."""
+    """recvmsg raises it once, and an error condition does not end the port."""
     fake_socket(fake)._system.fail("recvmsg", errno.ECONNREFUSED)
     fake_socket(fake).deliver(b"x", ("::ffff:10.1.1.3", 60456, 0, 0))
     fake.reactor.read_all()
@@ -147,7 +147,7 @@ def test_one_wake_up_takes_no_longer_than_it_may(fake: Open) -> None:
 
 
 def test_a_kernel_without_ipv6_has_a_command_port_for_ipv4() -> None:
-    """With IP_PKTINFO, so that the answer leaves as the question came."""
+    """IP_PKTINFO lets the answer take the way of the request."""
     system = FakeSystem()
     system.fail("socket", errno.EAFNOSUPPORT)
     opened = Open(system, 60456)
@@ -177,7 +177,7 @@ def test_a_kernel_that_refuses_every_socket_is_an_error_in_words() -> None:
 
 @pytest.mark.parametrize(("number", "text"), [(errno.EADDRINUSE, "cmdport_local"), (errno.EACCES, "Permission denied")])
 def test_a_port_that_is_refused_is_an_error_that_says_what_to_do(number: int, text: str) -> None:
-    """And nothing stays open."""
+    """The error says what to do, and no socket stays open."""
     system = FakeSystem()
     system.fail("bind", number)
     with pytest.raises(HostError, match=f"60456.*{text}"):
@@ -190,7 +190,7 @@ def test_a_port_that_is_refused_is_an_error_that_says_what_to_do(number: int, te
 def test_on_a_real_socket_the_answer_comes_from_the_address_that_was_asked(
     request: pytest.FixtureRequest, kernel: str, address: str
 ) -> None:
-    """Whichever of its addresses that is: a client that has connected its socket hears nobody else. IPv6 or not."""
+    """A client whose socket is connected to any loopback address gets its answer from there, with IPv6 or without."""
     real: Open = request.getfixturevalue(kernel)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(5.0)
@@ -208,7 +208,7 @@ def test_on_a_real_socket_the_answer_comes_from_the_address_that_was_asked(
 
 
 def test_every_attempt_leaves_by_the_way_that_was_chosen_for_it(run: Run) -> None:
-    """Also when another request to the same peer has ended meanwhile; and nothing is kept when all have."""
+    """That holds when another request to the peer has ended meanwhile; when all have ended, no way is kept."""
     first = connection(path(1, keepalive_time=0.0), permission=Permission(3))
     second = connection(path(1), name="d", ip_local=REMOTE, ip_remote=LOCAL, permission=Permission(3))
     stage = run(first)
@@ -227,7 +227,7 @@ def test_every_attempt_leaves_by_the_way_that_was_chosen_for_it(run: Run) -> Non
 
 
 def test_the_same_cannot_be_asked_twice_at_once(run: Run) -> None:
-    """The answers could not be told apart; the first goes on."""
+    """Their answers could not be told apart; the first request goes on."""
     config = connection(permission=Permission(3))
     stage = run(config)
     asked = path_status_request(config, path(1).public_ipaddr, path(1).remote_ipaddr, False)

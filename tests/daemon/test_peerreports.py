@@ -31,7 +31,7 @@ def asking(stage: Stage) -> int:
 
 
 def test_a_path_that_is_taken_down_by_hand_is_told_and_shown_at_both_ends(pair: Pair) -> None:
-    """And so is its return; keepalives do not revive it meanwhile."""
+    """The peer is told of its return, too; keepalives do not revive it meanwhile."""
     asked = pair.a.ask(DOWN)
     assert asked.progress == ["path_0 of MPT_connection_10.0.0.2 is MANUAL_DOWN; telling the peer"]
     pair.cables.exchange()
@@ -71,14 +71,14 @@ def test_a_connection_that_starts_anew_takes_back_what_was_said_before(pair: Pai
 
 
 def test_it_is_told_over_another_path_than_the_one_concerned(pair: Pair) -> None:
-    """The one concerned may be dead."""
+    """The path itself may be dead."""
     pair.a.ask(DOWN)
     pair.cables.exchange()
     assert {cable for _, cable in pair.cables.commands} == {2}
 
 
 def test_a_cable_that_is_pulled_at_one_end_takes_the_path_down_at_the_other_at_once(pair: Pair) -> None:
-    """Long before its dead time; and back it comes."""
+    """The path goes down long before its dead time, and comes back."""
     pair.a.netlink.set_carrier("eth1", False)
     pair.cables.pass_time(0.2)
     assert pair.statuses() == [["interface down", "up"], ["down", "up"]]
@@ -136,7 +136,7 @@ def test_a_command_that_is_taken_back_while_the_peer_is_told_waits_for_the_last_
 
 
 def test_a_connection_that_is_deleted_while_the_peer_is_asked_asks_no_more(pair: Pair) -> None:
-    """The command that waited ends, and when the attempts are over nothing begins anew."""
+    """The waiting command ends, and nothing begins anew after the attempts."""
     pair.cables.loss = 1.0
     asked = pair.a.ask(DOWN)
     assert pair.a.ask("delete c.conf").reply is not None
@@ -180,7 +180,7 @@ def test_what_the_peer_says_is_a_lease(run: Run) -> None:
 
 
 def test_a_path_without_keepalives_is_revived_by_the_word_of_the_peer(run: Run) -> None:
-    """There is nothing else to go by, and the word holds until the next."""
+    """Its only source is the peer's report, which holds until the next."""
     stage = run(connection(path(1, keepalive_time=0.0), path(2)))
     (running,) = stage.root.runs.connections()
     running.peer_says(0, False)
@@ -217,7 +217,7 @@ def test_how_the_paths_are_at_the_start_is_not_told(run: Run) -> None:
 
 
 def test_a_report_waits_for_a_path_that_can_carry_it(run: Run) -> None:
-    """While both cables are out nothing can be said; when one is back it is."""
+    """While both cables are out the report waits; when one is back it goes."""
     stage = run(connection(permission=Permission(3)))
     for name in ("eth1", "eth2"):
         stage.netlink.set_carrier(name, False)
@@ -276,7 +276,7 @@ def test_a_report_that_was_not_answered_goes_over_another_path(three: Stage) -> 
 
 
 def test_a_report_that_came_through_stays_on_its_path(pair: Pair) -> None:
-    """What was lost is forgotten with the first answer."""
+    """The first answer ends the memory of lost reports."""
     (reporter,) = (each.reporter for each in pair.a.root.runs.connections())
     pair.cables.loss = 1.0
     pair.a.ask(DOWN)
@@ -306,7 +306,7 @@ def test_a_peer_that_cannot_be_told_is_logged_once_and_shown(pair: Pair, logged:
 
 
 def test_a_peer_that_changes_its_mind_all_the_time_does_not_fill_the_log(run: Run, logged: list[str]) -> None:
-    """With auth_type 0 and 1 its words can be forged."""
+    """With auth_type 0 and 1 reports can be forged."""
     stage = run(connection(permission=Permission(3)))
     (running,) = stage.root.runs.connections()
     before = len(logged)

@@ -51,7 +51,7 @@ def create(stage: Stage, sender: str = "10.0.0.2", limit: int = 1500) -> tuple[i
 
 
 def test_a_create_starts_the_connection_and_answers_with_it(host_b: Callable[..., Stage]) -> None:
-    """The text of ours, with the public addresses that the peer is to use."""
+    """The answer is the text of the new connection, with the public addresses for the peer."""
     stage = host_b()
     result, text = create(stage)
     assert result == Result.DONE
@@ -62,7 +62,7 @@ def test_a_create_starts_the_connection_and_answers_with_it(host_b: Callable[...
 
 
 def test_an_answer_that_would_be_too_long_for_a_c_client_is_written_compactly(host_b: Callable[..., Stage]) -> None:
-    """That one reads as many octets as it has sent; the same keys fit without blanks."""
+    """A C client reads as many octets as it has sent; the same keys fit without blanks."""
     stage = host_b()
     (_, pretty), (_, compact) = create(stage), create(stage, "10.0.0.7", limit=700)
     assert "name             = " in pretty and len(pretty) > 1000
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_started(host_b: Callable[..
 
 
 def test_a_socket_that_is_refused_refuses_the_create(host_b: Callable[..., Stage]) -> None:
-    """Nothing is left of it, and the peer may try again."""
+    """Nothing stays of the connection, and the peer may try again."""
     stage = host_b()
     stage.system.fail("bind", errno.EADDRINUSE)
     assert create(stage) == (Result.NO_PATH, "")
@@ -137,7 +137,7 @@ def test_a_template_that_has_not_changed_is_read_once(
 
 
 def test_a_host_that_reloads_other_settings_checks_the_template_against_them(host_b: Callable[..., Stage]) -> None:
-    """The file has not changed, but what it is checked against has."""
+    """The file is the same, but interface.conf has changed."""
     stage = host_b()
     template = Template(stage.root.runs.connections_directory / "conf.template")
     general = stage.root.runs.settings.general
@@ -161,7 +161,7 @@ def test_a_create_may_not_claim_what_this_host_needs(host_b: Callable[..., Stage
 
 
 def test_a_peer_speaks_of_the_paths_of_its_own_connection_only(run: Run) -> None:
-    """What it says of others changes nothing, and is acknowledged as the C program does."""
+    """A report on other paths changes nothing, and is acknowledged, as the C program does."""
     stage = run(connection())
     peers = requests(stage)
     (running,) = stage.root.runs.connections()
@@ -196,7 +196,7 @@ def test_a_report_that_could_mean_either_of_two_lines_means_neither(run: Run) ->
 
 
 def test_a_report_that_names_an_address_that_was_found_means_that_line(run: Run) -> None:
-    """What one line's resolver has said."""
+    """The address comes from the resolver of one line."""
     stage = run(HOME)
     (running,) = stage.root.runs.connections()
     running.learn_address(1, ip_address("203.0.113.2"))
@@ -206,7 +206,7 @@ def test_a_report_that_names_an_address_that_was_found_means_that_line(run: Run)
 
 
 def test_the_peers_are_known_by_their_outer_addresses(run: Run) -> None:
-    """One that was added is known within a second."""
+    """A new peer is known within a second."""
     stage = run(connection())
     peers = requests(stage)
     assert peers.is_peer(ip_address("10.1.1.3")) and not peers.is_peer(ip_address("10.1.1.2"))

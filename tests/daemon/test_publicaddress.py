@@ -83,7 +83,7 @@ def test_each_path_asks_over_its_own_line_and_has_its_own_answer(run: Run) -> No
 
 
 def test_a_connection_that_comes_later_asks_too(run: Run) -> None:
-    """By reload or by create; one that is deleted takes its addresses along, and its question."""
+    """A connection from reload or create asks, too; a deleted one takes its addresses and its question along."""
     stage = run(connection(), general=ASKING)
     assert is_asking(stage) == 0
     later: ConnectionConfig = replace(
@@ -153,14 +153,14 @@ def test_a_resolver_that_does_not_answer_is_reported_once_and_asked_again_later(
 
 
 def test_a_resolver_of_the_other_ip_version_cannot_be_asked(run: Run, logged: list[str]) -> None:
-    """The path is of IPv4."""
+    """A resolver of another IP version is not asked: the path is of IPv4."""
     stage = run(OPEN, general=replace(GENERAL, public_address_resolver=ip_address("2001:db8::53")))
     assert is_asking(stage) == 0
     assert sum("it is of IPv6, the path of IPv4" in text for text in logged) == 2
 
 
 def test_a_socket_that_is_refused_is_a_warning(run: Run, logged: list[str]) -> None:
-    """The path works without."""
+    """A refused socket is logged; the path works without."""
     stage = run(connection(), general=ASKING)
     stage.system.fail("bind", None, errno.EMFILE)  # the data socket, and the one that asks
     stage.root.runs.add(
@@ -171,7 +171,7 @@ def test_a_socket_that_is_refused_is_a_warning(run: Run, logged: list[str]) -> N
 
 
 def test_stopping_ends_the_question(run: Run) -> None:
-    """Nothing is left that could fire later: the fixture looks."""
+    """No timer and no socket is left: the fixture looks."""
     stage = run(OPEN, general=ASKING)
     stage.stop()
     assert stage.reactor.getDelayedCalls() == []

@@ -19,7 +19,7 @@ def sequenced(number: int) -> bytes:
 
 
 def test_the_start_is_announced_once_with_the_guides_block(run: Run) -> None:
-    """Guide 3."""
+    """The foreground daemon prints the guide's block (guide 3)."""
     stage = run()
     assert stage.ready == 1
     assert start_text(GENERAL, [(TUNNEL, "/dev/net/tun", 7)]) == (
@@ -36,7 +36,7 @@ def test_the_start_is_announced_once_with_the_guides_block(run: Run) -> None:
 
 
 def test_the_tunnel_has_its_addresses_mtu_and_queue(run: Run) -> None:
-    """As interface.conf says."""
+    """The tunnel is as in interface.conf."""
     stage = run()
     interface = stage.netlink.snapshot()["tun0"]
     assert (interface.up, interface.mtu, stage.netlink.queue_lengths["tun0"]) == (True, 1440, 1500)
@@ -59,7 +59,7 @@ def test_a_start_that_fails_leaves_nothing_behind_and_says_why(run: Run, call: s
 
 @pytest.mark.parametrize("call", ["open", "ioctl", "socket"])
 def test_a_start_that_meets_a_bug_leaves_nothing_behind(run: Run, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the exception is."""
+    """Any exception ends the start."""
     stage = run()
     stage.stop()
 
@@ -74,7 +74,7 @@ def test_a_start_that_meets_a_bug_leaves_nothing_behind(run: Run, call: str, mon
 
 
 def test_a_second_tunnel_that_fails_takes_the_first_down(run: Run) -> None:
-    """All or nothing."""
+    """A start that fails leaves nothing behind."""
     second = TunnelConfig("tun0", 1440, IPv4Interface("10.9.0.2/24"))
     stage = run(connection(), connection(name="d", ip_local=ip_address("10.9.0.2")), tunnels=(TUNNEL, second))
     assert len(stage.refused) == 1
@@ -82,7 +82,7 @@ def test_a_second_tunnel_that_fails_takes_the_first_down(run: Run) -> None:
 
 
 def test_packets_flow_through_two_tunnels(run: Run) -> None:
-    """Each has its own device and data path."""
+    """Each tunnel has its own device and data path."""
     second = TunnelConfig("tun1", 1440, IPv4Interface("10.9.0.2/24"))
     other = connection(name="d", ip_local=ip_address("10.9.0.2"), ip_remote=ip_address("10.9.0.3"), local_port=5000)
     stage = run(connection(), other, tunnels=(TUNNEL, second))
@@ -112,7 +112,7 @@ def test_the_flush_loop_runs_only_while_something_is_held(run: Run) -> None:
 
 
 def test_stopping_delivers_what_is_held(run: Run) -> None:
-    """Nothing that came is thrown away."""
+    """Held packets are delivered at the end."""
     stage = run(connection(reorder_window=100))
     stage.receive(1, sequenced(0))
     stage.receive(1, sequenced(2))
@@ -136,7 +136,7 @@ def test_a_tunnel_that_was_switched_off_and_on_gets_back_what_the_kernel_took(ru
 
 
 def test_it_can_start_again_after_a_stop(run: Run) -> None:
-    """Services may be restarted."""
+    """A stopped daemon can start again."""
     stage = run(replace(connection(), reorder_window=10))
     stage.stop()
     stage.start()

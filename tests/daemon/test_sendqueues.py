@@ -92,7 +92,7 @@ def test_without_a_queue_the_buffer_stays_as_it_is(line: Line) -> None:
 
 @pytest.mark.parametrize("line", [MOST_PATHS + 1], indirect=True)
 def test_the_socket_of_a_server_is_left_alone(line: Line) -> None:
-    """And costs nothing."""
+    """The socket of a server's many paths is not looked at."""
     line.run(waiting=1_500_000)
     assert line.buffer == LARGEST
     assert line.host.asked == 0

@@ -38,7 +38,7 @@ def test_it_wakes_at_each_deadline_and_then_never_again() -> None:
 
 
 def test_an_earlier_deadline_is_kept_and_a_later_one_does_not_put_it_off() -> None:
-    """However often follow is called."""
+    """Any number of calls of follow keeps one timer."""
     worker = Worker()
     worker.want(2.0)
     worker.want(1.0)
@@ -58,7 +58,7 @@ def test_a_deadline_that_has_passed_wakes_soon_but_not_at_once() -> None:
 
 
 def test_stopped_it_stays_silent_until_it_is_asked_again() -> None:
-    """Also when it is stopped by the work itself."""
+    """It stays stopped, also if the work itself stops it."""
     worker = Worker()
     worker.want(1.0)
     worker.loop.stop()

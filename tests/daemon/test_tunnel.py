@@ -52,7 +52,7 @@ def test_a_tunnel_interface_that_is_removed_is_made_again(run: Run) -> None:
 
 
 def test_a_tunnel_interface_that_cannot_be_made_again_is_lost(run: Run) -> None:
-    """The daemon ends then, and not as if it had been asked to."""
+    """The daemon ends then, with a status of failure."""
     stage = run()
     stage.system.fail("ioctl", errno.EPERM)
     with logged() as log:
@@ -66,7 +66,7 @@ def test_a_tunnel_interface_that_cannot_be_made_again_is_lost(run: Run) -> None:
 def test_a_connection_whose_row_cannot_be_made_takes_no_other_with_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is left out, which is logged once; it joins when it is mended."""
+    """The connection is left out, which is logged once; it joins when its row can be made."""
     good = Connection.row
 
     def row(self: Connection) -> ConnectionRow:
@@ -97,7 +97,7 @@ def test_a_connection_whose_row_cannot_be_made_takes_no_other_with_it(
 def test_a_bug_in_one_connections_control_keeps_no_others_message_back(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of all messages of a wake-up each reaches its connection; the bug is logged."""
+    """Every message of a wake-up reaches its connection; the bug is logged."""
     good = Connection.message_received
 
     def received(self: Connection, index: int, message: bytes) -> None:
@@ -172,7 +172,7 @@ def test_a_socket_that_is_refused_is_tried_again(run: Run) -> None:
 def test_a_bug_in_one_connection_does_not_keep_changes_of_interfaces_from_the_others(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cable is pulled, and every other connection knows it."""
+    """Every other connection learns of a pulled cable."""
     good = Connection.interfaces_changed
 
     def changed(self: Connection, interfaces: Mapping[str, Interface]) -> None:

@@ -29,7 +29,7 @@ def replies(stage: Stage, port: int = CLIENT) -> list[bytes]:
 
 
 def test_root_may_change_things_over_udp_and_is_answered_as_the_c_program_does(run: Run) -> None:
-    """The text, and 5 ms later the end."""
+    """The reply is the text and, 5 ms later, the end."""
     stage = run()
     stage.uids[CLIENT] = 0
     say(stage, *DOWN)
@@ -91,7 +91,7 @@ def test_the_sender_is_looked_up_only_for_a_command_that_changes_something(run: 
 
 
 def test_a_local_command_from_another_host_is_dropped_and_counted(run: Run) -> None:
-    """Whatever uid its port number happens to have here."""
+    """Only loopback senders are looked up."""
     stage = run()
     stage.uids[CLIENT] = 0
     say(stage, *DOWN, source="::ffff:10.1.1.3")
@@ -101,7 +101,7 @@ def test_a_local_command_from_another_host_is_dropped_and_counted(run: Run) -> N
 
 
 def test_a_local_command_without_words_is_dropped_and_counted(run: Run) -> None:
-    """Nothing to answer."""
+    """A bad datagram gets no answer."""
     stage = run()
     say(stage)
     assert replies(stage) == []
