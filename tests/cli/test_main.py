@@ -71,7 +71,7 @@ def test_without_arguments_the_usage_is_printed(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("name", ["address", "addr", "interface", "int", "path", "delete", "create", "show"])
 def test_a_command_without_arguments_prints_its_usage(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """As the guide's client does; status 2, and nobody is asked."""
+    """The usage is printed as by the guide's client; the status is 2, and no daemon is asked."""
     assert main([name]) == 2
     assert re.match(rf"mpt {name[:3]}.*\n\n", capsys.readouterr().out)
 
@@ -95,7 +95,7 @@ def test_help_is_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_bad_command_is_told_before_anybody_is_asked(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The bad word, what is allowed, and the command's usage; status 2."""
+    """The text has the bad word, the allowed ones and the command's usage; the status is 2."""
     assert main(["--socket", str(path), "int", "eth1", "on"]) == 2
     assert capsys.readouterr().err.startswith("mpt: interface: 'on' must be up or down\nmpt int[erface] INTERFACE")
     assert main(["reboot"]) == 2
@@ -120,7 +120,7 @@ def test_a_bad_command_is_told_before_anybody_is_asked(path: Path, capsys: pytes
     ],
 )
 def test_a_bad_option_is_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which one, and what it needs; status 2."""
+    """The text names the option and its need; the status is 2."""
     assert main(["save", *words.split()]) == 2
     assert re.match(r"mpt: (there is no option|--(socket|timeout) |the port in )", capsys.readouterr().err)
 
@@ -182,14 +182,14 @@ def test_a_silent_daemon_is_status_4(path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_daemon_that_hangs_up_is_status_1(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It was there, but did not do it."""
+    """The daemon was there, but did not carry the command out."""
     with unix_daemon(path):
         assert main(["--socket", str(path), "reload"]) == 1
     assert "hung up" in capsys.readouterr().err
 
 
 def test_something_else_at_the_socket_is_no_daemon(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 3, and it is said."""
+    """The status is 3, and the text says so."""
     with unix_daemon(path, b"220 mail.example ESMTP\n"):
         assert main(["--socket", str(path), "reload"]) == 3
     assert "is no mpt daemon" in capsys.readouterr().err
@@ -210,7 +210,7 @@ def test_the_socket_is_found(place: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_named_socket_is_the_one_that_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other is tried in its place."""
+    """No other socket is tried in its place."""
     monkeypatch.setenv("MPT_CONTROL_SOCKET", str(tmp_path / "none"))
     interface_conf(tmp_path, f"cmdport_local = {free_port()}")
     with socket.socket(socket.AF_UNIX) as other:
@@ -298,7 +298,7 @@ def test_without_a_socket_the_guides_port_is_used(tmp_path: Path, capsys: pytest
     ],
 )
 def test_the_c_servers_verdicts(answers: list[bytes], code: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its texts decide, whatever quirks it has."""
+    """The C server's texts decide on success."""
     with udp_daemon("127.0.0.1", *answers) as server:
         assert main([f"-{server.port}", "save"]) == code
     out, err = capsys.readouterr()
@@ -344,7 +344,7 @@ def test_mpt_needs_only_the_standard_library(path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
 def test_a_socket_that_one_may_not_use_is_status_5(path: Path) -> None:
-    """Whoever may not even connect is told so, when there is no other way to the daemon."""
+    """A user who may not connect is told so, if no other way leads to the daemon."""
     path.parent.chmod(0o700)
     program = "import os, sys; from mpt.cli.main import main; os.setuid(65533); sys.exit(main())"
     command = [sys.executable, "-c", program, "--socket", str(path), "show", "status"]

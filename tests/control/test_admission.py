@@ -27,7 +27,7 @@ def test_an_address_has_a_burst_and_then_a_rate() -> None:
 
 
 def test_a_peer_has_an_allowance_of_its_own() -> None:
-    """It may be a host of many connections, whose cable was pulled."""
+    """A peer may be a host of many connections whose cable was pulled."""
     assert admitted(admission(), A_PEER, 5000, 0.0) == PEER.burst
 
 
@@ -40,7 +40,7 @@ def test_a_flood_from_one_address_leaves_the_others_alone() -> None:
 
 
 def test_a_flood_from_many_addresses_leaves_the_peers_alone() -> None:
-    """Strangers share one allowance; nobody's address is kept longer than there is room."""
+    """Strangers share one allowance; the oldest address is forgotten when the room ends."""
     under_flood = admission()
     strangers = [IPv4Address(0xC6336400 + number) for number in range(3 * MAX_STRANGERS)]
     assert sum(under_flood.admits(each, 0.0) for each in strangers) == ALL_STRANGERS.burst

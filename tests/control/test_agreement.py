@@ -41,7 +41,7 @@ def test_a_change_is_reported_and_then_confirmed() -> None:
 
 
 def test_what_an_earlier_agreement_has_said_is_corrected() -> None:
-    """An "up" is told although nothing has changed, twice like every news."""
+    """An "up" is reported although nothing has changed, twice like every report."""
     before = agreement()
     before.own_state(0, False, 5.0)
     assert told(before, 5.0) == Report(0, False)
@@ -55,7 +55,7 @@ def test_what_an_earlier_agreement_has_said_is_corrected() -> None:
 
 
 def test_the_same_again_is_no_news() -> None:
-    """A path may say what it is as often as it likes."""
+    """Only a change of a path is reported."""
     one = agreement()
     one.own_state(0, True, 1.0)
     one.own_state(2, False, 1.0)
@@ -63,7 +63,7 @@ def test_the_same_again_is_no_news() -> None:
 
 
 def test_a_report_that_failed_is_repeated_less_and_less_often() -> None:
-    """Until it gets through, with pauses of 1, 2, 4, 8, 10, 10 ... seconds."""
+    """It is repeated after 1, 2, 4, 8, 10, 10 ... seconds until it gets through."""
     one = agreement()
     one.own_state(0, False, 0.0)
     times = []
@@ -80,7 +80,7 @@ def test_a_report_that_failed_is_repeated_less_and_less_often() -> None:
 
 
 def test_a_change_during_a_report_is_reported_after_it() -> None:
-    """Whether the first one got through or not, the peer must hear of the second."""
+    """The peer hears of the change, whether the first report got through or not."""
     for acknowledged in (True, False):
         one = agreement()
         one.own_state(0, False, 0.0)
@@ -102,7 +102,7 @@ def test_a_report_that_failed_may_have_been_heard() -> None:
 
 
 def test_a_change_that_was_never_told_needs_no_report_back() -> None:
-    """Down and up again before anything was sent."""
+    """A path that is down and up again before a report has nothing to report."""
     one = agreement()
     one.own_state(0, False, 0.0)
     one.own_state(0, True, 0.0)
@@ -110,7 +110,7 @@ def test_a_change_that_was_never_told_needs_no_report_back() -> None:
 
 
 def test_the_oldest_news_goes_first() -> None:
-    """Several paths change at once."""
+    """Of several changed paths the oldest change is reported first."""
     one = agreement()
     one.own_state(1, False, 1.0)
     one.own_state(0, False, 2.0)
@@ -131,7 +131,7 @@ def test_what_the_peer_says_is_a_lease_where_there_are_keepalives() -> None:
 
 
 def test_without_keepalives_the_word_of_the_peer_holds() -> None:
-    """Nothing else could say that the path is good again."""
+    """The report has no expiry: nothing else could say that the path is good again."""
     one = agreement()
     one.peer_says(2, False, 0.0)
     assert one.peer_down(2, 1e9) and one.next_deadline(0.0) is None
@@ -140,7 +140,7 @@ def test_without_keepalives_the_word_of_the_peer_holds() -> None:
 
 
 def test_what_the_peer_says_is_never_reported_back() -> None:
-    """So two ends cannot keep each other down, and crossing reports undo nothing."""
+    """Two ends cannot keep each other down, and crossing reports undo nothing."""
     one = agreement()
     one.peer_says(0, False, 0.0)
     assert one.next_report(0.0) is None
@@ -151,7 +151,7 @@ def test_what_the_peer_says_is_never_reported_back() -> None:
 
 
 def test_a_path_is_up_only_where_both_say_so() -> None:
-    """What holds here comes first: manual-down stays manual-down, whatever the peer says."""
+    """The state here comes first: manual-down stays manual-down, whatever the peer says."""
     assert effective_status(Status.OK, False) is Status.OK
     assert effective_status(Status.OK, True) is Status.DOWN
     for own in (Status.MANUAL_DOWN, Status.INTERFACE_DOWN, Status.ADDRESS_DOWN, Status.DOWN):

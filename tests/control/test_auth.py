@@ -59,7 +59,7 @@ def test_a_change_anywhere_is_seen(name: str) -> None:
 
 
 def test_a_short_key_is_filled_up_with_nul() -> None:
-    """As C strings are."""
+    """A short key ends with NUL, as a C string does."""
     assert auth.key_material("0") == b"0" + bytes(31)
 
 
@@ -78,7 +78,7 @@ def test_another_key_is_taken_as_it_is() -> None:
 
 
 def test_random_numbers_differ_and_are_never_0() -> None:
-    """0 stands for no random number."""
+    """A random number is never 0, which stands for none."""
     numbers = {auth.fresh_random() for _ in range(100)}
     assert len(numbers) > 90
     assert all(len(number) == 4 and any(number) for number in numbers)

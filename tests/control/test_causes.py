@@ -58,7 +58,7 @@ def failure(why: Failure, sender: Address = PEER, mtu: int = 0) -> Unreachable:
     ],
 )  # fmt: skip
 def test_the_cause_is_named_with_its_remedy(path: Situation, seen: Datagram | Unreachable, says: str) -> None:
-    """Among other things that do not concern the path."""
+    """The cause is found among datagrams of other paths."""
     others: list[Datagram | Unreachable] = [
         keepalive("10.0.0.4", "10.0.0.2"),  # of another connection with this peer
         replace(KEEPALIVE, source=ip_address("10.2.2.3")),  # of another path
@@ -71,7 +71,7 @@ def test_the_cause_is_named_with_its_remedy(path: Situation, seen: Datagram | Un
 
 
 def test_a_path_that_is_heard_as_it_should_be_has_no_cause() -> None:
-    """Whatever else arrives."""
+    """Other datagrams are no cause."""
     assert cause(HEARD, Sightings([KEEPALIVE, keepalive("1.1.1.1", "2.2.2.2")])) is None
 
 

@@ -40,7 +40,7 @@ def ask_create() -> Asked:
 
 
 def test_the_table_has_every_state_and_input() -> None:
-    """Nothing that can happen is left out, and what has ended stays so."""
+    """Every pair has a row, and an ended handshake stays ended."""
     assert initiator.TABLE.keys() == set(product(State, Input))
     assert all(initiator.TABLE[State.ENDED, event] == (State.ENDED, Output.IGNORE) for event in Input)
 
@@ -90,7 +90,7 @@ def test_four_rounds_change_a_path(auth_type: AuthType) -> None:
 
 
 def test_each_round_is_sent_six_times() -> None:
-    """Every 500 ms, so that no answer is known after 3 seconds."""
+    """An attempt goes every 500 ms; after 3 seconds there is no answer."""
     asked = ask()
     asked.wait(2.9)
     assert len(asked.sent) == 6 and len(set(asked.sent)) == 1 and not asked.outcomes
@@ -137,7 +137,7 @@ def test_only_the_asked_endpoint_answers_for_what_was_asked(change: dict[str, ob
 
 
 def test_a_wrong_random_number_in_round_4_does_not_count() -> None:
-    """It answers another handshake, or was made up."""
+    """Such a reply answers another handshake, or is forged."""
     asked = ask(AuthType.RANDOM)
     asked.reply(octets(reply_to(asked.last, random=RANDOM)))
     asked.reply(octets(reply_to(asked.last, random=b"\1\1\1\1")))
@@ -145,7 +145,7 @@ def test_a_wrong_random_number_in_round_4_does_not_count() -> None:
 
 
 def test_a_forged_digest_ends_nothing_but_is_reported() -> None:
-    """While the true answer may still come; if it does not, the keys are probably not equal."""
+    """The true answer may still come; without it the keys are probably not equal."""
     asked = ask(AuthType.SHA256)
     good = reply_to(asked.last, random=RANDOM)
     asked.reply(octets(good, "another key"))
@@ -160,7 +160,7 @@ def test_a_forged_digest_ends_nothing_but_is_reported() -> None:
 
 
 def test_a_refusal_that_is_not_signed_is_believed_only_in_the_end() -> None:
-    """Anybody can forge it, so the handshake goes on as long as without it."""
+    """Anybody can forge a refusal, so the handshake goes on as long as without it."""
     asked = ask(AuthType.SHA256)
     asked.reply(command.encode(reply_to(asked.last, Result.NO_CONNECTION)))
     assert not asked.outcomes
@@ -169,7 +169,7 @@ def test_a_refusal_that_is_not_signed_is_believed_only_in_the_end() -> None:
 
 
 def test_a_refusal_ends_it() -> None:
-    """One that is authenticated, with a code that we know or not."""
+    """An authenticated refusal ends it, with a known code or an unknown one."""
     for code in (Result.NO_PATH, Result.NOT_PERMITTED, 42):
         asked = ask(AuthType.SHA256)
         asked.reply(octets(reply_to(asked.last, code)))
@@ -177,7 +177,7 @@ def test_a_refusal_ends_it() -> None:
 
 
 def test_a_round_mismatch_may_be_about_an_older_datagram() -> None:
-    """It does not end the handshake, the time does."""
+    """A mismatch does not end the handshake; time does."""
     asked = ask()
     asked.reply(octets(reply_to(asked.last, Result.ROUND_MISMATCH)))
     assert not asked.outcomes
@@ -209,7 +209,7 @@ def test_a_create_that_exists_says_so() -> None:
 
 
 def test_a_create_answered_with_rubbish_fails() -> None:
-    """An answer that is no text is no connection."""
+    """An answer without a text makes no connection."""
     asked = ask_create()
     asked.reply(octets(reply_to(asked.last)))
     asked.reply(octets(reply_to(asked.last, payload=b"\x01")))
@@ -229,7 +229,7 @@ def test_one_request_of_a_kind_at_a_time() -> None:
 
 
 def test_what_may_not_be_sent_is_said_before() -> None:
-    """Without permission to SEND, without a key, or too long."""
+    """A request without permission to SEND, without a key, or too long is refused at once."""
     config = connection(auth_type=AuthType.SHA256)
     for permission in (Permission.NONE, Permission.RECEIVE):
         with pytest.raises(PeerError, match=r"1 \(SEND\) or 3"):

@@ -52,7 +52,7 @@ def create_1() -> bytes:
 
 
 def test_the_table_has_every_state_and_input() -> None:
-    """Nothing that can come is left out, and nothing is executed without an offer."""
+    """Every pair has a row, and no request is executed without an offer."""
     assert responder.TABLE.keys() == set(product(State, Input))
     executing = {pair for pair, (_after, output) in responder.TABLE.items() if output is Output.EXECUTE}
     assert executing == {(State.OFFERED, Input.ROUND_3), (State.ANSWERED_AND_OFFERED, Input.ROUND_3)}
@@ -114,7 +114,7 @@ def test_four_rounds_change_a_path(auth_type: AuthType) -> None:
 
 @pytest.mark.parametrize("auth_type", AuthType)
 def test_a_repeated_round_3_gets_the_same_answer_and_is_not_executed_again(auth_type: AuthType) -> None:
-    """The answer was lost, or the network sent the request twice."""
+    """A request comes again when its answer was lost, or the network doubled it."""
     target = host(auth_type)
     third = octets(round_3(auth_type, target.answer(octets(round_1(auth_type))).random))
     assert target.ask(third) == target.ask(third) == target.ask(third)
@@ -148,7 +148,7 @@ def test_an_equal_report_after_a_new_round_1_is_a_new_one() -> None:
 
 
 def test_round_3_must_say_what_round_1_said() -> None:
-    """A late "down" does not use the offer that was made for an "up"."""
+    """A late "down" does not use the offer for an "up"."""
     target = host()
     target.ask(octets(round_1(value=0x00)))
     assert target.answer(octets(round_3(AuthType.NONE, NO_RANDOM, 0x80))).value == Result.ROUND_MISMATCH
@@ -183,23 +183,23 @@ def refused(target: Side, datagram: bytes, reason: str, source: Endpoint = A_END
 
 @pytest.mark.parametrize("permission", [Permission.NONE, Permission.SEND])
 def test_without_permission_to_receive_nothing_changes(permission: Permission) -> None:
-    """Guide table 2."""
+    """A report is refused without RECEIVE (guide table 2)."""
     assert refused(host(permission=permission), octets(round_1()), "request_permission") == Result.NOT_PERMITTED
 
 
 def test_an_unknown_connection_is_refused() -> None:
-    """There is nothing to change."""
+    """A report on an unknown connection is refused: there is nothing to change."""
     assert refused(empty_host(), octets(round_1()), "request_no_connection") == Result.NO_CONNECTION
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [pair for pair in product(AuthType, repeat=2) if pair[0] is not pair[1]])
 def test_the_authentication_type_of_the_connection_is_demanded(theirs: AuthType, ours: AuthType) -> None:
-    """Not more and not less."""
+    """A request of any other type is refused, weaker or stronger."""
     assert refused(host(ours), octets(round_1(theirs)), "request_auth_type") == Result.AUTH_FAILED
 
 
 def test_a_wrong_key_is_refused() -> None:
-    """In round 1 and in round 3."""
+    """A wrong key is refused in round 1 and in round 3."""
     target = host(AuthType.SHA256)
     assert refused(target, octets(round_1(AuthType.SHA256), "wrong"), "request_digest") == Result.AUTH_FAILED
     offer = target.answer(octets(round_1(AuthType.SHA256)))
@@ -216,12 +216,12 @@ def test_without_a_key_only_the_addresses_of_the_paths_count(auth_type: AuthType
 
 
 def test_whoever_has_the_key_may_come_from_anywhere() -> None:
-    """The digest says who it is."""
+    """The digest proves the sender."""
     assert host(AuthType.SHA256).answer(octets(round_1(AuthType.SHA256)), STRANGER).value == Result.DONE
 
 
 def test_a_short_path_is_refused() -> None:
-    """An answer, a reason, no change."""
+    """A short path is answered and counted, and changes nothing."""
     target = host()
     target.ask(octets(round_1()))
     spoilt = replace(round_3(AuthType.NONE, NO_RANDOM), payload=b"1234")
@@ -234,7 +234,7 @@ def test_a_short_path_is_refused() -> None:
 
 @pytest.mark.parametrize("random", ["offered", "zero"])
 def test_a_create_takes_the_offered_random_number_or_that_of_the_c_program(random: str) -> None:
-    """Which is 0; what the server made of it goes back in round 4, signed."""
+    """The C program's number is 0; the created text goes back in round 4, signed."""
     target = empty_host()
     offer = target.answer(create_1())
     third = octets(create_3(offer.random if random == "offered" else NO_RANDOM))
@@ -246,7 +246,7 @@ def test_a_create_takes_the_offered_random_number_or_that_of_the_c_program(rando
 
 
 def test_a_create_needs_a_round_1() -> None:
-    """The C server executes one that comes from nowhere."""
+    """The C server executes a create without one."""
     target = empty_host()
     assert target.answer(octets(create_3(NO_RANDOM))).value == Result.ROUND_MISMATCH
     target.ask(create_1())
@@ -266,7 +266,7 @@ def test_a_late_round_1_does_not_spoil_the_answer_to_a_create() -> None:
 
 
 def test_a_replayed_create_meets_the_connection() -> None:
-    """With a new round 1, and after the answer was forgotten, it is code 5 and one octet."""
+    """After a new round 1, or when the answer is forgotten, the reply is code 5 and one octet."""
     target = empty_host()
     target.ask(create_1())
     third = octets(create_3(NO_RANDOM))
@@ -279,7 +279,7 @@ def test_a_replayed_create_meets_the_connection() -> None:
 
 
 def test_a_deleted_connection_can_be_created_again_at_once() -> None:
-    """What was answered about the old one is forgotten with it."""
+    """The answer about the old connection is forgotten with it."""
     target = empty_host()
     for _ in range(2):
         target.ask(create_1())
@@ -301,7 +301,7 @@ def test_a_create_that_fails_says_why_and_has_no_text() -> None:
 
 @pytest.mark.parametrize("text", [";;;;", "[connection]", ";" * 40_000, "\0"])
 def test_a_text_that_is_none_is_refused(text: str) -> None:
-    """Too short, without the comment, too long."""
+    """A text that is too short, too long or without the comment is refused."""
     target = empty_host()
     target.ask(create_1())
     assert target.answer(octets(create_3(NO_RANDOM, text))).value == Result.NO_CONNECTION
@@ -331,7 +331,7 @@ def test_who_may_create() -> None:
 
 
 def test_a_c_peer_may_go_on_with_the_published_key_if_that_is_allowed() -> None:
-    """After a create it knows no other; the reply is signed with the key of the request."""
+    """After a create a C peer knows no other key; the reply is signed with the key of the request."""
     target = host(AuthType.SHA256)
     first = octets(round_1(AuthType.SHA256), DEFAULT_KEY)
     assert target.answer(first).value == Result.AUTH_FAILED
@@ -376,7 +376,7 @@ def test_one_address_cannot_crowd_out_the_others() -> None:
 
 
 def test_a_path_is_named_by_both_its_addresses() -> None:
-    """The peer's and ours; turned round they name nothing."""
+    """A path is named by the peer's address and ours; turned round they name nothing."""
     config = connection(3, 2)
     own, peer = ip_address("10.2.2.3"), ip_address("10.2.2.2")
     assert concerned_path(PathStatusChange(config, own, peer, True), {}) == 1

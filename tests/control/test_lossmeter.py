@@ -37,7 +37,7 @@ def worst(meter: LossMeter, arrivals: Iterable[float]) -> float:
 @pytest.mark.parametrize("interval", [0.01, 0.1, 1.0, 5.0, 255.0])
 @pytest.mark.parametrize("loss", [0.0, 0.1, 0.5, 0.7])
 def test_the_interval_is_learned_and_the_loss_measured(interval: float, loss: float) -> None:
-    """Whatever the peer's interval is."""
+    """Any interval of the peer is learned."""
     meter = LossMeter()
     worst(meter, keepalives(interval, int(300 * max(1, 0.1 / interval)), loss, jitter=0.1))
     assert meter.interval == pytest.approx(interval, rel=0.05)
@@ -46,7 +46,7 @@ def test_the_interval_is_learned_and_the_loss_measured(interval: float, loss: fl
 
 
 def test_nothing_is_said_before_there_is_enough() -> None:
-    """Neither of the interval nor of the loss."""
+    """Neither interval nor loss is known before."""
     meter = LossMeter()
     for number, now in enumerate(keepalives(1.0, FEWEST + 1)):
         assert meter.loss() is None, number
@@ -67,7 +67,7 @@ def test_a_measurement_covers_some_time() -> None:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("loss", [0.4, 0.5, 0.8])
 def test_loss_that_begins_is_seen(loss: float, seed: int) -> None:
-    """Within some hundred intervals, and the measurement stays above the limit."""
+    """Loss is seen within some hundred intervals, and its measurement stays above the limit."""
     meter = LossMeter()
     worst(meter, keepalives(1.0, 200))
     assert worst(meter, keepalives(1.0, 600, loss, start=200.0, seed=seed)) > LIMIT
@@ -75,7 +75,7 @@ def test_loss_that_begins_is_seen(loss: float, seed: int) -> None:
 
 
 def test_loss_that_ends_is_forgotten() -> None:
-    """After two measurements at most."""
+    """Loss is forgotten after two measurements at most."""
     meter = LossMeter()
     worst(meter, keepalives(1.0, 200, loss=0.5))
     worst(meter, keepalives(1.0, 2 * FEWEST + 2, start=200.0))
@@ -84,13 +84,13 @@ def test_loss_that_ends_is_forgotten() -> None:
 
 @given(INTERVALS, st.floats(0, 0.1), st.integers(0, 1000))
 def test_jitter_is_no_loss(interval: float, jitter: float, seed: int) -> None:
-    """What comes late has come."""
+    """A late keepalive is not lost."""
     assert worst(LossMeter(), keepalives(interval, 300, jitter=jitter, seed=seed)) == 0.0
 
 
 @given(INTERVALS, st.floats(0.1, 3.0), st.integers(0, 1000))
 def test_jitter_as_wide_as_the_interval_is_no_loss(interval: float, jitter: float, seed: int) -> None:
-    """No interval can be seen in it; nothing is claimed then."""
+    """Such jitter hides the interval; the loss is unknown then."""
     assert worst(LossMeter(), sorted(keepalives(interval, 300, jitter=jitter, seed=seed))) < LIMIT
 
 
@@ -98,7 +98,7 @@ def test_jitter_as_wide_as_the_interval_is_no_loss(interval: float, jitter: floa
 def test_a_peer_that_changes_its_interval_has_no_loss(
     before: float, after: float, count: int, jitter: float, seed: int
 ) -> None:
-    """At any moment, to a multiple as to a fraction; the new interval is learned."""
+    """A change at any moment, to a multiple or a fraction, is learned."""
     meter = LossMeter()
     first = keepalives(before, count, jitter=jitter, seed=seed)
     then = keepalives(after, 2000 if after < 0.1 else 300, jitter=jitter, start=before * count + after, seed=seed)
@@ -108,7 +108,7 @@ def test_a_peer_that_changes_its_interval_has_no_loss(
 
 @given(st.lists(st.tuples(st.integers(30, 200), st.floats(1, 1000)), min_size=1, max_size=5))
 def test_a_peer_that_stops_or_restarts_now_and_then_has_no_loss(lives: list[tuple[int, float]]) -> None:
-    """However long it was away."""
+    """A gap of any length is no loss."""
     meter, now = LossMeter(), 0.0
     for count, pause in lives:
         assert worst(meter, keepalives(1.0, count, start=now)) < LIMIT
@@ -122,7 +122,7 @@ def test_a_line_that_freezes_has_no_loss() -> None:
 
 
 def test_keepalives_that_come_twice_or_besides_are_no_harm() -> None:
-    """A path that revives is answered besides the interval."""
+    """A reviving path is answered outside of the interval."""
     arrivals = sorted([*keepalives(1.0, 200), *keepalives(20.0, 10, start=0.3), *keepalives(7.0, 25)])
     meter = LossMeter()
     assert worst(meter, arrivals) == 0.0
@@ -130,7 +130,7 @@ def test_keepalives_that_come_twice_or_besides_are_no_harm() -> None:
 
 
 def test_after_a_restart_the_interval_is_known_but_not_the_loss() -> None:
-    """Another cable, the same peer."""
+    """The cable is another, the peer is the same."""
     meter = LossMeter()
     worst(meter, keepalives(1.0, 100, loss=0.5))
     meter.restart()
@@ -151,6 +151,6 @@ def test_after_a_restart_the_interval_is_known_but_not_the_loss() -> None:
     ],
 )
 def test_the_interval_of_some_gaps(gaps: list[float], interval: float | None) -> None:
-    """The shortest that enough of them are, and most are multiples of."""
+    """The interval is the shortest time that enough gaps are and most are multiples of."""
     assert interval_of(gaps) == (None if interval is None else pytest.approx(interval))
     assert len(gaps) <= RECENT

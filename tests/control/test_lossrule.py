@@ -39,7 +39,7 @@ def left(rule: LossRule, count: int) -> list[int]:
     ],
 )
 def test_which_path_is_left(qualities: list[Quality], expected: list[int]) -> None:
-    """The one that loses too much, while another is usable and clearly better."""
+    """A path is left if it loses too much while another is usable and clearly better."""
     rule = LossRule(LIMIT, len(qualities))
     assert rule.decide(qualities, 100.0) == expected
     assert left(rule, len(qualities)) == expected
@@ -47,7 +47,7 @@ def test_which_path_is_left(qualities: list[Quality], expected: list[int]) -> No
 
 
 def test_one_path_is_left_at_a_time_the_worst_first() -> None:
-    """What is left of the traffic may change the loss of the others."""
+    """The moved traffic may change the loss of the others."""
     rule = LossRule(LIMIT, 3)
     qualities = [Quality(True, 0.4), Quality(True, 0.8), GOOD]
     assert rule.decide(qualities, 0.0) == [1]
@@ -55,7 +55,7 @@ def test_one_path_is_left_at_a_time_the_worst_first() -> None:
 
 
 def test_a_path_comes_back_when_its_loss_is_below_half_of_the_limit() -> None:
-    """And not before its hold is over."""
+    """The path comes back no earlier than its hold is over."""
     rule = LossRule(LIMIT, 2)
     rule.decide([BAD, GOOD], 0.0)
     assert rule.decide([GOOD, GOOD], FIRST_HOLD - 0.1) == []
@@ -103,7 +103,7 @@ def test_two_ends_that_leave_different_paths_agree_in_the_end() -> None:
 
 
 def test_a_path_that_begins_anew_is_not_left() -> None:
-    """Nor held."""
+    """A new beginning ends the hold, too."""
     rule = LossRule(LIMIT, 2)
     rule.decide([BAD, GOOD], 0.0)
     rule.forget(0)
@@ -112,7 +112,7 @@ def test_a_path_that_begins_anew_is_not_left() -> None:
 
 
 def test_max_loss_0_leaves_nothing() -> None:
-    """The key is off."""
+    """max_loss = 0 switches the rule off."""
     rule = LossRule(0.0, 2)
     assert rule.decide([BAD, GOOD], 0.0) == []
     assert not rule.is_news(0, 0.9)

@@ -90,7 +90,7 @@ def test_the_client_joins_what_the_server_made(client: ConnectionConfig, templat
 def test_both_sides_can_be_saved_and_loaded(
     client: ConnectionConfig, template: ConnectionConfig, tmp_path: Path
 ) -> None:
-    """`mpt save` on both sides, and they are still there after a restart."""
+    """After `mpt save` on both sides the connections are there after a restart."""
     server = created_connection(template, read_peer_side(text_of(client)), A, tmp_path, TUNNEL)
     joined = joined_connection(client, read_peer_side(text_of(server)))
     for side, own in ((server, "10.0.0.3/24"), (joined, "10.0.0.2/24")):
@@ -145,7 +145,7 @@ def test_a_name_that_is_taken_gets_an_address(client: ConnectionConfig, template
 
 
 def test_the_file_of_a_created_connection_is_named_after_the_peer() -> None:
-    """Without the characters that separate."""
+    """The file name has the address without its separators."""
     assert file_name(ip_address("fec0::2")) == "peer_fec0__2.conf"
 
 
@@ -173,7 +173,7 @@ def test_a_wrong_description_says_what_is_wrong(client: ConnectionConfig, old: s
 
 
 def test_a_description_cut_anywhere_is_read_or_refused(client: ConnectionConfig) -> None:
-    """The datagram was too long for somebody."""
+    """A text that is cut anywhere is read or refused."""
     text = text_of(client)
     for length in range(len(text)):
         try:

@@ -123,7 +123,7 @@ def test_the_table_is_whole() -> None:
     [(OK, OK), (DOWN, DOWN), (MANUAL, MANUAL), (Status.DISABLED, MANUAL), (INTERFACE, OK), (ADDRESS, OK)],
 )
 def test_the_configured_status(configured: Status, status: Status) -> None:
-    """A path starts as configured; what the interface is like, events will tell."""
+    """A path starts as configured; events tell the state of its interface."""
     assert monitor(initial=configured).status is status
 
 
@@ -241,13 +241,13 @@ def test_a_lossy_path_comes_back_as_what_it_is_then() -> None:
 
 @pytest.mark.parametrize("again", [(LINK_LOST, LINK_FOUND, HEARD), (BY_HAND_DOWN, BY_HAND_UP), (BY_HAND_UP,)])
 def test_a_path_that_begins_anew_has_no_loss_yet(again: tuple[Event, ...]) -> None:
-    """Another cable, or the operator's word, is a new beginning."""
+    """Another cable, or the operator, makes a new beginning."""
     assert monitor(LOSSY, *again).status is OK
 
 
 @pytest.mark.parametrize("monitored", [True, False])
 def test_a_path_waits_until_its_peer_was_heard(monitored: bool) -> None:
-    """A keepalive or data ends that; what came before the path began does not count."""
+    """A keepalive or data ends the waiting, unless it came before the path began."""
     keepalive_time = 1.0 if monitored else 0.0
     path = monitor(keepalive_time=keepalive_time)
     assert path.status is OK
@@ -259,7 +259,7 @@ def test_a_path_waits_until_its_peer_was_heard(monitored: bool) -> None:
 
 @pytest.mark.parametrize("again", [(BY_HAND_DOWN, BY_HAND_UP), (LINK_LOST, LINK_FOUND), (ADDRESS_LOST, ADDRESS_FOUND)])
 def test_a_path_that_comes_up_without_a_life_sign_waits_again(again: tuple[Event, ...]) -> None:
-    """It was heard in another life."""
+    """An earlier keepalive does not count."""
     path = monitor(HEARD, keepalive_time=0.0)
     for event in again:
         path.event(event, NOW + 3)
@@ -274,7 +274,7 @@ def test_a_path_that_the_operator_switches_off_and_on_was_heard() -> None:
 
 @pytest.mark.parametrize("state", [DOWN, INTERFACE, ADDRESS, MANUAL], ids=lambda state: state.name)
 def test_only_a_path_that_is_ok_waits(state: Status) -> None:
-    """Every other status says more."""
+    """Every other status says more than waiting."""
     assert not monitor(*INTO[state]).is_waiting(0.0)
 
 

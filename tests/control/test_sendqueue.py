@@ -38,7 +38,7 @@ class Line:
 
 @pytest.mark.parametrize("rate", [0.5e6, 1.25e6, 12.5e6, 25e6])
 def test_a_line_that_is_full_holds_no_more_than_it_drains_in_a_moment(rate: float) -> None:
-    """Whatever its rate, from some Mbit/s on; and it stays full."""
+    """The queue is bounded at any rate from some Mbit/s on, and the line stays full."""
     line = Line(rate)
     line.run(2.0, offered=10 * rate)
     assert line.delay < 1.6 * TARGET
@@ -49,7 +49,7 @@ def test_a_line_that_is_full_holds_no_more_than_it_drains_in_a_moment(rate: floa
 
 
 def test_a_line_that_is_not_full_keeps_its_whole_buffer() -> None:
-    """Bursts belong into it."""
+    """The buffer keeps its room for bursts."""
     line = Line(12.5e6)
     line.run(10.0, offered=6e6)
     assert line.changes == 0
@@ -57,7 +57,7 @@ def test_a_line_that_is_not_full_keeps_its_whole_buffer() -> None:
 
 
 def test_the_limit_grows_again_when_the_line_is_faster_or_idle() -> None:
-    """Within some seconds."""
+    """The limit grows within some seconds."""
     line = Line(1.25e6)
     line.run(3.0, offered=20e6)
     assert line.queue.limit < 300_000
@@ -67,7 +67,7 @@ def test_the_limit_grows_again_when_the_line_is_faster_or_idle() -> None:
 
 
 def test_a_line_that_becomes_slower_gets_a_smaller_limit() -> None:
-    """As a modem far from its mast."""
+    """The limit follows a line that becomes slower, as a modem far from its mast."""
     line = Line(12.5e6)
     line.run(3.0, offered=100e6)
     line.rate = 1.25e6
@@ -76,7 +76,7 @@ def test_a_line_that_becomes_slower_gets_a_smaller_limit() -> None:
 
 
 def test_a_line_that_stands_still_has_the_smallest_limit_and_comes_back() -> None:
-    """Nothing is kept for it."""
+    """A standing line keeps the smallest queue."""
     line = Line(1.25e6)
     line.run(2.0, offered=20e6)
     line.rate = 0.0
@@ -89,7 +89,7 @@ def test_a_line_that_stands_still_has_the_smallest_limit_and_comes_back() -> Non
 
 
 def test_looks_that_are_far_apart_or_too_near_say_nothing() -> None:
-    """No rate can be had from them."""
+    """Such looks give no rate."""
     queue = SendQueue(LARGEST)
     assert queue.look(100.0, 1_000_000, 3_000_000) is None
     assert queue.look(100.001, 1_000_000, 3_000_000) is None

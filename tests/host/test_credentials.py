@@ -127,7 +127,7 @@ def test_a_user_who_sends_from_a_port_of_root_and_closes_is_not_taken_for_root(s
 
 
 def test_a_socket_for_ipv6_only_has_not_sent_ipv4() -> None:
-    """Somebody else may have the same port of IPv4. Only sock_diag tells; /proc does not."""
+    """Another user may have the same port of IPv4. Only sock_diag tells; /proc does not."""
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own:
         own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         own.bind(("::", 0))
@@ -137,14 +137,14 @@ def test_a_socket_for_ipv6_only_has_not_sent_ipv4() -> None:
 
 
 def test_our_own_socket_is_ours(source: str) -> None:
-    """Not everybody is a stranger."""
+    """The owner of our socket is found."""
     with receiver(socket.AF_INET, "127.0.0.1") as own:
         found = udp_sender(ip_address("127.0.0.1"), own.getsockname()[1], 60456)
         assert found == UdpSender(os.geteuid(), False)
 
 
 def test_a_closed_socket_has_no_owner(source: str) -> None:
-    """Who has closed the socket already is nobody."""
+    """A closed socket has no owner."""
     with receiver(socket.AF_INET, "127.0.0.1") as own:
         port = own.getsockname()[1]
     assert udp_sender(ip_address("127.0.0.1"), port, 60456) is None
@@ -174,7 +174,7 @@ def test_several_possible_owners_are_none(source: str) -> None:
 
 
 def test_the_caller_of_a_unix_socket_is_known() -> None:
-    """Process, user and groups of the caller are what the kernel says."""
+    """The kernel tells process, user and groups of the caller."""
     name = f"mpt-test-credentials-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("\0" + name)  # an abstract name: no directory is in the stranger's way

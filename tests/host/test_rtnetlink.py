@@ -63,7 +63,7 @@ def table_of(*script: bytes | int) -> RouteTable:
 
 
 def test_a_list_that_changed_under_way_is_asked_for_again() -> None:
-    """The kernel marks it; ten times, then it is given up."""
+    """The kernel marks such a list; after ten times the listing is given up."""
     broken = [message(RTM_NEWROUTE, bytes(12), NLM_F_DUMP_INTR), DONE]
     requests = RequestSocket(Kernel(*broken, *broken, message(RTM_NEWROUTE, bytes(12)) + DONE))
     assert len(requests.listing(26, b"")) == 1
@@ -84,7 +84,7 @@ def test_the_rest_of_an_earlier_answer_is_passed_over() -> None:
 
 
 def test_a_refusal_has_the_words_of_the_kernel() -> None:
-    """Its own where it has some, else those of the number."""
+    """The kernel's words stand there, else the words for the number."""
     requests = RequestSocket(Kernel(error(errno.EINVAL, b"Invalid prefsrc address\0"), error(errno.EINVAL)))
     for words in ("Invalid prefsrc address", "Invalid argument"):
         with pytest.raises(OSError, match=words) as refused:
@@ -95,7 +95,7 @@ def test_a_refusal_has_the_words_of_the_kernel() -> None:
 
 @pytest.mark.parametrize("answer", [errno.ENOBUFS, error(errno.EBUSY)])
 def test_a_kernel_that_does_not_list_its_routes_is_said(answer: bytes | int) -> None:
-    """Whatever the reason, it is a HostError."""
+    """Any reason is a HostError."""
     table = table_of(answer)
     with pytest.raises(HostError, match="the kernel does not list its routes"):
         table.default_route("lo", 4)
@@ -104,7 +104,7 @@ def test_a_kernel_that_does_not_list_its_routes_is_said(answer: bytes | int) -> 
 
 @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EOPNOTSUPP])
 def test_a_kernel_without_ipv6_has_no_ipv6_routes(number: int) -> None:
-    """It says so, or it lists its IPv4 routes instead."""
+    """Such a kernel refuses, or lists its IPv4 routes instead."""
     everywhere = route(socket.AF_INET, 0, attribute(4, socket.if_nametoindex("lo")))
     for script in ([error(number)], [everywhere, DONE]):
         for ask in (lambda table: table.default_route("lo", 6), lambda table: table.own_routes(6)):
@@ -114,7 +114,7 @@ def test_a_kernel_without_ipv6_has_no_ipv6_routes(number: int) -> None:
 
 
 def test_what_an_old_kernel_lists_beside_is_passed_over() -> None:
-    """It does not filter by interface or protocol, nor by the length of the prefix."""
+    """An old kernel does not filter by interface, protocol or prefix length."""
     lo = socket.if_nametoindex("lo")
     gateway = attribute(5, ip_address("10.1.1.1").packed)
     listed = (
@@ -132,7 +132,7 @@ def test_what_an_old_kernel_lists_beside_is_passed_over() -> None:
 
 
 def test_a_route_that_is_refused_because_ipv6_is_missing_names_it() -> None:
-    """A path with ip_ver = 6 on a kernel without IPv6."""
+    """The error of a path with ip_ver = 6 names the missing IPv6."""
     table = table_of(error(errno.EAFNOSUPPORT))
     with pytest.raises(HostError, match="2001:db8::1/128 over lo"):
         table.add_route(Route(ip_network("2001:db8::1/128"), "lo"))

@@ -102,7 +102,7 @@ def test_two_paths_lead_to_one_peer(peer: str, own: dict[str, str]) -> None:
 
 
 def test_no_datagram_has_the_bit_that_forbids_fragments(system: FakeSystem) -> None:
-    """Neither single ones nor those of a run; IPv6 has no such bit."""
+    """Neither single datagrams nor datagrams of a run have it; IPv6 has no such bit."""
     for address, expected in ((ADDRESS, IP_PMTUDISC_OMIT), (ip_address("fd01::2"), None)):
         with open_data_socket(address, 23456, "eth1", system):
             assert system.sockets[-1].options.get((socket.IPPROTO_IP, IP_MTU_DISCOVER)) == expected

@@ -29,7 +29,7 @@ def udp(address: str) -> socket.socket:
 @pytest.mark.netns
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_it_shows_keepalives_and_errors_about_what_we_send_and_nothing_else(address: str) -> None:
-    """Of all that arrives at an interface."""
+    """The tap shows only these of all packets at the interface."""
     own = ip_address(address)
     with real_machine(), udp(address) as ours, udp(address) as peer, udp(address) as other:
         with udp(address) as soon_closed:
@@ -54,7 +54,7 @@ def test_it_shows_keepalives_and_errors_about_what_we_send_and_nothing_else(addr
 
 @pytest.mark.netns
 def test_a_flood_fills_a_small_buffer_and_no_more() -> None:
-    """Whoever sends keepalives by the thousand is seen some hundred times."""
+    """Of thousands of keepalives some hundred are seen."""
     with real_machine(), udp("127.0.0.1") as ours, udp("127.0.0.1") as peer:
         tap = Tap("lo", ours.getsockname()[1], 4)
         for _ in range(5000):
@@ -65,7 +65,7 @@ def test_a_flood_fills_a_small_buffer_and_no_more() -> None:
 
 @pytest.mark.netns
 def test_an_interface_that_is_not_there_is_refused() -> None:
-    """In the operator's words."""
+    """The error is in the operator's words."""
     with real_machine(), pytest.raises(HostError, match="cannot look at what arrives at eth9: No such device"):
         Tap("eth9", 4754, 4)
 
@@ -75,7 +75,7 @@ def test_an_interface_that_is_not_there_is_refused() -> None:
     [("0", "0", False), ("1", "0", True), ("0", "1", True), ("2", "1", False), ("1", "2", False)],
 )
 def test_the_larger_value_of_rp_filter_counts(tmp_path: Path, for_all: str, own: str, drops: bool) -> None:
-    """As in the kernel's own documentation; 1 is strict."""
+    """The larger value counts, as the kernel documents; 1 is strict."""
     for name, value in (("all", for_all), ("eth1", own)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "rp_filter").write_text(f"{value}\n")

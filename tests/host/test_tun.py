@@ -46,7 +46,7 @@ def test_the_queue_length_is_set() -> None:
 
 
 def test_a_machine_that_has_no_offload_header_goes_without() -> None:
-    """Everything else is as it would be."""
+    """Everything else is the same without the header."""
     system = FakeSystem()
     system.fail("ioctl", errno.EINVAL)
     tun = open_tun(CONFIG, system, system.netlink, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)

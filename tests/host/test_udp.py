@@ -26,7 +26,7 @@ def test_ancillary_data() -> None:
 
 
 def test_a_socket_that_joins_nothing() -> None:
-    """Where the kernel does not know UDP_GRO that is no error."""
+    """A kernel without UDP_GRO is no error."""
     refusing, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with refusing, other:
         with pytest.raises(OSError):  # noqa: PT011  # whatever the reason

@@ -93,7 +93,7 @@ def ask(line: str, operations: Operations, may_change: bool = True) -> tuple[Rep
     ],
 )
 def test_a_command_is_carried_out(line: str, call: tuple[object, ...]) -> None:
-    """Each command is its operation; what has happened is the text, else the command in full."""
+    """Each command calls its operation; the reply is the operation's text, else the command in full."""
     operations = FakeOperations("the peer knows it")
     takes_long = call[0] in ("path", "create")
     assert ask(line, operations) == (Reply(0, "the peer knows it"), ["working"] if takes_long else [])
@@ -116,7 +116,7 @@ def test_a_command_is_carried_out(line: str, call: tuple[object, ...]) -> None:
     ],
 )
 def test_who_may_only_look_changes_nothing(line: str) -> None:
-    """Refused with code 5 before anything is done, and told who may."""
+    """The command is refused with code 5 before anything is done; the text says who may."""
     operations = FakeOperations()
     reply, progress = ask(line, operations, may_change=False)
     assert reply.code == 5
@@ -168,7 +168,7 @@ def test_a_failure_has_the_c_programs_words_and_our_reason(line: str, error: Mpt
 
 
 def test_a_bug_is_not_hidden() -> None:
-    """What is no MptError is raised, for the daemon to log."""
+    """Any exception but MptError is raised, for the daemon to log."""
 
     class Broken(FakeOperations):
         async def save(self, file: str | None) -> str:

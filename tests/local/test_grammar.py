@@ -85,7 +85,7 @@ def test_a_command_is_understood(line: str, meaning: tuple[object, ...]) -> None
 
 @pytest.mark.parametrize(("line", "message"), BAD, ids=[line or "nothing" for line, _ in BAD])
 def test_a_bad_command_is_named(line: str, message: str) -> None:
-    """The error names the bad word and what is allowed."""
+    """The error names the bad word and the allowed ones."""
     with pytest.raises(GrammarError) as caught:
         parse(line.split())
     assert message in str(caught.value)
@@ -95,7 +95,7 @@ def test_a_bad_command_is_named(line: str, message: str) -> None:
 
 @pytest.mark.parametrize("word", ["a b.conf", "", "x\n.conf", "\ud800.conf", "y" * 300 + ".conf", "nul\0.conf"])
 def test_a_word_that_is_none_is_refused(word: str) -> None:
-    """Words come from a JSON list too, where they can be anything."""
+    """Words also come from a JSON list, where they can be anything."""
     with pytest.raises(GrammarError):
         parse(["delete", word])
 
@@ -105,7 +105,7 @@ WORDS = sorted({word for line, _ in GOOD for word in line.split()})
 
 @given(st.lists(st.text(max_size=20) | st.sampled_from(WORDS), max_size=8))
 def test_any_words_give_a_command_or_an_error(words: list[str]) -> None:
-    """Nothing but GrammarError is raised, and what is understood can be said again."""
+    """Only GrammarError is raised, and the words of a command give the same command again."""
     try:
         command = parse(words)
     except GrammarError as error:
@@ -115,14 +115,14 @@ def test_any_words_give_a_command_or_an_error(words: list[str]) -> None:
 
 
 def test_only_show_is_for_everybody() -> None:
-    """Whoever may only look may only `show`."""
+    """A caller who may only look may only `show`."""
     assert [form.name for form in FORMS.values() if not form.changes] == ["show"]
     assert {meaning[0] for _, meaning in GOOD} == set(FORMS)
     assert form_named("int") is FORMS["interface"]
 
 
 def test_the_usage_is_the_guides() -> None:
-    """Guide 4.1, 4.2 and 4.6, less a misspelling."""
+    """The usage is as in guide 4.1, 4.2 and 4.6, without a misspelling."""
     assert FORMS["address"].usage() == (
         "mpt addr[ess] {add | del} IP_ADDRESS[/PREF_LEN] dev INTERFACE\n\n"
         "IP_ADDRESS: The IP address (can be v4 or v6) to manipulate\n"

@@ -30,14 +30,14 @@ PATH_DOWN = ("path", "down", "10.1.1.2", "10.1.1.3")
 
 
 def test_a_request_is_the_documented_line() -> None:
-    """Byte for byte what docs/commands.md shows, and back."""
+    """The line is byte for byte as in docs/commands.md, and decodes to the request."""
     line = b'{"mpt":1,"id":7,"command":["path","down","10.1.1.2","10.1.1.3"]}\n'
     assert encode_request(Request(7, PATH_DOWN)) == line
     assert decode_request(line) == Request(7, PATH_DOWN)
 
 
 def test_answers_are_the_documented_lines() -> None:
-    """Progress, then the reply; data only where there is some."""
+    """Progress and reply are as documented; data is there only if it is not empty."""
     assert encode_progress(7, Progress("telling the peer")) == b'{"id":7,"progress":"telling the peer"}\n'
     assert encode_reply(7, Reply(0, "done")) == b'{"id":7,"ok":true,"code":0,"text":"done"}\n'
     with_data = encode_reply(7, Reply(1, "no", {"a": 1}))
@@ -69,7 +69,7 @@ def test_answers_are_the_documented_lines() -> None:
     ],
 )
 def test_a_bad_line_is_told(line: bytes, id: int, text: str) -> None:
-    """What is wrong is said, with the request's id where it has one."""
+    """The answer says what is wrong, with the request's id if it has one."""
     bad = decode_request(line)
     assert isinstance(bad, BadRequest)
     assert bad.id == id
@@ -77,7 +77,7 @@ def test_a_bad_line_is_told(line: bytes, id: int, text: str) -> None:
 
 
 def test_unknown_members_of_a_request_are_ignored() -> None:
-    """A later minor version may add some."""
+    """A later minor version may add members."""
     line = b'{"mpt": 1, "id": 1, "command": ["save"], "more": {}}\n'
     assert decode_request(line) == Request(1, ("save",))
 
@@ -122,7 +122,7 @@ TOO_LONG = b" " * protocol.MAX_REPLY_LINE + b"{}"
     [b"220 mail.example ESMTP", b"[]", b'{"id":7,"ok":true}', b'{"id":7,"code":0,"text":"","data":[]}', TOO_LONG],
 )
 def test_the_client_refuses_what_no_daemon_says(line: bytes) -> None:
-    """Something else listens there."""
+    """Such a line raises DecodeError: another program listens there."""
     with pytest.raises(DecodeError):
         decode_answer(line, 7)
 
@@ -148,14 +148,14 @@ def test_a_text_request_is_the_c_programs() -> None:
     ],
 )
 def test_a_bad_text_request_is_refused(datagram: bytes) -> None:
-    """By DecodeError, and nothing else."""
+    """A bad request raises DecodeError and nothing else."""
     with pytest.raises(DecodeError):
         decode_text_request(datagram)
 
 
 @given(st.binary(max_size=100))
 def test_no_datagram_raises_anything_else(datagram: bytes) -> None:
-    """Either way, whatever comes."""
+    """Any datagram, in either direction, raises only DecodeError."""
     for head in (b"", b"\xa4\0\0\0"):
         for decode in (decode_text_request, decode_text_reply):
             try:
@@ -165,7 +165,7 @@ def test_no_datagram_raises_anything_else(datagram: bytes) -> None:
 
 
 def test_a_text_reply_is_what_the_c_client_prints() -> None:
-    """Underscore when it went well, hyphen when not; then the end."""
+    """The text begins with CMD_OK: or CMD-ERROR:, and the end follows."""
     assert encode_text_reply(Reply(0, "interface eth1 up")) == (b"\xa4\0\0\0CMD_OK:interface eth1 up", b"\xa5\0\0\0")
     assert encode_text_reply(Reply(1, "no"))[0] == b"\xa4\0\0\0CMD-ERROR:no"
     assert encode_text_reply(Reply(0, "\udcff"))[0] == b"\xa4\0\0\0CMD_OK:?"
@@ -187,13 +187,13 @@ def test_a_text_reply_is_what_the_c_client_prints() -> None:
     ],
 )
 def test_the_verdict_of_a_c_server_is_in_its_text(text: str, code: int) -> None:
-    """It says CMD_OK: to some failures, too."""
+    """A C server says CMD_OK: to some failures, too."""
     reply = decode_text_reply(b"\xa4\0\0\0" + text.encode())
     assert reply == Reply(code, text.partition(":")[2])
 
 
 def test_other_datagrams_of_a_server() -> None:
-    """The end, a text in between, and what is none of it."""
+    """Other datagrams are the end, a text in between, or an error."""
     assert decode_text_reply(protocol.END) is None
     assert decode_text_reply(b"\xa4\0\0\0working") == Progress("working")
     with pytest.raises(DecodeError):
@@ -201,7 +201,7 @@ def test_other_datagrams_of_a_server() -> None:
 
 
 def test_a_text_too_long_for_udp_is_cut_at_a_line() -> None:
-    """And says so; nobody gets half a line."""
+    """The text says that it is cut, and has no half line."""
     datagram, _ = encode_text_reply(Reply(0, "\n".join(f"line {number}" for number in range(20_000))))
     assert len(datagram) < 65_507
     *lines, last, empty = datagram[4:].decode().split("\n")

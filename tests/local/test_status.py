@@ -112,12 +112,12 @@ MPT_connection_10.0.0.2 (mpt_b.conf): 10.0.0.2 to 10.0.0.3 on tun0, 1 of 2 paths
 
 
 def test_the_table_is_aligned() -> None:
-    """One row a path, drops only where there are some."""
+    """A path has one row; drops stand there only if they are not zero."""
     assert status_text(DOCUMENT) == TEXT
 
 
 def test_it_says_why_a_path_does_not_work() -> None:
-    """Below the table, for each path that knows why."""
+    """The reasons stand below the table, for each path that has one."""
     path = replace(OTHER, reason="the interface is down or gone")
     connection = replace(DOCUMENT.connections[0], paths=[PATH, path])
     text = status_text(replace(DOCUMENT, connections=[connection]))
@@ -125,12 +125,12 @@ def test_it_says_why_a_path_does_not_work() -> None:
 
 
 def test_a_daemon_without_connections_says_so() -> None:
-    """An empty table would leave one wondering."""
+    """The text says that there is no connection, instead of an empty table."""
     assert status_text(replace(DOCUMENT, connections=())).endswith("\nno connection\n")
 
 
 def test_the_document_is_plain_json() -> None:
-    """Every number survives, those of a Counter too; its schema is in it."""
+    """Every number survives, also in a Counter; the document has its schema."""
     plain = json.loads(json.dumps(DOCUMENT.as_json()))
     assert plain["schema"] == "mpt.status/1"
     assert plain["connections"][0]["paths"][1]["drops"] == {"enetdown": 3}
@@ -140,7 +140,7 @@ def test_the_document_is_plain_json() -> None:
 
 
 def test_looking_often_takes_no_memory() -> None:
-    """Nothing of a document stays behind, in the interpreter's free lists neither."""
+    """No part of a document stays in memory, not even in the interpreter's free lists."""
     DOCUMENT.as_json()
     tracemalloc.start()
     try:
@@ -154,7 +154,7 @@ def test_looking_often_takes_no_memory() -> None:
 
 
 def test_a_data_path_without_offloads_says_so() -> None:
-    """Nothing after the colon would look as if something were missing."""
+    """The text says "none": an empty list would look like a mistake."""
     tunnel = replace(DOCUMENT.tunnels[0], data_plane="python", offloads=[])
     assert "\n  python data path, offloads: none\n" in status_text(replace(DOCUMENT, tunnels=[tunnel]))
 
@@ -170,7 +170,7 @@ def test_every_status_has_a_word() -> None:
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (23 * 10**9, "23.0 GB"), (10**15, "1000.0 TB")],
 )
 def test_octets_are_readable(octets: int, text: str) -> None:
-    """Three digits or so, and a unit."""
+    """A size has some three digits and a unit."""
     assert _octets(octets) == text
 
 
@@ -178,5 +178,5 @@ def test_octets_are_readable(octets: int, text: str) -> None:
     ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (59, "59 s"), (119, "119 s"), (120, "2 min"), (1e6, "12 d")]
 )
 def test_ages_are_readable(seconds: float, text: str) -> None:
-    """As much as one wants to know."""
+    """An age has one number and one unit."""
     assert _age(seconds) == text
