@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return program.run(["--help"])
         return _command(given)
     except GrammarError as error:
-        help = error.form.usage() if error.form else "mpt --help tells what there is"
+        help = error.form.usage() if error.form else "mpt --help lists the commands"
         print(f"mpt: {error}\n{help}", file=sys.stderr)
         return BAD_USAGE
     except ChannelError as error:

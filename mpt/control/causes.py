@@ -99,7 +99,7 @@ def _of_a_good_keepalive(path: Situation, datagram: Datagram) -> str | None:
             return None
         return (
             f"the peer's datagrams come from port {datagram.source_port}, not remote_port = {path.peer_port}: a NAT "
-            "on the way has changed it, and what we send may not arrive; have the NAT keep the port, or forward UDP "
+            "on the way has changed it, and our datagrams may not arrive; have the NAT keep the port, or forward UDP "
             f"port {path.peer_port} to the peer"
         )
     if datagram.destination != path.local:
@@ -127,7 +127,7 @@ def _of_a_failure(path: Situation, failure: Unreachable) -> str:
             + "remote_port is not its local_port"
         )
     if failure.failure is Failure.FORBIDDEN:
-        return f"a firewall at {failure.sender} refuses what we send: let UDP port {path.peer_port} pass there"
+        return f"a firewall at {failure.sender} refuses our datagrams: let UDP port {path.peer_port} pass there"
     if failure.failure is Failure.TOO_LONG:
         return f"{failure.sender} passes packets of {failure.mtu} octets at most: lower the mtu of the tunnel"
     return f"{failure.sender} knows no way to {failure.destination}"

@@ -67,7 +67,7 @@ class Readable(FileDescriptor):
         now = self._clock.seconds()
         if now >= self._log_due:
             self._log_due = now + LOG_EVERY
-            log.failure("what came in at the {name} descriptor met a bug; reading goes on", name=self._name)
+            log.failure("a bug while the {name} descriptor is read; reading goes on", name=self._name)
         if self._resumed is None:
             self.stopReading()
             self._resumed = self._clock.callLater(PAUSE, self._resume)

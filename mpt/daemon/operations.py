@@ -247,8 +247,7 @@ class DaemonOperations:
         config = load_directory(self._running.directory).config
         if restart := schema.needs_restart(self._running.config, config):
             raise ConfigError(
-                f"interface.conf has changed in what only a restart of mptsrv can change: {', '.join(restart)}; "
-                "nothing was reloaded"
+                f"interface.conf has changes that need a restart of mptsrv: {', '.join(restart)}; nothing was reloaded"
             )
         return config.general, config.connections
 

@@ -45,7 +45,7 @@ class RouteKeeper(Service):
         super().startService()
         removed = self._netlink.claim_routes()
         if removed:
-            log.info("{count} routes are removed that an earlier daemon has left", count=removed)
+            log.info("{count} routes of an earlier daemon are removed", count=removed)
 
     def stopService(self) -> None:
         """Remove all added routes."""
@@ -118,7 +118,7 @@ class RouteKeeper(Service):
             if len(wishes) > 1 and len(set(wishes.values())) > 1 and place not in self._disagreements:
                 self._disagreements.add(place)
                 log.error(
-                    "{users} want different routes to {destination} over {interface}: the first has its way",
+                    "{users} want different routes to {destination} over {interface}: the route of the first stays",
                     users=self._users(place),
                     destination=place[0],
                     interface=place[2],

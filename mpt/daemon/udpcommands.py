@@ -31,7 +31,7 @@ AT_ONCE: Final = 16  # more are refused: a local user must not fill the memory
 UNCONNECTED: Final = "unconnected"  # udp_commands in [general]
 
 _NOT_CONNECTED = (
-    "; over UDP changes are taken only from a socket that is connected to this port, as that of `mpt` is: use it, or "
+    "; over UDP only a socket that is connected to this port may change things: use `mpt`, which has one, or "
     "write 'udp_commands = unconnected' in [general] of interface.conf"
 )
 

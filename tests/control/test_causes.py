@@ -37,7 +37,7 @@ def keepalive(sender: str, receiver: str) -> Datagram:
 
 
 def failure(why: Failure, sender: Address = PEER, mtu: int = 0) -> Unreachable:
-    """Return an ICMP error about what we send."""
+    """Return an ICMP error about our datagrams."""
     return Unreachable(sender, PEER, 4754, why, mtu)
 
 
@@ -50,7 +50,7 @@ def failure(why: Failure, sender: Address = PEER, mtu: int = 0) -> Unreachable:
         (PATH, keepalive("10.0.0.3", "10.0.0.9"), "address 10.0.0.3 to 10.0.0.9; here ip_remote = 10.0.0.3"),
         (PATH, replace(KEEPALIVE, source=ip_address("198.51.100.7")), "come from 198.51.100.7, not from remote_ipaddr"),
         (PATH, failure(Failure.PORT), "10.1.1.3 answers that nothing listens at UDP port 4754"),
-        (PATH, failure(Failure.FORBIDDEN, ip_address("192.0.2.1")), "a firewall at 192.0.2.1 refuses what we send"),
+        (PATH, failure(Failure.FORBIDDEN, ip_address("192.0.2.1")), "a firewall at 192.0.2.1 refuses our datagrams"),
         (PATH, failure(Failure.NO_WAY, ip_address("192.0.2.1")), "192.0.2.1 knows no way to 10.1.1.3"),
         (PATH, failure(Failure.TOO_LONG, ip_address("192.0.2.1"), 1400), "passes packets of 1400 octets at most"),
         (HEARD, replace(KEEPALIVE, source_port=61001), "come from port 61001, not remote_port = 4754"),

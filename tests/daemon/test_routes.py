@@ -293,7 +293,7 @@ def test_what_a_killed_daemon_has_left_is_removed_at_the_start(run: Run, log: li
     assert [each for each in stage.netlink.routes if each in left] == []
     assert operators in stage.netlink.routes
     assert seen(stage) == (None, None)
-    assert "2 routes are removed that an earlier daemon has left" in log
+    assert "2 routes of an earlier daemon are removed" in log
     stage.routes_before = [operators]
 
 
@@ -376,7 +376,7 @@ def test_users_that_disagree_are_told_and_the_first_has_its_way(log: list[str]) 
         keeper.doubt(Changes(lost=True), netlink.snapshot())
         keeper.restore()
     assert netlink.routes == [one]
-    assert log == ["c, d want different routes to 203.0.113.5/32 over eth1: the first has its way"]
+    assert log == ["c, d want different routes to 203.0.113.5/32 over eth1: the route of the first stays"]
     keeper.keep("c", ())
     assert netlink.routes == [other]
     keeper.keep("d", ())
