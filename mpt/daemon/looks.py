@@ -2,6 +2,8 @@
 
 A look lasts some seconds and serves all paths with the same interface and port. So a server with a thousand silent
 clients opens one tap now and then. No sender can cause more work.
+
+Packets that arrived before a peer was heard, or heard again, say nothing of a path that works now.
 """
 
 from __future__ import annotations
@@ -61,6 +63,8 @@ class Lookout(Protocol):
     def tunnels(self) -> tuple[Address, Address]: ...
     @property
     def is_silent(self) -> bool: ...
+    @property
+    def has_cause(self) -> bool: ...
     def looked(self, view: View) -> None: ...
 
 
@@ -73,10 +77,12 @@ class Tap(Protocol):
 
 @dataclass(slots=True)
 class _Look:
-    """One place: the paths there, the paths that asked, the tap while it is open, and the timer."""
+    """One place: the paths there, the paths that asked and whether each was silent at the beginning of the look, the
+    paths that ask for the next look, the tap while it is open, and the timer."""
 
     paths: dict[Lookout, None] = field(default_factory=dict)  # in their order
-    asked: dict[Lookout, None] = field(default_factory=dict)
+    asked: dict[Lookout, bool] = field(default_factory=dict)
+    later: dict[Lookout, None] = field(default_factory=dict)
     tap: Tap | None = None
     timer: Any = None
     pause: float = FIRST_PAUSE
@@ -105,25 +111,31 @@ class Looks:
             return
         del look.paths[path]
         look.asked.pop(path, None)
-        if not look.asked:
+        look.later.pop(path, None)
+        if not look.asked and not look.later:
             _stop(look)
         if not look.paths:
             del self._looks[path.place]
 
     def ask(self, path: Lookout) -> None:
-        """Look for `path` now, and again while it stays silent."""
+        """Look for `path` now, and again while it stays silent or has a cause."""
         look = self._looks.get(path.place)
-        if look is None or path in look.asked:
+        if look is None:
             return
-        look.asked[path] = None
-        if look.tap is not None:
+        if look.tap is not None and not path.is_silent:
+            look.later[path] = None
             return
-        _stop(look)
-        look.pause = FIRST_PAUSE
-        self._begin(path.place, look)
+        if path in look.asked:
+            return
+        look.asked[path] = path.is_silent
+        if look.tap is None:
+            _stop(look)
+            look.pause = FIRST_PAUSE
+            self._begin(path.place, look)
 
     def _begin(self, place: LookPlace, look: _Look) -> None:
         look.timer = None
+        look.asked = {path: path.is_silent for path in look.asked}
         try:
             look.tap = self._open_tap(*place)
         except HostError as error:
@@ -145,10 +157,14 @@ class Looks:
             Sightings(each for each in found if each is not None),
             self._is_filtered(place.interface),
         )
-        for path in look.asked:
-            path.looked(view)
-        look.asked = {path: None for path in look.asked if path.is_silent}
-        if look.asked:
+        for path, was_silent in look.asked.items():
+            if path.is_silent or not was_silent:
+                path.looked(view)
+        later, look.later = dict.fromkeys(look.later, False), {}
+        look.asked = {path: True for path in look.asked if path.is_silent or path.has_cause} | later
+        if later:
+            self._begin(place, look)
+        elif look.asked:
             self._again(place, look)
 
     def _again(self, place: LookPlace, look: _Look) -> None:

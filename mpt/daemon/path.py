@@ -242,6 +242,11 @@ class Path:
         """Return whether only the peer's keepalives are missing."""
         return self.status is Status.DOWN and not self.monitor.is_lossy
 
+    @property
+    def has_cause(self) -> bool:
+        """Whether the last look has shown something wrong."""
+        return self.cause is not None
+
     def looked(self, view: View) -> None:
         """Note the result of a look; log the fault when it is new, and then once an hour."""
         if self.port is None or not (self.is_silent or self.status is Status.OK):

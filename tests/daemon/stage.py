@@ -186,9 +186,9 @@ class Stage:
         """Give a command as root does; it may still be under way then."""
         return Asked(self.root.operations, command)
 
-    def receive(self, number: int, datagram: bytes) -> None:
-        """Let `datagram` come from the peer over path `number`."""
-        self.socket(f"eth{number}").deliver(datagram, (f"10.{number}.{number}.3", 23456))
+    def receive(self, number: int, datagram: bytes, source: str | None = None) -> None:
+        """Let `datagram` come from the peer over path `number`, or from another `source` at its interface."""
+        self.socket(f"eth{number}").deliver(datagram, (source or f"10.{number}.{number}.3", 23456))
         self.reactor.read_all()
         self.reactor.advance(0)
 

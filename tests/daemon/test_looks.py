@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from mpt.daemon.looks import FIRST_PAUSE, LONGEST_PAUSE, SHORTEST
 from tests.daemon.stage import KEEPALIVE_IN, Run, Stage, connection, path
-from tests.wire.packets import udp_packet
+from tests.wire.packets import icmp_packet, udp_packet
 
 DEAD, LOOK = 3.1, 2.3  # s: the stage's dead time, and a look with its keepalives
 FORGOTTEN = 3600.0  # s after which the log repeats a cause
@@ -37,6 +37,12 @@ def logged() -> Log:
 def arrive(stage: Stage, port: int = 23456) -> None:
     """A keepalive of the peer arrives at eth1, but not at our socket."""
     stage.taps.arrive("eth1", udp_packet("10.1.1.3", port, "10.1.1.2", 23456, KEEPALIVE_IN))
+
+
+def refuse(stage: Stage, peer: str = "10.1.1.3") -> None:
+    """A host answers that nothing listens at the peer's port: its mptsrv does not run at the moment."""
+    sent = udp_packet("10.1.1.2", 23456, peer, 23456, KEEPALIVE_IN)
+    stage.taps.arrive("eth1", icmp_packet(peer, "10.1.1.2", 3, 3, sent))
 
 
 def causes(stage: Stage) -> list[str | None]:
@@ -102,6 +108,46 @@ def test_a_path_that_is_heard_again_has_no_cause(run: Run) -> None:
     stage.reactor.pass_time(LOOK)
     assert causes(stage)[0] is not None
     stage.receive(1, KEEPALIVE_IN)
+    assert causes(stage)[0] is None
+
+
+def test_what_was_seen_before_the_peer_came_back_is_no_cause(run: Run, logged: Log) -> None:
+    """The peer's daemon was started anew: what answered for it meanwhile says nothing of the path that works now."""
+    stage = silent(run)
+    refuse(stage)
+    stage.receive(1, KEEPALIVE_IN)
+    stage.reactor.pass_time(LOOK)
+    assert stage.statuses()[0] == "OK"
+    assert causes(stage)[0] is None
+    assert not any("nothing listens" in line for line in logged.lines)
+
+
+def test_what_others_have_seen_before_a_peer_was_heard_is_no_cause(run: Run) -> None:
+    """A path that is heard while others there are looked at has a look after theirs."""
+    late = path(1, remote_ipaddr=ip_address("10.1.1.9"), dead_time=1000.0)
+    stage = run(connection(path(1), late))
+    stage.reactor.pass_time(DEAD)
+    assert stage.statuses() == ["DOWN", "OK"]
+    refuse(stage, "10.1.1.9")
+    stage.receive(1, KEEPALIVE_IN, source="10.1.1.9")
+    stage.reactor.pass_time(LOOK)
+    assert causes(stage)[1] is None
+    refuse(stage, "10.1.1.9")
+    stage.reactor.pass_time(LOOK)
+    assert "remote_port is not its local_port" in str(causes(stage)[1])
+
+
+def test_a_cause_that_is_seen_no_longer_is_forgotten(run: Run) -> None:
+    """Also where the path was heard all the time."""
+    stage = run()
+    stage.receive(1, KEEPALIVE_IN)
+    refuse(stage)
+    stage.reactor.pass_time(LOOK)
+    assert causes(stage)[0] is not None
+    for _ in range(40):
+        stage.receive(1, KEEPALIVE_IN)
+        stage.reactor.pass_time(2.0)
+    assert stage.statuses()[0] == "OK"
     assert causes(stage)[0] is None
 
 
