@@ -1,1 +1,1 @@
-"""The benchmark: what the tunnel carries beside what the plain link carries; ``scripts/bench`` runs it."""
+"""The benchmark: the tunnel measured beside the plain link; ``scripts/bench`` runs it."""

@@ -4,8 +4,8 @@
        10.1.1.2 eth1 ─────────────────────────────── eth1 10.1.1.101, 10.1.1.102, …
        10.2.2.2 eth2 ─────────────────────────────── eth2 10.2.2.101, 10.2.2.102, …
 
-The traffic goes to the first few clients, which one daemon serves, so that as many processes work however many
-connections there are; the other clients are alive, and idle.
+The traffic goes to the first few clients, which one daemon serves, so that the number of working processes does not
+depend on the number of connections. The other clients are alive, and idle.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TUNNELS = 20  # of one daemon, at most: guide 2.6.2, tunnel_num
 
 SERVER = IPv4Address("10.0.0.1")
 CLIENTS = IPv4Address("10.0.1.1")  # the first
-FIRST_HOST = 101  # what the outer address of the first client ends in
+FIRST_HOST = 101  # the last octet of the first client's outer address
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class ManyConnections(Variant):
 
     @property
     def title(self) -> str:
-        """Its name in the table and in the JSON."""
+        """Return its name in the table and in the JSON."""
         return f"{self.data_plane}, {self.connections}"
 
     @property
     def baselines(self) -> Mapping[str, Variant]:
-        """The same with one connection, and on the Python data path."""
+        """Return the same with one connection, and on the Python data path."""
         one = replace(self, connections=1)
         return self._others({"1 connection": one, "python": replace(self, data_plane="python")})
 
 
 def build_clients(lab: Lab, variant: ManyConnections) -> Stage:
-    """Set up hosts, links and all daemons; the stage's daemons are the server and the one whose clients work."""
+    """Set up hosts, links and all daemons; the stage's daemons are the server and the daemon of the working clients."""
     name = name_of(variant)
     a, b = lab.host(f"{name}-a"), lab.host(f"{name}-b")
     paths = range(1, variant.paths + 1)
@@ -63,7 +63,7 @@ def build_clients(lab: Lab, variant: ManyConnections) -> Stage:
     for daemon in daemons:
         daemon.wait_until_ready()
     working = numbers[:SPREAD]
-    for i in working:  # an answer must leave by the tunnel that it is from
+    for i in working:  # an answer must leave by the tunnel of its source address
         b.ip(f"rule add from {CLIENTS + i} table {i + 1}", f"route add {SERVER} dev tun{i} table {i + 1}")
     addresses = [str(CLIENTS + i) for i in working]
     processes = [daemon.process for daemon in daemons[:2]]

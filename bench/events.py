@@ -1,4 +1,4 @@
-"""How late a daemon's keepalives are while links and routes of its host change, those that it uses and others."""
+"""How late a daemon's keepalives are while links and routes of its host change, used and unused ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ OTHERS = [f"link add x{n} type veth peer name y{n}" for n in range(PAIRS)]
 
 
 def while_links_change(stage: Stage, effort: Effort) -> Figures:
-    """Measure, on a host with many routes and interfaces, the latest keepalive of a in ms: while a cable goes down and
-    up that no path uses, while an address comes and goes at a path's interface, and while a default route does."""
+    """Measure, on a host with many routes and interfaces, the latest keepalive of a in ms: while a cable that no path
+    uses goes down and up, while an address of a path's interface comes and goes, and while a default route does."""
     count = EVENTS if effort.seconds >= 1 else 1
     stage.a.ip(*CABLE, *OTHERS)
     try:
@@ -40,7 +40,7 @@ def while_links_change(stage: Stage, effort: Effort) -> Figures:
 
 
 def _late(stage: Stage, count: int, before: Sequence[str], *events: Sequence[str]) -> float:
-    """The latest keepalive of a while `events` happen `count` times, in ms; `before` is done first each time."""
+    """Return the latest keepalive of a while `events` happen `count` times, in ms; `before` comes first each time."""
     latest = 0.0
     for _ in range(count):
         stage.a.ip(*(line.replace("add", "replace", 1) for line in before))

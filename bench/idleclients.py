@@ -1,4 +1,4 @@
-"""The clients of `bench.scale`: one program that sends the keepalives of many hosts and takes those it is sent."""
+"""The clients of `bench.scale`: one program that sends and takes the keepalives of many hosts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.scale import CLIENTS, KEEPALIVE, LINKS, SERVER, outer
 from mpt.lab.tunnel import DATA_PORT
 from mpt.wire.command import encode_keepalive
 
-STEPS = 20  # of a keepalive time; the clients do not speak all at once
+STEPS = 20  # of a keepalive time, so that the clients do not speak all at once
 
 
 def main(connections: int) -> None:

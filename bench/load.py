@@ -1,4 +1,4 @@
-"""How soon the daemons answer while a TCP stream takes all they have: pings in the tunnel, keepalives, commands."""
+"""How soon the daemons answer while a TCP stream loads them fully: pings in the tunnel, keepalives, commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mpt.lab.process import Process
 from mpt.local.sockets import control_sockets
 
 RAMP = 0.5  # seconds that the stream has to reach its rate
-INTERFACE = "eth1"  # that of the first path
+INTERFACE = "eth1"  # of the first path
 COMMAND = b'{"mpt": 1, "id": 1, "command": ["show", "status"]}\n'  # docs/commands.md
 COMMAND_INTERVAL, PATIENCE = 0.01, 10.0  # seconds: between two commands, and for the answer to one
 # Of UDP over IPv4: the length of a keepalive, and its first octet after the GRE header (pcap-filter(7)).
@@ -57,7 +57,7 @@ def under_load(stage: Stage, effort: Effort) -> Figures:
 def lateness(started: float, times: Sequence[float], ended: float, interval: float) -> float:
     """Return the largest delay of a keepalive: its time after the one before, less `interval`; all in seconds.
 
-    `times` are those between `started` and `ended`; what is missing before the first and after the last of them counts.
+    `times` lie between `started` and `ended`; the time before the first and after the last of them counts, too.
     """
     return max(0.0, *(later - earlier - interval for earlier, later in itertools.pairwise([started, *times, ended])))
 
@@ -96,7 +96,7 @@ def ask_for_status(path: str) -> float:
 
 
 def control_socket(daemon: Process) -> str:
-    """Return where a daemon whose configuration names no unix socket takes commands."""
+    """Return the default unix socket of a daemon."""
     return control_sockets({}, Path(f"/proc/{daemon.pid}/ns/net"))[0]
 
 

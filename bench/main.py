@@ -1,8 +1,8 @@
-"""``scripts/bench``: what the tunnel carries beside what the plain link carries, on this machine, in one run.
+"""``scripts/bench``: the tunnel measured beside the plain link, on this machine, in one run.
 
-It goes part by part. Every round measures one thing on every variant of the part before it goes to the next thing, so
-that a machine that is busy for a while is so for all of them; the figures are medians of the rounds. With --soak it
-loads the tunnel for a long time instead.
+It goes part by part. Every round takes one measure of every variant of the part before the next measure, so that a
+machine that is busy for a while is busy for all variants. The figures are medians of the rounds. With --soak it loads
+the tunnel for a long time instead.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run with `arguments` (default: the command line); 0: it was measured, and a soak found nothing wrong."""
+    """Run with `arguments` (default: the command line); return 0 if it was measured and a soak found no fault."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
     try:
@@ -151,7 +151,7 @@ def _scale(options: argparse.Namespace) -> int:
 
 
 def _publish(to: str | None, facts: dict[str, object], text: str, figures: dict[str, object]) -> None:
-    """The table for people, and the object wherever it is wanted; on standard output only one of them."""
+    """Print the table for people, and write the object where it is wanted; standard output gets one of them."""
     print(f"{machine_text(facts)}\n\n{text}", file=sys.stderr if to == "-" else sys.stdout)
     if to is None:
         return

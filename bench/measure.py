@@ -22,12 +22,12 @@ Figures = dict[str, float]
 
 STREAM_END = 20.0  # seconds that a stream may last longer than it should
 UDP_SECONDS = 1.0  # of each rate that is tried
-UDP_BUFFER = 2 << 20  # bytes; iperf3's own of 208 KB takes 270 small packets: 2 ms of 135,000 a second
+UDP_BUFFER = 2 << 20  # bytes; iperf3's default of 208 KB takes 270 small packets: 2 ms of 135,000 a second
 BUFFER_LIMITS = (Path("/proc/sys/net/core/rmem_max"), Path("/proc/sys/net/core/wmem_max"))
 MORE = 1.2  # the next rate offered, as a multiple of the best that arrived
-MISSES = 2  # tries in a row that bring no more: that was the best
+MISSES = 2  # tries in a row that bring no more end the search
 PINGS, PING_INTERVAL = 200, 0.01  # seconds
-LOST_MS = 1000.0  # what a ping without an answer counts as
+LOST_MS = 1000.0  # the time of a ping without an answer
 PROGRAMS = {"iperf3": "iperf3", "ping": "iputils-ping", "tcpdump": "tcpdump"}  # and Debian's packages
 
 
@@ -44,7 +44,7 @@ Measure = Callable[[Stage, Effort], Figures]
 
 
 def require_programs() -> None:
-    """HostError, with what to install, unless the programs that make the traffic are here."""
+    """Raise HostError with the packages to install, unless the programs that make the traffic are here."""
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     if missing:
         raise HostError(f"programs are missing: apt-get install {' '.join(missing)}")
@@ -63,7 +63,7 @@ def tcp(stage: Stage, effort: Effort, streams: int = 1, *, back: bool = False) -
 
 
 def spread_tcp(stage: Stage, effort: Effort, streams: int) -> Figures:
-    """Measure TCP streams from a, each of its own program, spread over the stage's addresses, as `tcp` does."""
+    """Measure TCP streams from a, each by a separate program, spread over the stage's addresses, as `tcp` does."""
     addresses = [stage.addresses[n % len(stage.addresses)] for n in range(streams)]
     spent = _CpuMeter(stage)
     with iperf3(stage.a, stage.b, addresses, *timed(effort.seconds)) as running:
@@ -78,8 +78,8 @@ def udp(stage: Stage, effort: Effort, payload: int = 64) -> Figures:
     """Measure UDP packets at the rate at which most arrive: received by the far application in a second, CPU seconds
     per 10^6.
 
-    More than that only costs the CPU that the daemons need, as everything here shares the same cores; so the search
-    begins at what survives a flood and goes up from there until it does not get better. `payload` is in bytes.
+    A higher rate only takes CPU time from the daemons, as everything here shares the same cores. So the search begins
+    at the rate that survives a flood and goes up until it gets no better. `payload` is in bytes.
     """
     name = f"udp{payload}"
     buffer = min(UDP_BUFFER, *(int(limit.read_text()) for limit in BUFFER_LIMITS))
@@ -99,7 +99,7 @@ def udp(stage: Stage, effort: Effort, payload: int = 64) -> Figures:
 
 
 def climb(offer: Callable[[float], Figures], name: str, tries: int) -> Figures:
-    """Return the figures of the offered rate at which figure `name` was largest; it begins with rate 0, a flood."""
+    """Return the figures of the offered rate at which figure `name` was largest; the first rate is 0, a flood."""
     best, misses = offer(0), 0
     for _ in range(tries):
         figures = offer(best[name] * MORE)
@@ -126,7 +126,7 @@ def ping_times(stage: Stage, count: int) -> list[float]:
 
 
 def times_in(said: str) -> list[float]:
-    """Return the times, in ms, in the output of ping; HostError if it did not even begin."""
+    """Return the times, in ms, in the output of ping; HostError if it did not begin."""
     sent = re.search(r"^(\d+) packets transmitted", said, re.MULTILINE)
     if sent is None:
         raise HostError(f"ping failed:\n{said}")
@@ -155,7 +155,7 @@ def stream(stage: Stage, seconds: float, *arguments: str) -> dict[str, Any]:
 
 
 def timed(seconds: float) -> tuple[str, ...]:
-    """Return the arguments of an iperf3 of so many seconds whose `result` is wanted."""
+    """Return the arguments of an iperf3 of so many seconds that gives a `result`."""
     return "--json", "--time", f"{seconds:.0f}"
 
 
@@ -172,14 +172,14 @@ def _sides(stage: Stage) -> list[tuple[str, Process]]:
 
 
 class _CpuMeter:
-    """What both daemons spend from now on, user and system time."""
+    """The user and system time of both daemons from now on."""
 
     def __init__(self, stage: Stage) -> None:
         self._sides = _sides(stage)
         self._before = [process.cpu_seconds() for _, process in self._sides]
 
     def per(self, name: str, units: float) -> Figures:
-        """CPU seconds for each of `units`: together under `name`, and of each end."""
+        """Return the CPU seconds for each of `units`: of both together under `name`, and of each end."""
         if not self._sides or not units:
             return {}
         each = {

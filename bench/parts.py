@@ -1,4 +1,4 @@
-"""The parts of the benchmark: what stands side by side, what is measured of it, and how that is shown."""
+"""The parts of the benchmark: the variants side by side, their measures, and the tables of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Part:
 
 
 def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
-    """All parts, for these data paths; `quick`: fewer variants, and TCP not in every way."""
+    """Return all parts, for these data paths; `quick`: fewer variants, and TCP not in every way."""
     counted = planes[-1:] if quick else planes
     windows = (WINDOW,) if quick else (0, WINDOW)
     path_counts = QUICK_PATH_COUNTS if quick else PATH_COUNTS
@@ -68,7 +68,7 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
 
 
 def _per_byte(title: str, name: str) -> Block:
-    """Throughput, and what it costs."""
+    """Return the table of throughput and its cost."""
     cpu = f"{name}_cpu_s_per_gb"
     return Block(
         title,

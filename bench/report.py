@@ -40,7 +40,7 @@ class Block:
 
 @dataclass
 class Report:
-    """What was measured: of each variant, by the name of the figure, the sample of each round; shown in `blocks`."""
+    """The samples of each variant, by the name of the figure, one for each round; shown in `blocks`."""
 
     variants: Sequence[Variant]
     blocks: Sequence[Block] = ()
@@ -53,7 +53,7 @@ class Report:
             of_variant.setdefault(name, []).append(value)
 
     def value(self, variant: Variant, name: str, over: Callable[[Sequence[float]], float] = median) -> float | None:
-        """Return the median of the rounds, or another figure `over` them; None for what this variant does not have."""
+        """Return the median of the rounds, or another figure `over` them; None if this variant has no such figure."""
         samples = self.samples.get(variant, {}).get(name)
         return over(samples) if samples else None
 
@@ -121,7 +121,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def machine() -> dict[str, object]:
-    """Return what the figures depend on besides mpt."""
+    """Return the facts on which the figures depend besides mpt."""
     return {
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
@@ -136,7 +136,7 @@ def machine() -> dict[str, object]:
 
 
 def machine_text(facts: Mapping[str, object]) -> str:
-    """Return the same in a few lines, with a warning when others are at work on it."""
+    """Return the same in a few lines, with a warning if other programs are busy."""
     load = facts["load_before"]
     lines = [
         f"{facts['cores']} × {facts['processor']}, {facts['architecture']}, Linux {facts['kernel']}",

@@ -1,4 +1,4 @@
-"""A server of many connections on one port: how soon it is ready, what idleness costs, and how long commands take.
+"""A server of many connections on one port: the time until it is ready, the cost of idleness, the time of commands.
 
     a  tun0 10.0.0.1/8, a connection to each client      b  one program that speaks for all clients
        10.1.1.2 eth1 ──────────────────────────────── eth1 10.1.1.3, a router to 10.101.0.0/16
@@ -29,7 +29,7 @@ KEEPALIVE, DEAD = 1.0, 3.5  # s
 SERVER = IPv4Address("10.0.0.1")
 CLIENTS = IPv4Address("10.8.0.1")  # the first
 MTU = 1440
-SETTLE = 5.0  # s until every path was heard
+SETTLE = 5.0  # s until every path is heard
 REPEATS = 10  # of a command
 MIN_SCALE, MAX_SCALE = 10, 10_000  # connections
 NAMES = (
@@ -51,7 +51,7 @@ def outer(link: int, number: int) -> IPv4Address:
 
 
 class Server:
-    """A server of `connections` in `lab`, and its clients; it is ready when this is made."""
+    """A server of `connections` in `lab`, and its clients; once made, it is ready."""
 
     def __init__(self, lab: Lab, data_plane: str, connections: int, name: str = "scale") -> None:
         self.connections = connections
@@ -69,7 +69,7 @@ class Server:
 
     @property
     def process(self) -> Process:
-        """The daemon as a program."""
+        """Return the daemon as a program."""
         return self.daemon.process
 
     def ask(self, *words: str) -> str:
@@ -80,7 +80,7 @@ class Server:
         return reply.text
 
     def idle_cpu(self, seconds: float) -> float:
-        """Return the share of a core that it takes while only keepalives come and go, once it has heard every path."""
+        """Return the share of a core that keepalives alone take, once it has heard every path."""
         time.sleep(SETTLE)
         heard = self.ask("show", "status").count("s ago")
         if heard < self.connections * len(LINKS):
@@ -90,7 +90,7 @@ class Server:
         return (self.process.cpu_seconds() - before) / seconds
 
     def timed(self, idle: float, command: Callable[[], object]) -> tuple[float, float]:
-        """Do `command` several times; return its shortest time and its CPU time, without what idleness takes."""
+        """Do `command` several times; return its shortest time and its CPU time, less the CPU time of idleness."""
         took = []
         cpu, started = self.process.cpu_seconds(), time.monotonic()
         for _ in range(REPEATS):
@@ -116,7 +116,7 @@ class Server:
 def measure(data_plane: str, connections: int, seconds: float = 10.0) -> dict[str, float]:
     """Return the figures of a server of so many connections, idle for `seconds`, by name.
 
-    The times of commands are given as seconds of the clock and of CPU; the latter hold on a busy machine, too.
+    The times of commands are given as seconds of the clock and of CPU; CPU times hold on a busy machine, too.
     """
     with Lab() as lab:
         without = Server(lab, data_plane, 0, "empty").process.memory().resident

@@ -1,4 +1,4 @@
-"""What the native data path is meant to reach, and whether it did: ratios within one run, and delays."""
+"""The goals of the native data path, and the verdicts on them: ratios within one run, and delays."""
 
 from __future__ import annotations
 

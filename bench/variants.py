@@ -1,7 +1,7 @@
-"""What is measured against what: plain links, and the tunnel over the same links in its variants.
+"""The variants of the benchmark: plain links, and the tunnel over the same links.
 
-Every variant has two hosts and its links to itself, and all of a part stand at the same time, so that measurements can
-go from one to the next in a moment; the daemons that are not measured only send their keepalives meanwhile.
+Every variant has two hosts and links for itself, and all variants of a part stand at the same time, so that measurements
+can go from one to the next in a moment. Daemons that are not measured only send their keepalives meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATHS = 2
 WINDOW = 1000  # packets
 KEEPALIVE, DEAD = 1.0, 5.0  # seconds; a saturated machine must not take a path down
 PLAIN_ADDRESS = "10.1.1.3"  # of b, beside the tunnel
-AS_CONFIGURED = {"MPT_DATA_PLANE": ""}  # set, it would take precedence over the configuration
+AS_CONFIGURED = {"MPT_DATA_PLANE": ""}  # a set variable would take precedence over the configuration
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Variant:
 
     @property
     def baselines(self) -> Mapping[str, Variant]:
-        """The variants that its figures are divided by, by what they differ in."""
+        """Return the variants that divide its figures, by the name of the difference."""
         if self.data_plane is None:
             return {}
         return self._others(
@@ -79,9 +79,9 @@ class ManyPaths(Variant):
 
 @dataclass(frozen=True)
 class Stage:
-    """A variant set up: traffic goes from `a` to `address` on `b`; `daemons` are those of a and b, or none.
+    """A variant set up: traffic goes from `a` to `address` on `b`; `daemons` are a's and b's, or none.
 
-    `addresses` are those of connections of their own, where there are several.
+    `addresses` are the peers of several connections, if there are several.
     """
 
     variant: Variant

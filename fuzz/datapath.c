@@ -12,7 +12,7 @@ enum { PATIENCE = 50 }; /* milliseconds for a datagram that was sent; it takes n
 enum { READ_NOW = 8 /* a bit of the kind of a step: and let it be read */ };
 
 static struct mpt_datapath *dp;
-static int offloads; /* that it began with */
+static int offloads; /* at the beginning */
 static double budget; /* of a wake-up; 0: it serves one descriptor */
 static struct mpt_counters counted;
 static uint8_t tos_by_inner[256];
@@ -25,7 +25,7 @@ static uint32_t known_count;
 
 /* --- what goes in must come out --- */
 
-/* Of what the way through the tunnel leaves alone: not the ECN field, and not whether a checksum is 0 or 0xFFFF. */
+/* Hash the octets that the tunnel does not change: not the ECN field, nor whether a checksum is 0 or 0xFFFF. */
 static uint64_t hash_of(const uint8_t *packet, uint32_t length) {
     static uint8_t copy[FRAME + 8];
     uint64_t hash = length;
@@ -90,14 +90,14 @@ static uint64_t sent_by(int connection) {
     return sent;
 }
 
-/* A GRE header, a packet of its version, the mark of that; no number twice, and none that nobody used up: a packet that a
- * path refuses leaves a hole where the other paths of its batch have sent already. */
-static void check_datagram(int peer, const uint8_t *datagram, uint32_t length, uint8_t mark) {
+/* A GRE header, a packet of its version, the TOS octet of that packet; no number twice, and no number out of range: a
+ * packet that a path refuses leaves a hole if the other paths of its batch have sent already. */
+static void check_datagram(int peer, const uint8_t *datagram, uint32_t length, uint8_t tos) {
     uint32_t version, sequence;
     int sequenced, header = mpt_gre_decode(datagram, length, &version, &sequenced, &sequence);
     CHECK(header == (sequenced ? 8 : 4) && length > (uint32_t)header);
     CHECK(ip_version(datagram + header, length - (uint32_t)header) == version);
-    CHECK(peer == PAIR || mark == tos_by_inner[tos_octet(datagram + header)]);
+    CHECK(peer == PAIR || tos == tos_by_inner[tos_octet(datagram + header)]);
     int connection = peer > PAIR;
     CHECK(!sequenced || sequence < sent_by(connection) - sent_before[connection] + refused);
     if (sequenced && sequence < NUMBERS) {
@@ -111,7 +111,7 @@ static void drain_peer(int peer) {
     static uint8_t octets[FRAME];
     union { struct cmsghdr aligned; uint8_t octets[CMSG_SPACE(sizeof(int))]; } control;
     uint64_t sent = sent_over(peer);
-    if (peer == PAIR && offloads & MPT_UDP_SEGMENT) { /* which cuts nothing */
+    if (peer == PAIR && offloads & MPT_UDP_SEGMENT) { /* a socketpair cuts nothing */
         empty(peers[PAIR]);
         return;
     }
@@ -192,7 +192,7 @@ static void fill_path(struct mpt_path_row *row, int peer, uint8_t weight, bool b
     memcpy(row->outer_remote, &remote, row->outer_remote_length);
 }
 
-/* FIRST.0.0.LAST, or that behind twelve octets of 0xFD, as the packets of the corpus have them. */
+/* FIRST.0.0.LAST, or twelve octets of 0xFD and then that, as in the packets of the corpus. */
 static struct mpt_address address(uint8_t version, uint8_t first, uint8_t last) {
     struct mpt_address made = {.version = version};
     uint8_t *end = made.octets + (version == 4 ? 0 : 12);
@@ -206,7 +206,7 @@ static struct mpt_network network(uint8_t version, uint8_t first, uint32_t bits,
     return (struct mpt_network){address(version, first, 0), version == 4 ? bits : 96 + bits, here};
 }
 
-/* Octets: usable paths; broken paths; window, longest delay, marks, connections; weights. */
+/* Octets: usable paths; broken paths; window, longest delay, TOS octets, connections; weights. */
 static void set_table(struct input *in) {
     static const uint32_t windows[] = {0, 8, 40, 1000};
     struct mpt_network networks[2][4] = {
@@ -265,11 +265,11 @@ static void read_socket(int peer) {
     }
 }
 
-/* The datagram, and those that follow it in its flow: numbers, ids, sequence numbers go on. Octets: the mark; how many;
- * in which steps the numbers go, with a bit for one call each; the datagram. */
+/* The datagram, and the next ones of its flow: numbers, ids, sequence numbers go on. Octets: the TOS octet; how many
+ * datagrams; the step of the numbers, with a bit for one call each; the datagram. */
 static void send_flow(int peer, struct input *in) {
     static uint8_t all[MAX_PACKET];
-    int mark = take_octet(in);
+    int tos = take_octet(in);
     size_t count = take_octet(in), steps = take_octet(in), length = in->left, used = 0;
     bool alone = steps & 0x80 || peer == PAIR;
     const uint8_t *octets = take(in, &length);
@@ -284,9 +284,9 @@ static void send_flow(int peer, struct input *in) {
             put32(packet - 4, sequence + (uint32_t)(i * (1 + steps % 4)));
         make_right(packet, (uint32_t)length - (uint32_t)header);
     }
-    bool went = !alone && used > 0 && send_datagrams(peer, all, used, (uint16_t)length, mark);
+    bool went = !alone && used > 0 && send_datagrams(peer, all, used, (uint16_t)length, tos);
     for (size_t at = 0; at < used; at += length)
-        if (went || (alone && send_datagrams(peer, all + at, length, 0, mark)))
+        if (went || (alone && send_datagrams(peer, all + at, length, 0, tos)))
             remember(all + at, length);
 }
 
@@ -304,7 +304,7 @@ static void send_frame(struct input *in, bool stretched) {
     (void)!send(tun[1], frame, length + more, 0);
 }
 
-/* Returns whether the data path had anything to do. */
+/* Return whether the data path had anything to do. */
 static bool take_step(struct input *in) {
     uint8_t kind = take_octet(in);
     int peer = (kind >> 4) % PEERS;
@@ -318,8 +318,8 @@ static bool take_step(struct input *in) {
         break;
     case 1: set_table(&step); break;
     case 2: {
-        int mark = take_octet(&step);
-        if (send_datagrams(peer, step.at, step.left, 0, mark))
+        int tos = take_octet(&step);
+        if (send_datagrams(peer, step.at, step.left, 0, tos))
             remember(step.at, step.left);
         break;
     }

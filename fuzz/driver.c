@@ -1,5 +1,5 @@
-/* Where there is no libFuzzer: every file given is run, then random mutations of them for some seconds; seeded. What
- * breaks something is written to TARGET.crash, which can be given as FILE with 0 seconds.
+/* Without libFuzzer: runs every given file, then random mutations of them for some seconds; seeded. An input that breaks
+ * something is written to TARGET.crash, which can be given as FILE with 0 seconds.
  * Usage: TARGET SECONDS FILE... */
 #include "fuzz.h"
 
@@ -37,7 +37,7 @@ static void aborted(int number) {
     raise(number);
 }
 
-/* Put `length` octets of a file at `at`, over what is there or before it. */
+/* Put `length` octets of a file at `at`, over the octets there or before them. */
 static void put(const uint8_t *file, size_t length, size_t at, int before) {
     if (length > ROOM - at)
         length = ROOM - at;

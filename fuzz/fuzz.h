@@ -1,4 +1,4 @@
-/* What the targets share: an input taken piece by piece, packets that are right, and what must hold. */
+/* Shared by the targets: an input taken piece by piece, right packets, and the check. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
         } \
     } while (0)
 
-/* The engine must be right with any; these are much like ours. */
+/* The engine must be right with any constants; these are much like ours. */
 static const struct mpt_tuning tuning = {
     .gap_gain = 0.125, .keepalive_gain = 0.5, .negligible = 0.003, .share = 0.75, .doubt = 0.2, .longest_doubt = 2,
     .restart_silence = 0.25, .path_memory = 10, .distrust = 1, .good_part = 0.0625, .fair_part = 0.25, .poor_part = 0.02, .short_wait = 0.005,
@@ -26,7 +26,7 @@ static const struct mpt_tuning tuning = {
 
 struct input { const uint8_t *at; size_t left; };
 
-/* The next `*length` octets, or as many as there are. */
+/* Return the next `*length` octets, or as many as there are. */
 static inline const uint8_t *take(struct input *in, size_t *length) {
     const uint8_t *taken = in->at;
     if (*length > in->left)
@@ -82,7 +82,7 @@ static inline void make_right(uint8_t *packet, uint32_t length) {
     memcpy(packet + at, &word, 2);
 }
 
-/* Make of a packet the one that follows it in its flow; its checksums are not right after that. */
+/* Turn a packet into the next one of its flow; its checksums are wrong after that. */
 static inline void make_next(uint8_t *packet, uint32_t length) {
     struct segment s = join_read(packet, length, MPT_JOIN_TCP | MPT_JOIN_UDP);
     if (s.version == 4)

@@ -7,7 +7,7 @@ enum { PACKETS = 1024, ROOM = 1 << 20 };
 enum {
     MADE_RIGHT = 1, /* with right lengths and checksums */
     PAYLOAD = 2,    /* the octets are the payload of the next packet in the flow of the one before */
-    AGAIN = 4,      /* no octets: the flow goes on with the payload of before, `length` % 300 times */
+    AGAIN = 4,      /* no octets: the flow goes on with the last payload, `length` % 300 times */
 };
 
 static uint8_t packets[ROOM], out[ROOM + PACKETS * VNET], again[ROOM];
@@ -61,7 +61,7 @@ static void read_packets(struct input *in) {
     }
 }
 
-/* A checksum of 0xFFFF is the same number as 0, which is what a cut of TCP and of IPv4 headers writes. */
+/* A checksum of 0xFFFF is the same number as 0, which a cut writes into TCP and IPv4 headers. */
 static void write_zeros(uint8_t *packet) {
     unsigned version = packet[0] >> 4;
     uint8_t *ip_check = packet + 10, *tcp_check = packet + transport_of(packet, version) + 16;

@@ -41,8 +41,8 @@ def each_step(kind: int, inputs: Iterable[bytes]) -> bytes:
 
 
 def join_inputs() -> list[bytes]:
-    """Runs with a short one last; more than fit into 64 KB, of little input; two flows in turn; checksums of 0, and of
-    0xFFFF, as some senders write it."""
+    """Return runs that end with a short packet; more than fit into 64 KB, of little input; two flows in turn; checksums
+    of 0, and of 0xFFFF, as some senders write it."""
     runs = [each_step(RIGHT, (inner.octets() for inner in run(*kind, last=b"short"))) for kind in KINDS]
     for kind in KINDS:
         (first,) = run(*kind, size=250, count=1)
@@ -59,7 +59,7 @@ def join_inputs() -> list[bytes]:
 
 
 def split_inputs() -> list[bytes]:
-    """Frames of all kinds, to be cut or not, of 400 octets and of 64 KB; one in urgent mode."""
+    """Return frames of all kinds, to be cut or not, of 400 octets and of 64 KB; one is in urgent mode."""
     frames = [Inner(version=v, protocol=p, payload=bytes(300)).frame(size) for v, p in KINDS for size in (0, 100)]
     long = [Inner(version=v, protocol=p, ident=0xFFF0, payload=bytes(50)).frame(1000) for v, p in KINDS]
     urgent = Inner(flags=ACK | PSH | URG | CWR, urgent=150, payload=bytes(300)).frame(100)
@@ -67,7 +67,7 @@ def split_inputs() -> list[bytes]:
 
 
 def reorder_inputs() -> list[bytes]:
-    """Gaps over two paths; keepalives that differ; a full window, copied out of its buffers; being behind."""
+    """Return gaps over two paths; keepalives that differ; a full window, copied out of its buffers; a backlog."""
     gaps = b"".join(bytes([7 | (n % 2) << 4, d, 0, 0, 0]) for n, d in enumerate((1, 2, 255, 2, 1, 3, 254, 1)))
     ahead = bytes([7, 2, 0, 0, 0]) * 9
     up = bytes([2, 0, 0, 0, 0, 18, 0, 0, 0, 0])
@@ -88,22 +88,23 @@ def table(usable: int = 31, broken: int = 0, how: int = 0x89, weights: int = 0x1
 
 
 def wait(milliseconds: int) -> bytes:
-    """And read the first socket."""
+    """Return the step that waits, then reads the first socket."""
     return step(WAIT | NOW | V4, milliseconds.to_bytes(2, "big"))
 
 
-def following(inner: Inner, count: int, number: int, mark: int = 0, steps: int = 1, alone: bool = False) -> bytes:
+def following(inner: Inner, count: int, number: int, tos: int = 0, steps: int = 1, alone: bool = False) -> bytes:
     """Return the octets of `count` datagrams from `inner` on, `steps` numbers apart, as fuzz/datapath.c reads them."""
-    return bytes([mark, count - 1, alone << 7 | steps - 1]) + gre.encode(inner.version, number) + inner.octets()
+    return bytes([tos, count - 1, alone << 7 | steps - 1]) + gre.encode(inner.version, number) + inner.octets()
 
 
 def inner_v6(first: int, last: int) -> IPv6Address:
-    """As the datapath target has them: twelve octets of 0xFD, then FIRST.0.0.LAST."""
+    """Return an address of the datapath target: twelve octets of 0xFD, then FIRST.0.0.LAST."""
     return IPv6Address(b"\xfd" * 12 + bytes([first, 0, 0, last]))
 
 
 def datapath_inputs() -> list[bytes]:
-    """Both connections, both ways: alone and in runs, in order and not, marked, stretched; all kinds of trouble."""
+    """Return inputs for both connections, both ways: alone and in runs, in order and not, with TOS octets, stretched;
+    all kinds of trouble."""
     there = [Inner(version=v, protocol=p, payload=bytes(300), tos=1) for v, p in KINDS]
     there += [replace(each, source=b"\x0d\0\0\2", destination=b"\x0e\0\0\3") for each in there]
     back = [replace(each, source=each.destination, destination=each.source, tos=2) for each in there]
@@ -141,7 +142,7 @@ def datapath_inputs() -> list[bytes]:
         ],
         [  # more is held than there are buffers; the TUN is full, and takes only what is short
             *(EVERYTHING, table(how=0x83)),
-            *(step(FLOW | V4, following(small_udp, 64, 7, mark=1, alone=True)), wait(0) * 3),
+            *(step(FLOW | V4, following(small_udp, 64, 7, tos=1, alone=True)), wait(0) * 3),
             *(step(FLOW | V4, following(small_udp, 64, 99, steps=2, alone=True)), wait(0) * 3, wait(256)),
             *(step(TROUBLE | SHORT_ONLY), table(how=0x80), runs[0], step(TROUBLE | REFUSING), runs[0], wait(0)),
         ],

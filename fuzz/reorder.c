@@ -7,14 +7,14 @@
 enum { PER_BUFFER = 16, LENGTH = 40, PACKETS = 1 << 15 }; /* packets of a buffer, their length, and how many there may be */
 
 static uint64_t delivered, released;
-static uint32_t arrived, lent; /* `lent` buffers that somebody refers to */
+static uint32_t arrived, referred; /* `referred`: buffers with a reference */
 static bool finished[PACKETS], copying;
 
 static void give_back(struct packet packet) {
     if (packet.buffer == NULL)
         free(packet.data);
     else if (--packet.buffer->references == 0) {
-        lent--;
+        referred--;
         free(packet.buffer);
     }
 }
@@ -37,12 +37,12 @@ static void deliver(void *context, struct packet packet) {
 
 static void release(void *context, struct packet packet) {
     (void)context;
-    released += !copying; /* else it was copied, and goes on without its buffer */
+    released += !copying; /* a copied packet goes on without its buffer */
     check(packet);
     give_back(packet);
 }
 
-/* A packet in the buffer of the ones before, as one receive call brings many. */
+/* A packet in the buffer of the previous packets, as one receive call brings many. */
 static struct packet arrive(struct buffer **buffer) {
     if (arrived % PER_BUFFER == 0 || *buffer == NULL) {
         if (*buffer != NULL)
@@ -50,7 +50,7 @@ static struct packet arrive(struct buffer **buffer) {
         *buffer = malloc(sizeof **buffer);
         CHECK(*buffer != NULL);
         (*buffer)->references = 1;
-        lent++;
+        referred++;
     }
     uint8_t *data = (*buffer)->data + arrived % PER_BUFFER * LENGTH;
     for (uint32_t i = 0; i < LENGTH; i += 4)
@@ -89,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             copying = true;
             ordering_copy_out(ordering);
             copying = false;
-            CHECK(lent == (buffer != NULL)); /* the one that is filled */
+            CHECK(referred == (buffer != NULL)); /* the buffer that is being filled */
             break;
         default:
             near = data[0] & 1 ? near + (uint32_t)(int8_t)data[1] : get32(data + 1);
@@ -106,6 +106,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     CHECK(arrived == delivered + released);
     if (buffer != NULL)
         give_back((struct packet){.buffer = buffer});
-    CHECK(lent == 0);
+    CHECK(referred == 0);
     return 0;
 }

@@ -30,7 +30,7 @@ static void set(int fd, int level, int option, int value) {
     (void)!setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/* A UDP socket at the loopback address that ends with `host`, or -1 where there is no IPv6. */
+/* Return a UDP socket at the loopback address that ends with `host`, or -1 without IPv6. */
 static int bind_udp(int version, uint8_t host, struct sockaddr_storage *name) {
     socklen_t length = name_length[version == 6];
     int fd = socket(version == 4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK, 0);
@@ -102,10 +102,10 @@ static uint8_t mark_of(struct msghdr *message) {
     return (uint8_t)value;
 }
 
-/* `peer` sends datagrams of `size` octets each, one behind the other, or a single one, with this TOS octet. Returns
- * whether they went. */
-static bool send_datagrams(int peer, const uint8_t *octets, size_t length, uint16_t size, int mark) {
-    union { struct cmsghdr aligned; uint8_t octets[CMSG_SPACE(sizeof mark) + CMSG_SPACE(sizeof size)]; } room;
+/* Let `peer` send datagrams of `size` octets each, one behind the other, or a single one, with this TOS octet. Return
+ * whether they were sent. */
+static bool send_datagrams(int peer, const uint8_t *octets, size_t length, uint16_t size, int tos) {
+    union { struct cmsghdr aligned; uint8_t octets[CMSG_SPACE(sizeof tos) + CMSG_SPACE(sizeof size)]; } room;
     struct iovec piece = {(void *)(uintptr_t)octets, length};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     if (peers[peer] < 0)
@@ -117,11 +117,11 @@ static bool send_datagrams(int peer, const uint8_t *octets, size_t length, uint1
         message.msg_name = &data_names[at];
         message.msg_namelen = name_length[v6];
         message.msg_control = &room;
-        message.msg_controllen = size ? sizeof room : CMSG_SPACE(sizeof mark);
+        message.msg_controllen = size ? sizeof room : CMSG_SPACE(sizeof tos);
         struct cmsghdr *control = CMSG_FIRSTHDR(&message);
-        *control = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof mark), .cmsg_level = v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+        *control = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof tos), .cmsg_level = v6 ? IPPROTO_IPV6 : IPPROTO_IP,
                                     .cmsg_type = v6 ? IPV6_TCLASS : IP_TOS};
-        memcpy(CMSG_DATA(control), &mark, sizeof mark);
+        memcpy(CMSG_DATA(control), &tos, sizeof tos);
         if (size) {
             control = CMSG_NXTHDR(&message, control);
             *control = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof size), .cmsg_level = SOL_UDP,

@@ -1,4 +1,4 @@
-/* A frame of the TUN: any header, any packet. What comes out is the packet, or its segments, and right ones.
+/* A frame of the TUN: any header, any packet. The output is the packet, or its segments, and right.
  *
  * Input: an octet of bits; how much is appended to the packet, in units of 256 octets; the frame. */
 #include "fuzz.h"

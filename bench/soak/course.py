@@ -28,7 +28,7 @@ TICK = 0.2
 
 @dataclass
 class Counts:
-    """What a soak has done so far; events by their kind."""
+    """The loads and events of a soak so far; events by their kind."""
 
     loads: int = 0
     transfers: int = 0
@@ -39,9 +39,9 @@ class Counts:
 
 @dataclass(frozen=True)
 class Soak:
-    """The outcome: the memory of daemon a and b, what was done, and all that went wrong.
+    """The outcome: the memory of daemon a and b, the counts, and every failure.
 
-    `sanitized`: the daemons ran with a sanitizer, which keeps what they free: their memory says nothing.
+    `sanitized`: the daemons ran with a sanitizer, which keeps freed memory: their memory is not judged.
     """
 
     seconds: float
@@ -53,7 +53,7 @@ class Soak:
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing failed, and both daemons stayed below the limit and did not grow."""
+        """Return whether nothing failed, and both daemons stayed below the limit and did not grow."""
         return not self.failures and (self.sanitized or all(log.is_right for log in self.logs))
 
     def as_json(self) -> dict[str, object]:
@@ -75,7 +75,7 @@ class Soak:
         }
 
     def as_text(self) -> str:
-        """Return a line for each thing that was counted, the failures, and the verdict on the memory of each daemon."""
+        """Return a line for each count, the failures, and the verdict on the memory of each daemon."""
         counts = self.counts
         lines = [
             f"{self.seconds:.0f} s, seed {self.seed}",
@@ -108,7 +108,7 @@ class Soak:
 def soak(lab: Lab, data_plane: str, seconds: float, seed: int, say: Callable[[str], None], preload: str = "") -> Soak:
     """Set a stage up in `lab` and load it for `seconds` and until the last load is over.
 
-    `say` is told each load and event. With the libraries `preload` the daemons run with a sanitizer.
+    Each load and event is given to `say`. With the libraries `preload` the daemons run with a sanitizer.
     """
     say(f"seed {seed}")
     stage = SoakStage(lab, data_plane, preload)
@@ -129,7 +129,7 @@ class _Course:
         self._logs = [MemoryLog(min(WARM_UP, seconds / 2)) for _ in stage.daemons]
 
     def run(self) -> Soak:
-        """Until the last load and the last event are over, or a daemon is."""
+        """Run until the last load and the last event are over, or a daemon has ended."""
         try:
             asyncio.run(self._all())
         except* HostError as errors:

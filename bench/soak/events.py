@@ -1,6 +1,6 @@
-"""What happens to the paths and to the configuration during a soak, in a seeded order.
+"""The events of the paths and of the configuration during a soak, in a seeded order.
 
-Every event undoes what it has done, also when it is cancelled.
+Every event undoes itself, also when it is cancelled.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SHARE = 10  # a short soak has an event in each tenth of it
 HOLD = 1.0, 4.0  # seconds that a path is down
 LONG_HOLE = DEAD + 1, DEAD + 2  # seconds of silence after which both ends have given a path up
 BOTH = 1.0  # second without any path, which TCP survives
-LOOK = 0.5  # seconds between two looks whether something has come about
-RECOVERY = 40.0  # seconds until all paths work again; the word of the peer that one is down may hold for 30
+LOOK = 0.5  # seconds between two checks of an expected effect
+RECOVERY = 40.0  # seconds until all paths work again; the peer's report that a path is down may hold for 30
 EFFECT = 10.0  # seconds until a SIGHUP shows
 
 Say = Callable[[str], None]
@@ -89,12 +89,12 @@ class Events:
         raise NotImplementedError
 
     async def happen(self, kind: str) -> None:
-        """Let an event of this kind happen and pass; HostError if something else came about than should."""
+        """Let an event of this kind happen and pass; HostError if its effect is not the expected one."""
         raise NotImplementedError
 
 
 class Flaps(Events):
-    """One path after the other goes down, and comes back."""
+    """Paths go down one after the other, and come back."""
 
     word = "flap"
     between = 15.0, 30.0
@@ -196,7 +196,7 @@ class Reloads(Events):
         return list(self._kinds), ["weights", "keepalive", "SIGHUP"]
 
     async def happen(self, kind: str) -> None:
-        """Change the files of one side, have them read, and look whether the daemon runs what they say."""
+        """Change the files of one side, have them read, and check that the daemon runs them."""
         side = self._rng.choice(SIDES)
         self._say(f"reload   {kind} at {side}")
         if kind in ("weights", "keepalive", "window", "SIGHUP"):
@@ -206,7 +206,7 @@ class Reloads(Events):
 
     @cached_property
     def _running(self) -> dict[Side, Description]:
-        """What the files of each side say."""
+        """Return the content of each side's files."""
         return dict.fromkeys(SIDES, self._stage.description)
 
     def _vary(self, kind: str) -> Description:
@@ -231,7 +231,7 @@ class Reloads(Events):
             waited += LOOK
 
     async def _refused(self, side: Side) -> None:
-        """A file with an error is named, and changes nothing."""
+        """Check that a file with an error is named, and changes nothing."""
         file = self._file(side, self._rng.choice([4, 6]))
         good = file.read_text()
         file.write_text(re.sub(r"(weight_out *=).*", r"\1 many", good))
@@ -246,7 +246,7 @@ class Reloads(Events):
             file.write_text(good)
 
     async def _connection(self, side: Side) -> None:
-        """The IPv6 connection goes, and comes back while its packets are still being sent."""
+        """Remove the IPv6 connection, and load it again while its packets are still being sent."""
         file = self._file(side, 6)
         disabled = file.with_name(f"{file.name}.disabled")
         self._stage.mpt(side, "delete", file.name)
@@ -259,7 +259,7 @@ class Reloads(Events):
             self._stage.mpt(side, "reload")
 
     def _check(self, side: Side) -> None:
-        """HostError unless `side` runs what its files say."""
+        """Raise HostError unless `side` runs its files."""
         shown, wanted = settings(self._stage.status(side)), wanted_settings(self._running[side])
         if shown != wanted:
             raise HostError(f"the daemon runs {shown}, its files say {wanted}")

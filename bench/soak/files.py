@@ -1,13 +1,12 @@
 """Files of random octets from host to host over TCP, and whether each came as it was sent.
 
-The two ends are processes of their own, each in its namespace, and are given the same sizes in octets::
+The two ends are separate processes, each in its namespace, and are given the same sizes in octets::
 
     python -m bench.soak.files receive 10.0.0.3 --port 5400 1 65536
     python -m bench.soak.files send 10.0.0.3 --port 5400 1 65536
 
-Every file is new, and a connection of its own. Both ends write one JSON line for each file, with its size and its
-SHA-256; `FileTransfer` starts both and compares what they say, so that nothing of the comparison crosses the network
-that is being tested.
+Every file is new, and has its own connection. Both ends write one JSON line for each file, with its size and its
+SHA-256. `FileTransfer` starts both and compares the lines, so the comparison does not cross the tested network.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def connect(address: str, port: int, create: Callable[..., socket.socket] = sock
 
 
 def send(address: str, port: int, sizes: Sequence[int]) -> Iterator[dict[str, object]]:
-    """Send a new file of each size; gives what was sent. OSError when the connection breaks or stalls."""
+    """Send a new file of each size; yield the line of each. OSError when the connection breaks or stalls."""
     for size in sizes:
         file, digest = random_file(size)
         with file, connect(address, port) as stream:
@@ -68,7 +67,7 @@ def send(address: str, port: int, sizes: Sequence[int]) -> Iterator[dict[str, ob
 
 
 def receive(server: socket.socket, count: int) -> Iterator[dict[str, object]]:
-    """Take `count` files, one connection after the other; gives what came. OSError as for `send`."""
+    """Take `count` files, one connection after the other; yield the line of each. OSError as for `send`."""
     server.settimeout(PATIENCE)
     space = memoryview(bytearray(CHUNK))
     for _ in range(count):
@@ -111,11 +110,11 @@ class FileTransfer:
 
     @property
     def running(self) -> bool:
-        """Whether it has neither come to its end, at both ends, nor broken off."""
+        """Return whether it still runs: it has not ended at both ends, nor broken off."""
         return goes_on(self._sender.returncode, self._receiver.returncode)
 
     def finish(self) -> tuple[int, int]:
-        """Take it down; the files and octets that came. HostError unless all is over and every octet was right."""
+        """End it; return the numbers of files and octets. HostError unless all is over and every octet was right."""
         ended = not self._receiver.running and not self._sender.running
         codes = [host.end(process) for host, process in zip(self._hosts, (self._sender, self._receiver), strict=True)]
         if not ended or codes != [0, 0]:

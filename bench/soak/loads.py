@@ -16,7 +16,7 @@ from mpt.lab.process import Process
 
 FILE_PORT = 5400  # and one more for each transfer that runs beside another
 OVERTIME = 30.0  # seconds after its time in which iperf3 must have come to its end
-LOOK = 0.2  # seconds between two looks whether all has ended
+LOOK = 0.2  # seconds between two checks whether all has ended
 LONGEST = 300.0  # seconds for files that crawl but never stall
 
 SMALL = (1, 2, 99, 1387, 1388, 1389, 4096, 65_535, 65_536, 65_537, 1_000_000)  # octets; 1388: a segment
@@ -48,7 +48,7 @@ class Load:
 
     @property
     def is_udp(self) -> bool:
-        """Whether iperf3 begins with a datagram that must not be lost: it does not repeat it."""
+        """Return whether iperf3 begins with a datagram that must not be lost, as it does not repeat it."""
         return self.iperf is not None and "--udp" in self.iperf
 
 
@@ -57,7 +57,7 @@ _SMALL_UDP = ("--udp", "--length", "64", "--bitrate", "10M")
 _LARGE_UDP = ("--udp", "--length", "1400", "--bitrate", "200M")
 
 LOADS = (
-    Load("a flood", _FLOOD),  # most of it is dropped, what is held reaches its maximum
+    Load("a flood", _FLOOD),  # most of it is dropped, and the number of held packets reaches its maximum
     Load("small files everywhere", files=everywhere(SMALL)),
     Load("a large file to b, small UDP packets", _SMALL_UDP, (Files(4, True, LARGE),)),
     Load("one TCP stream", ()),
@@ -74,7 +74,7 @@ LOADS = (
 
 @dataclass(frozen=True)
 class Carried:
-    """What came of a load: files and octets that were right, and what failed."""
+    """The outcome of a load: the files and octets that were right, and the failures."""
 
     files: int
     octets: int
@@ -82,7 +82,7 @@ class Carried:
 
 
 async def carry(stage: SoakStage, load: Load, seconds: float) -> Carried:
-    """Carry `load`, iperf3 for `seconds`, until all has ended, or for as long as one can believe that it will."""
+    """Carry `load`, iperf3 for `seconds`, until all has ended, or until it is clear that it will not."""
     started = time.monotonic()
     longest = seconds + OVERTIME + (LONGEST if load.files else 0)
     with ExitStack() as stack:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from bench.variants import WINDOW
 
 LIMIT_MB = 60.0  # what a daemon may need
-STEADY_MB = WINDOW * 2e-3  # growth that is none, however long the run: a reorder window that is full for the first time
-WARM_UP = 120.0  # seconds at most, and half of the run: a turn of all loads, after which nothing is done the first time
+STEADY_MB = WINDOW * 2e-3  # growth that is no leak in any run: a reorder window that is full for the first time
+WARM_UP = 120.0  # seconds at most, and half of the run: one turn of all loads
 
 
 @dataclass
@@ -25,23 +25,23 @@ class MemoryLog:
 
     @property
     def largest(self) -> float:
-        """The largest sample of all, the warm-up included."""
+        """Return the largest sample, the warm-up included."""
         return max(size for _, size in self.samples)
 
     @property
     def slope(self) -> float:
-        """MB a minute, by the line of least squares through the samples after the warm-up."""
+        """Return MB a minute, by the line of least squares through the samples after the warm-up."""
         return slope(self.counting()) * 60
 
     @property
     def growth(self) -> float:
-        """MB that this line rises from the warm-up to the end."""
+        """Return the MB that this line rises from the warm-up to the end."""
         counting = self.counting()
         return self.slope * (counting[-1][0] - counting[0][0]) / 60 if counting else 0.0
 
     @property
     def is_right(self) -> bool:
-        """Whether the daemon stayed below the limit and did not grow."""
+        """Return whether the daemon stayed below the limit and did not grow."""
         return self.largest < LIMIT_MB and self.growth < STEADY_MB
 
     def as_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a soak runs on: two hosts, two paths, a tunnel with an IPv4 and an IPv6 connection; and what must always hold.
+"""The stage of a soak (two hosts, two paths, a tunnel with an IPv4 and an IPv6 connection), and what must always hold.
 
 host a   eth1 10.1.1.2 ──── 10.1.1.3 eth1   host b      inside: 10.0.0.2 and fd00::2 on a,
          eth2 10.2.2.2 ──── 10.2.2.3 eth2                       10.0.0.3 and fd00::3 on b
@@ -22,14 +22,14 @@ PATIENCE = 10.0  # seconds until the first ping passes; slow with a sanitizer
 VERSIONS = (4, 6)  # of the inner packets; a connection each
 SIDES: tuple[Side, Side] = ("a", "b")
 SCANDALS = re.compile(r"Traceback|Unhandled|never awaited|Sanitizer|runtime error:|Segmentation fault")
-CONTEXT = 3000  # characters of a daemon's words that are shown around such a thing
+CONTEXT = 3000  # characters of a daemon's output that are shown around such words
 CLEAN_ENDS = (0, -15)  # after SIGTERM; twistd ends by the signal
 
 
 class SoakStage:
     """Everything of a soak that stands from its beginning to its end.
 
-    `preload` are libraries that the daemons alone are started with, separated by blanks: those of a sanitizer.
+    `preload` are the libraries of a sanitizer for the daemons alone, separated by blanks.
     """
 
     def __init__(self, lab: Lab, data_plane: str, preload: str = "") -> None:
@@ -46,23 +46,23 @@ class SoakStage:
             mtu=MTU,
             extra={"general": [f"data_plane = {data_plane}"]},
         )
-        self._read_to = [0, 0]  # of what the daemons have said
+        self._read_to = [0, 0]  # of the daemons' output
         self.tunnel = Tunnel(self.description, lab.directory / "soak", _variables(preload))
         self.tunnel.wait_for_answer(PATIENCE)
 
     @property
     def daemons(self) -> list[Process]:
-        """Those of a and b."""
+        """Return the daemons of a and b."""
         return self.tunnel.processes
 
     def ends(self, index: int, side: Side) -> tuple[End, str, str]:
-        """Return the end of link `index` at `side`, and the outer addresses of its path, our own first."""
+        """Return the end of link `index` at `side`, and the outer addresses of its path, the local one first."""
         link = self.links[index]
         here, there = (link.a, link.b) if side == "a" else (link.b, link.a)
         return here, here.addresses[0].partition("/")[0], there.addresses[0].partition("/")[0]
 
     def mpt(self, side: Side, *words: str) -> str:
-        """Return what ``mpt`` says to a command on one host; HostError if it is refused."""
+        """Return the answer of ``mpt`` to a command on one host; HostError if it is refused."""
         return getattr(self, side).run(python("mpt.cli.main", *words))  # type: ignore[no-any-return]
 
     def status(self, side: Side) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class SoakStage:
         return document
 
     def troubles(self) -> list[str]:
-        """Return what is wrong with the daemons now: an end, a miscount, words that no healthy daemon says."""
+        """Return the faults of the daemons now: an end, a miscount, words that no healthy daemon says."""
         found = self._scandals()
         for side, process in zip(SIDES, self.daemons, strict=True):
             if not process.running:
@@ -81,14 +81,14 @@ class SoakStage:
         return found
 
     def stop(self) -> list[str]:
-        """End the daemons that still run; what was wrong with that."""
+        """End the daemons that still run; return the faults of that."""
         running = [process.running for process in self.daemons]
         ended = zip(SIDES, running, self.tunnel.stop(), strict=True)
         wrong = [f"daemon {side} ended with {code}" for side, ran, code in ended if ran and code not in CLEAN_ENDS]
         return self._scandals() + wrong
 
     def _scandals(self) -> list[str]:
-        """Return words that no healthy daemon says from what the daemons have said since the last call."""
+        """Return the words that no healthy daemon says from the daemons' output since the last call."""
         found = []
         for index, process in enumerate(self.daemons):
             said = process.errors() + process.output()
@@ -103,8 +103,8 @@ class SoakStage:
 def miscounts(status: Mapping[str, Any]) -> list[str]:
     """Return the sums of a status document that are wrong.
 
-    Every packet read from the tunnel was sent over a path or dropped for a reason, every datagram was a keepalive, is
-    held, was delivered or dropped. The paths of a connection that is gone are not shown: nothing is said without one.
+    Every packet read from the tunnel was sent over a path or dropped for a reason; every datagram was a keepalive, is
+    held, was delivered or dropped. The paths of a removed connection are not shown: then nothing is returned.
     """
     if len(status["connections"]) < len(VERSIONS):
         return []

@@ -1,7 +1,7 @@
-"""What a data path works between, without a kernel: packets, a TUN, data sockets, rows of the table.
+"""The surroundings of a data path without a kernel: packets, a TUN, data sockets, rows of the table.
 
-TUN and sockets come in two makes with one face: in memory, where a test can plan errors, and on AF_UNIX socketpairs,
-which have file descriptors for a data path that works on those.
+TUN and sockets come in two kinds with one interface: in memory, where a test can plan errors, and on AF_UNIX
+socketpairs, for a data path that needs file descriptors.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ PEER, OTHER_PEER = "10.1.1.3", "10.2.2.3"  # outer addresses
 
 
 def packet(
-    source: str = LOCAL, destination: str = REMOTE, body: bytes = b"", protocol: int = EXPERIMENT, mark: int = 0
+    source: str = LOCAL, destination: str = REMOTE, body: bytes = b"", protocol: int = EXPERIMENT, tos: int = 0
 ) -> bytes:
-    """An IP packet with the TOS octet `mark` and a right header checksum; its version is that of the addresses."""
+    """Return an IP packet with the TOS octet `tos` and a right header checksum, of the addresses' version."""
     addresses = ip_address(source).packed + ip_address(destination).packed
     if len(addresses) == 32:
-        return pack("!IHBB", 6 << 28 | mark << 20, len(body), protocol, 64) + addresses + body
-    header = pack("!BBHHHBBH", 0x45, mark, 20 + len(body), 0, 0, 64, protocol, 0)
+        return pack("!IHBB", 6 << 28 | tos << 20, len(body), protocol, 64) + addresses + body
+    header = pack("!BBHHHBBH", 0x45, tos, 20 + len(body), 0, 0, 64, protocol, 0)
     return header[:10] + gre.checksum(header + addresses).to_bytes(2, "big") + addresses + body
 
 
 def numbered(count: int, start: int = 0, source: str = LOCAL, destination: str = REMOTE) -> list[bytes]:
-    """`count` packets that can be told apart."""
+    """Return `count` packets that can be told apart."""
     return [packet(source, destination, number.to_bytes(8, "big")) for number in range(start, start + count)]
 
 
 def path_row(key: Hashable, data_socket: DataSocket | None, peer: str = PEER, **changes: Any) -> PathRow:
-    """A usable path of weight 1 to `peer`."""
+    """Return a usable path of weight 1 to `peer`."""
     address = ip_address(peer)
     remote = (peer, PORT) if address.version == 4 else (peer, PORT, 0, 0)
     row: dict[str, Any] = {"remote": remote, "weight": 1, "usable": True, "ports": PortMap()}
@@ -67,7 +67,7 @@ def connection_row(
     max_delay: float = 0.1,
     **changes: Any,
 ) -> ConnectionRow:
-    """A connection over `paths`; `networks` are (source, destination)."""
+    """Return a connection over `paths`; `networks` are (source, destination)."""
     pairs = [(ip_network(source), ip_network(destination)) for source, destination in networks]
     return ConnectionRow(
         key=key,
@@ -83,10 +83,10 @@ def connection_row(
 
 
 class MemorySocket:
-    """A data socket in memory; `marks` are the TOS octets of what was sent."""
+    """A data socket in memory; `tos_octets` are the TOS octets of the datagrams sent."""
 
     def __init__(self) -> None:
-        self.marks: list[int] = []
+        self.tos_octets: list[int] = []
         self._sent: list[tuple[bytes, Any]] = []
         self._waiting: deque[tuple[bytes, list[Ancillary], Any] | OSError] = deque()
         self._plan: deque[int | None] = deque()
@@ -96,15 +96,15 @@ class MemorySocket:
         self._plan.extend(errors)
 
     def fail_to_receive(self, error: int) -> None:
-        """Let a receive fail with this errno after what waits already."""
+        """Let a receive fail with this errno after the datagrams that wait already."""
         self._waiting.append(OSError(error, os.strerror(error)))
 
-    def deliver(self, datagram: bytes, host: str = PEER, mark: int = 0) -> None:
-        """Let `datagram` arrive from `host` with the TOS octet `mark`."""
-        self._waiting.append((datagram, tos_ancillary((host, PORT), mark), (host, PORT)))
+    def deliver(self, datagram: bytes, host: str = PEER, tos: int = 0) -> None:
+        """Let `datagram` arrive from `host` with the TOS octet `tos`."""
+        self._waiting.append((datagram, tos_ancillary((host, PORT), tos), (host, PORT)))
 
     def sent(self) -> list[tuple[bytes, Any]]:
-        """What was sent since the last call, as (datagram, address)."""
+        """Return the datagrams sent since the last call, as (datagram, address)."""
         taken, self._sent = self._sent, []
         return taken
 
@@ -114,12 +114,12 @@ class MemorySocket:
     def sendmsg(self, buffers: Iterable[bytes], ancillary: Iterable[Ancillary], flags: int, address: Any, /) -> int:
         _follow(self._plan)
         datagram = b"".join(buffers)
-        self.marks += [int.from_bytes(value, sys.byteorder) for _, _, value in ancillary] or [0]
+        self.tos_octets += [int.from_bytes(value, sys.byteorder) for _, _, value in ancillary] or [0]
         self._sent.append((datagram, address))
         return len(datagram)
 
     def recv(self, size: int, flags: int, /) -> bytes:
-        """Return the beginning of the first datagram that waits, and leave it there (MSG_PEEK)."""
+        """Return the beginning of the first waiting datagram, and leave it there (MSG_PEEK)."""
         if not self._waiting:
             raise BlockingIOError
         first = self._waiting[0]
@@ -144,10 +144,10 @@ class MemorySocket:
 
 
 class DescriptorSocket:
-    """A data socket that is one end of a socketpair; addresses, which a socketpair has not, are kept beside it.
+    """A data socket that is one end of a socketpair; addresses, which a socketpair lacks, are kept beside it.
 
-    A native data path, which works on the descriptor, knows none of them: to it every datagram comes from the one peer,
-    and the address of what it sent is None.
+    A native data path works on the descriptor and does not see them: every datagram comes from the one peer, and goes
+    to the address None.
     """
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ class DescriptorSocket:
 
 
 class MemoryTun:
-    """A TUN in memory, with the face of FakeTun; read() and write() stand for those of ``os``."""
+    """A TUN in memory, with the interface of FakeTun; read() and write() stand for ``os.read`` and ``os.write``."""
 
     fd = -1
 
@@ -232,7 +232,7 @@ class MemoryTun:
 
 
 def _received(data_socket: socket.socket) -> list[bytes]:
-    """Everything that waits in a socket that does not block."""
+    """Return everything that waits in a non-blocking socket."""
     datagrams = []
     while True:
         try:
@@ -258,19 +258,19 @@ class Stage:
 
     @property
     def heard(self) -> list[tuple[Hashable, float]]:
-        """The messages so far, as (path, time)."""
+        """Return the messages so far, as (path, time)."""
         self.messages += self.datapath.take_events()
         return [(message.path, message.at) for message in self.messages]
 
     @classmethod
     def in_memory(cls) -> Stage:
-        """The Python data path on memory alone; its TUN and sockets can fail."""
+        """Return the Python data path in memory; its TUN and sockets can fail."""
         tun = MemoryTun()
         return cls(PythonDataPath(tun.fd, read=tun.read, write=tun.write), tun, MemorySocket)
 
     @classmethod
     def on_descriptors(cls, make: Callable[[int], DataPath]) -> Stage:
-        """The data path that `make` gives, on file descriptors."""
+        """Return the data path of `make` on file descriptors."""
         tun = FakeTun()
         return cls(make(tun.fd), tun, DescriptorSocket)
 
@@ -284,14 +284,14 @@ class Stage:
             self.datapath.tun_readable(self.now)
 
     def receive(self, data_socket: Any, *datagrams: bytes, host: str = PEER) -> list[bytes]:
-        """Let `datagrams` come from `host`: what the host is given then."""
+        """Let `datagrams` come from `host`; return the packets that are delivered then."""
         for each in datagrams:
             data_socket.deliver(each, host)
             self.datapath.socket_readable(data_socket, self.now)
         return self.tun.delivered()
 
     def wait(self, seconds: float) -> list[bytes]:
-        """Let time go by, with a wake-up at each deadline: what the host is given by that."""
+        """Let time go by, with a wake-up at each deadline; return the packets that are delivered."""
         end = self.now + seconds
         while (deadline := self.datapath.next_deadline()) is not None and deadline <= end:
             self.now = max(self.now, deadline)
@@ -300,7 +300,7 @@ class Stage:
         return self.tun.delivered()
 
     def counters(self) -> Counters:
-        """The counters, which must add up."""
+        """Return the counters, which must add up."""
         counters = self.datapath.counters()
         add_up(counters)
         return counters
@@ -308,8 +308,8 @@ class Stage:
 
 @contextmanager
 def closing(stage: Stage) -> Iterator[Stage]:
-    """A stage for a while; its sockets are closed with it. Raises AssertionError unless its counters add up at the end,
-    and nothing is held after it was closed."""
+    """Close the stage and its sockets at the end of the block. Raises AssertionError unless its counters add up, and
+    nothing is held after that."""
     sockets: list[Any] = []
     new_socket = stage.new_socket
 

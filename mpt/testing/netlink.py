@@ -18,7 +18,7 @@ from mpt.model import Address, Interface, InterfaceAddress, Route
 
 
 class FakeEventSocket(EventSocket):
-    """Becomes readable when it is fired; leaves the list of open ones when it is closed."""
+    """Becomes readable when it is fired; leaves the list of open sockets when it is closed."""
 
     def __init__(self, open_ones: list[FakeEventSocket]) -> None:
         source, self._kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -28,7 +28,7 @@ class FakeEventSocket(EventSocket):
         super().__init__(source)
 
     def fire(self, event: bytes) -> None:
-        with suppress(BlockingIOError):  # it has more than enough to read
+        with suppress(BlockingIOError):  # full: it is readable already
             self._kernel.send(event)
 
     def close(self) -> None:
@@ -41,9 +41,9 @@ class FakeEventSocket(EventSocket):
 class FakeNetlink:
     """A machine that has only `lo` until a test gives it more; every change wakes the open event sockets.
 
-    `routes` holds what add_route() added, and what a test puts there; the routes that the kernel makes by itself are
-    understood, not listed. `left_behind` are those of `routes` that a killed process has left. `disable_ipv6` is the
-    sysctl of that name, for every interface. `queue_lengths` are those of the tunnels.
+    `routes` holds the routes of add_route() and of the test; the routes that the kernel makes by itself are understood,
+    not listed. `left_behind` are the `routes` that a killed process has left. `disable_ipv6` is the sysctl of that name,
+    for every interface. `queue_lengths` are the tunnels' transmit queues.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class FakeNetlink:
         self._fire(rtnetlink.RTM_NEWLINK, rtnetlink.LINK.pack(0, 0, 0, index, 0, 0))
 
     def lose_route(self, route: Route) -> None:
-        """Let another program delete `route`, whoever has added it."""
+        """Let another program delete `route`."""
         self.routes.remove(route)
         self._tell_route(rtnetlink.RTM_DELROUTE, route)
         self._own.discard(route)
@@ -181,7 +181,7 @@ class FakeNetlink:
         self.queue_lengths[interface] = queue_length
 
     def close(self) -> None:
-        """Event sockets live on."""
+        """Do nothing: event sockets live on."""
 
     # --- details -----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class Link:
 
 
 class Network:
-    """Carries datagrams between sockets and tells data paths the time. `lost` and `carried` count datagrams."""
+    """Carries datagrams between sockets and passes data paths the time. `lost` and `carried` count datagrams."""
 
     def __init__(self, seed: int) -> None:
         self.now = 1000.0
@@ -47,12 +47,12 @@ class Network:
         self._datapaths.remove(datapath)
 
     def lay(self, name: Hashable, link: Link, source: Any, host: str, target: Any, datapath: DataPath) -> None:
-        """Everything that `source` sends goes over `link` to `target`, which sees it come from `host` and is read by
-        `datapath`. One of the same name is replaced; what is on its way arrives at the new end."""
+        """Carry the datagrams of `source` over `link` to `target`, which sees them come from `host` and is read by
+        `datapath`. A link of the same name is replaced; datagrams on their way arrive at the new end."""
         self._cables[name] = (link, source, host, target, datapath)
 
     def carry(self) -> None:
-        """Take what the sockets have sent since the last call."""
+        """Take the datagrams that the sockets have sent since the last call."""
         for name, (link, source, *_) in self._cables.items():
             for datagram, _ in source.sent():
                 copies = 0 if not link.up or self._random.random() < link.loss else 1

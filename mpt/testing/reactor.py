@@ -1,4 +1,4 @@
-"""A reactor without a world: time stands still until a test moves it, and descriptors are looked at when it says so."""
+"""A reactor without a world: a test moves the time, and says when descriptors are read."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class FakeUnixPort:
 
 
 class FakeReactor(Clock):
-    """Twisted's Clock, with readers. `readers` are those that are watched now, `unix_ports` the open ones by path.
+    """Twisted's Clock, with readers. `readers` are watched now, `unix_ports` are the open ports by path.
 
-    `unix_refusal` is what listenUNIX() meets from now on, if it is not None.
+    listenUNIX() fails with `unix_refusal` if it is not None.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class FakeReactor(Clock):
         self.unix_refusal: OSError | None = None
 
     def listenUNIX(self, path: str, factory: Any, backlog: int = 50, mode: int = 0o666) -> FakeUnixPort:
-        """Listen at `path`, of which the file system knows nothing."""
+        """Listen at `path`, which is not in the file system."""
         if self.unix_refusal is not None:
             raise CannotListenError(None, path, self.unix_refusal)
         self.unix_ports[path] = FakeUnixPort(self, path, factory)
@@ -56,7 +56,7 @@ class FakeReactor(Clock):
             self.readers.remove(reader)
 
     def read_all(self) -> None:
-        """Let every reader that has something read, until none has."""
+        """Let every reader that has something read, until none has anything."""
         while True:
             ready = [each for each in self.readers if select.select([each], [], [], 0)[0]]
             if not ready:
@@ -66,7 +66,7 @@ class FakeReactor(Clock):
                     reader.doRead()
 
     def pass_time(self, seconds: float, step: float = 0.01) -> None:
-        """Let `seconds` go by in small steps, reading what arrives meanwhile."""
+        """Let `seconds` go by in small steps, and read meanwhile."""
         end = self.seconds() + seconds
         while self.seconds() < end - step / 2:
             self.advance(min(step, end - self.seconds()))

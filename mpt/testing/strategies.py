@@ -1,4 +1,4 @@
-"""What Hypothesis draws for us, and seeded random damage for runs that are too long for it."""
+"""Our Hypothesis strategies, and seeded random damage for runs that are too long for Hypothesis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ sequences = st.integers(0, 2**32 - 1) | st.sampled_from((0, 1, 2**31 - 1, 2**31,
 
 
 def mutated(octets: bytes, random: Random) -> bytes:
-    """`octets` with a few bits flipped, octets replaced, inserted or deleted, or cut off; now and then as they were."""
+    """Return `octets` with a few bits flipped, octets replaced, inserted, deleted or cut off; sometimes unchanged."""
     damaged = bytearray(octets)
     for _ in range(random.choice((0, 1, 1, 1, 2, 4))):
         where = random.randrange(min(len(damaged), random.choice((4, 8, 12, 52, 2000))) or 1)

@@ -18,7 +18,7 @@ from mpt.testing.tun import FakeTun
 
 
 class FakeSystem(System):
-    """The machine whose interfaces are `netlink`'s.
+    """The machine with the interfaces of `netlink`.
 
     `tuns`: the open tunnel interfaces by name. `sockets`: the open sockets, oldest first. Both are empty again when the
     program has closed everything. File descriptors are real (of socketpairs), so that a reactor can poll them.
@@ -36,14 +36,14 @@ class FakeSystem(System):
         self._script[call].extend(errors)
 
     def follow_script(self, call: str) -> None:
-        """Raise what fail() has planned for this `call`, if anything."""
+        """Raise the error that fail() has planned for this `call`, if any."""
         planned = self._script[call]
         if planned and (number := planned.popleft()) is not None:
             raise OSError(number, os.strerror(number))
 
     @property
     def open_devices(self) -> int:
-        """How many file descriptors of /dev/net/tun are open."""
+        """Return how many file descriptors of /dev/net/tun are open."""
         return len(self._devices)
 
     # --- the system calls --------------------------------------------------------------------------------------------
@@ -109,10 +109,10 @@ class FakeSystem(System):
 
 
 class FakeSocket(socket.socket):
-    """A UDP socket. `sent`: what the program sent, as (datagram, address); deliver() is the way in.
+    """A UDP socket. `sent`: the program's datagrams, as (datagram, address); deliver() is the way in.
 
-    `ancillary`: the ancillary data that each datagram of `sent` left with. `options` are those that were set, by
-    (level, option); `bound` is the address as bind() took it.
+    `ancillary`: the ancillary data of each datagram in `sent`. `options`: the options that were set, by (level, option).
+    `bound`: the address given to bind().
     """
 
     def __init__(self, system: FakeSystem, family: socket.AddressFamily) -> None:
@@ -132,17 +132,17 @@ class FakeSocket(socket.socket):
 
     @property
     def interface(self) -> str | None:
-        """The interface that it is bound to."""
+        """Return the interface that it is bound to."""
         name: bytes | None = self.options.get((socket.SOL_SOCKET, socket.SO_BINDTODEVICE))
         return name.rstrip(b"\0").decode() if name else None
 
     def deliver(self, datagram: bytes, source: Any, ancillary: Sequence[Any] = ()) -> None:
-        """Let `datagram` arrive from `source`, an address as recvfrom() gives it, with what recvmsg() gives besides."""
+        """Let `datagram` arrive from `source`, an address as recvfrom() gives it, with `ancillary` as recvmsg() does."""
         self._network.send(datagram)
         self._sources.append((source, list(ancillary)))
 
     def take_sent(self) -> list[tuple[bytes, Any, list[Any]]]:
-        """What has been sent since the last call: datagram, address, ancillary data."""
+        """Return the datagrams sent since the last call: datagram, address, ancillary data."""
         taken = [(*sent, ancillary) for sent, ancillary in zip(self.sent, self.ancillary, strict=True)]
         self.sent.clear()
         self.ancillary.clear()

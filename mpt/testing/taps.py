@@ -21,8 +21,8 @@ class FakeTap:
 
 
 class FakeTaps:
-    """The taps of one machine. `opened` counts them, `open_now` are those that are open by interface, port and IP
-    version. With `refused` none can be opened, as without privilege."""
+    """The taps of one machine. `opened` counts them, `open_now` holds the open ones by interface, port and IP version.
+    With `refused` none can be opened, as without privilege."""
 
     def __init__(self) -> None:
         self.opened = 0
@@ -30,7 +30,7 @@ class FakeTaps:
         self.refused = False
 
     def open(self, interface: str, port: int, version: int) -> FakeTap:
-        """What `mpt.host.tap.Tap` does."""
+        """Open a tap, as `mpt.host.tap.Tap` does."""
         if self.refused:
             raise HostError(f"cannot look at what arrives at {interface}: Operation not permitted")
         assert (interface, port, version) not in self.open_now
@@ -39,7 +39,7 @@ class FakeTaps:
         return tap
 
     def arrive(self, interface: str, packet: bytes) -> None:
-        """Let an IP packet arrive at an interface that is looked at."""
+        """Let an IP packet arrive at an interface with a tap."""
         for (name, _, version), tap in self.open_now.items():
             if (name, version) == (interface, packet[0] >> 4):
                 tap.packets.append(packet)

@@ -1,4 +1,4 @@
-"""A TUN device without a kernel: a socketpair, which keeps packets apart and can be polled, as the device does."""
+"""A TUN device without a kernel: a socketpair, which keeps packets apart and can be polled, like the device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 
 class FakeTun:
-    """The kernel's side of a tunnel interface. `fd` is the program's side; it belongs to whoever opened it."""
+    """The kernel's side of a tunnel interface. `fd` is the program's side, which its opener closes."""
 
     def __init__(self, name: str = "tun0") -> None:
         self.name = name
@@ -20,7 +20,7 @@ class FakeTun:
         self._kernel.send(packet)
 
     def delivered(self) -> list[bytes]:
-        """The packets that the program has written since the last call, oldest first."""
+        """Return the packets that the program has written since the last call, oldest first."""
         packets = []
         while True:
             try:

@@ -95,10 +95,10 @@ class Loopback:
                 told = {level: value for level, _, value in ancillary}
                 seconds, nanoseconds = struct.unpack("ll", told[socket.SOL_SOCKET])
                 address = (name, PORT, 0, 0) if ":" in name else (name, PORT)
-                mark = told[socket.IPPROTO_IP][0]
-                fresh.append(((seconds, nanoseconds), sender[1], datagram, address, mark))
-        for _, sender_port, datagram, address, mark in sorted(fresh, key=itemgetter(0)):
-            self._arrived.setdefault(sender_port, []).append((datagram, address, mark))
+                tos = told[socket.IPPROTO_IP][0]
+                fresh.append(((seconds, nanoseconds), sender[1], datagram, address, tos))
+        for _, sender_port, datagram, address, tos in sorted(fresh, key=itemgetter(0)):
+            self._arrived.setdefault(sender_port, []).append((datagram, address, tos))
         return self._arrived.pop(port, [])
 
     def close(self) -> None:
@@ -107,13 +107,13 @@ class Loopback:
 
 
 class LoopbackSocket:
-    """A data socket on the loopback; the test's side of it is deliver(), sent() and `marks`, the TOS octets of what
+    """A data socket on the loopback; the test's side of it is deliver(), sent() and `tos_octets`, the TOS octets of what
     was sent."""
 
     def __init__(self, network: Loopback, program: socket.socket) -> None:
         self._network = network
         self._program = program
-        self.marks: list[int] = []
+        self.tos_octets: list[int] = []
         self.address = program.getsockname()
         self._port = self.address[1]
         self.sendto = program.sendto
@@ -124,19 +124,19 @@ class LoopbackSocket:
         self.fileno = program.fileno
         self.close = program.close
 
-    def deliver(self, datagram: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
-        self._network.host(host).sendmsg((datagram,), tos_ancillary(self.address, mark), 0, self.address)
+    def deliver(self, datagram: bytes, host: str = "10.1.1.3", tos: int = 0) -> None:
+        self._network.host(host).sendmsg((datagram,), tos_ancillary(self.address, tos), 0, self.address)
 
-    def deliver_run(self, *datagrams: bytes, host: str = "10.1.1.3", mark: int = 0) -> None:
+    def deliver_run(self, *datagrams: bytes, host: str = "10.1.1.3", tos: int = 0) -> None:
         """The same in one system call: a data path that wants them so gets them joined. All have one length, but the
         last may be shorter."""
         cut = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))
-        control = [cut, *tos_ancillary(self.address, mark)]
+        control = [cut, *tos_ancillary(self.address, tos)]
         self._network.host(host).sendmsg((b"".join(datagrams),), control, 0, self.address)
 
     def sent(self) -> list[tuple[bytes, Any]]:
         taken = self._network.taken_from(self._port)
-        self.marks += [mark for _, _, mark in taken]
+        self.tos_octets += [tos for _, _, tos in taken]
         return [(datagram, address) for datagram, address, _ in taken]
 
 

@@ -102,10 +102,10 @@ def test_marks_cost_no_batches(stage: Stage, dscp: int | None) -> None:
     ect_0 = 2
     read(stage, replace(TO_PEER, tos=10 << 2 | ect_0, payload=TO_PEER.payload[:24_000]).frame(1000))
     assert [len(wan.sent()) for wan in wans] == [12, 12]
-    assert {mark for wan in wans for mark in wan.marks} == {(10 if dscp is None else dscp) << 2 | ect_0}
+    assert {tos for wan in wans for tos in wan.tos_octets} == {(10 if dscp is None else dscp) << 2 | ect_0}
     assert inside(stage).system_calls()["sends"] == 2
     segments = [each.octets() for each in replace(FROM_PEER, tos=10 << 2 | ect_0).cut(1000)]
-    wans[0].deliver_run(*(gre.encode(4, number) + each for number, each in enumerate(segments)), mark=ect_0)
+    wans[0].deliver_run(*(gre.encode(4, number) + each for number, each in enumerate(segments)), tos=ect_0)
     stage.datapath.socket_readable(wans[0], stage.now)
     (frame,) = stage.tun.delivered()
     assert split(frame) == segments

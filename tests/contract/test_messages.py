@@ -55,7 +55,7 @@ def test_messages_have_the_dscp_of_the_connection(marking_stage: Stage) -> None:
         stage.set_table(connection_row(path_row("a", wan), dscp=dscp, ecn=True))
         assert stage.datapath.send("a", MESSAGE, stage.now)
         assert len(wan.sent()) == 1
-        assert wan.marks == [tos]
+        assert wan.tos_octets == [tos]
 
 
 def test_a_message_for_nowhere_does_not_go(stage: Stage) -> None:

@@ -186,6 +186,6 @@ def test_the_same_drops(batches: list[tuple[list[bytes], int, int]], window: int
     """Whatever a peer sends is delivered, with the network's marks in it, or dropped for the same reason."""
     with twins() as pair:
         pair.set_table(table(window, [True, True, False], [1, 1, 1], 0.1, False))
-        for batch, path, mark in batches:
-            pair.receive(path, *batch, mark=mark)
+        for batch, path, tos in batches:
+            pair.receive(path, *batch, tos=tos)
         pair.wait(1)

@@ -67,13 +67,13 @@ def table(names: str, window: int) -> Callable[[Sequence[Any]], Sequence[Connect
 
 def outgoing(kind: str, number: int) -> bytes:
     ports = bytes((0, 50, 0, 53 if kind == "a, mapped" else 80))
-    return packet(*PAIRS[kind], ports + number.to_bytes(8, "big"), protocol=17, mark=number % 4)
+    return packet(*PAIRS[kind], ports + number.to_bytes(8, "big"), protocol=17, tos=number % 4)
 
 
 def incoming(kind: str, sequence: int, number: int) -> bytes:
     """A datagram of the peer."""
     local, remote = PAIRS[kind]
-    inner = packet(remote, local, number.to_bytes(8, "big"), mark=1)
+    inner = packet(remote, local, number.to_bytes(8, "big"), tos=1)
     return gre.encode(inner[0] >> 4, None if sequence < 0 else sequence) + inner
 
 
@@ -119,7 +119,7 @@ def test_connections_that_share_sockets(steps: list[tuple[str, Any, int]], windo
                 at[value[0]] += 2 + number
             elif kind == "elsewhere":  # from any host at any socket, with a sequence number or none
                 at_all = at.get(value[0], 0) if number % 2 else -1
-                both.receive(number % 3, incoming(value, at_all, count), host=PEERS[number // 3], mark=number % 4)
+                both.receive(number % 3, incoming(value, at_all, count), host=PEERS[number // 3], tos=number % 4)
             elif kind == "keepalive":
                 local, remote, _ = CONNECTIONS[value]
                 pair = ip_address(remote), ip_address(local)

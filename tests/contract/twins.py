@@ -53,11 +53,11 @@ class Twins:
             stage.datapath.set_shares(shares, stage.now)
         self.compare()
 
-    def receive(self, index: int, *datagrams: bytes, host: str = "", mark: int = 0) -> None:
+    def receive(self, index: int, *datagrams: bytes, host: str = "", tos: int = 0) -> None:
         """Let all these arrive at the socket number `index`, at once; from the peer of this number, if not `host`."""
         for stage, sockets in zip(self.stages, self.sockets, strict=True):
             for datagram in datagrams:
-                sockets[index].deliver(datagram, host or PEERS[index], mark)
+                sockets[index].deliver(datagram, host or PEERS[index], tos)
             self.read_socket(stage, sockets[index])
         self.compare()
 
@@ -95,10 +95,10 @@ class Twins:
     def _lanes(self, data_socket: Any) -> dict[Hashable, list[tuple[bytes, int]]]:
         """What left this socket, as (datagram, TOS octet), by address and lane."""
         sent = data_socket.sent()
-        marks, data_socket.marks = data_socket.marks, []
+        tos_octets, data_socket.tos_octets = data_socket.tos_octets, []
         lanes: dict[Hashable, list[tuple[bytes, int]]] = {}
-        for (datagram, address), mark in zip(sent, marks, strict=True):
-            lanes.setdefault((address, self._lane(datagram)), []).append((datagram, mark))
+        for (datagram, address), tos in zip(sent, tos_octets, strict=True):
+            lanes.setdefault((address, self._lane(datagram)), []).append((datagram, tos))
         return lanes
 
     def _packets(self, stage: Stage, delivered: list[bytes]) -> list[bytes]:

@@ -26,7 +26,7 @@ CELLS = [(inner, outer, FIGURE_4[inner][index]) for inner in range(4) for index,
 
 def with_octet(version: int, value: int) -> bytes:
     """A packet with this TOS octet, its header checksum right; the flow label of IPv6 begins right after it."""
-    made = bytearray(packet(*ADDRESSES[version], b"body", mark=value))
+    made = bytearray(packet(*ADDRESSES[version], b"body", tos=value))
     made[1] |= 0x0A if version == 6 else 0
     return bytes(made)
 
