@@ -137,7 +137,7 @@ class FakeSocket(socket.socket):
         return name.rstrip(b"\0").decode() if name else None
 
     def deliver(self, datagram: bytes, source: Any, ancillary: Sequence[Any] = ()) -> None:
-        """Let `datagram` arrive from `source`, an address as recvfrom() gives it, with `ancillary` as recvmsg() does."""
+        """Let `datagram` arrive from `source`, an address as from recvfrom(), with `ancillary` as from recvmsg()."""
         self._network.send(datagram)
         self._sources.append((source, list(ancillary)))
 

@@ -107,8 +107,7 @@ class Loopback:
 
 
 class LoopbackSocket:
-    """A data socket on the loopback; the test's side of it is deliver(), sent() and `tos_octets`, the TOS octets of what
-    was sent."""
+    """A data socket on the loopback; the test uses deliver(), sent() and `tos_octets`, in the order of sending."""
 
     def __init__(self, network: Loopback, program: socket.socket) -> None:
         self._network = network
