@@ -42,8 +42,8 @@ class FakeNetlink:
     """A machine that has only `lo` until a test gives it more; every change wakes the open event sockets.
 
     `routes` holds the routes of add_route() and of the test; the routes that the kernel makes by itself are understood,
-    not listed. `left_behind` are the `routes` that a killed process has left. `disable_ipv6` is the sysctl of that name,
-    for every interface. `queue_lengths` are the tunnels' transmit queues.
+    not listed. `left_behind` are the `routes` that a killed process has left. `disable_ipv6` is the sysctl of that
+    name, for every interface. `queue_lengths` are the tunnels' transmit queues.
     """
 
     def __init__(self) -> None:

@@ -111,8 +111,8 @@ class FakeSystem(System):
 class FakeSocket(socket.socket):
     """A UDP socket. `sent`: the program's datagrams, as (datagram, address); deliver() is the way in.
 
-    `ancillary`: the ancillary data of each datagram in `sent`. `options`: the options that were set, by (level, option).
-    `bound`: the address given to bind().
+    `ancillary`: the ancillary data of each datagram in `sent`. `options`: the options set, by (level, option). `bound`:
+    the address given to bind().
     """
 
     def __init__(self, system: FakeSystem, family: socket.AddressFamily) -> None:
