@@ -1,7 +1,7 @@
 """The variants of the benchmark: plain links, and the tunnel over the same links.
 
 Every variant has two hosts and links for itself, and all variants of a part stand at the same time, so that
-measurements can go from one to the next in a moment. Daemons that are not measured only send their keepalives meanwhile.
+measurements can go from one to the next in a moment. Daemons that are not measured only send keepalives meanwhile.
 """
 
 from __future__ import annotations
