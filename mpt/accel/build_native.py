@@ -15,7 +15,7 @@ HEADERS = sorted(file.name for file in HERE.glob("*.h"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wconversion", "-Wsign-conversion", "-Wshadow"]
 FLAGS = ["-O3", "-std=gnu11", "-fvisibility=hidden", *WARNINGS]
 
-# The code of cffi and of Python's headers is not ours to mend.
+# The code of cffi and of Python's headers is not ours.
 PREAMBLE = """
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wsign-conversion"

@@ -1,4 +1,4 @@
-"""Which data path a tunnel has: the one place where it is chosen."""
+"""The choice of a tunnel's data path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
 from mpt.model import DATA_PLANES, GeneralConfig
 from mpt.values import listed
 
-# pip hides what setup.py says of this, so the daemon says it.
+# pip hides the message of setup.py about this, so the daemon gives it.
 TO_HAVE_IT: Final = (
     "To have it, install a C compiler and Python's headers (Debian: gcc and python3-dev), then mpt again: "
     "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."
@@ -27,8 +27,8 @@ def native_is_built() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class DataPathChoice:
-    """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of the TUN that it works on, and what
-    makes one from the TUN's file descriptor."""
+    """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of its TUN, and the function that makes
+    it from the TUN's file descriptor."""
 
     name: str
     why: str
@@ -49,8 +49,8 @@ def choose_datapath(
 ) -> DataPathChoice:
     """Return the data path that `choice` names; "auto" takes the native one if it was built. Raises ConfigError.
 
-    `gso` False sends and receives every datagram by itself, `tun_offload` False reads and writes every packet so.
-    `setting` is the name of what the choice was written in.
+    Without `gso` every datagram is sent and received by itself, without `tun_offload` every packet is read and written
+    by itself. `setting` names the key or variable of the choice.
     """
     if choice not in DATA_PLANES:
         raise ConfigError(f"{setting} = {choice}: write {listed(DATA_PLANES)}")

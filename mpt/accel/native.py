@@ -1,8 +1,8 @@
 """The native data path: the DataPath interface in front of the C engine of this package.
 
-Here stays what is done once for a table and not once for a packet: turning rows into C structures, addresses into
-octets, counters back into values. The engine reads and writes the same file descriptors and decides by the same rules
-as mpt.data.datapath.PythonDataPath, which is the reference.
+Work that is done once a table and not once a packet stays here: rows become C structures, addresses octets, counters
+values. The engine reads and writes the same file descriptors and decides by the same rules as
+mpt.data.datapath.PythonDataPath, which is the reference.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = 
 
 
 class NativeDataPath:
-    """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket that stands for one.
+    """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket in its place.
 
-    `gso` lets the kernel cut runs of datagrams and hand over received ones joined; `tun_offload` does the same for the
-    TUN, and `ask_tun` finds out how much of it there is.
+    With `gso` the kernel may cut runs of datagrams and join received ones; with `tun_offload` it does the same for the
+    TUN, and `ask_tun` finds out which offloads the TUN has.
 
-    A wake-up goes on with whatever else is ready and due, until nothing is or `budget` seconds are over: a crossing
-    into Python costs more than a batch. 0 serves one descriptor alone. When the budget is over, the calls for other
-    descriptors within `turn` seconds are of the same turn of the reactor and find nothing to do.
+    A wake-up goes on with everything that is ready and due, until nothing is or `budget` seconds are over: a crossing
+    into Python costs more than a batch. 0 serves one descriptor alone. After a wake-up that used up its budget, calls
+    for other descriptors within `turn` seconds belong to the same turn of the reactor and do nothing.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class NativeDataPath:
         self._shares = ffi.new("struct mpt_share[]", 16)
         self._event_count = ffi.new("uint32_t *")
         self._event_octets = ffi.new("const uint8_t **")
-        self._keep: list[Any] = []  # what the rows of one call point to
+        self._keep: list[Any] = []  # the arrays to which the rows of one call point
         self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
     def tun_readable(self, now: float) -> None:
@@ -167,7 +167,8 @@ class NativeDataPath:
         )
 
     def system_calls(self) -> dict[str, int]:
-        """How many calls carried the packets, to see the batching at work: TUN reads and writes, sends, receives."""
+        """Return how many system calls carried packets, which shows the batching: TUN reads and writes, sends,
+        receives."""
         totals = ffi.new("struct mpt_counters *")
         lib.mpt_counters(self._engine, totals)
         return {name: getattr(totals, name) for name in ("tun_reads", "tun_writes", "sends", "receives")}
@@ -197,7 +198,7 @@ class NativeDataPath:
     # --- rows into C structures ---
 
     def _array(self, kind: str, values: list[dict[str, Any]]) -> dict[str, Any]:
-        """An array of C structures, and its length, as the rows of mpt_set_table name them."""
+        """Return an array of C structures and its length, under their names in the rows of mpt_set_table."""
         array = ffi.new(f"struct mpt_{kind}[]", values)
         self._keep.append(array)
         return {"pointer": array, "count": len(values)}
@@ -262,7 +263,7 @@ _NOBODY: Final = {"version": 0}
 
 
 def _prepare(descriptor: int, gso: bool) -> bool:
-    """Make a socket ready; False for a connected one without addresses."""
+    """Make a socket ready; return False for a connected socket without addresses."""
     duplicate = socket.socket(fileno=descriptor)
     try:
         if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
@@ -278,7 +279,7 @@ def _address(address: Address) -> dict[str, Any]:
 
 
 def _octets(host: str) -> tuple[int, bytes, int]:
-    """The family, octets and zone index of a numeric host such as fe80::1%eth0."""
+    """Return the family, octets and zone index of a numeric host such as fe80::1%eth0."""
     plain, _, zone = host.partition("%")
     family = socket.AF_INET6 if ":" in plain else socket.AF_INET
     index = 0 if not zone else int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
@@ -291,7 +292,7 @@ def _peer(host: str) -> dict[str, Any]:
 
 
 def _sockaddr(remote: tuple[Any, ...]) -> bytes:
-    """struct sockaddr_in or sockaddr_in6 of what ``sendto`` takes."""
+    """Return the struct sockaddr_in or sockaddr_in6 of an address for ``sendto``."""
     host, port, *rest = remote
     family, octets, zone = _octets(host)
     head = struct.pack("=H", family) + struct.pack("!H", port)
@@ -302,7 +303,7 @@ def _sockaddr(remote: tuple[Any, ...]) -> bytes:
 
 
 def _port_rules(flow_map: FlowMap) -> dict[int, int]:
-    """struct mpt_port_rule key -> index of the path."""
+    """Return struct mpt_port_rule key -> index of the path."""
     return {
         direction << 24 | protocol << 16 | port: path
         for direction, rules in enumerate((flow_map.by_source, flow_map.by_destination))

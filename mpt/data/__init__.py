@@ -1,1 +1,1 @@
-"""The pure data plane: it moves packets and knows nothing of Twisted or Linux commands."""
+"""The pure data plane: it moves packets, and does not know Twisted or Linux."""

@@ -8,9 +8,9 @@ A packet whose number does not fit the present stream is a *stray*. It is a vote
   leads; it has lasted for PERIOD and has brought MAJORITY times as much as the present stream. If it has lasted for
   PERIOD and has brought less, its count starts again. So both are counted over the same time, and a candidate with
   fewer packets never takes over from a live stream.
-- The last packet of each candidate is kept, for `max_delay` at most. It is delivered then if the present stream brought
-  nothing in that time, and the stream does not move. So the lone first packet of a restarted peer arrives. Otherwise
-  the packet is dropped.
+- The last packet of each candidate is kept, for `max_delay` at most. If the present stream brought nothing in that
+  time, the packet is delivered, and the stream does not move: the lone first packet of a restarted peer arrives.
+  Otherwise the packet is dropped.
 - A candidate that brings nothing for AGE is forgotten.
 """
 
@@ -24,7 +24,7 @@ from mpt.wire.serial import ahead
 
 CANDIDATES: Final = 4  # so that a forger cannot hide a restarted peer by alternating with it
 PERIOD: Final = 1.0  # s
-MAJORITY: Final = 1.25  # above what duplicates and late packets bring by accident
+MAJORITY: Final = 1.25  # more than duplicates and late packets bring by accident
 AGE: Final = 10.0  # s beyond max_delay
 
 
@@ -39,7 +39,7 @@ class Stray(NamedTuple):
 
 
 class _Candidate:
-    """One candidate stream: its last packet, whether that is still kept, and its votes since `began`."""
+    """One candidate stream: its last packet, whether that packet is still kept, and its votes since `began`."""
 
     __slots__ = ("began", "brought_before", "is_kept", "last", "votes")
 
@@ -63,15 +63,15 @@ class Candidates:
         self._window = window
         self._max_delay = max_delay
         self._dropped = dropped
-        self._candidates: list[_Candidate] = []  # the one that was silent the longest first
+        self._candidates: list[_Candidate] = []  # the longest silent one first
 
     @property
     def kept(self) -> int:
-        """How many packets are kept."""
+        """Return how many packets are kept."""
         return sum(candidate.is_kept for candidate in self._candidates)
 
     def arrive(self, stray: Stray, gives_way: bool) -> list[Stray]:
-        """Take a stray. Return the packets with which the stream goes on, in order, if a candidate takes over; else
+        """Take a stray. If a candidate takes over, return the packets with which the stream goes on, in order; else
         nothing.
 
         `gives_way`: the present stream is silent, or the stray lies as far ahead as a burst of loss leads.
@@ -108,7 +108,7 @@ class Candidates:
         return None
 
     def _make_room(self) -> None:
-        """Drop one candidate if there is no room for another: one of those with the fewest votes, the oldest."""
+        """Drop one candidate if there is no room for another: the oldest with the fewest votes."""
         if len(self._candidates) == CANDIDATES:
             self._drop(min(self._candidates, key=lambda candidate: candidate.votes))
 
@@ -125,7 +125,7 @@ class Candidates:
         return False
 
     def _drop(self, candidate: _Candidate) -> None:
-        """Take `candidate` out, and drop the packet that is kept of it."""
+        """Take `candidate` out, and drop its kept packet."""
         self._candidates.remove(candidate)
         self._dropped[Reason.STRAY] += candidate.is_kept
 
@@ -136,7 +136,7 @@ class Candidates:
         return None if first is None else first + self._max_delay
 
     def deadline_reached(self, now: float, brought: int) -> list[bytes]:
-        """Return the packets to deliver of those that were kept long enough; the others are dropped."""
+        """Take out the packets that were kept long enough; return the ones to deliver, drop the others."""
         delivery: list[bytes] = []
         for candidate in self._candidates:
             if candidate.is_kept and candidate.last.arrived + self._max_delay <= now:
@@ -148,6 +148,6 @@ class Candidates:
         return delivery
 
     def clear(self) -> None:
-        """Forget all candidates; the packets that are kept are dropped."""
+        """Forget all candidates, and drop their kept packets."""
         while self._candidates:
             self._drop(self._candidates[-1])

@@ -1,4 +1,4 @@
-"""What the data path counts. Nothing is dropped without being counted under its reason."""
+"""The counters of a data path. Every dropped packet or datagram is counted under its reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from errno import errorcode
 class Reason(enum.StrEnum):
     """Why a packet or a datagram was dropped; enum mpt_reason of the native data path has the same names.
 
-    System calls that fail have reasons of their own, which are open: "send_" or "tun_" and the name of the errno.
+    Failed system calls have further reasons, an open list: "send_" or "tun_" and the name of the errno.
     """
 
     NOT_IP = enum.auto()
@@ -39,13 +39,13 @@ class Reason(enum.StrEnum):
 
 
 def errno_reason(call: str, number: int | None) -> str:
-    """Return the reason that stands for a system call's errno; `call` is "send" or "tun"."""
+    """Return the reason for a system call's errno; `call` is "send" or "tun"."""
     return f"{call}_{errorcode.get(number or 0, 'error').lower()}"
 
 
 @dataclass(slots=True)
 class PathCounters:
-    """Of one path: inner packets and their octets, and when the last one came (monotonic seconds, 0.0: never)."""
+    """The counters of one path: inner packets, their octets, and when the last one came (monotonic s, 0.0: never)."""
 
     packets_sent: int = 0
     bytes_sent: int = 0
@@ -62,8 +62,8 @@ class Counters:
     `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped`; a packet for a group counts
     as one for each of its connections.
     `datagrams_received` = `keepalives_received` + `packets_delivered` + `packets_held` + the sum of `ingress_dropped`.
-    `ecn_unexpected` packets came with ECN fields inside and outside that no path makes which keeps the rules (RFC 6040
-    section 4.2): somebody on the way has changed the outer one.
+    `ecn_unexpected` packets came with a pair of inner and outer ECN fields that no path makes if it keeps the rules
+    (RFC 6040 section 4.2): somebody on the way has changed the outer field.
     """
 
     packets_read: int = 0

@@ -1,7 +1,7 @@
 """The seam between control and the packets: the DataPath interface, and the data path in plain Python.
 
-There is one data path a tunnel. The seam is per wake-up, not per packet: the reactor says that something is readable,
-and the data path does a bounded batch of work. `now` is monotonic seconds.
+There is one data path a tunnel. The seam is crossed once a wake-up, not once a packet: the reactor says that a
+descriptor is readable, and the data path does a bounded batch of work. `now` is monotonic seconds.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class DataPath(Protocol):
     """The interface of every data path. It is handed file descriptors and never opens or closes one of them."""
 
     def tun_readable(self, now: float) -> None:
-        """Send the packets that wait in the TUN, up to a bound. It may serve whatever else is ready, too."""
+        """Send the packets that wait in the TUN, up to a bound. It may serve everything else that is ready, too."""
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
-        """Deliver the datagrams that wait in `socket`, up to a bound. It may serve whatever else is ready, too."""
+        """Deliver the datagrams that wait in `socket`, up to a bound. It may serve everything else ready, too."""
 
     def deadline_reached(self, now: float) -> None:
         """Deliver the packets that have waited long enough; woken early, do nothing."""
@@ -40,7 +40,7 @@ class DataPath(Protocol):
         packets; the state of a path outlives every table."""
 
     def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
-        """Change the weights of paths by their keys, 1 .. 10000, or 0: not used. What is not named stays.
+        """Change the weights of paths by their keys, 1 .. 10000, or 0: not used. Other paths keep their weights.
 
         Cheap, for ten times a second and more: no cache is dropped, no socket touched. The next table has its own.
         """
@@ -49,14 +49,14 @@ class DataPath(Protocol):
         """Send a message over a path, whether it is usable or not: at once or not at all. Return whether it went."""
 
     def take_events(self) -> Sequence[Message]:
-        """Return the messages that have come since the last call; to be called after every other one."""
+        """Return the messages that have come since the last call; call it after every other method."""
 
     def counters(self) -> Counters:
         """Return a snapshot of everything counted since the start."""
 
     def offloads(self) -> frozenset[str]:
-        """Return what the kernel and the links do for many packets at once, as far as they have not refused it:
-        "vnet_hdr", "join_tcp", "join_udp", "udp_segment". Cheap."""
+        """Return the offloads that the kernel and the links have not refused: "vnet_hdr", "join_tcp", "join_udp",
+        "udp_segment". Cheap."""
 
     def ecn_unexpected(self) -> int:
         """Return `counters().ecn_unexpected`, without copying the rest."""
@@ -65,13 +65,13 @@ class DataPath(Protocol):
         """Return the measures of `path`, which outlive every table; cheap."""
 
     def close(self) -> None:
-        """Deliver what is held and let go of everything."""
+        """Deliver the held packets and let go of everything."""
 
 
 class PythonDataPath:
     """The reference: one packet at a time, read, decided and written in Python.
 
-    `gso` lets the kernel hand over received datagrams joined, many in one system call.
+    With `gso` the kernel may join received datagrams: many come in one system call.
     """
 
     def __init__(

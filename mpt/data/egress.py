@@ -25,7 +25,7 @@ from mpt.wire.serial import MASK
 BATCH: Final = 64  # packets a wake-up: bounds how long keepalives and commands wait, about 1 ms
 PACKET_SIZE: Final = 65535
 FLOWS_CACHED: Final = 4096  # address pairs; then the cache starts anew
-LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet cannot go; another path would not mend it
+LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet cannot go, nor over another path
 
 
 Scheduler = Callable[[Sequence[tuple[int, int]]], Iterator[int]]
@@ -64,11 +64,11 @@ class _Sender:
         by_inner = tos.encapsulated(row.dscp, row.ecn)
         self.tos_by_inner = (
             by_inner if any(by_inner) else None
-        )  # None, the usual case: the socket's own 0 is right for everything
-        self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no question for every packet
+        )  # None, the usual case: the socket's 0 is right for every packet
+        self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no look-up for every packet
 
     def set_shares(self, shares: dict[Hashable, int]) -> None:
-        """Use paths with these weights from now on, or not at all: 0."""
+        """Use paths with these weights from now on; 0: not used."""
         weights = dict(self._weights)
         for path, weight in shares.items():
             if path in self.every_path:
@@ -85,8 +85,8 @@ class _Sender:
 class Egress:
     """Everything from the TUN to the path sockets.
 
-    `read` reads one packet from a file descriptor, as ``os.read`` does. `scheduler` makes of the (index, weight) of the
-    paths in use the endless sequence of those that carry the next packets.
+    `read` reads one packet from a file descriptor, as ``os.read`` does. `scheduler` takes the (index, weight) of the
+    paths in use; it gives the endless sequence of the indices that carry the next packets.
     """
 
     def __init__(self, tun: int, read: Callable[[int, int], bytes], scheduler: Scheduler) -> None:
@@ -138,8 +138,8 @@ class Egress:
                     self._send(sender, packet)
 
     def _classify(self, packet: bytes) -> _Sender | tuple[_Sender, ...] | Reason:
-        """Return the connection of `packet` by its inner addresses, all connections of a packet to a group, or the
-        reason why it has none."""
+        """Return the connection of `packet` by its inner addresses; for a group all its connections; else the reason
+        to drop it."""
         version = ip.version(packet)
         if not version:
             return Reason.NOT_IP
@@ -165,9 +165,9 @@ class Egress:
         return max(fits, key=itemgetter(0), default=(0, None))[1]
 
     def _send(self, sender: _Sender, packet: bytes) -> None:
-        """Encapsulate and send over the mapped path, else over the next of the cycle, else over any that works.
+        """Encapsulate and send over the mapped path, else over the next of the cycle, else over any path that works.
 
-        A packet whose path is mapped has no number: its flow keeps its order by itself, and waits for no other path.
+        A packet of a mapped flow has no number: its flow keeps its order by itself, and waits for no other path.
         """
         index = sender.flow_map.path(packet) if sender.flow_map is not None else None
         numbered = sender.connection.framing.sequenced
@@ -188,11 +188,11 @@ class Egress:
                 error = self._transmit(sender, other, datagram, len(packet), tos_octet)
         if error is not None:
             self.dropped[errno_reason("send", error)] += 1
-        elif numbered:  # only a packet that went uses up a number
+        elif numbered:  # only a packet that was sent uses up a number
             sender.sequence = (sender.sequence + 1) & MASK
 
     def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, tos_octet: int) -> int | None:
-        """Send `datagram` with this TOS octet over one path. Return None when it went, else the errno."""
+        """Send `datagram` with this TOS octet over one path. Return None when it was sent, else the errno."""
         data_socket, remote, counters = sender.paths[index]
         try:
             _send(data_socket, datagram, remote, tos_octet)
@@ -213,7 +213,7 @@ class Egress:
             sender.set_shares(its_shares)
 
     def send(self, path: Hashable, message: bytes) -> bool:
-        """Send a message over a path that has a socket, usable or not. Return whether it went."""
+        """Send a message over a path that has a socket, usable or not. Return whether it was sent."""
         sender = self._sender_of.get(path)
         if sender is None or path not in sender.every_path:
             return False

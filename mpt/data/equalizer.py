@@ -1,14 +1,14 @@
-"""Making the paths of one connection equally late, so that what runs inside the tunnel sees one steady delay.
+"""Making the paths of one connection equally late, so that connections inside the tunnel see one steady delay.
 
-Packets that come over a fast path find nothing to wait for while traffic is sparse, and wait for the slow path while
-it is dense. A TCP connection whose first packets took the fast path believes in its short round trip, and congestion
-control then goes wrong (BBR keeps a twentieth of the rate for its ten seconds; CUBIC leaves slow start). So a packet
-of a faster path is held back by the difference before it enters the reorder buffer.
+While traffic is sparse, packets of a fast path wait for nothing; while it is dense, they wait for the slow path. A TCP
+connection whose first packets took the fast path believes in its short round trip, and congestion control then goes
+wrong (BBR keeps a twentieth of the rate for its ten seconds; CUBIC leaves slow start). So a packet of a faster path is
+held back by the difference before it enters the reorder buffer.
 
-`lag` is how much later a path is than the fastest. Nothing on the wire tells it; two observations do:
+`lag` is how much later a path is than the fastest. No field on the wire gives it; two observations do:
 
-- A packet fills a gap, and the one after it came over another path: by the times at which the two arrived, the first
-  path is that much later than the second. Dense traffic tells this hundreds of times a second, in both directions.
+- A packet fills a gap, and its successor came over another path: the difference of their arrival times is the
+  difference of the paths. Dense traffic gives this hundreds of times a second, in both directions.
 - A host sends the keepalives of all its paths in one moment, so their arrivals differ by the delays of the paths. This
   is known before the first data.
 
@@ -26,7 +26,7 @@ from typing import Final
 GAP_GAIN: Final = 1 / 8  # of one observation; dense traffic makes hundreds a second
 KEEPALIVE_GAIN: Final = 1 / 2
 NEGLIGIBLE: Final = 0.003  # s; less than the scheduling noise of the hosts, and not worth a timer
-SHARE: Final = 0.75  # of max_buffdelay may go into levelling; the rest is left for waiting for gaps
+SHARE: Final = 0.75  # of max_buffdelay for levelling; the rest is for waiting for gaps
 DOUBT: Final = 10.0  # s without belief in keepalives, the first time that they were wrong
 LONGEST_DOUBT: Final = 640.0  # s; doubt doubles each time
 
@@ -35,7 +35,7 @@ Line = deque[tuple[float, int, bytes, float]]  # due, sequence, packet, time of 
 
 
 class Equalizer:
-    """The delay line before a reorder buffer; at most `capacity` packets wait in it, then the first goes on early."""
+    """The delay line before a reorder buffer; if more than `capacity` packets wait in it, the first goes on early."""
 
     __slots__ = (
         "_believes_from",
@@ -61,8 +61,8 @@ class Equalizer:
         self._minor: frozenset[Hashable] = frozenset()
         self._believes_from = 0.0  # when keepalives are believed again
         self._doubt = DOUBT
-        self._is_dense = False  # gaps were filled since the last keepalives: they tell more
-        self.shifts: dict[Hashable, float] = {}  # path -> s to hold its packets back; only those that are to wait
+        self._is_dense = False  # gaps were filled since the last keepalives: gaps tell more
+        self.shifts: dict[Hashable, float] = {}  # path -> s to hold its packets back, more than 0
 
     def __len__(self) -> int:
         return self._waiting
@@ -74,11 +74,11 @@ class Equalizer:
 
     @property
     def is_full(self) -> bool:
-        """Return whether as many packets wait as may."""
+        """Return whether no more packets may wait."""
         return self._waiting >= self._capacity
 
     def delay(self, sequence: int, packet: bytes, path: Hashable, now: float) -> None:
-        """Let a packet wait that came over a path in `shifts`.
+        """Let a packet of a path in `shifts` wait.
 
         A path keeps its order: no packet overtakes an earlier one when the shift becomes smaller.
         """
@@ -111,7 +111,7 @@ class Equalizer:
             self._minor -= {path}
 
     def path_down(self, path: Hashable) -> None:
-        """Note that `path` brings no packets any more: the others need not be as late as it was."""
+        """Note that `path` brings no packets any more: the others need not be as late."""
         if self._lag.pop(path, None) is not None:
             self._keepalives.pop(path, None)
             self._update()

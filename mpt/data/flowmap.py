@@ -1,7 +1,7 @@
 """Flow mapping: TCP and UDP packets of certain ports always take a certain path (draft section 5.2).
 
-The keys are looked up in the order tcp_src, tcp_dst and udp_src, udp_dst; a packet of no listed port, a fragment
-without ports, and a mapped path that cannot be used fall back to the cycle.
+The keys are looked up in the order tcp_src, tcp_dst and udp_src, udp_dst. The cycle gets every other packet: its port
+is not listed, it is a fragment without ports, or its path cannot be used.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FlowMap:
         return bool(self.by_source or self.by_destination)
 
     def path(self, packet: bytes) -> int | None:
-        """The index of the path that `packet` is mapped to, or None when it is free to take any."""
+        """Return the index of the path that `packet` is mapped to, or None: any path will do."""
         found = ip.ports(packet)
         if found is None:
             return None

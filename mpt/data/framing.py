@@ -2,7 +2,7 @@
 
 A connection's row names its framing. `Plain` is MPT-GRE in the clear, as the C program speaks it (`mpt.wire.gre`).
 
-A *packet* is an IP packet for the TUN. A *message* is for control: its first octet is one that no IP packet begins with
+A *packet* is an IP packet for the TUN. A *message* is for control: no IP packet begins with its first octet
 (`mpt.wire.command`).
 """
 
@@ -43,7 +43,7 @@ class Opened(NamedTuple):
 
 _UNNUMBERED: Final = {version: gre.prefix(version, False) for version in (4, 6)}
 _NUMBERED: Final = {version: gre.prefix(version, True) for version in (4, 6)}
-# The headers that nearly every datagram has, by their first four octets.
+# Nearly every datagram has one of these headers; they are looked up by their first four octets.
 _USUAL_UNNUMBERED: Final = {octets: Opened(4, version, None) for version, octets in _UNNUMBERED.items()}
 _USUAL_NUMBERED: Final = {octets: version for version, octets in _NUMBERED.items()}
 
@@ -56,7 +56,7 @@ def frame(ip_version: int, sequence: int | None = None) -> bytes:
 
 
 def unframe(datagram: bytes) -> Opened | Reason:
-    """Return how `datagram` is framed, or the reason to drop it. The payload may be anything, or nothing."""
+    """Return `datagram` without its frame, or the reason to drop it. The payload may be anything, or empty."""
     first = datagram[:4]
     usual = _USUAL_UNNUMBERED.get(first)
     if usual is not None:

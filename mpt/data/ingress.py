@@ -25,7 +25,7 @@ FLOWS_CACHED: Final = 4096
 
 
 class _Receiver:
-    """The ingress side of one connection; the reorder buffer outlives changes of the table that do not concern it."""
+    """The ingress side of one connection; its reorder buffer outlives unrelated changes of the table."""
 
     __slots__ = ("connection", "order")
 
@@ -35,7 +35,7 @@ class _Receiver:
 
 
 class _Source:
-    """One outer address that datagrams of a socket may come from, and what it may send."""
+    """One outer address from which a socket takes datagrams, and the paths that they may belong to."""
 
     __slots__ = ("address", "flows", "paths", "tunnels")
 
@@ -58,7 +58,7 @@ class Ingress:
         self._tun = tun
         self._write = write
         self._messages: list[Message] = []
-        self._told: set[Hashable] = set()  # paths of whose keepalives control is told in this wake-up
+        self._told: set[Hashable] = set()  # paths whose keepalives were passed to control in this wake-up
         self._joined = joined
         self._receivers: dict[Hashable, _Receiver] = {}
         self._receiver_of: dict[Hashable, _Receiver] = {}  # by the key of a path
@@ -72,8 +72,8 @@ class Ingress:
         self.dropped: Counter[str] = Counter()
 
     def set_table(self, table: Table, states: PathStates, now: float) -> None:
-        """Use `table` from the next datagram on. A connection that stays keeps what its reorder buffer holds; one that
-        goes, or whose window changed, has that delivered first."""
+        """Use `table` from the next datagram on. A connection that stays keeps its held packets. If it goes, or its
+        window changed, they are delivered first."""
         old, self._receivers, self._sources = self._receivers, {}, {}
         self._receiver_of.clear()
         self._with_socket.clear()
@@ -88,7 +88,7 @@ class Ingress:
             receiver.connection = row
             for path in row.paths:
                 self._add_path(receiver, path, states.ensure(path.key).counters, now)
-        self._backlog.clear()  # a socket that has more will say so at once
+        self._backlog.clear()  # a socket with more is readable at once
         self._tell_whether_behind()
         for receiver in old.values():
             if receiver.order is not None:
@@ -96,7 +96,7 @@ class Ingress:
                 self.dropped.update(receiver.order.dropped)
 
     def _remove_paths(self, receiver: _Receiver, row: ConnectionRow, now: float) -> None:
-        """Wait no longer for what is not in `row` any more."""
+        """Wait no longer for paths that are not in `row` any more."""
         keys = {path.key for path in row.paths}
         for path in receiver.connection.paths:
             if receiver.order is not None and path.key not in keys:
@@ -139,13 +139,13 @@ class Ingress:
             self._tell_whether_behind()
 
     def _tell_whether_behind(self) -> None:
-        """While datagrams wait in a socket, the times of those that we read are not the times when they came."""
+        """Tell every order whether datagrams wait in a socket: then they are read later than they came."""
         for receiver in self._receivers.values():
             if receiver.order is not None:
                 receiver.order.is_behind = bool(self._backlog)
 
     def _receive(self, socket: DataSocket, now: float) -> bool:
-        """Take up to BATCH datagrams; Return whether that was all there was."""
+        """Take up to BATCH datagrams; return whether these were all."""
         receive, sources = socket.recvmsg, self._sources.get(socket, {})
         end = self.datagrams_received + BATCH
         while self.datagrams_received < end:
@@ -196,7 +196,7 @@ class Ingress:
             self._deliver(receiver.order.arrive(sequence, packet, key, now))
 
     def _with_ecn(self, packet: bytes, outer_ecn: int) -> bytes | None:
-        """What the network marked outside, marked inside; None: the packet is dropped."""
+        """Return `packet` with the network's mark of the outer ECN field; None: the packet is dropped."""
         self.ecn_unexpected += tos.is_unexpected(tos.octet(packet), outer_ecn)
         marked = tos.decapsulated(packet, outer_ecn)
         if marked is None:
@@ -204,7 +204,7 @@ class Ingress:
         return marked
 
     def _not_ip(self, payload: bytes, version: int, source: _Source, now: float) -> None:
-        """Tell control of a keepalive; drop anything else that is no packet of the announced version."""
+        """Pass a keepalive to control; drop any other payload that is no packet of the announced version."""
         tunnel = command.keepalive_tunnel(payload)
         path = source.tunnels.get(tunnel) if tunnel is not None else None
         if path is None:
@@ -221,7 +221,7 @@ class Ingress:
     def _identify(
         self, packet: bytes, addresses: bytes, source: _Source
     ) -> tuple[_Receiver, Hashable, PathCounters] | Reason:
-        """The path of a `packet` by its inner addresses, or the reason why it has none."""
+        """Return the path of a `packet` by its inner addresses, or the reason to drop it."""
         if not ip.version(packet):
             return Reason.INNER_TRUNCATED
         half = len(addresses) // 2
@@ -242,18 +242,18 @@ class Ingress:
         return found
 
     def deadline_reached(self, now: float) -> None:
-        """Deliver what has waited for its time in the reorder buffers."""
+        """Deliver the packets whose time in the reorder buffers is over."""
         for receiver in self._receivers.values():
             if receiver.order is not None and receiver.order.held:
                 self._deliver(receiver.order.deadline_reached(now))
 
     def next_deadline(self) -> float | None:
-        """The earliest deadline of the reorder buffers; None when nothing is held."""
+        """Return the earliest deadline of the reorder buffers; None when nothing is held."""
         deadlines = (receiver.order.next_deadline() for receiver in self._receivers.values() if receiver.order)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _deliver(self, packets: Iterable[bytes]) -> None:
-        """Write packets to the TUN; what it does not take is counted."""
+        """Write packets to the TUN; count the refused ones."""
         for packet in packets:
             try:
                 self._write(self._tun, packet)
@@ -268,11 +268,11 @@ class Ingress:
         return taken
 
     def held(self) -> int:
-        """How many packets wait in the reorder buffers."""
+        """Return how many packets wait in the reorder buffers."""
         return sum(receiver.order.held for receiver in self._receivers.values() if receiver.order)
 
     def drops(self) -> dict[str, int]:
-        """Every drop by its reason, those of the reorder buffers included."""
+        """Return every drop by its reason, the drops of the reorder buffers included."""
         total = Counter(self.dropped)
         for receiver in self._receivers.values():
             if receiver.order is not None:

@@ -41,7 +41,7 @@ class Ordering:
         return self._reorder.dropped
 
     def arrive(self, sequence: int, packet: bytes, path: Hashable, now: float) -> Delivery:
-        """Take one packet; Return those that are to be delivered now, in order."""
+        """Take one packet; return the packets to deliver now, in order."""
         if path not in self._equalizer.shifts:
             return self._reorder.arrive(sequence, packet, path, now)
         delivery: Delivery = ()
@@ -83,7 +83,7 @@ class Ordering:
         self._reorder.path_up(path, now)
 
     def path_down(self, path: Hashable, now: float) -> Delivery:
-        """Note that `path` brings no packets any more. Return those that need not wait for it."""
+        """Note that `path` brings no packets any more. Return the packets that need not wait for it."""
         self._equalizer.path_down(path)
         return self._reorder.path_down(path, now)
 

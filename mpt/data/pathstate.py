@@ -1,5 +1,5 @@
 """The state of every path that ever was in a table, by its key. It belongs to the data path and outlives every table: a
-number that is used once must not be used again because an operator took the path down and up.
+used number must not be used again because an operator took the path down and up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mpt.data.counters import PathCounters
 
 
 class PathMeasures(NamedTuple):
-    """What control measures a path by; cheap. As in PathCounters; all zero for a path that was in no table."""
+    """The measures of a path for control, as in PathCounters; all zero for a path that was in no table."""
 
     packets_sent: int = 0
     bytes_sent: int = 0
@@ -23,7 +23,7 @@ class PathMeasures(NamedTuple):
 
 @dataclass(slots=True)
 class PathState:
-    """Both planes write to it."""
+    """The state of one path, to which both planes write."""
 
     counters: PathCounters = field(default_factory=PathCounters)
 
@@ -49,5 +49,5 @@ class PathStates:
         return self._states.get(key)
 
     def ensure(self, key: Hashable) -> PathState:
-        """Return the state of a path; a new one begins with nothing counted."""
+        """Return the state of a path; a new state begins with zeros."""
         return self._states.setdefault(key, PathState())

@@ -1,7 +1,7 @@
-"""What control tells data: which connections there are, over which paths, and which of these may be used right now.
+"""The table that control gives to data: the connections, their paths, and which paths may be used now.
 
-The rows are frozen and made by control at every change; the data path keeps its own running state (sequence numbers,
-reorder buffers, counters) beside them, under the keys of the rows.
+The rows are frozen, and made anew at every change. The data path keeps its running state (sequence numbers, reorder
+buffers, counters) beside them, under the keys of the rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")
 
 
 class DataSocket(Protocol):
-    """What the data path needs of a UDP socket; ``socket.socket`` has it, and so have the fakes."""
+    """The methods of a UDP socket that the data path needs; ``socket.socket`` and the fakes have them."""
 
     def sendto(self, datagram: bytes, address: Any, /) -> int: ...
     def sendmsg(self, buffers: Iterable[bytes], ancillary: Iterable[Ancillary], flags: int, address: Any, /) -> int: ...
@@ -32,8 +32,8 @@ class DataSocket(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PathRow:
-    """One path: where to send (`socket`, `remote` as ``sendto`` takes it), from whom to take (`peer`, the host as
-    ``recvfrom`` names it), its `weight` in the cycle, and whether egress may use it."""
+    """One path: its `socket` and destination (`remote`, for ``sendto``), the `peer` (the host as ``recvfrom`` names it)
+    from which it takes datagrams, its `weight` in the cycle, and whether egress may use it."""
 
     key: Hashable
     socket: DataSocket | None  # None: the interface or the address is not there
@@ -49,8 +49,8 @@ class PathRow:
 class ConnectionRow:
     """One connection: its tunnel addresses, networks and paths; `max_delay` in seconds, `reorder_window` in packets.
 
-    `dscp` is all datagrams', None: each has its packet's; `ecn`: whether they have the packet's ECN field. `framing` is
-    how datagrams are made; those that arrive are read whether they have sequence numbers or not.
+    `dscp` is the code point of all datagrams; None: each has its packet's. `ecn`: whether they have the packet's ECN
+    field. `framing` is for datagrams sent; arriving datagrams are read with or without sequence numbers.
     """
 
     key: Hashable

@@ -1,18 +1,18 @@
 """Putting the packets of one connection back in order (RFC 2890 section 2.2, guide `reorder_window`, draft section 6).
 
-Sequence numbers are modulo 2^32 on the wire; here they are unwrapped to *positions*, plain integers that only grow.
-What always holds:
+Sequence numbers are modulo 2^32 on the wire; here they are unwrapped to *positions*, plain integers that only grow. A
+*run* is a row of held packets without a gap. Always true:
 
 - `expected` is the position after the last one delivered; None until the first packet, which is taken as it comes.
 - Every held packet lies ahead of `expected`, and at most `window` are held.
 - A gap is waited for no longer than `longest_wait` after the first packet behind it was put here.
-- A full buffer delivers its head and what follows that without a gap, never everything.
-- A gap is waited for only while a path could fill it. A path keeps its own order, so one that has brought a later
-  packet cannot. One that brings a small part of the packets is given the time in which it has filled gaps lately; one
-  that brings hardly anything, or little beside what is lost on the others, is given SHORT_WAIT. All gaps are waited for
-  while a path is found not to keep its order, and for `longest_wait` after the first packet since a path came up.
-- A packet behind `expected` is late if it was in a gap that was given up, else a duplicate. Where so many gaps were
-  given up that they are not remembered, it is late if it is in the order of its path.
+- A full buffer delivers its first run, never everything.
+- A gap is waited for only while a path could fill it. A path keeps its own order, so a path that has brought a later
+  packet cannot. A path that brings a small part of the packets is given the time in which it has filled gaps lately. If
+  it brings hardly anything, or little beside the loss on the other paths, it is given SHORT_WAIT. All gaps are waited
+  for while a path is found not to keep its order, and for `longest_wait` after the first packet since a path came up.
+- A packet behind `expected` is late if its gap was given up, else a duplicate. If so many gaps were given up that they
+  are not remembered, it is late if it is in the order of its path.
 - A number that does not fit is a stray (`mpt.data.candidates`): more than a window ahead of the newest; behind, after a
   silence; or behind by more than NEAR and a window, and out of the order of its path. So a restarted peer is followed
   at its second packet, and a forger who sends fewer packets than the peer neither stalls the stream nor moves it.
@@ -29,7 +29,7 @@ from mpt.data.candidates import Candidates, Stray
 from mpt.data.counters import Reason
 from mpt.wire.serial import ahead
 
-RESTART_SILENCE: Final = 0.25  # s beyond max_delay without a good packet; before that, what is behind is late
+RESTART_SILENCE: Final = 0.25  # s beyond max_delay without a good packet; before that, a packet behind is late
 NEAR: Final = 10_000  # positions beyond the window: 0.1 s of 1 Gbit/s, lost in one piece or late
 PATH_MEMORY: Final = 10.0  # s; a path that brought nothing for so long, and for a window of packets, is not waited for
 DISTRUST: Final = 10.0  # s; how long a path's reordering suspends the rules about paths
@@ -38,7 +38,7 @@ GAPS_REMEMBERED: Final = 64
 GOOD_PART: Final = 1 / 16  # of all packets; the next one of such a path comes soon and tells whether a gap is lost
 FAIR_PART: Final = 1 / 4  # of an equal part, where there are many paths: it is a good part, too
 POOR_PART: Final = 1 / 256  # a path that brings less brings hardly anything
-MANY: Final = 3  # times as much as what is lost; then a missing packet is more likely to come than not
+MANY: Final = 3  # times as much as the loss; then a missing packet is more likely to come than not
 SHORT_WAIT: Final = 0.005  # s; above the jitter of lines that are equally late
 PATIENCE_GAIN: Final = 1.5  # of the longest time in which a path has filled a gap of late
 PATIENCE_DECAY: Final = 7 / 8  # of that time, at each gap that the path fills
@@ -48,8 +48,8 @@ Delivery = Sequence[bytes]
 
 
 class _Progress:
-    """What one path has brought: the furthest position, when it last brought one, its share of the recent packets, and
-    how long the gaps that it filled had waited (seconds; None: not known)."""
+    """The progress of one path: its furthest position, the time of its last packet, its share of the recent packets,
+    and how long the gaps that it filled had waited (seconds; None: not known)."""
 
     __slots__ = ("count", "filled_in", "position", "time")
 
@@ -61,15 +61,15 @@ class _Progress:
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing with what is told."""
+    """Do nothing."""
 
 
 class ReorderBuffer:
     """The reorder window of one connection: `window` in packets (>= 1), `max_delay` in seconds.
 
-    `dropped` counts by reason what was not delivered: "late", "duplicate", "stray". Three functions are told:
-    `gap_filled` that a packet over one path came so many seconds later than the one after it over another path;
-    `came_late` that a packet over a path came after its turn, and when; `parts_changed` which paths bring a small part.
+    `dropped` counts by reason the packets that were not delivered: "late", "duplicate", "stray". Three functions are
+    called: `gap_filled` when a packet over one path came so many seconds later than its successor over another path;
+    `came_late` when a packet over a path came after its turn; `parts_changed` with the paths that bring a small part.
     """
 
     __slots__ = (
@@ -132,13 +132,13 @@ class ReorderBuffer:
 
     @property
     def held(self) -> int:
-        """How many packets wait here, the strays that are kept included."""
+        """Return how many packets wait here, the kept strays included."""
         return len(self._held) + self._candidates.kept
 
     def arrive(
         self, sequence: int, packet: bytes, path: Hashable, now: float, arrived: float | None = None
     ) -> Delivery:
-        """Take one packet; Return those that are to be delivered now, in order.
+        """Take one packet; return the packets to deliver now, in order.
 
         `sequence` is below 2^32; `arrived` is when the packet came, if that was before `now`.
         """
@@ -166,7 +166,7 @@ class ReorderBuffer:
         return self._ahead(packet, path, position, now, arrived)
 
     def deadline_reached(self, now: float) -> Delivery:
-        """Give up the gaps whose time is over; Return what is to be delivered. Woken early, do nothing."""
+        """Give up the gaps whose time is over; return the packets to deliver. Woken early, do nothing."""
         delivery: list[bytes] = []
         self._give_up_gaps(delivery, now)
         delivery += self._candidates.deadline_reached(now, self._brought)
@@ -191,7 +191,7 @@ class ReorderBuffer:
             self._learned_at = None
 
     def path_down(self, path: Hashable, now: float) -> Delivery:
-        """Note that `path` carries the stream no longer: gaps need not wait for it. Return what that sets free."""
+        """Note that `path` carries the stream no longer: gaps need not wait for it. Return the packets set free."""
         progress = self._paths.pop(path, None)
         if progress is not None:
             self._total -= progress.count
@@ -209,7 +209,7 @@ class ReorderBuffer:
         return delivery
 
     def _start(self, sequence: int, now: float) -> int:
-        """Begin a stream: its first packet is the one expected, and no path has brought anything yet."""
+        """Begin a stream: expect its first packet; no path has brought anything yet."""
         self.expected = sequence
         self._newest = sequence - 1
         self._last_good = now
@@ -233,7 +233,7 @@ class ReorderBuffer:
             self._review()
 
     def _review(self) -> None:
-        """Let what is long ago count for less, and tell which paths bring little."""
+        """Let old packets count for less, and tell which paths bring little."""
         if self._total > self._memory:
             for progress in self._paths.values():
                 progress.count //= 2
@@ -272,7 +272,7 @@ class ReorderBuffer:
         return delivery
 
     def _note_filled(self, path: Hashable, position: int, now: float, arrived: float) -> None:
-        """Note how long the gap at `position` had waited, and how much later its packet came than the one after it."""
+        """Note how long the gap at `position` had waited, and how much later its packet came than its successor."""
         progress = self._paths[path]
         waited = now - self._first_entry()
         progress.filled_in = max(waited, PATIENCE_DECAY * (progress.filled_in or 0.0))
@@ -281,7 +281,7 @@ class ReorderBuffer:
             self.gap_filled(path, following[1], arrived - following[2])
 
     def _advance(self, delivery: list[bytes], position: int) -> None:
-        """`position` is being delivered: append what follows it without a gap, and expect the one after that."""
+        """Note that `position` is being delivered: append the run behind it, and expect the position after that."""
         position += 1
         while position in self._held:
             delivery.append(self._held.pop(position)[0])
@@ -304,7 +304,7 @@ class ReorderBuffer:
         return self._entries[0][0]
 
     def _skip_gap(self, delivery: list[bytes]) -> None:
-        """Give up the gap before the head: deliver the head and what follows it without a gap."""
+        """Give up the gap before the head: deliver the first run."""
         head = self._head()
         if self.expected is not None and self.expected < head:
             self._skipped.append((self.expected, head))
@@ -317,7 +317,7 @@ class ReorderBuffer:
             self._skip_gap(delivery)
 
     def _gap_deadline(self) -> float:
-        """Return when the first gap is given up; something must be held. Past: no path could fill it any more."""
+        """Return when the first gap is given up; something must be held. A past time: no path could fill it."""
         seen = self._first_entry()
         end = seen + self.longest_wait
         expected = self.expected
@@ -339,7 +339,7 @@ class ReorderBuffer:
         return self._total * min(GOOD_PART, FAIR_PART / len(self._paths))
 
     def _patience(self, progress: _Progress) -> float:
-        """Return how many seconds a gap waits for a path that brings a small part, and has not passed it."""
+        """Return how many seconds a gap waits for a path of small part that has not passed it."""
         count = progress.count
         if count == 0:
             return 0.0
@@ -369,8 +369,7 @@ class ReorderBuffer:
         return ()
 
     def _was_given_up(self, position: int, is_next: bool) -> bool:
-        """Return whether `position` was in a gap that was given up; of old ones, that its path has not brought it
-        before."""
+        """Return whether the gap of `position` was given up; for old gaps, whether its path never brought it."""
         if any(first <= position < end for first, end in self._skipped):
             return True
         return is_next and len(self._skipped) == GAPS_REMEMBERED and position < self._skipped[0][0]
@@ -379,7 +378,7 @@ class ReorderBuffer:
         return now - self._last_good > self._silence
 
     def _stray(self, stray: Stray, is_loss: bool, now: float) -> Delivery:
-        """Take a number from elsewhere; `is_loss`: it lies as far ahead as a burst of loss leads."""
+        """Take a number that does not fit; `is_loss`: it lies as far ahead as a burst of loss leads."""
         first = self._candidates.arrive(stray, is_loss or self._is_silent(now))
         if not first:
             return ()

@@ -16,8 +16,8 @@ from math import lcm
 class WeightedCycle:
     """An endless sequence of path indices, shared out by weight at every moment of the cycle.
 
-    `weights` holds (index, weight) of the paths that may be used, weight >= 1; a path that must not be used is left
-    out, and its share goes to the others in proportion.
+    `weights` holds (index, weight) of the usable paths, weight >= 1. The share of a path that is left out goes to the
+    others in proportion.
     """
 
     __slots__ = ("_heap", "_steps")
@@ -31,7 +31,7 @@ class WeightedCycle:
         return self
 
     def __next__(self) -> int:
-        """The index of the path that carries the next packet; StopIteration when there is none."""
+        """Return the index of the path that carries the next packet; StopIteration without paths."""
         if not self._heap:
             raise StopIteration
         reached, index = self._heap[0]
