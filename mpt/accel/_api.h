@@ -2,7 +2,7 @@
 
 #define MPT_ERRNOS 134 /* counted by number; a greater one is counted under 0 */
 
-enum mpt_reason { /* why something was dropped; the names without the prefix are the values of mpt.data.counters.Reason */
+enum mpt_reason { /* why a packet was dropped; the names without the prefix are the values of mpt.data.counters.Reason */
     MPT_NONE,
     MPT_NOT_IP,
     MPT_NO_CONNECTION,
@@ -100,7 +100,7 @@ struct mpt_path_row {
     uint32_t weight; /* 1 .. 10000 */
     uint8_t outer_remote[28]; /* struct sockaddr_in or sockaddr_in6 */
     uint32_t outer_remote_length; /* 0: the socket is connected */
-    struct mpt_address peer; /* whom it takes datagrams from */
+    struct mpt_address peer; /* from which it takes datagrams */
     struct mpt_address loop; /* the inner destination that would come back */
 };
 
@@ -116,7 +116,7 @@ struct mpt_connection_row {
     struct mpt_address broadcast; /* of the tunnel's IPv4 prefix */
     uint32_t reorder_window; /* packets, 0: none */
     double max_delay; /* seconds */
-    uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's own */
+    uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's */
     int sets_tos; /* not all are 0 */
     int sequenced; /* packets are sent with sequence numbers */
     uint8_t message_tos; /* the TOS octet of messages */
@@ -140,7 +140,7 @@ struct mpt_counters {
     uint64_t tun_read_errors[MPT_ERRNOS];
     uint64_t tun_write_errors[MPT_ERRNOS];
     uint64_t send_drops[MPT_ERRNOS];
-    uint64_t tun_reads; /* system calls that carried something, to see the batching at work */
+    uint64_t tun_reads; /* system calls that carried packets, which show the batching */
     uint64_t tun_writes;
     uint64_t sends;
     uint64_t receives;
@@ -154,15 +154,15 @@ void mpt_free(struct mpt_datapath *datapath);
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
 /* Change weights in the table, and which paths are used; a path without a socket stays unused. Costs no allocation. */
 void mpt_set_shares(struct mpt_datapath *datapath, const struct mpt_share *shares, uint32_t count, double now);
-/* Serve the TUN or the socket `fd`, which is readable, and whatever else is ready and due, again and again, until nothing is
+/* Serve the TUN or the socket `fd`, which is readable, and everything else ready and due, again and again, until nothing is
  * or `budget` seconds are over; after much work wait a moment for more. 0: `fd` alone.
  *
  * In the `turn` seconds after a wake-up that ended with its budget nothing is done for another descriptor: it was served, too,
  * and the reactor, which calls once in a turn for each that was ready, has others to serve. */
 void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget, double turn);
-/* Returns the `count` messages since the last call, and their octets; they hold until the next call of anything. */
+/* Return the `count` messages since the last call, and their octets; they hold until the next call of any function. */
 const struct mpt_event *mpt_take_events(struct mpt_datapath *datapath, uint32_t *count, const uint8_t **octets);
-/* Send a message over a path. Returns 0, or the errno; ENOENT: the path is in no table, or has no socket. */
+/* Send a message over a path. Return 0, or the errno; ENOENT: the path is in no table, or has no socket. */
 int mpt_send(struct mpt_datapath *datapath, uint32_t path, const uint8_t *message, uint32_t length);
 void mpt_deadline_reached(struct mpt_datapath *datapath, double now);
 double mpt_next_deadline(const struct mpt_datapath *datapath); /* -1: nothing is held */
@@ -177,15 +177,15 @@ int mpt_offloads(const struct mpt_datapath *datapath);
 uint16_t mpt_checksum(const uint8_t *octets, uint32_t length);
 /* The length of the GRE header, or minus the reason to drop the datagram. */
 int mpt_gre_decode(const uint8_t *datagram, uint32_t length, uint32_t *ip_version, int *sequenced, uint32_t *sequence);
-/* Put the outer ECN field of a datagram into its packet, at least an IP header, as RFC 6040 section 4.2 wants it.
-   Returns 0; 1 if no honest path makes such a pair of fields; -1 if the packet is to be dropped. */
+/* Put the outer ECN field of a datagram into its packet, at least an IP header, by RFC 6040 section 4.2.
+   Return 0; 1 if no honest path makes such a pair of fields; -1 if the packet is to be dropped. */
 int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer);
 /* Protocol << 32 | source << 16 | destination, or -1. */
 int64_t mpt_ports(const uint8_t *packet, uint32_t length);
 /* The first `count` picks of the cycle. */
 void mpt_cycle(const uint32_t *weights, uint32_t paths, uint32_t *picks, uint32_t count);
 /* Complete and cut a frame of the TUN: `frame` is a virtio_net_hdr and a packet, `out` gets the packets one after the other,
-   `sizes` their lengths. Returns how many, or -1 when the frame is malformed or there is no room. */
+   `sizes` their lengths. Return how many, or -1 when the frame is malformed or there is no room. */
 int mpt_split(uint8_t *frame, uint32_t length, uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max);
 /* Join the neighbours that may be joined among `count` packets that lie one after the other: frames for the TUN, as above. */
 int mpt_join(const uint8_t *packets, const uint32_t *lengths, uint32_t count, int offloads,

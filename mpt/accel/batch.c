@@ -1,5 +1,5 @@
-/* See batch.h. Every path sends its own in as few system calls as it can. Payload is never copied: the kernel gathers headers
- * and payload from where they lie.
+/* See batch.h. Every path sends its packets in as few system calls as it can. Payload is never copied: the kernel gathers
+ * headers and payload from their places.
  */
 
 #define _GNU_SOURCE /* sendmmsg() */
@@ -22,7 +22,7 @@
 enum { PACKETS = 256 };  /* a batch */
 enum { MESSAGES = 64 };
 enum { SEGMENTS = 63 }; /* of a run: UDP_MAX_SEGMENTS is 64 or more, but old kernels counted the headers, too */
-enum { RUN_BYTES = 65535 - 14 - 40 - 8 }; /* so that with its headers it is no longer than a link takes in one piece */
+enum { RUN_BYTES = 65535 - 14 - 40 - 8 }; /* with its headers a run is no longer than a link takes in one piece */
 
 
 union control { /* room for the ancillary data of a message: the size of its segments, its TOS octet */
@@ -33,15 +33,15 @@ struct run { int32_t first; uint32_t count; }; /* packets that one message carri
 
 struct batch_path { /* beside a path of the table */
     bool segment;          /* UDP_SEGMENT works here as far as we know */
-    bool refuses;          /* the last thing it was to send did not go */
+    bool refuses;          /* it refused its last message */
     int32_t first, last;   /* its packets; -1: none */
 };
 struct batch_connection { /* beside a connection of the table */
-    uint32_t sequence, first_sequence; /* the next one, and the first one of the batch */
-    uint32_t limit; /* packets that may leave path by path: well within the peer's reorder window, if it is ours */
+    uint32_t sequence, first_sequence; /* the next number, and the first of the batch */
+    uint32_t limit; /* packets that may leave path by path: well within the peer's reorder window, if it equals ours */
     bool batched;
 };
-struct plane { /* what goes with a table */
+struct plane { /* of one table */
     const struct table *table;
     struct batch_path *paths;
     struct batch_connection *connections;
@@ -100,8 +100,8 @@ static const struct connection *connection_of(const struct batch *b, const struc
     return &b->now.table->connections[path->connection];
 }
 
-/* Packets that go path by path, at the most: a peer may have a smaller window than we. Many paths need more, or the run
- * of each is too short to be worth its system call. */
+/* Return how many packets may go path by path: a peer may have a smaller window than we. Many paths need more, or each
+ * path's run is too short to be worth its system call. */
 static uint32_t batch_limit(const struct connection *c) {
     enum { AT_LEAST = 128, PER_PATH = 32 };
     uint32_t usable = 0, half = c->row.reorder_window / 2;
@@ -206,8 +206,8 @@ void batch_send(struct batch *b) {
     b->count = b->touched_count = 0;
 }
 
-/* Where a path refuses a message it is not to carry the next ones of the batch: the peer would take the numbers that now
- * come over other paths for lost. */
+/* A path that refuses a message carries no more of the batch: the peer would take the numbers that now come over other
+ * paths for lost. */
 static void send_path(struct batch *b, const struct path *path) {
     struct batch_path *state = state_of(b, path);
     int32_t next = state->first;
@@ -249,12 +249,12 @@ static void send_path(struct batch *b, const struct path *path) {
     }
 }
 
-static void *name_of(const struct path *path) { /* of the peer; NULL where the socket is connected */
+static void *name_of(const struct path *path) { /* the peer's address; NULL if the socket is connected */
     return path->row.outer_remote_length ? (void *)(uintptr_t)path->row.outer_remote : NULL;
 }
 
-/* Make messages of the packets from `next` on: single ones, or if the link cuts them runs of equal size and TOS, of which
- * only the last packet may be shorter. */
+/* Make messages of the packets from `next` on: single ones, or, if the link cuts them, runs of equal size and TOS octet,
+ * whose last packet may be shorter. */
 static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, bool cuts) {
     uint32_t count = 0;
     struct iovec *piece = b->pieces;
@@ -299,10 +299,10 @@ int batch_send_message(const struct connection *c, const struct path *path, cons
     return send_alone(&o, path);
 }
 
-/* --- what goes wrong --- */
+/* --- refusals --- */
 
-/* `path` has refused a packet, or one before it in the batch, with `error`: try the others, unless the trouble is of this
- * host; `again`: and then the path itself. */
+/* `path` has refused this packet, or an earlier one of the batch, with `error`: try the other paths, unless the trouble is
+ * this host's; `again`: and then the path itself. */
 static void refused(struct batch *b, struct outgoing *o, const struct path *path, int error, bool again) {
     const struct connection *c = connection_of(b, path);
     path->state->counters.send_errors[errno_index(error)]++;
@@ -363,8 +363,7 @@ static void count_sent(struct outgoing *o, const struct path *path) {
     path->state->counters.bytes_sent += size_of(o) - o->frame_length;
 }
 
-/* Only a packet that went uses up a sequence number: number the packets that have not gone yet anew, each between its
- * neighbours. */
+/* Only a packet that was sent uses up a sequence number: number the pending packets anew, each between its neighbours. */
 static void number_anew(struct batch *b, const struct connection *c) {
     struct batch_connection *state = &b->now.connections[c->index];
     uint32_t next = state->first_sequence;

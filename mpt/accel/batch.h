@@ -1,4 +1,4 @@
-/* A batch of packets on their way to the network: numbered, gathered path by path, sent in as few system calls as it can be. */
+/* A batch of packets on their way to the network: numbered, gathered path by path, sent in few system calls. */
 #ifndef MPT_BATCH_H
 #define MPT_BATCH_H
 
@@ -13,7 +13,7 @@ enum state { PENDING, SENT, FAILED };
 
 struct outgoing {
     const struct path *path;
-    uint8_t *head; /* the frame, and the headers of a segment or the whole of a packet */
+    uint8_t *head; /* the frame, and the headers of a segment or a whole packet */
     const uint8_t *payload; /* of a segment */
     uint32_t head_length, payload_length, frame_length, number;
     int32_t next; /* on the same path; -1: none */
@@ -26,12 +26,12 @@ struct batch;
 struct batch *batch_new(bool segments, struct mpt_counters *counters); /* `segments`: the kernel cuts; NULL: no memory */
 void batch_free(struct batch *batch);
 bool batch_prepare(struct batch *batch, const struct table *table); /* for batch_commit(); false: no memory */
-void batch_cancel(struct batch *batch); /* forget what was prepared */
+void batch_cancel(struct batch *batch); /* forget the prepared table */
 void batch_commit(struct batch *batch);
 void batch_share_changed(struct batch *batch, const struct connection *connection);
-/* A place for the next packet of `connection` over `path`, its number given if it is `sequenced`. To be filled at once. */
+/* Return a place for the next packet of `connection` over `path`, with its number if it is `sequenced`. Fill it at once. */
 struct outgoing *batch_add(struct batch *batch, const struct connection *connection, const struct path *path, bool sequenced);
-void batch_send(struct batch *batch); /* after this nothing refers to the packets */
+void batch_send(struct batch *batch); /* after it the batch refers to no packets */
 int batch_send_message(const struct connection *connection, const struct path *path, const uint8_t *message,
                        uint32_t length); /* 0, or the errno */
 bool batch_cuts(const struct batch *batch); /* whether the kernel and every usable link cut runs of datagrams */

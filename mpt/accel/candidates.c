@@ -1,4 +1,4 @@
-/* Streams that may take the place of the present one: mpt/data/candidates.py, function by function; it tells the rules. */
+/* Streams that may take the place of the present one: mpt/data/candidates.py, which has the rules, function by function. */
 
 #include "candidates.h"
 
@@ -31,7 +31,7 @@ static void start_count(struct candidate *candidate, const struct stray *stray) 
     candidate->brought_before = stray->brought;
 }
 
-/* Drop the packet that is kept of a candidate. */
+/* Drop the kept packet of a candidate. */
 static void drop_packet(struct candidates *c, struct candidate *candidate) {
     if (!candidate->is_kept)
         return;

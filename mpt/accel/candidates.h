@@ -1,4 +1,4 @@
-/* Streams that may take the place of the present one. Pure but for the memory of what is kept. */
+/* Streams that may take the place of the present one. Pure but for the memory of kept packets. */
 #ifndef MPT_CANDIDATES_H
 #define MPT_CANDIDATES_H
 
@@ -22,8 +22,8 @@ struct candidates {
     double max_delay;
     struct sink sink;
     struct order_drops *drops;
-    struct candidate *all; /* the one that was silent the longest first */
-    uint32_t count, kept;  /* at most tuning->candidates; `kept` packets are kept of them */
+    struct candidate *all; /* the longest silent one first */
+    uint32_t count, kept;  /* at most tuning->candidates; `kept` of their packets are kept */
 };
 bool candidates_init(struct candidates *candidates, const struct mpt_tuning *tuning, uint32_t window, double max_delay,
                      struct sink sink, struct order_drops *drops); /* false: no memory */
@@ -34,6 +34,6 @@ uint32_t candidates_arrive(struct candidates *candidates, struct stray stray, bo
 double candidates_next_deadline(const struct candidates *candidates); /* -1: none */
 void candidates_deadline(struct candidates *candidates, double now, uint64_t brought);
 void candidates_clear(struct candidates *candidates);
-void candidates_copy_out(struct candidates *candidates); /* of the pool, all that is kept */
+void candidates_copy_out(struct candidates *candidates); /* copy all kept packets out of the pool */
 
 #endif

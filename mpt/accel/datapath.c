@@ -17,7 +17,7 @@
 #include "pathstate.h"
 #include "table.h"
 
-enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: a wake-up that more is worth waiting for */
+enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: after so much it is worth waiting for more */
 #define LINGER 10e-3     /* seconds after such a wake-up in which the others, as those for acknowledgements, wait as well */
 #define PATIENCE 50e-6   /* seconds; a packet's time at some 250 Mbit/s, and less than a turn of the interpreter */
 
@@ -123,7 +123,7 @@ static uint32_t serve_one(struct mpt_datapath *dp, int fd, double now) {
     return fd == dp->tun ? egress_tun_readable(dp->egress) : ingress_socket_readable(dp->ingress, fd, now);
 }
 
-/* Wait for the TUN and all sockets, `patience` at the most, and serve those that are ready. Returns the work. */
+/* Wait for the TUN and all sockets, `patience` at the most, and serve the ready ones. Return the work. */
 static uint32_t serve_ready(struct mpt_datapath *dp, double now, double patience) {
     struct timespec timeout = {.tv_nsec = (long)(patience * 1e9)};
     uint32_t work = 0;

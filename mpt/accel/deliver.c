@@ -59,8 +59,8 @@ void delivery_write(struct delivery *d) {
     d->count = 0;
 }
 
-/* Write `join`, whose packets begin at `packets`, or when it is refused its packets one by one. A kind of join that the
- * kernel does not know at all is never made again. */
+/* Write `join`, whose packets begin at `packets`; if it is refused, write its packets one by one. A kind of join that the
+ * kernel does not know is never made again. */
 static void write_join(struct delivery *d, struct join *join, const struct packet *packets) {
     int pieces = join_finish(join);
     ssize_t result = write_pieces(d, join->pieces, pieces);

@@ -1,7 +1,7 @@
 /* TUN to network: read, cut, find the connection, pick a path, put the frame before it, send.
  *
  * The twin is mpt/data/egress.py, and in both a packet meets the functions in the order in which they stand. The difference
- * is the batch (batch.h): packets are read until the TUN is empty or the batch is full, then every path sends its own.
+ * is the batch (batch.h): packets are read until the TUN is empty or the batch is full, then every path sends its packets.
  */
 
 #include "egress.h"
@@ -16,16 +16,16 @@
 #include "split.h"
 
 enum { GROUP = MPT_REASONS }; /* no reason to drop a packet */
-enum { READS = 256, WAKE_WORK = 1 << 20, WORK_PACKET = 1024 }; /* octets, and what a packet costs besides: a wake-up of
+enum { READS = 256, WAKE_WORK = 1 << 20, WORK_PACKET = 1024 }; /* octets, and the further cost of a packet: a wake-up of
                                                                  about 1 ms, for which keepalives and commands wait */
 enum { READ_ROOM = MAX_PACKET + 64, HEADROOM = 16 };
-enum { ARENA = 8 * (READ_ROOM + 2 * HEADROOM) }; /* what a batch has read: small enough for the cache of a core */
+enum { ARENA = 8 * (READ_ROOM + 2 * HEADROOM) }; /* the frames of a batch: small enough for the cache of a core */
 
 struct egress_connection { /* beside a connection of the table */
     struct cycle_entry *cycle;
     uint32_t cycle_count;
 };
-struct plane { /* what goes with a table */
+struct plane { /* of one table */
     const struct table *table;
     struct egress_connection *connections;
     struct cycle_entry *cycles;
@@ -170,7 +170,7 @@ uint32_t egress_tun_readable(struct egress *e) {
     return work;
 }
 
-/* Returns how many packets it is. `packet` has HEADROOM octets before it that may be overwritten. */
+/* Return how many packets it is. HEADROOM octets before `packet` may be overwritten. */
 static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, uint8_t *packet, uint32_t length) {
     struct split split = {.segments = 1};
     int reason;
@@ -193,7 +193,7 @@ static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, 
     return split.segments;
 }
 
-/* The connection that knows best where the packet is to go; NULL: the reason, or GROUP, which several connections take. */
+/* Return the connection that knows the destination best. NULL: `reason` is the reason to drop, or GROUP for several. */
 static const struct connection *classify(struct egress *e, const uint8_t *packet, uint32_t length, int *reason) {
     unsigned version = ip_version(packet, length);
     bool known;
@@ -226,7 +226,7 @@ static const struct connection *classify(struct egress *e, const uint8_t *packet
     return flow->found;
 }
 
-/* Put `packet`, or the segments of it, into the batch of `c`; a `shared` one is left as it is, others are to have it, too. */
+/* Put `packet`, or its segments, into the batch of `c`; a `shared` packet is not changed, as other connections take it too. */
 static void encapsulate(
     struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
 ) {
@@ -253,8 +253,8 @@ static void encapsulate(
     }
 }
 
-/* A place in the batch for the next packet of `c`: over `path` if that is usable, and then without a number, as a mapped flow
- * keeps its order by itself and waits for no other path; else over the next of the cycle. NULL when no path is usable. */
+/* Return a place in the batch for the next packet of `c`: over `path` if it is usable, without a number, as a mapped flow
+ * keeps its order by itself and waits for no other path; else over the next of the cycle. NULL: no path is usable. */
 static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path) {
     struct egress_connection *state = &e->now.connections[c->index];
     e->counters->packets_read++;

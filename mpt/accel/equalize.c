@@ -1,4 +1,4 @@
-/* Making the paths of one connection equally late: mpt/data/equalizer.py, function by function; it tells why and how much. */
+/* Making the paths of one connection equally late: mpt/data/equalizer.py, which has the reasons, function by function. */
 
 #include "equalize.h"
 
@@ -11,7 +11,7 @@ struct waiting { /* a packet that is held back */
     uint32_t sequence;
     struct packet packet;
 };
-struct line { uint32_t path; struct waiting *first, *last, *pooled; }; /* `pooled`: it and those after it lie in buffers */
+struct line { uint32_t path; struct waiting *first, *last, *pooled; }; /* from `pooled` on they lie in buffers */
 
 void equalizer_init(struct equalizer *e, const struct mpt_tuning *tuning, double limit, uint32_t capacity) {
     *e = (struct equalizer){.tuning = tuning, .limit = limit, .capacity = capacity,
@@ -52,7 +52,7 @@ static struct line *line_of(struct equalizer *e, uint32_t path) {
     return &more[e->line_count++];
 }
 
-/* Count from the fastest path again, and see who has to wait for how long. */
+/* Count from the fastest path again, and set how long each path waits. */
 void equalizer_update(struct equalizer *e) {
     double fastest = INFINITY, slowest = 0;
     for (uint32_t i = 0; i < e->lag_count; i++)
@@ -67,7 +67,7 @@ void equalizer_update(struct equalizer *e) {
         lag->shift = slowest - lag->lag;
         struct line *line = line_of(e, lag->path);
         lag->shifted = lag->shift > e->tuning->negligible;
-        if (!lag->shifted) { /* what waits must run out, also while more and more comes */
+        if (!lag->shifted) { /* the line must run empty, also while more and more comes */
             lag->shift = 0;
             lag->shifted = line != NULL && line->first != NULL;
         }
@@ -156,7 +156,7 @@ void equalizer_gap_filled(struct equalizer *e, uint32_t path, uint32_t waiting_p
     bool any = fabs(lag->lag) > e->tuning->negligible / 2;
     for (uint32_t i = 0; i < e->lag_count && !any; i++)
         any = e->lags[i].shifted;
-    if (any) /* else nobody has to wait, whatever the others are */
+    if (any) /* else no path has to wait */
         equalizer_update(e);
 }
 
@@ -164,7 +164,7 @@ void equalizer_came_late(struct equalizer *e, uint32_t path, double now) {
     const struct lag *late = equalizer_lag_of(e, path);
     if (late == NULL || !late->shifted)
         return;
-    if (now - e->believes_from > e->tuning->longest_doubt) /* it was right for long */
+    if (now - e->believes_from > e->tuning->longest_doubt) /* keepalives were right for long */
         e->doubt = e->tuning->doubt;
     e->believes_from = now + e->doubt;
     e->doubt = fmin(2 * e->doubt, e->tuning->longest_doubt);

@@ -1,4 +1,4 @@
-/* The delay line before the reorder window of one connection. Pure but for the memory of what it holds. */
+/* The delay line before the reorder window of one connection. Pure but for the memory of held packets. */
 #ifndef MPT_EQUALIZE_H
 #define MPT_EQUALIZE_H
 
@@ -11,7 +11,7 @@ struct lag { /* of one path that is up */
     uint32_t path;
     double lag, keepalive, shift;
     bool heard, shifted; /* `keepalive`, `shift` hold */
-    bool is_minor; /* it brings a small part of the packets: nobody waits for it */
+    bool is_minor; /* it brings a small part of the packets: no path waits for it */
 };
 struct delayed { uint32_t sequence; struct packet packet; uint32_t path; double arrival_time; };
 struct line;
@@ -23,15 +23,15 @@ struct equalizer {
     uint32_t lag_count;
     struct line *lines; /* in the order of their first use, as equal due times are served */
     uint32_t line_count;
-    struct waiting *spare; /* of those that have gone, to be used again; no more than `capacity` */
-    double believes_from, doubt; /* when keepalives are believed again, and for how long they are not the next time */
+    struct waiting *spare; /* free ones, to be used again; no more than `capacity` */
+    double believes_from, doubt; /* when keepalives are believed again, and how long the next doubt lasts */
     bool is_dense;
     bool is_behind; /* packets are read later than they came: their times tell nothing about the paths */
 };
 void equalizer_init(struct equalizer *equalizer, const struct mpt_tuning *tuning, double limit, uint32_t capacity);
 void equalizer_destroy(struct equalizer *equalizer, struct sink *sink);
 struct lag *equalizer_lag_of(const struct equalizer *equalizer, uint32_t path); /* NULL: the path is not up */
-/* Let a packet of the path of `lag` wait, which is shifted; false: no memory for it. */
+/* Let a packet of the path of `lag`, which is shifted, wait; false: no memory for it. */
 bool equalizer_delay(struct equalizer *equalizer, uint32_t sequence, struct packet packet, const struct lag *lag,
                      double now);
 bool equalizer_due(struct equalizer *equalizer, double now, struct delayed *delayed); /* false: nothing is due */
@@ -43,6 +43,6 @@ void equalizer_came_late(struct equalizer *equalizer, uint32_t path, double now)
 void equalizer_set_minor(struct equalizer *equalizer, uint32_t path, bool is_minor); /* equalizer_update must follow */
 void equalizer_update(struct equalizer *equalizer);
 void equalizer_keepalive(struct equalizer *equalizer, uint32_t path, double now);
-void equalizer_copy_out(struct equalizer *equalizer, struct sink *sink); /* of the pool, all that waits */
+void equalizer_copy_out(struct equalizer *equalizer, struct sink *sink); /* copy all waiting packets out of the pool */
 
 #endif

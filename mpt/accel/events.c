@@ -7,7 +7,7 @@
 
 enum { MOST_EVENTS = 1 << 14, MOST_OCTETS = 1 << 22 };
 
-/* Make room for `needed` elements of `size`. Returns the array, perhaps elsewhere; NULL: no memory, and the old one stays. */
+/* Make room for `needed` elements of `size`. Return the array, perhaps elsewhere; NULL: no memory, and the old one stays. */
 static void *grow(void *array, uint32_t *room, uint32_t needed, size_t size) {
     if (needed <= *room)
         return array;

@@ -6,7 +6,7 @@
 enum { PROTOCOL = 2 }; /* the offset of the protocol type */
 enum { PROTOCOL_IPV4 = 0x0800, PROTOCOL_IPV6 = 0x86DD };
 enum { CHECKSUM_PRESENT = 0x8000, KEY_PRESENT = 0x2000, SEQUENCE_PRESENT = 0x1000, VERSION_MASK = 0x0007 };
-enum { MUST_BE_ZERO = 0x4C00 }; /* bits 1, 4 and 5: RFC 2784 section 2.3, less those that RFC 2890 gave a meaning */
+enum { MUST_BE_ZERO = 0x4C00 }; /* bits 1, 4 and 5: RFC 2784 section 2.3, less the bits that RFC 2890 gave a meaning */
 enum { COMMAND = 0xA0, KEEPALIVE = 0xA1 }; /* first octets of messages: any from COMMAND on, and a keepalive's */
 /* Offsets in the header of a keepalive, and its length. */
 enum { AUTH_TYPE = 2, ROUND = 4, TUNNEL_VERSION = 5, SENDER = 8, RECEIVER = 24, MESSAGE_HEADER = 40 };

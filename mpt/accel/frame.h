@@ -12,7 +12,7 @@ enum { FRAME_ROOM = 8 }; /* the longest frame that we send */
 uint32_t frame_length(bool sequenced);
 /* Write the frame of a packet of `version`, or of a message, to the frame_length() octets at `head`. */
 void frame_put(uint8_t *head, unsigned version, bool sequenced, uint32_t sequence);
-void frame_renumber(uint8_t *head, uint32_t sequence); /* of a sequenced frame that was put there */
+void frame_renumber(uint8_t *head, uint32_t sequence); /* change the number of a sequenced frame */
 
 struct opened { /* a datagram without its frame */
     uint8_t *payload; /* a packet, a message or anything else */
@@ -21,8 +21,8 @@ struct opened { /* a datagram without its frame */
     int sequenced; /* `sequence` holds */
 };
 int frame_open(uint8_t *datagram, uint32_t length, struct opened *opened); /* 0, or the reason to drop it */
-/* Whether a payload is a keepalive, and whose: from and to which tunnel address. More octets may follow its header. */
+/* Return whether a payload is a keepalive, and its tunnel addresses. More octets may follow its header. */
 bool frame_is_keepalive(const struct opened *opened, struct mpt_address *sender, struct mpt_address *receiver);
-int frame_no_packet(const struct opened *opened); /* why it is neither a packet nor a message for us */
+int frame_no_packet(const struct opened *opened); /* the reason why it is neither a packet nor a message for us */
 
 #endif

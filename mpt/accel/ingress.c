@@ -1,8 +1,8 @@
 /* Network to TUN: receive, check the sender, take off the frame, find the connection, put in order.
  *
  * The twin is mpt/data/ingress.py, and in both a datagram meets the functions in the order in which they stand. One system
- * call receives many datagrams, with UDP_GRO many of them in one buffer; they stay where they are (pool.h), and packets that
- * a wake-up delivers are written at its end (deliver.h).
+ * call receives many datagrams, with UDP_GRO many in one buffer. They stay there (pool.h), and the packets of a wake-up are
+ * written at its end (deliver.h).
  */
 
 #define _GNU_SOURCE /* recvmmsg() */
@@ -27,7 +27,7 @@
 #endif
 
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
-enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and what a datagram costs besides: a wake-up of about 1 ms,
+enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and the further cost of a datagram: a wake-up of about 1 ms,
                                                        for which keepalives and commands wait */
 
 struct ingress_path { /* beside a path of the table */
@@ -35,10 +35,10 @@ struct ingress_path { /* beside a path of the table */
     uint32_t last_sequence; /* of the last packet that came over it */
     uint32_t told_in_wake;  /* the wake-up in which control was last told of a keepalive */
 };
-struct plane { /* what goes with a table */
+struct plane { /* of one table */
     const struct table *table;
     struct ingress_path *paths;
-    struct ordering **orders; /* by connection; NULL: no window. In a prepared plane also NULL: the one before stays */
+    struct ordering **orders; /* by connection; NULL: no window. In a prepared plane also NULL: the old one stays */
     struct listening listening;
 };
 struct ingress {
@@ -50,7 +50,7 @@ struct ingress {
     struct mpt_counters *counters;
     struct plane now, next; /* `next`: prepared */
     struct flow_cache flows;
-    const struct connection *waiting; /* of the last packet, if it or others have to wait for a gap to be filled */
+    const struct connection *waiting; /* of the last packet, if it or others wait for a gap */
     uint32_t wakes;
     struct mmsghdr messages[MESSAGES];
     struct iovec pieces[MESSAGES];
@@ -111,7 +111,7 @@ static void deliver(void *context, struct packet packet) { delivery_add(((struct
 
 static void release(void *context, struct packet packet) { pool_release(((struct ingress *)context)->pool, packet); }
 
-/* The order of a connection before, if it can go on as one of `c`. */
+/* Return the old order of a connection, if it can go on as the order of `c`. */
 static struct ordering **order_before(const struct ingress *in, const struct connection *c) {
     const struct connection *old = in->now.table != NULL ? table_find(in->now.table, c->row.id) : NULL;
     if (old == NULL || old->row.reorder_window != c->row.reorder_window || old->row.max_delay != c->row.max_delay)
@@ -176,7 +176,7 @@ void ingress_commit(struct ingress *in, double now) {
             order_path(next->orders[i], &c->paths[k], now);
     }
     for (uint32_t i = 0; in->now.table != NULL && i < in->now.table->connection_count; i++) {
-        struct ordering *old = in->now.orders[i]; /* of one that goes: deliver its packets, keep its counts */
+        struct ordering *old = in->now.orders[i]; /* its connection goes: deliver its packets, keep its counts */
         if (old == NULL)
             continue;
         ordering_flush(old);
@@ -199,17 +199,17 @@ uint32_t ingress_sockets(const struct ingress *in, struct pollfd *polled) {
 
 /* --- receiving --- */
 
-/* What fills a gap lies in the sockets of the other paths. While something waits for it, read the path that is the furthest
- * behind: paths that are read to their end one after the other, or in turns, whose messages are of any size, would run so
- * far ahead of each other that the reorder window could not hold it. */
+/* The packets that fill a gap lie in the sockets of the other paths. While a gap waits, read the path that is the furthest
+ * behind. Paths that are read to their end one after the other, or in turns with messages of any size, would run so far
+ * ahead of each other that the reorder window could not hold it. */
 uint32_t ingress_socket_readable(struct ingress *in, int fd, double now) {
     struct listening *listening = &in->now.listening;
     struct listener unknown = {.fd = fd}, *asked = find_listener(listening, fd);
     bool was_behind = listening->behind_count > 0;
     uint32_t wake = ++in->wakes, work = 0;
     if (in->waiting != NULL && !ordering_waits(in->now.orders[in->waiting->index]))
-        in->waiting = NULL; /* its time was over meanwhile */
-    const struct connection *waiting = in->waiting; /* the last that had to */
+        in->waiting = NULL; /* its time is over */
+    const struct connection *waiting = in->waiting; /* the last one that waited */
     if (asked == NULL)
         asked = &unknown;
     while (work < WAKE_WORK) {
@@ -221,7 +221,7 @@ uint32_t ingress_socket_readable(struct ingress *in, int fd, double now) {
         uint64_t before = late != NULL ? late->state->counters.packets_received : 0;
         work += receive(in, next, now);
         if (late != NULL && late->state->counters.packets_received == before)
-            next->done_in_wake = wake; /* what it has is not what is waited for */
+            next->done_in_wake = wake; /* it has other packets than the missing ones */
         if (in->waiting != NULL)
             waiting = in->waiting;
     }
@@ -233,7 +233,7 @@ uint32_t ingress_socket_readable(struct ingress *in, int fd, double now) {
     return work;
 }
 
-/* Of the paths of `c` that gaps wait for and that may have more, the one that is the furthest behind. */
+/* Return the path that is the furthest behind of the paths of `c` for which gaps wait and that may have more. */
 static const struct path *laggard(const struct ingress *in, const struct connection *c) {
     const struct path *found = NULL;
     const struct ingress_path *behind = NULL;
@@ -250,7 +250,7 @@ static const struct path *laggard(const struct ingress *in, const struct connect
     return found;
 }
 
-/* The socket of a path of `c` that was read, and not to its end. */
+/* Return the socket of a path of `c` that was read, but not to its end. */
 static struct listener *unfinished(const struct ingress *in, const struct connection *c) {
     for (uint32_t i = 0; c != NULL && i < c->row.path_count; i++) {
         struct listener *listener = in->now.listening.of_path[c->paths[i].index];
@@ -260,10 +260,10 @@ static struct listener *unfinished(const struct ingress *in, const struct connec
     return NULL;
 }
 
-/* A turn: one system call. Returns the work that it brought; nothing for an error, too, which names no datagram.
+/* A turn: one system call. Return the work that it brought, 0 also for an error, which names no datagram.
  *
- * A message may be one datagram or, joined by the kernel, forty; asking for many of the one and getting the other would
- * take more from this path than the reorder window can hold. So what is expected shrinks slowly and grows at once. */
+ * A message may be one datagram or, joined by the kernel, forty. If we ask for many single ones and get joined ones, we take
+ * more from this path than the reorder window can hold. So the expected length shrinks slowly and grows at once. */
 static uint32_t receive(struct ingress *in, struct listener *listener, double now) {
     struct buffer *buffers[MESSAGES];
     unsigned room = 0, wanted = 1 + TURN_BYTES / (listener->message_length + 1);
@@ -344,7 +344,7 @@ static uint32_t read_controls(struct msghdr *message, unsigned *ecn) {
 
 static struct mpt_address sender_of(const struct msghdr *message) { /* version 0: the socket is connected */
     struct mpt_address sender;
-    memset(&sender, 0, sizeof sender); /* the octets that IPv4 does not use are compared, too */
+    memset(&sender, 0, sizeof sender); /* octets that IPv4 does not use are compared, too */
     const struct sockaddr_in6 *name = message->msg_name;
     if (message->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
         sender.version = 4;
@@ -407,7 +407,7 @@ static void decapsulate(struct ingress *in, const struct source *source, struct 
     in->waiting = ordering_waits(order) ? &in->now.table->connections[path->connection] : NULL;
 }
 
-/* Tell control of a keepalive; drop anything else that is no packet of the announced version. */
+/* Pass a keepalive to control; drop any other payload that is no packet of the announced version. */
 static void not_ip(struct ingress *in, const struct source *source, const struct opened *opened, double now) {
     struct mpt_address sender, receiver;
     if (frame_is_keepalive(opened, &sender, &receiver))
@@ -421,7 +421,7 @@ static void not_ip(struct ingress *in, const struct source *source, const struct
     in->counters->ingress_dropped[frame_no_packet(opened)]++;
 }
 
-/* However many keepalives of a path come in a wake-up, control is told of the first. */
+/* Pass the first keepalive of a path in a wake-up to control, and count all. */
 static void heard(struct ingress *in, const struct path *path, const struct opened *opened, double now) {
     struct ordering *order = in->now.orders[path->connection];
     in->counters->keepalives_received++;
@@ -447,7 +447,7 @@ static const struct path *identify(struct ingress *in, const struct source *sour
         if (same_address(&destination, &source->loop))
             flow->reason = MPT_LOOP; /* RFC 2784 section 2.4.1: the packet would come back to its encapsulator */
         else {
-            uint32_t best = 0; /* a connection that has the destination, too, before one that only knows the sender better */
+            uint32_t best = 0; /* a connection that has the destination goes before one that knows the sender better */
             for (uint32_t i = 0; i < source->path_count; i++) {
                 const struct connection *c = &in->now.table->connections[source->paths[i]->connection];
                 uint32_t reach = connection_reach(c, &sender);
@@ -465,7 +465,7 @@ static const struct path *identify(struct ingress *in, const struct source *sour
 
 /* --- time and counters --- */
 
-/* While datagrams wait in a socket, they are read later than they came: their times tell nothing about the paths. */
+/* Tell every order whether datagrams wait in a socket: then they are read later than they came. */
 static void update_backlog(struct ingress *in) {
     for (uint32_t i = 0; i < in->now.table->connection_count; i++)
         if (in->now.orders[i] != NULL)

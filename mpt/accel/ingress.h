@@ -15,13 +15,13 @@ struct ingress *ingress_new(const struct mpt_tuning *tuning, uint64_t secret, st
                             struct events *events, struct mpt_counters *counters); /* NULL: no memory */
 void ingress_free(struct ingress *ingress);
 bool ingress_prepare(struct ingress *ingress, const struct table *table); /* for ingress_commit(); false: no memory */
-/* Use the table that was prepared. A connection that stays keeps what it holds; one that goes has that delivered first. */
+/* Use the prepared table. A connection that stays keeps its held packets; if it goes, they are delivered first. */
 void ingress_commit(struct ingress *ingress, double now);
 void ingress_share_set(struct ingress *ingress, const struct path *path, double now); /* it is usable, or not */
 uint32_t ingress_socket_readable(struct ingress *ingress, int fd, double now); /* returns the work, in octets */
 uint32_t ingress_sockets(const struct ingress *ingress, struct pollfd *polled); /* list all; returns how many */
 void ingress_deadline_reached(struct ingress *ingress, double now);
 double ingress_next_deadline(const struct ingress *ingress); /* -1: nothing is held */
-void ingress_count(const struct ingress *ingress, struct mpt_counters *counters); /* add what its orderings have counted */
+void ingress_count(const struct ingress *ingress, struct mpt_counters *counters); /* add the counts of its orderings */
 
 #endif

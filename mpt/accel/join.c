@@ -5,7 +5,7 @@
  * limit, IPv4 ids that count up; for TCP a contiguous sequence number, equal acknowledgement, window and options, no flag
  * but ACK, and PSH on the last alone; equal payload sizes, but the last may be shorter; lengths and every checksum right,
  * and written as the kernel writes it: 0, not 0xFFFF, which is the same number, but for UDP.
- * Only neighbours are joined, so nothing overtakes anything.
+ * Only neighbours are joined, so no packet overtakes another.
  */
 
 #include "join.h"

@@ -14,19 +14,19 @@ struct segment { /* the headers of a packet, read */
     const uint8_t *packet;
     uint32_t length, transport, headers;
     unsigned version, protocol;
-    bool joinable, verified; /* `verified` its transport checksum was found right */
+    bool joinable, verified; /* `verified`: its transport checksum is right */
 };
 struct join {
     struct virtio_net_hdr vnet;
     uint8_t headers[128];
     struct segment first;
     uint32_t count, length, size; /* `length` of the joined packet, `size` of a segment's payload */
-    bool closed, push; /* nothing may follow; the last has PSH */
+    bool closed, push; /* no packet may follow; the last has PSH */
     struct iovec pieces[JOIN_MAX + 2];
 };
 struct segment join_read(const uint8_t *packet, uint32_t length, int offloads);
 void join_start(struct join *join, const struct segment *first);
 bool join_add(struct join *join, struct segment *next);
-int join_finish(struct join *join); /* makes `vnet` and `pieces`; returns how many pieces, the vnet header's the first */
+int join_finish(struct join *join); /* make `vnet` and `pieces`; return how many pieces, the vnet header's first */
 
 #endif

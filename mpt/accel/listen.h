@@ -10,8 +10,8 @@
 struct listener { /* a socket; sorted by number */
     int fd;
     bool is_behind;          /* it has more than we have taken */
-    uint32_t message_length; /* of the longest of late: tells how many to ask for */
-    uint32_t done_in_wake;   /* the wake-up in which nothing more was to be had from it */
+    uint32_t message_length; /* of the longest lately: gives how many to ask for */
+    uint32_t done_in_wake;   /* the wake-up in which it had no more */
 };
 struct source { /* one outer address that may send to one socket; sorted by socket and address */
     int fd;
@@ -25,7 +25,7 @@ struct listening {
     const struct path **paths; /* of the sources */
     uint32_t listener_count, source_count, behind_count; /* `behind_count` listeners are behind */
 };
-bool listening_init(struct listening *listening, const struct table *table); /* false: no memory, and nothing is kept */
+bool listening_init(struct listening *listening, const struct table *table); /* false: no memory, all is freed */
 void listening_destroy(struct listening *listening);
 struct listener *find_listener(const struct listening *listening, int fd); /* NULL: no path has this socket */
 const struct source *find_source(const struct listening *listening, int fd, const struct mpt_address *peer);

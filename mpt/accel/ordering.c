@@ -52,7 +52,7 @@ void ordering_arrive(struct ordering *o, uint32_t sequence, struct packet packet
     const struct lag *lag = equalizer_lag_of(e, path);
     struct delayed first;
     if (lag != NULL && lag->shifted && e->count >= e->capacity && equalizer_due(e, INFINITY, &first))
-        /* Release the oldest, not the new one, which would overtake its path. After that the new one may be free to go. */
+        /* Let the oldest go: the new one would overtake its path. Then the new one may not have to wait. */
         reorder_arrive(o->reorder, first.sequence, first.packet, first.path, now, first.arrival_time);
     if (lag == NULL || !lag->shifted || !equalizer_delay(e, sequence, packet, lag, now))
         reorder_arrive(o->reorder, sequence, packet, path, now, now);
@@ -92,7 +92,7 @@ void ordering_path_down(struct ordering *o, uint32_t path, double now) {
 
 void ordering_flush(struct ordering *o) {
     struct delayed next;
-    while (equalizer_due(&o->equalizer, INFINITY, &next)) /* each as if it had never waited */
+    while (equalizer_due(&o->equalizer, INFINITY, &next)) /* as if it had never waited */
         reorder_arrive(o->reorder, next.sequence, next.packet, next.path, next.arrival_time, next.arrival_time);
     reorder_flush(o->reorder);
 }

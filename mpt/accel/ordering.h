@@ -19,9 +19,9 @@ void ordering_keepalive(struct ordering *ordering, uint32_t path, double now);
 void ordering_path_up(struct ordering *ordering, uint32_t path, double now);
 void ordering_path_down(struct ordering *ordering, uint32_t path, double now);
 void ordering_flush(struct ordering *ordering);
-void ordering_copy_out(struct ordering *ordering); /* of the pool, all that is held */
+void ordering_copy_out(struct ordering *ordering); /* copy all held packets out of the pool */
 uint32_t ordering_held(const struct ordering *ordering);
-bool ordering_waits(const struct ordering *ordering); /* for a gap or for its time; strays wait for nothing */
+bool ordering_waits(const struct ordering *ordering); /* whether a packet waits for a gap or its time; strays do not */
 void ordering_drops(const struct ordering *ordering, uint64_t *dropped);
 
 #endif

@@ -110,7 +110,7 @@ int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer) {
         after = before | CE;
     else if (inner == ECT_0 && outer == ECT_1)
         after = before ^ ECT_0 ^ ECT_1;
-    if (after != before && packet[0] >> 4 == 4) { /* RFC 1624, equation 3; of that word only this octet differs */
+    if (after != before && packet[0] >> 4 == 4) { /* RFC 1624, equation 3; only this octet of the word differs */
         uint32_t sum = (~get16(packet + IP4_CHECKSUM) & 0xFFFFu) + (0xFFFF - before) + after;
         sum = (sum & 0xFFFF) + (sum >> 16);
         sum = (sum & 0xFFFF) + (sum >> 16);
@@ -123,7 +123,7 @@ int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer) {
 
 enum { HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, AUTHENTICATION = 51, DESTINATION = 60, MAX_EXTENSIONS = 8 };
 
-/* The offset of the transport header and its protocol; 0 for a fragment that has none, and for what is cut off. */
+/* Return the offset of the transport header, and its protocol; 0 for a fragment without one, and for a cut packet. */
 static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *protocol) {
     uint32_t offset = IP6_HEADER;
     *protocol = packet[IP6_NEXT_HEADER];

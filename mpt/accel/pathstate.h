@@ -1,5 +1,5 @@
-/* The state of every path that ever was in a table, by its id. It outlives the tables: a number that is used once must not
- * be used again because an operator took the path down and up. */
+/* The state of every path that ever was in a table, by its id. It outlives the tables: a used number must not be used again
+ * because an operator took the path down and up. */
 #ifndef MPT_PATHSTATE_H
 #define MPT_PATHSTATE_H
 
@@ -11,7 +11,7 @@
 struct path;
 struct path_state {
     struct mpt_path_counters counters;
-    const struct path *path; /* its row in the table of now; NULL: it has none */
+    const struct path *path; /* its row in the present table; NULL: it has none */
 };
 struct path_states {
     struct path_state **by_id; /* NULL: never seen */

@@ -1,9 +1,9 @@
-/* Putting the packets of one connection back in order: the rules, their reasons and their numbers are those of
- * mpt/data/reorder.py, function by function and in the same order; both must do the same with the same arrivals.
+/* Putting the packets of one connection back in order: mpt/data/reorder.py, which has the rules, reasons and numbers,
+ * function by function in the same order; both must do the same with the same arrivals.
  *
- * What is held lies in `slots`, one more than the window. A slot is found by its position through a hash table of chains,
- * the lowest position through a heap, the oldest arrival through a list. So each step costs no more than O(log window),
- * whatever numbers arrive: the hash has a secret of its own.
+ * Held packets lie in `slots`, one more than the window. A slot is found by its position through a hash table of chains,
+ * the lowest position through a heap, the oldest arrival through a list. So each step costs no more than O(log window)
+ * for any numbers: the hash has a secret.
  */
 
 #include "reorder.h"
@@ -24,12 +24,12 @@ struct slot {
     int32_t chain;            /* the next of its hash chain, or of the free slots */
     int32_t earlier, later;   /* neighbours in the order of arrival */
 };
-struct progress { /* what one path has brought */
+struct progress { /* of one path */
     uint32_t path;
     int64_t position;  /* the furthest */
-    double time;       /* when it last brought one */
+    double time;       /* of its last packet */
     uint64_t count;    /* of the recent packets */
-    double filled_in;  /* seconds that the gaps had waited that it filled; < 0: not known */
+    double filled_in;  /* seconds for which the gaps that it filled had waited; < 0: not known */
     bool is_minor;
 };
 struct gap { int64_t first, end; };
@@ -47,7 +47,7 @@ struct reorder {
     uint32_t held;
     struct slot *slots;
     int32_t *chains, free, oldest, youngest;
-    uint32_t pooled;          /* of those held: they lie in buffers of the pool */
+    uint32_t pooled;          /* held packets that lie in buffers of the pool */
     unsigned shift;           /* 64 less the bits of the hash */
     uint64_t secret;          /* of the hash, odd: a peer that knew it could make all its numbers fall on one chain */
     int64_t *heap;            /* positions held, and delivered ones that have not left it yet */
@@ -112,7 +112,7 @@ void reorder_free(struct reorder *r) {
     free(r);
 }
 
-/* --- what is held --- */
+/* --- held packets --- */
 
 static int32_t *chain_of(const struct reorder *r, int64_t position) {
     return &r->chains[((uint64_t)position * r->secret) >> r->shift];
@@ -225,12 +225,12 @@ static void start(struct reorder *r, uint32_t sequence, double now) {
         r->paths[i].position = r->newest;
 }
 
-/* How many packets a path must have brought lately to carry a good part. */
+/* Return how many packets a path must have brought lately to carry a good part. */
 static double good_count(const struct reorder *r) {
     return (double)r->total * fmin(r->tuning->good_part, r->tuning->fair_part / r->path_count);
 }
 
-/* Let what is long ago count for less, and tell the equalizer which paths bring little. */
+/* Let old packets count for less, and tell the equalizer which paths bring little. */
 static void review(struct reorder *r) {
     if (r->total > r->memory) {
         r->total = 0;
@@ -301,7 +301,7 @@ static void skip_gap(struct reorder *r) {
     advance(r, first);
 }
 
-/* How many seconds a gap waits for a path that has not passed it, after the parts are known. */
+/* Return how many seconds a gap waits for a path that has not passed it, after the parts are known. */
 static double patience_for(const struct reorder *r, const struct progress *progress) {
     const struct mpt_tuning *tuning = r->tuning;
     double count = (double)progress->count, total = (double)r->total;
@@ -316,7 +316,7 @@ static double patience_for(const struct reorder *r, const struct progress *progr
     return tuning->patience_gain * progress->filled_in + tuning->short_wait;
 }
 
-/* When the first gap is given up; something must be held. Past: no path could fill it any more. */
+/* Return when the first gap is given up; something must be held. A past time: no path could fill it. */
 static double gap_deadline(const struct reorder *r) {
     double seen = r->slots[r->oldest].time, end = seen + r->longest_wait;
     double patience = 0, learned_at = 0;
@@ -343,7 +343,7 @@ static void drop(struct reorder *r, uint64_t *counter, struct packet packet) {
     r->sink.release(r->sink.context, packet);
 }
 
-/* Note how long the gap at `position` had waited, and how much later its packet came than the one after it. */
+/* Note how long the gap at `position` had waited, and how much later its packet came than its successor. */
 static void note_filled(struct reorder *r, uint32_t path, int64_t position, double now, double arrival_time) {
     struct progress *progress = progress_of(r, path);
     if (progress != NULL)
@@ -375,7 +375,7 @@ static void arrive_ahead(
 
 static bool is_silent(const struct reorder *r, double now) { return now - r->last_good > r->silence; }
 
-/* A number from elsewhere; `is_loss`: it lies as far ahead as a burst of loss leads. */
+/* Take a number that does not fit; `is_loss`: it lies as far ahead as a burst of loss leads. */
 static void arrive_stray(struct reorder *r, const struct stray *stray, bool is_loss, double now) {
     struct stray first[2];
     uint32_t count = candidates_arrive(&r->candidates, *stray, is_loss || is_silent(r, now), first);
@@ -389,7 +389,7 @@ static void arrive_stray(struct reorder *r, const struct stray *stray, bool is_l
         reorder_arrive(r, first[i].sequence, first[i].packet, first[i].path, now, first[i].arrival_time);
 }
 
-/* Whether `position` was in a gap that was given up; of old ones, that its path has not brought it before. */
+/* Return whether the gap of `position` was given up; for old gaps, whether its path never brought it. */
 static bool was_given_up(const struct reorder *r, int64_t position, bool is_next) {
     for (uint32_t i = 0; i < r->skipped_count; i++)
         if (r->skipped[i].first <= position && position < r->skipped[i].end)

@@ -1,4 +1,4 @@
-/* The reorder window of one connection. Pure but for the memory of what it holds. */
+/* The reorder window of one connection. Pure but for the memory of held packets. */
 #ifndef MPT_REORDER_H
 #define MPT_REORDER_H
 
@@ -20,9 +20,9 @@ double reorder_next_deadline(const struct reorder *reorder); /* -1: none */
 bool reorder_path_up(struct reorder *reorder, uint32_t path, double now); /* false: no memory */
 void reorder_path_down(struct reorder *reorder, uint32_t path, double now);
 void reorder_flush(struct reorder *reorder);
-void reorder_copy_out(struct reorder *reorder); /* of the pool, all that is held */
+void reorder_copy_out(struct reorder *reorder); /* copy all held packets out of the pool */
 uint32_t reorder_held(const struct reorder *reorder);
-bool reorder_waits(const struct reorder *reorder); /* for a gap to be filled; a stray waits for nothing */
+bool reorder_waits(const struct reorder *reorder); /* whether a packet waits for a gap; strays do not */
 void reorder_drops(const struct reorder *reorder, uint64_t *dropped);
 void reorder_set_longest_wait(struct reorder *reorder, double longest_wait);
 

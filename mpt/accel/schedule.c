@@ -1,7 +1,7 @@
 /* Which path carries the next packet: the weighted cycle of the draft (section 5.1), as mpt/data/scheduler.py has it.
  *
  * The draft's sum of a path is picks * L / weight with L the least common multiple of the weights, a number of up to 266
- * bits. The next one goes to the smallest (picks + 1) / weight, the lowest index first; these fractions are compared
+ * bits. The next packet goes to the smallest (picks + 1) / weight, the lowest index first; these fractions are compared
  * crosswise. At the end of a cycle all sums are equal, which is the same as a fresh start, so picks stay <= weight.
  */
 
@@ -20,7 +20,7 @@ uint32_t cycle_next(struct cycle_entry *entries, uint32_t count) {
         if ((uint64_t)(e->picks + 1) * best->weight < (uint64_t)(best->picks + 1) * e->weight)
             best = e;
     best->picks++;
-    if (best->picks == best->weight) { /* then all have picked `weight` times, or the cycle is not over */
+    if (best->picks == best->weight) { /* at the end of the cycle all have picked `weight` times */
         for (struct cycle_entry *e = entries; e < entries + count; e++)
             if (e->picks != e->weight)
                 return best->index;

@@ -6,6 +6,6 @@
 
 struct cycle_entry { uint32_t index, weight, picks; };
 void cycle_start(struct cycle_entry *entries, uint32_t count);
-uint32_t cycle_next(struct cycle_entry *entries, uint32_t count); /* count >= 1; returns the index that is next */
+uint32_t cycle_next(struct cycle_entry *entries, uint32_t count); /* count >= 1; return the next index */
 
 #endif

@@ -1,10 +1,10 @@
-/* What the TUN gives with IFF_VNET_HDR: packets whose checksum is still to be completed, and super-packets of up to 64 KB
- * that stand for many packets. Both are finished here, as the kernel would have done it (virtio 1.2 section 5.1.6), but for
+/* Frames of a TUN with IFF_VNET_HDR: packets whose checksum is still to be completed, and super-packets of up to 64 KB
+ * that stand for many packets. Both are finished here, as the kernel would do it (virtio 1.2 section 5.1.6), but for
  * the urgent pointer: the kernel, which makes no super-packets in urgent mode, would leave it alone.
  *
- * What differs from one segment to the next: lengths; the IPv4 id, which counts up; the TCP sequence number; FIN and PSH,
- * which belong to the last; CWR, which belongs to the first (RFC 3168 section 6.1.2); the urgent pointer, which is relative
- * to the sequence number (RFC 9293 section 3.8.5).
+ * Segments differ in: lengths; the IPv4 id, which counts up; the TCP sequence number; FIN and PSH, which belong to the
+ * last; CWR, which belongs to the first (RFC 3168 section 6.1.2); the urgent pointer, which is relative to the sequence
+ * number (RFC 9293 section 3.8.5).
  */
 
 #include "split.h"
@@ -91,7 +91,7 @@ uint32_t split_segment(const struct split *split, uint32_t i, uint8_t *headers, 
         segment_tcp(split, i, transport);
     else
         put16(transport + UDP_LENGTH, segment);
-    /* The field holds the sum of the pseudo-header of the whole; take out its length and put in that of the segment. */
+    /* The field holds the sum of the whole packet's pseudo-header; replace its length by the segment's. */
     uint64_t sum = sum16(sum16(0, 0xFFFF ^ whole), segment);
     sum = sum_octets(transport, split->headers - split->transport, sum);
     uint16_t word = (uint16_t)~fold(sum_octets(split->packet + from, size, sum));

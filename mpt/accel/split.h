@@ -16,7 +16,7 @@ struct split {
 };
 bool complete_checksum(const struct virtio_net_hdr *vnet, uint8_t *packet, uint32_t length);
 bool split_start(struct split *split, const struct virtio_net_hdr *vnet, const uint8_t *packet, uint32_t length);
-/* Write the headers of segment `i`, split->headers octets; its payload is `*payload` of the octets returned. */
+/* Write the headers of segment `i`, split->headers octets. Return the length of its payload, which is at `*payload`. */
 uint32_t split_segment(const struct split *split, uint32_t i, uint8_t *headers, const uint8_t **payload);
 
 #endif

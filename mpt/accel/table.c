@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-/* Copy `size` octets to `*at`, and go on behind them, where any type may lie. */
+/* Copy `size` octets to `*at`, and move it behind them, aligned for any type. */
 static void *append(uint8_t **at, const void *from, size_t size) {
     void *to = *at;
     if (size)

@@ -1,4 +1,4 @@
-/* The connections and their paths, as control has told them; how a packet's addresses find theirs. */
+/* The connections and their paths, as control gives them; the look-up of a packet's addresses. */
 #ifndef MPT_TABLE_H
 #define MPT_TABLE_H
 
@@ -21,39 +21,39 @@ struct connection {
 };
 struct table {
     struct connection *connections;
-    struct path *paths; /* of all connections, one connection's behind the other's */
+    struct path *paths; /* of all connections, in their order */
     uint32_t connection_count, path_count;
 };
-/* Make a table, and the states of its paths that are not in `states` yet. NULL: no memory. */
+/* Make a table, and the missing states of its paths. NULL: no memory. */
 struct table *table_new(struct path_states *states, const struct mpt_connection_row *rows, uint32_t count);
 void table_free(struct table *table);
 void table_enter(const struct table *table); /* from now on the states of its paths name its rows */
-void table_leave(const struct table *table); /* and no longer */
+void table_leave(const struct table *table); /* from now on they name no rows */
 const struct connection *table_find(const struct table *table, uint32_t id); /* NULL: there is none */
 bool connection_is_here(const struct connection *connection, const struct mpt_address *address);
-/* How precisely `address` is known to be at the peer: ADDRESS for its tunnel address, else 1 + the length of the longest
- * prefix behind it that has the address, else 0. */
+/* Return how precisely `address` is known to be at the peer: ADDRESS for its tunnel address, else 1 + the length of the
+ * longest prefix behind it that has the address, else 0. */
 enum { ADDRESS = 130 };
 uint32_t connection_reach(const struct connection *connection, const struct mpt_address *address);
-/* Whether `destination` is many hosts: multicast, or broadcast in the tunnel's prefix. */
+/* Return whether `destination` is many hosts: multicast, or broadcast in the tunnel's prefix. */
 bool connection_is_group(const struct connection *connection, const struct mpt_address *destination);
-/* Whether a packet to the group `destination` goes to this peer, too. */
+/* Return whether a packet to the group `destination` goes to this peer, too. */
 bool connection_takes_group(
     const struct connection *connection, const struct mpt_address *source, const struct mpt_address *destination
 );
-/* The path that the port rules name for `packet`, whether it is usable or not; NULL: none. */
+/* Return the path that the port rules name for `packet`, usable or not; NULL: none. */
 const struct path *connection_mapped_path(const struct connection *connection, const uint8_t *packet, uint32_t length);
 
-enum { FLOWS = 1024 }; /* entries of a cache; a pair that falls on another's place takes it */
+enum { FLOWS = 1024 }; /* entries of a cache; a pair replaces another pair in its place */
 
 struct flow { /* one entry of a cache of inner address pairs */
-    const void *owner; /* whose pair it is: a source of datagrams, or the cache itself; NULL: empty */
+    const void *owner; /* a source of datagrams, or the cache itself; NULL: empty */
     uint8_t version, reason;
     uint8_t addresses[32];
     const void *found;
 };
 struct flow_cache { struct flow flows[FLOWS]; };
-/* The entry of the addresses of `packet`; where it was not known, `found` and `reason` are to be set. */
+/* Return the entry of the addresses of `packet`; if it was not `known`, the caller sets `found` and `reason`. */
 struct flow *flow_of(struct flow_cache *cache, const void *owner, unsigned version, const uint8_t *packet, bool *known);
 void flow_cache_clear(struct flow_cache *cache);
 
