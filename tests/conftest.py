@@ -1,4 +1,4 @@
-"""What the whole suite shares: the Hypothesis profiles, and the count of namespace tests that a run closes with."""
+"""Shared by the whole suite: the Hypothesis profiles, and the count of namespace tests at the end of a run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what workers left that had to be killed, as after ^C."""
+    """Remove the leftovers of killed workers, as after ^C."""
     if os.geteuid() == 0 and getattr(config.option, "numprocesses", None):
         sweep()
 

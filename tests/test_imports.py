@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "mpt").rglob("*.py"))
 
-# Our own packages: whom each may import, besides itself. Downward only; data and control are siblings.
+# Our packages: what each may import, besides itself. Downward only; data and control are siblings.
 _SHARED = {"errors", "model", "values"}
 _LOW = _SHARED | {"wire", "config", "host", "local"}
 _BOTH_PLANES = _LOW | {"data", "control"}

@@ -28,7 +28,7 @@ needs_a_compiler = pytest.mark.skipif(find_spec("mpt.accel._native") is None, re
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a program away from the checkout, so that only what is installed can be found."""
+    """Run a program away from the checkout, so that it finds only the installed files."""
     ours = ("PYTHONPATH", "MPT_BUILD_NATIVE", "MPT_DATA_PLANE")
     environment = {name: value for name, value in os.environ.items() if name not in ours} | variables
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=DEADLINE)
@@ -162,7 +162,7 @@ def test_the_native_data_path_is_built_where_it_can_be(wheel: Path, source: Path
 
 
 def test_the_native_data_path_can_be_left_out(wheel: Path, source: Path, tmp_path: Path) -> None:
-    """The wheel is then one for any machine; what an earlier build left in the checkout stays out of it."""
+    """The wheel is then one for any machine; files of an earlier build in the checkout stay out of it."""
     (source / NATIVE).touch()
     pure(wheel_of(source, tmp_path, MPT_BUILD_NATIVE="no"))
 

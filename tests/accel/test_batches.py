@@ -1,4 +1,4 @@
-"""Batches: super-packets in, runs of datagrams out, and back; and what the kernel refuses costs no packet."""
+"""Batches: super-packets in, runs of datagrams out, and back; a refusal of the kernel costs no packet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which data path is taken, and what is said about it."""
+"""The choice of the data path, and the message about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel does not know, or the operator does not want, is done without, and costs no packet."""
+"""An offload that the kernel does not know, or the operator does not want, is done without, and costs no packet."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_gso_off_sends_and_receives_datagrams_one_by_one(gso: bool) -> None:
 
 @pytest.mark.parametrize("tun_offload", [True, False])
 def test_tun_offload_off_writes_packets_one_by_one(tun_offload: bool) -> None:
-    """What arrives joined is joined for a TUN that offloads; for another one it is cut, and every packet written."""
+    """Datagrams that arrive joined are joined for a TUN with offloads; for another every packet is written alone."""
     ask = partial(native.offload_tun, ioctl=Kernel(AND_UDP).ioctl)
     with native_stage(ask_tun=ask, tun_offload=tun_offload) as stage:
         assert ({"join_tcp", "join_udp"} <= inside(stage).offloads()) == tun_offload

@@ -1,4 +1,4 @@
-"""Joining for the TUN: what is joined can be cut again into the very same packets, and nothing else is joined."""
+"""Joining for the TUN: a join can be cut again into the very same packets, and no other packets are joined."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ MUST_NOT: dict[str, Callable[[Inner], bytes]] = {
 
 @pytest.mark.parametrize("reason", MUST_NOT)
 def test_what_must_not_be_joined(reason: str) -> None:
-    """A packet that differs goes by itself, untouched; those before it are one frame."""
+    """A packet that differs goes by itself, untouched; the packets before it are one frame."""
     packets = flow(6)
     odd = MUST_NOT[reason](packets[2])
     frames = join([*octets(*packets[:2]), odd, *octets(*packets[3:])])
@@ -161,12 +161,12 @@ def test_joined_and_cut_again_is_the_same(runs: list[list[Inner]], flips: list[t
 
 @given(st.lists(st.binary(min_size=1, max_size=80), max_size=20))
 def test_any_octets_do_no_harm(packets: list[bytes]) -> None:
-    """What is no packet at all is written as it is."""
+    """Octets that are no packet are written unchanged."""
     assert cut_again(join(packets)) == packets
 
 
 def test_a_checksum_that_would_be_written_otherwise_is_not_joined() -> None:
-    """0xFFFF is the same number as 0, which is what a cut of TCP writes."""
+    """0xFFFF is the same number as 0, which a cut of TCP writes."""
     a, b = (each.with_zero_sum().octets() for each in Inner(payload=bytes(range(60)) * 2).cut(60))
     assert b[36:38] == b"\0\0"
     assert len(join([a, b])) == 1

@@ -40,7 +40,7 @@ def test_checksum_of_ones(octets: bytes, ones: int) -> None:
     st.integers(0, 3),
 )
 def test_ecn(header: bytes, first: int, outer: int) -> None:
-    """What the network has marked gets into the packet as RFC 6040 wants it."""
+    """The network's mark gets into the packet by RFC 6040."""
     packet = bytes((header[0] & 0xF0 | first & 0x0F,)) + header[1:]
     copy = ffi.new("uint8_t[]", packet)
     result = lib.mpt_decapsulate_ecn(copy, outer)

@@ -1,4 +1,4 @@
-"""What the TUN gives is cut and completed octet for octet as the kernel would have done it."""
+"""Frames of the TUN are cut and completed octet for octet as the kernel would do it."""
 
 from __future__ import annotations
 
@@ -104,6 +104,6 @@ def test_what_is_malformed_is_refused(frame: bytes) -> None:
     )
 )
 def test_any_octets_do_no_harm(frame: bytes) -> None:
-    """Whatever stands in the header and the packet, what comes out is packets or a refusal."""
+    """Any header and packet give packets or a refusal."""
     segments = split(frame)
     assert segments is None or all(segments) or segments == [b""]

@@ -1,4 +1,4 @@
-"""A wake-up serves whatever is ready: the TUN, every readable socket and due deadlines, in one crossing."""
+"""A wake-up serves everything that is ready: the TUN, every readable socket and due deadlines, in one crossing."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_in_one_turn_of_the_reactor_a_full_wake_up_stands_for_the_others() -> No
 
 
 def test_a_wake_up_that_found_no_more_stands_for_nobody() -> None:
-    """What has come since is served at once."""
+    """Packets that have come since are served at once."""
     with native_stage(ask_tun=with_offload, budget=AMPLE, turn=60.0) as stage:
         wans = fill(stage)
         stage.datapath.socket_readable(wans[0], stage.now)

@@ -130,7 +130,7 @@ def test_the_delay_of_commands_has_a_table_of_its_own() -> None:
 
 
 def test_the_parts_have_the_names_by_which_they_are_chosen() -> None:
-    """Every part can be singled out, and those that compare the tunnel with the link begin with the link."""
+    """Every part can be singled out; a part that compares the tunnel with the link begins with the link."""
     for planes, quick in ((["python"], False), (["python", "native"], True)):
         found = parts(planes, quick=quick)
         assert tuple(part.name for part in found) == NAMES
@@ -153,7 +153,7 @@ def test_the_legend_and_the_targets_fit_80_columns() -> None:
 
 
 def test_a_target_is_met_or_not() -> None:
-    """Each target that the run has figures for is listed with what was measured; the others are left out."""
+    """Each target with figures in the run is listed with the measured value; the others are left out."""
     given = verdicts({"tcp": sample_report()})
     assert [(each.target.title, each.measured, each.is_met) for each in given] == [
         ("TCP 1, of the Python data path's", 10.0, True),
@@ -190,7 +190,7 @@ def test_no_answer_has_no_quantile() -> None:
 
 
 def test_the_climb_finds_what_most_arrives_at() -> None:
-    """The rate goes up from what survived the flood, past one unlucky try, until the daemons are saturated."""
+    """The rate goes up from the rate that survived the flood, past one unlucky try, until the daemons are saturated."""
     offered: list[float] = []
 
     def offer(rate: float) -> Figures:
@@ -229,7 +229,7 @@ def test_the_lateness_of_keepalives(times: list[float], expected: float) -> None
 
 
 def test_the_times_of_keepalives_are_those_that_tcpdump_writes() -> None:
-    """The time stands first in the line; what else tcpdump says of the packet is passed over."""
+    """The time stands first in the line; the rest of tcpdump's words is passed over."""
     assert times_of("17.100001 IP 10.1.1.2.4754 >\n\t0x0000:  4500\n\n17.200002 IP 10.1.1.2.4754 >\n") == [
         17.100001,
         17.200002,

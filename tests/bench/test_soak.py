@@ -1,4 +1,4 @@
-"""The soak's arithmetic, its order of events and what it finds; and once, briefly, the soak itself."""
+"""The soak's arithmetic, its order of events and its findings; and once, briefly, the soak itself."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def status() -> dict[str, Any]:
 
 
 def test_counters_that_add_up_are_right() -> None:
-    """Nothing is said of a healthy daemon, nor of one whose deleted connection hides what its paths have sent."""
+    """A healthy daemon has no faults, nor has one whose deleted connection hides the counts of its paths."""
     assert miscounts(status()) == []
     partly = status()
     del partly["connections"][1]
@@ -164,7 +164,7 @@ def test_scandals_are_recognized(words: str) -> None:
 
 
 def test_every_kind_comes_before_any_comes_again() -> None:
-    """A deck gives each kind once, then what is to come more often; the same seed gives the same order."""
+    """A deck gives each kind once, then the frequent kinds again; the same seed gives the same order."""
     deck = Deck(random.Random(1), "abcd", "ab")
     drawn = [deck.draw() for _ in range(12)]
     assert set(drawn[:4]) == set(drawn[6:10]) == set("abcd")

@@ -36,7 +36,7 @@ BRANCH = ("192.168.1.0/24", "192.168.2.0/24")
 
 
 def test_equal_destinations_are_an_error_that_names_both_files(tmp_path: Path) -> None:
-    """With line, section, key and value in the one, and what to do."""
+    """The error has line, section, key and value of one file, and says what to do."""
     (only,) = errors(tmp_path, INTERFACE, peer(3, EVERYTHING), peer(4, BRANCH, EVERYTHING))
     assert only.startswith(f"{tmp_path}/connections/b.conf:")
     assert "[net_1] dst_addr = '0.0.0.0/0': is behind the peer of" in only

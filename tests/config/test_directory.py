@@ -170,7 +170,7 @@ def test_the_samples_cannot_hurt(host: str) -> None:
 
 @pytest.mark.parametrize(("host_a", "host_b"), [SAMPLES[:2], SAMPLES[2:]])
 def test_the_samples_of_two_hosts_are_mirrors(host_a: str, host_b: str) -> None:
-    """What one calls its own is the other's peer."""
+    """The local addresses of one host are the peer's at the other."""
     here, there = load_directory(CONF / host_a).config, load_directory(CONF / host_b).config
     own, peer = here.connections[0], there.connections[0]
     assert (own.ip_local, own.ip_remote) == (peer.ip_remote, peer.ip_local)
@@ -297,7 +297,7 @@ def test_a_section_too_many_is_named(section: str, count: str, tmp_path: Path) -
 
 
 def test_a_foreign_ip_local_is_told_the_tunnels_addresses(tmp_path: Path) -> None:
-    """The error lists what could be meant."""
+    """The error lists the possible meanings."""
     (only,) = errors(write(tmp_path, TWO_TUNNELS, {"a.conf": connection(ip_local="10.0.0.7")}))
     assert only.value == "10.0.0.7"
     assert "10.0.0.2 (tun0), fec0::2 (tun0), 10.0.1.2 (tun1)" in only.message
@@ -469,7 +469,7 @@ def test_connections_of_one_tunnel_may_share_their_sockets(tmp_path: Path) -> No
 
 
 def test_connections_of_two_tunnels_do_not_share_a_socket(tmp_path: Path) -> None:
-    """What comes in on a socket belongs to one tunnel."""
+    """A socket belongs to one tunnel."""
     other = {"name": "b", "ip_local": "10.0.1.2", "ip_remote": "10.0.1.3"}
     write(tmp_path, TWO_TUNNELS, {"a.conf": CONNECTION, "b.conf": connection(**other)})
     problems = errors(tmp_path)
@@ -483,7 +483,7 @@ def test_connections_of_two_tunnels_do_not_share_a_socket(tmp_path: Path) -> Non
 
 
 def test_tunnels_share_neither_name_nor_address(tmp_path: Path) -> None:
-    """Each tunnel interface is its own."""
+    """No two tunnels have one interface."""
     interface = TWO_TUNNELS.replace("tun1", "tun0").replace("10.0.1.2", "10.0.0.2")
     assert [(problem.section, problem.key) for problem in errors(write(tmp_path, interface))] == [
         ("tun_1", "name"),
@@ -526,7 +526,7 @@ def test_an_mtu_too_large_for_the_paths_warns(mtu: int, version: int, warns: boo
 
 
 def test_one_file_is_loaded_against_the_connections_that_run(tmp_path: Path) -> None:
-    """A reloaded file must not want what another connection has."""
+    """A reloaded file must not take the things of another connection."""
     config = load_directory(write(tmp_path)).config
     new = tmp_path / "connections" / "new.conf"
     new.write_text(CONNECTION)

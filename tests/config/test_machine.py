@@ -1,4 +1,4 @@
-"""What the check says of a configuration that does not fit this machine, or that lacks what is easily forgotten."""
+"""The check's warnings: a configuration does not fit this machine, or lacks something that is easily forgotten."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_fits_is_no_warning(tmp_path: Path) -> None:
     ("name", "says"), [("eht1", ": is 'eth1' meant?"), ("wlan0", ""), ("ETH2", ": is 'eth2' meant?")]
 )
 def test_an_interface_that_is_not_there_is_named(name: str, says: str, tmp_path: Path) -> None:
-    """With the one that was probably meant, or those that there are."""
+    """The warning names the probable interface, or lists the existing ones."""
     text = changed(CONNECTION, "path_1", interface_name=name)
     line = line_of(text, "path_1", "interface_name")
     expected = (
@@ -62,7 +62,7 @@ def test_of_many_interfaces_some_are_named(tmp_path: Path) -> None:
 
 
 def test_a_local_address_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """With what the interface has, or where the address is."""
+    """The warning lists the interface's addresses, or names the interface that has the address."""
     text = changed(CONNECTION, "path_1", public_ipaddr="10.2.2.20")
     (only,) = warnings(tmp_path, text)
     assert "[path_1] public_ipaddr = '10.2.2.20': is not on eth2 now: eth2 has 10.2.2.2. Behind NAT" in only

@@ -1,4 +1,4 @@
-"""The dialect of the configuration files, and what is no configuration file."""
+"""The dialect of the configuration files, and files that are none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mpt.config.parser import MAX_BAD_LINES, MAX_FILE_SIZE, MAX_WARNINGS, IniFil
 
 
 def parse(tmp_path: Path, text: str | bytes) -> IniFile:
-    """What the parser makes of a file with this text."""
+    """Return the parsed file with this text."""
     file = tmp_path / "a.conf"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_file(file)
@@ -89,7 +89,7 @@ def test_a_key_written_twice_warns_and_the_last_counts(tmp_path: Path) -> None:
 
 
 def test_a_section_written_twice_warns_and_is_joined(tmp_path: Path) -> None:
-    """The keys of both are in one section; of those in both the last counts."""
+    """The keys of both are in one section; if a key is in both, the last one counts."""
     ini = parse(tmp_path, "[a]\none = 1\ntwo = 2\n[b]\n[A]\ntwo = 3\n")
     assert values(ini) == {"a": {"one": "1", "two": "3"}, "b": {}}
     assert [(warning.line, warning.section) for warning in ini.warnings] == [(5, "a"), (6, "a")]

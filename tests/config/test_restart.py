@@ -1,4 +1,4 @@
-"""What a reload cannot take: every key of interface.conf that needs a new start is found by its change."""
+"""Keys that a reload cannot take: every key of interface.conf that needs a new start is found by its change."""
 
 from __future__ import annotations
 

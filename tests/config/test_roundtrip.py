@@ -1,4 +1,4 @@
-"""Every key survives: what was loaded is saved as a new file and loaded again, and nothing has changed."""
+"""Every key survives: a loaded configuration is saved as new files and loaded again, and nothing has changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPELLINGS = {"gateway_ipaddr": "gw_ipaddr"}
 
 
 def survivor(directory: Path) -> tuple[Config, Config]:
-    """Return what is loaded from `directory`, and what is loaded again after it was written anew."""
+    """Return the configuration of `directory`, and the one loaded again after it was written anew."""
     first = load_directory(directory).config
     (directory / "interface.conf").write_text(interface_text(first.general, first.tunnels))
     for connection in first.connections:
@@ -36,7 +36,7 @@ def survivor(directory: Path) -> tuple[Config, Config]:
 
 @pytest.mark.parametrize(("section", "key"), OTHER)
 def test_a_key_that_is_no_default_survives(section: str, key: str, tmp_path: Path) -> None:
-    """With a value of its own, one key at a time."""
+    """One key at a time has a value that is no default."""
     plain = load_directory(write(tmp_path)).config
     interface, connection = with_other(section, key)
     first, again = survivor(write(tmp_path, interface, {"host_b.conf": connection}))

@@ -202,7 +202,7 @@ def test_a_value_over_several_lines_is_changed_as_one(tmp_path: Path) -> None:
 
 
 def test_paths_and_networks_come_and_go(tmp_path: Path) -> None:
-    """What is no more becomes a comment, what is new is written behind everything."""
+    """Removed sections become comments, new sections are written at the end."""
     path = tmp_path / "host_b.conf"
     path.write_text(CONNECTION)
     connection = load(path)

@@ -18,7 +18,7 @@ except ImportError:
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.netns)])
 def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    """The host layer's two implementations: what holds on one must hold on the other."""
+    """The host layer's two implementations: a test of one must hold on the other."""
     if request.param == "fake":
         yield FakeMachine()
     else:

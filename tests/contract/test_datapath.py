@@ -1,4 +1,4 @@
-"""What every data path does, one suite for all: in memory, and on file descriptors as a native one needs them."""
+"""The behaviour of every data path, one suite for all: in memory, and on file descriptors for a native one."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_a_packet_is_decapsulated(stage: Stage, version: int, sequence: int | No
 
 
 def test_the_state_of_a_path_outlives_every_table(stage: Stage) -> None:
-    """What was measured of a path is still there after it was in no table, and goes on when it is back."""
+    """The measures of a path stay while it is in no table, and go on when it is back."""
     wan, inner = stage.new_socket(), packet(REMOTE, LOCAL)
     row = connection_row(path_row("p", wan), window=8)
     stage.set_table(row)

@@ -1,4 +1,4 @@
-"""Which connection a packet belongs to, when several could have it: the best fit; and what many peers are to have."""
+"""The connection of a packet when several could have it: the best fit; and packets for many peers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BEST = [
 
 @pytest.mark.parametrize("order", [*permutations(NETWORKS)], ids=" ".join)
 def test_the_best_fit_sends(stage: Stage, order: tuple[str, ...]) -> None:
-    """The peer's own address goes before the longest prefix, and that before a shorter one, in any order of rows."""
+    """The peer's tunnel address goes before the longest prefix, and that before a shorter one, in any order of rows."""
     wans = {name: stage.new_socket() for name in order}
     stage.set_table(
         *(

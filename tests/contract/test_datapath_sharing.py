@@ -1,4 +1,4 @@
-"""What every data path does with several connections on one socket, with held packets, and when its table changes."""
+"""Every data path with several connections on one socket, with held packets, and with changes of the table."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def two_paths(stage: Stage, **changes: Any) -> Any:
 
 
 def test_packets_are_put_in_order_over_two_paths(stage: Stage) -> None:
-    """What comes over a faster path waits for the slower one; the deadline is known."""
+    """A packet of a faster path waits for the slower path; the deadline is known."""
     fast, slow = two_paths(stage)
     assert stage.receive(slow, *sequenced(0), host=OTHER_PEER) == [reply(0)]
     assert stage.datapath.next_deadline() is None
@@ -151,7 +151,7 @@ def test_packets_are_put_in_order_over_two_paths(stage: Stage) -> None:
 
 
 def test_nothing_waits_longer_than_it_may(stage: Stage) -> None:
-    """At the deadline what waits is delivered; what comes later is counted as late, what comes again as a duplicate."""
+    """At the deadline waiting packets are delivered; a later one is counted as late, a repeated one as a duplicate."""
     fast, slow = two_paths(stage, max_delay=0.25)
     assert stage.receive(fast, *sequenced(0, 2)) == [reply(0)]
     assert stage.wait(0.2499) == []

@@ -266,7 +266,7 @@ def test_many_flows_do_not_wear_out_the_data_path(stage: Stage) -> None:
 
 
 def test_errors_of_a_socket_are_not_datagrams(udp_stage: Stage) -> None:
-    """An ICMP error that a receive reports is passed over; what waits behind it is read."""
+    """An ICMP error that a receive reports is passed over; the datagrams behind it are read."""
     stage = udp_stage
     wan = stage.new_socket()
     with socket.socket(fileno=os.dup(wan.fileno())) as sharing:

@@ -1,4 +1,4 @@
-"""Flows that a port maps to one path keep their own order: nothing of another path is waited for."""
+"""Flows that a port maps to one path keep their order without waiting for another path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DSCP and ECN: which TOS octet every data path gives its datagrams, and what of a received one gets in."""
+"""DSCP and ECN: the TOS octet that every data path gives its datagrams, and the marks that get into a packet."""
 
 from __future__ import annotations
 

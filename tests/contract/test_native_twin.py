@@ -1,4 +1,4 @@
-"""The native data path and the Python one, side by side, with one connection: what arrives, and what is sent."""
+"""The native data path and the Python one, side by side, with one connection: egress and ingress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What links, addresses and routes do, on the fake and on the kernel."""
+"""Links, addresses and routes, on the fake and on the kernel."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_the_same_shares_again_change_nothing(stage: Stage) -> None:
 
 
 def test_numbers_and_held_packets_go_on(stage: Stage) -> None:
-    """What waits for a path that has no share any more waits no longer; the numbers sent are not begun anew."""
+    """No packet waits for a path that has lost its share; the numbers sent go on."""
     wans = two_paths(stage, window=16)
     stage.send(*numbered(2))
     packets = numbered(3, source=REMOTE, destination=LOCAL)
@@ -84,7 +84,7 @@ def test_only_a_path_that_is_there_can_be_used(stage: Stage) -> None:
 
 
 def test_a_new_table_has_shares_of_its_own(stage: Stage) -> None:
-    """What was set before it is forgotten."""
+    """Shares that were set before it are forgotten."""
     wans = two_paths(stage)
     stage.datapath.set_shares({"a": 0, "b": 4}, stage.now)
     stage.set_table(connection_row(path_row("a", wans[0]), path_row("b", wans[1], OTHER_PEER)))

@@ -1,4 +1,4 @@
-"""What the sockets of the paths do, on the fake and on the kernel."""
+"""The sockets of the paths, on the fake and on the kernel."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_socket_has_its_address(
     [("10.1.1.2", (socket.IPPROTO_IP, socket.IP_RECVTOS)), ("fd01::2", (socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS))],
 )
 def test_a_socket_tells_the_marks(open_socket: OpenSocket, address: str, tells: tuple[int, int]) -> None:
-    """The TOS octet or traffic class of what arrives is told, for ECN."""
+    """A received datagram comes with its TOS octet or traffic class, for ECN."""
     assert open_socket(address, 23456).getsockopt(*tells) == 1
 
 

@@ -1,4 +1,4 @@
-"""What a tunnel interface does, on the fake and on the kernel's own device."""
+"""A tunnel interface, on the fake and on the kernel's device."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_new_tunnel_is_silent(machine: Machine, open_tunnel: OpenTunnel) -> No
 
 @pytest.mark.parametrize(("destination", "version"), [("10.0.0.3", 4), ("fec0::3", 6)])
 def test_one_read_gives_one_packet(machine: Machine, open_tunnel: OpenTunnel, destination: str, version: int) -> None:
-    """What the host sends to the tunnel's network is read as whole IP packets, one each, in order."""
+    """Packets that the host sends to the tunnel's network are read whole, one at a time, in order."""
     tun = open_tunnel(CONFIG)
     machine.send_into_tunnel(tun, destination, b"first")
     machine.send_into_tunnel(tun, destination, b"second")

@@ -84,7 +84,7 @@ class Twins:
         self.compare()
 
     def compare(self) -> None:
-        """What came out since the last time, and what was counted."""
+        """Return the output since the last call, and the counters."""
         python, other = self.stages
         assert self._packets(other, other.tun.delivered()) == python.tun.delivered()
         assert [self._lanes(each) for each in self.sockets[1]] == [self._lanes(each) for each in self.sockets[0]]
@@ -93,7 +93,7 @@ class Twins:
         assert list(dict.fromkeys(other.heard)) == list(dict.fromkeys(python.heard))  # natively once a wake-up
 
     def _lanes(self, data_socket: Any) -> dict[Hashable, list[tuple[bytes, int]]]:
-        """What left this socket, as (datagram, TOS octet), by address and lane."""
+        """Return the datagrams of this socket, as (datagram, TOS octet), by address and lane."""
         sent = data_socket.sent()
         tos_octets, data_socket.tos_octets = data_socket.tos_octets, []
         lanes: dict[Hashable, list[tuple[bytes, int]]] = {}
@@ -102,7 +102,7 @@ class Twins:
         return lanes
 
     def _packets(self, stage: Stage, delivered: list[bytes]) -> list[bytes]:
-        """What a TUN was given, as packets."""
+        """Return the packets that a TUN was given."""
         return delivered
 
 

@@ -40,7 +40,7 @@ class Line:
         return self._delivered(self.buffer.arrive(position & MASK, number.to_bytes(8, "big"), path, self.now))
 
     def wait(self, seconds: float) -> list[int | str]:
-        """Let time go by, with a wake-up at each deadline: what that delivers."""
+        """Let time go by, with a wake-up at each deadline; return the delivered labels."""
         return self.wait_until(self.now + seconds)
 
     def wait_until(self, time: float) -> list[int | str]:

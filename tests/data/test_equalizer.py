@@ -1,4 +1,4 @@
-"""Levelling out the delays of the paths: what is learned, what is held back, and what a wrong belief can cost."""
+"""Levelling out the delays of the paths: learning, holding back, and the cost of a wrong belief."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_difference_is_told_from_the_interval() -> None:
 
 
 def test_dense_traffic_teaches_it_without_keepalives() -> None:
-    """What waits in the reorder buffer shows which path is later, and by how much."""
+    """Packets that wait in the reorder buffer show which path is later, and by how much."""
     wire = Wire(0.005, 0.045)
     wire.packets(0.0, 500, 0.0005)
     wire.packets(1.0, 10, 0.2, first=500)
@@ -171,7 +171,7 @@ def test_nothing_waits_longer_than_max_delay_in_all() -> None:
 
 
 def test_no_more_than_a_window_of_packets_waits_in_the_line() -> None:
-    """Memory is bounded; what does not fit goes on at once."""
+    """Memory is bounded; a packet that does not fit goes on at once."""
     wire = Wire(0.005, 0.045, window=10)
     wire.keepalives(0.0, 0.1, 3)
     wire.run()

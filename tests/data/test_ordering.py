@@ -67,7 +67,7 @@ def levelled(difference: float, window: int = WINDOW, max_delay: float = 0.3) ->
 
 @given(traffic(loss=True), st.lists(st.sampled_from((0.0, 0.001, 0.01, 0.04)), min_size=4, max_size=4))
 def test_any_belief_keeps_order_and_time(sent: tuple[int, list[tuple[float, int, int]]], believed: list[float]) -> None:
-    """Whatever keepalives make it believe, rightly or wrongly: what comes out is in order, once, in time."""
+    """Packets come out in order, once and in time, whether keepalives are right or wrong."""
     _, arrivals = sent
     receiver = Receiver(range(4))
     for turn in range(3):
@@ -84,7 +84,7 @@ def test_any_belief_keeps_order_and_time(sent: tuple[int, list[tuple[float, int,
 
 @pytest.mark.parametrize("difference", [0.01, 0.04])
 def test_paths_become_equally_late(difference: float) -> None:
-    """Sparse packets of the faster path wait as long as the slower path takes longer; those of the slower do not."""
+    """Sparse packets of the faster path wait as long as the slower path takes longer; packets of the slower do not."""
     receiver = levelled(difference)
     for number in range(20):
         path, delay = ("a", 0.0) if number % 2 else ("b", difference)
@@ -107,7 +107,7 @@ def test_a_full_line_loses_nothing(window: int) -> None:
 
 
 def test_a_path_that_goes_down_loses_nothing_of_the_others() -> None:
-    """What is held back for a slower path when that goes down is still delivered, before what comes after it."""
+    """Packets that are held back for a slower path when it goes down are still delivered, before later packets."""
     receiver = levelled(0.04)
     for number in range(400):
         if number == 200:

@@ -61,7 +61,7 @@ def test_the_rules_of_rfc_2890(
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_stream_may_start_anywhere(start: int) -> None:
-    """The first packet is taken as it comes, whatever its number."""
+    """The first packet is taken with any number."""
     given = line()
     assert given.arrive(start) == [start]
     assert given.arrive(start + 1) == [start + 1]
@@ -188,7 +188,7 @@ def test_a_single_path_never_waits() -> None:
 
 
 def test_a_gap_waits_for_a_path_that_has_just_come_up() -> None:
-    """A path that joins may bring what is missing, though it has brought nothing yet."""
+    """A path that joins may bring the missing packet, though it has brought nothing yet."""
     given = Line(64, 0.3, ("a",))
     given.arrive(0)
     given.path_up("b")
@@ -198,7 +198,7 @@ def test_a_gap_waits_for_a_path_that_has_just_come_up() -> None:
 
 
 def test_a_path_that_goes_down_is_not_waited_for() -> None:
-    """What waited only for it goes on at once; what may come over another path does not."""
+    """Packets that waited only for it go on at once; packets that wait for another path, too, do not."""
     given = Line(64, 0.3, ("a", "b", "c"))
     for position, path in ((0, "a"), (1, "b"), (2, "c"), (4, "a"), (6, "c")):
         given.arrive(position, path)

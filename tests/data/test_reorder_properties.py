@@ -1,4 +1,4 @@
-"""What holds of the reorder buffer for any traffic, against a model that could not be dumber: a sorted list."""
+"""Properties of the reorder buffer for any traffic, against the simplest model: a sorted list."""
 
 from __future__ import annotations
 

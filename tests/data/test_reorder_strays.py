@@ -60,7 +60,7 @@ def test_a_restarted_peer_is_followed(previous: int, rate: int, paths: str, away
 
 
 def test_what_the_old_stream_left_is_delivered_first() -> None:
-    """When the stream moves, packets that still wait for a gap of the old one go before the new ones."""
+    """When the stream moves, packets that still wait for a gap of the old stream are delivered before the new ones."""
     line = Line(WINDOW, MAX_DELAY, "ab")
     for position in (1000, 1002, 1004):
         line.arrive(position)
@@ -86,7 +86,7 @@ def test_two_packets_that_come_in_the_wrong_order_start_the_new_stream_in_order(
 
 
 def test_a_new_stream_starts_with_a_clean_slate() -> None:
-    """What paths brought, and which gaps were given up, of the old stream says nothing about the new one."""
+    """The new stream forgets the progress of the paths and the given-up gaps of the old one."""
     line = Line(WINDOW, MAX_DELAY, "ab")
     for position, path in ((1000, "a"), (1001, "b"), (1010, "a"), (1011, "b")):
         line.arrive(position, path)
@@ -273,7 +273,7 @@ def test_a_slower_path_that_joins_loses_nothing() -> None:
 
 @pytest.mark.parametrize("told", [True, False], ids=["control tells", "nobody tells"])
 def test_a_path_that_falls_silent_costs_only_its_packets(told: bool) -> None:
-    """What a black hole swallows is lost and nothing else; once the path is down, nothing waits for it."""
+    """Only packets that a black hole swallows are lost; once the path is down, no packet waits for it."""
     line = Line(WINDOW, MAX_DELAY, "ab")
     arrivals = [one for one in stream(0, 300, 500, "ab", line.now) if one[1] < 150 or one[2] == "a"]
     for time, position, path in arrivals:

@@ -131,7 +131,7 @@ def reply(number: int) -> bytes:
 
 @pytest.mark.parametrize("error", [ECONNREFUSED, ENETDOWN, ENETUNREACH, EIO], ids=errorcode.get)
 def test_errors_of_a_socket_are_not_datagrams(error: int) -> None:
-    """An ICMP error or a link event that a receive reports is passed over; what waits behind it is read."""
+    """An ICMP error or a link event that a receive reports is passed over; the datagrams behind it are read."""
     stage, (first, _) = staged()
     first.deliver(reply(0))
     first.fail_to_receive(error)
@@ -175,7 +175,7 @@ def test_what_the_tun_does_not_take_is_counted(error: int, counted: str) -> None
 
 
 def test_a_full_tun_while_held_packets_are_delivered() -> None:
-    """The same for what comes out of the reorder buffer, at its deadline too."""
+    """The same holds for packets of the reorder buffer, at its deadline too."""
     stage, (first, _) = staged()
     stage.receive(first, reply(0), reply(2), reply(3))
     stage.tun.fail_to_write(EAGAIN)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What a shape becomes in tc's and in our own wire's words."""
+"""A shape in the words of tc and of our wire process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_shape_as_a_queueing_discipline(shape: Shape, netem: bool, expected: s
 
 
 def test_a_shape_as_the_settings_of_our_own_wire() -> None:
-    """Our own wire takes seconds and shares of 1, and leaves the rate to the kernel."""
+    """Our wire process takes seconds and shares of 1, and leaves the rate to the kernel."""
     assert Shape(50, 20, 5, 0.5, reorder=True).wire_settings(False) == {
         "delay": 0.020,
         "jitter": 0.005,

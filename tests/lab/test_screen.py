@@ -1,4 +1,4 @@
-"""What the demo shows, on a stream that is no terminal and on one that is."""
+"""The demo's display, on a terminal and on another stream."""
 
 from __future__ import annotations
 

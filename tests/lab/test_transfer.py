@@ -35,7 +35,7 @@ def check(data: bytes | bytearray, piece: int) -> bool:
 
 @pytest.mark.parametrize("piece", [65_536, 999_983, BLOCK])
 def test_the_right_stream_is_right(piece: int) -> None:
-    """Whole blocks and an incomplete last one pass, in whatever pieces they arrive."""
+    """Whole blocks and an incomplete last one pass, in pieces of any size."""
     data = stream(3)
     assert check(data, piece)
     assert check(data[: -BLOCK // 3], piece)

@@ -1,4 +1,4 @@
-"""The configuration that the lab writes, read by the daemon's own reader."""
+"""The configuration that the lab writes, read by the daemon's reader."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LINKS = cast(list[Link], [Cable(1), Cable(2)])
 
 @pytest.mark.parametrize("outer", [4, 6])
 def test_both_ends_are_written_as_each_other_s_mirror(tmp_path: Path, outer: int) -> None:
-    """The daemon's reader accepts both directories without a warning, and what is local here is remote there."""
+    """The daemon's reader accepts both directories without a warning; local addresses here are remote there."""
     description = Description(
         LINKS,
         tunnel_ipv6=("fec0::1/64", "fec0::2/64"),
@@ -96,7 +96,7 @@ def test_weights_are_the_rates_in_lowest_terms(rates: list[float], weights: list
 
 
 def test_the_reorder_window_holds_what_arrives_meanwhile() -> None:
-    """The window is one and a half times what all paths bring in the time, at least 50 packets and at most 10,000."""
+    """The window is one and a half times the packets of all paths in the time, at least 50 and at most 10,000."""
     assert reorder_window_of([50, 50], 40) == 521
     assert reorder_window_of([1], 1) == 50
     assert reorder_window_of([1000, 1000], 500) == 10_000
