@@ -125,7 +125,7 @@ class DaemonOperations:
 
     async def reload(self, file: str | None) -> str:
         """Start new and changed connections anew; unchanged ones run on (guide 4.3)."""
-        general, wanted = self._read_all() if file is None else self._read_one(file)
+        general, wanted, warnings = self._read_all() if file is None else self._read_one(file)
         new: list[str] = []
         changed: list[str] = []
         same = 0
@@ -138,10 +138,12 @@ class DaemonOperations:
             (new if running is None else changed).append(config.name)
             changes.append((running, config))
         self._running.change(changes)
-        self._running.settings.general = general
+        before, self._running.settings.general = self._running.settings.general, general
+        if general.udp_commands != before.udp_commands:
+            self._peer_control.local_commands.warn_of_risk()
         self._running.on_disk.update({config.file: config for config in wanted if config.file is not None})
         parts = [f"{kind}: {', '.join(names)}" for kind, names in (("new", new), ("changed", changed)) if names]
-        return "; ".join([*parts, f"{same} unchanged"])
+        return "\n".join(["; ".join([*parts, f"{same} unchanged"]), *(f"warning: {each}" for each in warnings)])
 
     async def restart(self, file: str | None) -> str:
         """Stop and start connections as configured (guide 4.4); a path that was taken down by hand stays down.
@@ -199,7 +201,7 @@ class DaemonOperations:
         running = self._running.of_file(file)
         if running:
             return await self._create(running[0], progress)
-        _, (config,) = self._read_one(file)
+        _, (config,), _ = self._read_one(file)
         connection = self._running.add(config)
         try:
             said = await self._create(connection, progress)
@@ -239,26 +241,27 @@ class DaemonOperations:
 
     # --- details -----------------------------------------------------------------------------------------------------
 
-    def _read_all(self) -> tuple[GeneralConfig, tuple[ConnectionConfig, ...]]:
-        """Return [general] and the connections of all files.
+    def _read_all(self) -> tuple[GeneralConfig, tuple[ConnectionConfig, ...], tuple[str, ...]]:
+        """Return [general], the connections of all files, and the warnings.
 
         Raises ConfigError if a file is bad, or has changed in a key that needs a restart.
         """
-        config = load_directory(self._running.directory).config
+        loaded = load_directory(self._running.directory, self._machine.netlink.snapshot())
+        config = loaded.config
         if restart := schema.needs_restart(self._running.config, config):
             raise ConfigError(
                 f"interface.conf has changes that need a restart of mptsrv: {', '.join(restart)}; nothing was reloaded"
             )
-        return config.general, config.connections
+        return config.general, config.connections, loaded.warnings
 
-    def _read_one(self, file: str) -> tuple[GeneralConfig, tuple[ConnectionConfig]]:
+    def _read_one(self, file: str) -> tuple[GeneralConfig, tuple[ConnectionConfig], tuple[str, ...]]:
         path = self._running.connections_directory / file
         if not path.exists():
             raise UnknownFileError(f"there is no {path}")
         running = self._running.config
         others = [each for each in running.connections if each.file is None or each.file.name != file]
-        config, _ = load_connection(path, running.general, running.tunnels, others)
-        return running.general, (config,)
+        config, warnings = load_connection(path, running.general, running.tunnels, others)
+        return running.general, (config,), warnings
 
     def _of_file(self, file: str, missing_is_error: bool = True) -> list[Connection]:
         found = self._running.of_file(file)

@@ -200,7 +200,7 @@ class PeerControl(Service):
         """Open the port; raises HostError."""
         super().startService()
         self._port = PeerPort(self._machine, self._port_number, PeerProtocol(self._received))
-        self.local_commands.start()
+        self.local_commands.warn_of_risk()
 
     def stopService(self) -> None:
         """Close the port."""

@@ -46,7 +46,7 @@ class UdpCommands:
         self._answering: set[Deferred[None]] = set()
         self.counters: Counter[str] = Counter()
 
-    def start(self) -> None:
+    def warn_of_risk(self) -> None:
         """Log a warning if the configuration lets more programs change things than is safe."""
         if self._settings.general.udp_commands == UNCONNECTED:
             log.warn(

@@ -79,6 +79,18 @@ def test_udp_commands_unconnected_is_for_the_client_of_the_c_program(run: Run, l
     assert stage.statuses() == ["MANUAL_DOWN", "OK"]
 
 
+def test_a_reload_that_lets_unconnected_sockets_in_warns_of_it(
+    run: Run, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the start does; a reload that changes nothing of it is silent."""
+    stage = run()
+    general = replace(GENERAL, udp_commands="unconnected")
+    monkeypatch.setattr(stage.root.operations, "_read_all", lambda: (general, (), ()))
+    for _ in range(2):
+        stage.ask("reload")
+        assert sum("udp_commands = unconnected" in text and "SO_REUSEADDR" in text for text in logged) == 1
+
+
 def test_the_sender_is_looked_up_only_for_a_command_that_changes_something(run: Run) -> None:
     """The look-up costs more than most replies."""
     stage = run()
