@@ -108,13 +108,13 @@ def _paths(variant: ManyConnections, number: int, *, is_server: bool) -> Iterato
     """Return the paths between the server and client `number`, as that side sees them."""
     for n in range(1, variant.paths + 1):
         ends = IPv4Address(f"10.{n}.{n}.2"), _outer(n, number)
-        own, peer = ends if is_server else reversed(ends)
+        local, peer = ends if is_server else reversed(ends)
         yield PathConfig(
             interface_name=f"eth{n}",
             ip_ver=4,
-            public_ipaddr=own,
+            public_ipaddr=local,
             remote_ipaddr=peer,
-            gateway_ipaddr=own,  # the peer is on the link itself, as in the guide's sample
+            gateway_ipaddr=local,  # the peer is on the link itself, as in the guide's sample
             keepalive_time=variant.keepalive,
             dead_time=DEAD,
         )
