@@ -21,7 +21,7 @@ LOADED = Variant("native", WINDOW, LOAD_KEEPALIVE)
 
 @dataclass(frozen=True)
 class Target:
-    """The figure `name` of `variant` in a part, divided by that of its `baseline`; or, if None, `over` the rounds."""
+    """The figure `name` of `variant` in a part, divided by its `baseline`'s figure; if None, `over` the rounds."""
 
     title: str
     part: str

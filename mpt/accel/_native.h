@@ -1,4 +1,4 @@
-/* The interface of _api.h, which has no guard of its own, for C: cffi reads that file without a preprocessor. */
+/* The interface of _api.h for C. That file has no guard, because cffi reads it without a preprocessor. */
 #ifndef MPT_NATIVE_H
 #define MPT_NATIVE_H
 

@@ -132,8 +132,8 @@ class Taken:
 
 
 def _clash(one: Socket, other: Socket, address: Address) -> bool:
-    """Return whether the kernel has no room for both, or one is both, at `address`: if it is not known yet, that of the
-    interface."""
+    """Return whether both cannot be at `address`, or would be one socket there. An address that is not known yet is
+    taken to be the interface's."""
     if one.interface == other.interface:
         return True
     return not address.is_unspecified and not (one.bound and other.bound)

@@ -1,6 +1,6 @@
 """One TCP stream from host to host: how fast, how steady, and whether every byte was right.
 
-The receiver measures. The two ends are processes of their own, each in its namespace::
+The receiver measures. The two ends are separate processes, each in its namespace::
 
     python -m mpt.lab.transfer receive --bind 10.0.0.3 --port 5300 --warmup 1 --seconds 5
     python -m mpt.lab.transfer send 10.0.0.3 --port 5300 --seconds 6.2
