@@ -199,8 +199,10 @@ class Tunnel(MultiService):
     def _socket_readable(self, socket: Any) -> None:
         self._catch_up()
         if self.datapath is not None:
-            self.datapath.socket_readable(socket, self._machine.now())
+            now = self._machine.now()
+            self.datapath.socket_readable(socket, now)
             self._worked(self.datapath)
+            self._queues.sent(now)  # the native data path has served the TUN, too, if it was ready
 
     def _next_deadline(self) -> float | None:
         return self.datapath.next_deadline() if self.datapath is not None else None

@@ -13,7 +13,7 @@ from mpt.daemon.tunnel import RETRY_REFUSED
 from mpt.data.pathtable import ConnectionRow, Table
 from mpt.model import Interface
 from tests.daemon.logged import logged
-from tests.daemon.stage import KEEPALIVE_IN, LOCAL, PACKET, REMOTE, Run, Stage, connection, path
+from tests.daemon.stage import KEEPALIVE_IN, LOCAL, PACKET, REMOTE, REPLY, Run, Stage, connection, path
 
 OTHER = ip_address("10.0.0.9")
 
@@ -212,3 +212,17 @@ def test_a_table_that_is_refused_is_tried_again(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(stage.datapath, "set_table", good)
     stage.reactor.pass_time(RETRY_REFUSED + 1, step=0.1)
     assert flows(stage)
+
+
+@pytest.mark.parametrize("over", ["tun", "a path"])
+def test_the_send_buffers_are_looked_at_in_every_wake_up(run: Run, monkeypatch: pytest.MonkeyPatch, over: str) -> None:
+    """The native data path reads the TUN in a wake-up of a socket, too: an upload that acknowledgements drive."""
+    stage = run()
+    looks: list[float] = []
+    monkeypatch.setattr(stage.root.runs.tunnels[0]._queues, "sent", looks.append)
+    if over == "tun":
+        stage.tun.inject(PACKET)
+        stage.reactor.read_all()
+    else:
+        stage.receive(1, bytes.fromhex("00000800") + REPLY)
+    assert looks == [stage.reactor.seconds()]
