@@ -158,7 +158,8 @@ void mpt_set_shares(struct mpt_datapath *datapath, const struct mpt_share *share
  * or `budget` seconds are over; after much work wait a moment for more. 0: `fd` alone.
  *
  * In the `turn` seconds after a wake-up that ended with its budget nothing is done for another descriptor: it was served, too,
- * and the reactor, which calls once in a turn for each that was ready, has others to serve. */
+ * or will be soon, as one other at least is served in every wake-up, by turns. The reactor, which calls once in a turn for each
+ * that was ready, has others to serve. */
 void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget, double turn);
 /* Return the `count` messages since the last call, and their octets; they hold until the next call of any function. */
 const struct mpt_event *mpt_take_events(struct mpt_datapath *datapath, uint32_t *count, const uint8_t **octets);

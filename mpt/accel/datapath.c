@@ -24,7 +24,7 @@ enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: after so mu
 struct mpt_datapath {
     int tun;
     struct pollfd *polled; /* the TUN and every socket */
-    uint32_t polled_count;
+    uint32_t polled_count, next; /* `next`: with which a round begins */
     double busy_until;
     int served_fd; /* of the last wake-up; if that ended with its budget, the others of its turn end at `served_until` */
     double served_until;
@@ -123,15 +123,22 @@ static uint32_t serve_one(struct mpt_datapath *dp, int fd, double now) {
     return fd == dp->tun ? egress_tun_readable(dp->egress) : ingress_socket_readable(dp->ingress, fd, now);
 }
 
-/* Wait for the TUN and all sockets, `patience` at the most, and serve the ready ones. Return the work. */
-static uint32_t serve_ready(struct mpt_datapath *dp, double now, double patience) {
+/* Wait for the TUN and all sockets, `patience` at the most, and serve the ready ones until `end`. After `end` serve one that
+ * is not `fd`. A round begins after the descriptor that was served last, so a flood of one keeps no other waiting. Return the
+ * work. */
+static uint32_t serve_ready(struct mpt_datapath *dp, int fd, double now, double patience, double end) {
     struct timespec timeout = {.tv_nsec = (long)(patience * 1e9)};
-    uint32_t work = 0;
+    uint32_t work = 0, first = dp->next;
     if (ppoll(dp->polled, dp->polled_count, &timeout, NULL) <= 0)
         return 0;
-    for (uint32_t i = 0; i < dp->polled_count; i++)
-        if (dp->polled[i].revents & POLLIN)
-            work += serve_one(dp, dp->polled[i].fd, now);
+    for (uint32_t k = 0; k < dp->polled_count; k++) {
+        uint32_t i = (first + k) % dp->polled_count;
+        const struct pollfd *polled = &dp->polled[i];
+        if (!(polled->revents & POLLIN) || (seconds() >= end && (work > 0 || polled->fd == fd)))
+            continue;
+        work += serve_one(dp, polled->fd, now);
+        dp->next = i + 1;
+    }
     return work;
 }
 
@@ -140,17 +147,17 @@ void mpt_serve(struct mpt_datapath *dp, int fd, double now, double budget, doubl
     if (begin < dp->served_until && fd != dp->served_fd)
         return;
     uint32_t work = serve_one(dp, fd, now), total = work;
-    while (work > 0 && (spent = seconds() - begin) < budget) {
-        double deadline = ingress_next_deadline(dp->ingress);
+    for (uint32_t rounds = 0; work > 0 && ((spent = seconds() - begin) < budget || (rounds == 0 && budget > 0)); rounds++) {
+        double deadline = ingress_next_deadline(dp->ingress), left = fmax(budget - spent, 0);
         if (deadline >= 0 && deadline <= now + spent)
             ingress_deadline_reached(dp->ingress, now + spent);
         if (total >= BUSY)
             dp->busy_until = now + spent + LINGER;
-        work = serve_ready(dp, now + spent, now + spent < dp->busy_until ? fmin(PATIENCE, budget - spent) : 0);
+        work = serve_ready(dp, fd, now + spent, now + spent < dp->busy_until ? fmin(PATIENCE, left) : 0, begin + budget);
         total += work;
     }
     dp->served_fd = fd;
-    dp->served_until = spent >= budget ? begin + spent + turn : 0;
+    dp->served_until = spent >= budget ? seconds() + turn : 0;
 }
 
 const struct mpt_event *mpt_take_events(struct mpt_datapath *dp, uint32_t *count, const uint8_t **octets) {

@@ -170,9 +170,10 @@ uint32_t egress_tun_readable(struct egress *e) {
     return work;
 }
 
-/* Return how many packets it is. HEADROOM octets before `packet` may be overwritten. */
+/* Return how many packets it is, copies included. HEADROOM octets before `packet` may be overwritten. */
 static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, uint8_t *packet, uint32_t length) {
     struct split split = {.segments = 1};
+    uint32_t copies = 1;
     int reason;
     bool whole = vnet->gso_type == VIRTIO_NET_HDR_GSO_NONE;
     if (whole ? !complete_checksum(vnet, packet, length) : !split_start(&split, vnet, packet, length)) {
@@ -182,15 +183,16 @@ static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, 
     const struct connection *c = classify(e, packet, length, &reason);
     if (c != NULL)
         encapsulate(e, c, packet, length, &split, false);
-    else if (reason == GROUP)
-        for (uint32_t i = 0; i < e->now.table->connection_count; i++) {
-            const struct mpt_address source = ip_source(packet), destination = ip_destination(packet);
-            if (connection_takes_group(&e->now.table->connections[i], &source, &destination))
+    else if (reason == GROUP) {
+        const struct mpt_address source = ip_source(packet), destination = ip_destination(packet);
+        for (uint32_t i = copies = 0; i < e->now.table->connection_count; i++)
+            if (connection_takes_group(&e->now.table->connections[i], &source, &destination)) {
                 encapsulate(e, &e->now.table->connections[i], packet, length, &split, true);
-        }
-    else
+                copies++;
+            }
+    } else
         drop(e, reason, split.segments);
-    return split.segments;
+    return copies * split.segments;
 }
 
 /* Return the connection that knows the destination best. NULL: `reason` is the reason to drop, or GROUP for several. */

@@ -112,9 +112,10 @@ class Egress:
         self._flows.clear()
 
     def tun_readable(self) -> None:
-        """Read and send up to BATCH packets."""
+        """Read and send up to BATCH packets; each copy of one to a group counts."""
         read, tun, flows = self._read, self._tun, self._flows
-        for _ in range(BATCH):
+        end = self.packets_read + BATCH
+        while self.packets_read < end:
             try:
                 packet = read(tun, PACKET_SIZE)
             except BlockingIOError:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, path_row
+from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, numbered, packet, path_row
 from mpt.wire import gre
 from tests.accel.engine import native_stage, with_offload
 from tests.accel.model import VNET, Inner
 
 AMPLE = 2.0  # s of budget, so that a slow machine ends no round early
+SOCKETS, EACH = 40, 60  # datagrams, as many as a socket of the test has room for
 MUCH = [numbered(120, source=REMOTE, destination=LOCAL), numbered(120)]  # more than a round must bring to be busy
 
 
@@ -94,6 +95,35 @@ def test_a_wake_up_ends_with_its_budget() -> None:
         assert stage.counters().packets_read == 1000
 
 
+def test_a_round_over_many_sockets_ends_with_the_budget() -> None:
+    """However many sockets have much: what is left waits for their own wake-ups, and the timers do not wait for it."""
+    with native_stage(ask_tun=with_offload, budget=0.0002) as stage:
+        wans = [stage.new_socket() for _ in range(SOCKETS)]
+        stage.set_table(connection_row(*(path_row(index, wan) for index, wan in enumerate(wans))))
+        bulk = gre.encode(4) + packet(REMOTE, LOCAL, bytes(1400))
+        for wan in wans:
+            for _ in range(EACH):
+                wan.deliver(bulk)
+        stage.datapath.socket_readable(wans[0], stage.now)
+        assert EACH <= stage.counters().datagrams_received < EACH * SOCKETS / 2
+        for wan in wans:
+            stage.datapath.socket_readable(wan, stage.now)
+        assert stage.counters().datagrams_received == EACH * SOCKETS
+
+
+def test_each_copy_for_a_group_is_work() -> None:
+    """A packet to a group costs as much as there are peers: a round of a thousand packets is a thousand copies."""
+    with native_stage(ask_tun=with_offload, budget=0.0) as stage:
+        wan = stage.new_socket()
+        stage.set_table(
+            *(connection_row(path_row(n, wan), key=n, remote=f"10.0.{n}.3") for n in range(100)),
+        )
+        for _ in range(50):
+            stage.tun.inject(bytes(VNET) + packet(LOCAL, "224.0.0.5"))
+        stage.datapath.tun_readable(stage.now)
+        assert 1000 <= stage.counters().packets_read <= 1100
+
+
 def test_a_wake_up_waits_for_nothing_for_long(stage: Stage) -> None:
     """When nothing more comes it ends, long before its budget."""
     fill(stage)
@@ -103,18 +133,33 @@ def test_a_wake_up_waits_for_nothing_for_long(stage: Stage) -> None:
 
 
 def test_in_one_turn_of_the_reactor_a_full_wake_up_stands_for_the_others() -> None:
-    """Its budget was over with everything served; the calls for the other descriptors that were ready do nothing, and
-    the next turn goes on where it was."""
+    """The calls for the other descriptors that were ready do nothing, and the next turn goes on where it was."""
     with native_stage(ask_tun=with_offload, budget=1e-9, turn=60.0) as stage:
         wans = fill(stage)
         stage.datapath.socket_readable(wans[0], stage.now)
-        before = stage.counters().packets_delivered
-        assert before > 0
+        before = stage.counters()
+        assert (before.packets_read, before.packets_delivered) == (120, 120)  # the TUN's turn came first
+        stage.tun.inject(bytes(VNET) + MUCH[1][0])
         stage.datapath.tun_readable(stage.now)
         stage.datapath.socket_readable(wans[1], stage.now)
-        assert (stage.counters().packets_read, stage.counters().packets_delivered) == (0, before)
+        assert stage.counters() == before
+        wans[0].deliver(gre.encode(4) + MUCH[0][0], PEER)
         stage.datapath.socket_readable(wans[0], stage.now)
-        assert stage.counters().packets_delivered >= before
+        assert (stage.counters().packets_read, stage.counters().packets_delivered) == (120, 241)
+
+
+def test_a_flood_of_one_descriptor_keeps_no_other_waiting() -> None:
+    """Though it takes the whole of every wake-up: each of the others has its turn."""
+    with native_stage(ask_tun=with_offload, budget=1e-9, turn=60.0) as stage:
+        wans = [stage.new_socket() for _ in range(5)]
+        stage.set_table(connection_row(*(path_row(index, wan) for index, wan in enumerate(wans))))
+        for wan in wans[1:]:
+            wan.deliver(gre.encode(4) + MUCH[0][0])
+        stage.tun.inject(bytes(VNET) + MUCH[1][0])
+        for turn in range(5):
+            wans[0].deliver(gre.encode(4) + MUCH[0][0])
+            stage.datapath.socket_readable(wans[0], stage.now)
+            assert stage.counters().packets_read + stage.counters().packets_delivered == 2 * (turn + 1)
 
 
 def test_a_wake_up_that_found_no_more_stands_for_nobody() -> None:

@@ -126,6 +126,16 @@ def test_a_group_without_a_path_is_counted_for_each_peer(stage: Stage) -> None:
     assert stage.counters().egress_dropped == {"no_path": 1}
 
 
+def test_each_copy_for_a_group_is_work(python_stage: Stage) -> None:
+    """A packet to a group costs as much as there are peers, and a wake-up is bounded all the same."""
+    wan = python_stage.new_socket()
+    python_stage.set_table(*(connection_row(path_row(n, wan), key=n, remote=f"10.0.{n}.3") for n in range(20)))
+    for _ in range(10):
+        python_stage.tun.inject(packet(LOCAL, "224.0.0.5"))
+    python_stage.datapath.tun_readable(python_stage.now)
+    assert python_stage.counters().packets_read == 80
+
+
 @pytest.mark.parametrize("group", ["224.0.0.5", "10.0.0.255", "255.255.255.255"])
 def test_a_group_is_received(stage: Stage, group: str) -> None:
     """What the peer sends to a group from its tunnel address is delivered."""
