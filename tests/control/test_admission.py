@@ -28,7 +28,7 @@ def test_an_address_has_a_burst_and_then_a_rate() -> None:
 
 def test_a_peer_has_an_allowance_of_its_own() -> None:
     """A peer may be a host of many connections whose cable was pulled."""
-    assert admitted(admission(), A_PEER, 5000, 0.0) == PEER.burst
+    assert admitted(admission(), A_PEER, 2 * int(PEER.burst), 0.0) == PEER.burst
 
 
 def test_a_flood_from_one_address_leaves_the_others_alone() -> None:
@@ -59,7 +59,7 @@ def test_who_has_been_silent_is_listened_to_again() -> None:
 def test_a_flood_from_many_addresses_does_not_fill_the_bucket_of_a_peer_anew() -> None:
     """Else somebody who can forge a peer's address could have it forgotten, and be listened to without end."""
     under_flood = admission()
-    admitted(under_flood, A_PEER, 5000, 0.0)
+    admitted(under_flood, A_PEER, 2 * int(PEER.burst), 0.0)
     for number in range(3 * MAX_STRANGERS):
         under_flood.admits(IPv4Address(0xC6336400 + number), 0.0)
     assert admitted(under_flood, A_PEER, 100, 0.0) == 0
