@@ -26,7 +26,7 @@ class Allowance(NamedTuple):
     burst: float
 
 
-PEER: Final = Allowance(5000.0, 10000.0)  # at some 0.1 ms each, half a core, in turns of a millisecond; it may be forged
+PEER: Final = Allowance(5000.0, 10000.0)  # a forger may use its address: at some 0.1 ms each, half a core, 1 ms a turn
 STRANGER: Final = Allowance(20.0, 40.0)  # ten creates a second
 ALL_STRANGERS: Final = Allowance(200.0, 400.0)  # at some 0.2 ms each, 4 % of a core
 LOG_LINES: Final = Allowance(0.1, 20.0)  # about messages that can be forged, or signed with the published key

@@ -138,7 +138,7 @@ def test_an_ipv6_router_that_is_heard_later(lab: Lab) -> None:
     a.ip("route add default via fe80::1 dev eth1 proto ra metric 1024")
     wait_until(lambda: answers(a, "10.0.0.3"), "an answer through the tunnel", 3)
     expected = ("2001:db8:2::3", "eth1", "fe80::1")
-    wait_until(lambda: expected in routes_of_mpt(a), "our own route; a bound socket may have used the default before", 1)
+    wait_until(lambda: expected in routes_of_mpt(a), "our route, which the bound socket has not waited for", 1)
 
 
 def test_routes_that_another_program_flushes(lab: Lab) -> None:
