@@ -60,6 +60,9 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
     interface = read_file(directory / INTERFACE_FILE)
     general, tunnels = _read_interface(interface)
     usable = not interface.problems
+    if interfaces is not None:  # without those of the tunnels, which are there while a daemon runs
+        names = {tunnel.name for tunnel in tunnels}
+        interfaces = {name: each for name, each in interfaces.items() if name not in names}
     folder = IniFile(directory / CONNECTIONS)
     files = [folder]
     taken = Taken(tunnels if usable else ())

@@ -54,6 +54,13 @@ def test_on_a_host_without_interfaces_nothing_is_proposed(tmp_path: Path) -> Non
     assert "eth2" in two
 
 
+def test_the_interface_of_a_tunnel_is_not_proposed(tmp_path: Path) -> None:
+    """It is there while the daemon runs, and no path can use it."""
+    text = changed(CONNECTION, "path_1", interface_name="tun1")
+    (only,) = warnings(tmp_path, text, HERE | {"tun0": interface("tun0", "10.0.0.2/24")})
+    assert only.endswith("is no interface of this host now; there are eth1, eth2")
+
+
 def test_of_many_interfaces_some_are_named(tmp_path: Path) -> None:
     """A host may have hundreds."""
     many = {f"port{number:03}": interface(f"port{number:03}") for number in range(600)}
