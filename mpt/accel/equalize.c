@@ -128,13 +128,13 @@ double equalizer_next_deadline(const struct equalizer *e) {
     return line == NULL ? -1 : line->first->due;
 }
 
-void equalizer_path_up(struct equalizer *e, uint32_t path) {
+void equalizer_path_up(struct equalizer *e, uint32_t path, bool is_minor) {
     if (equalizer_lag_of(e, path) != NULL)
         return;
     struct lag *more = realloc(e->lags, (e->lag_count + 1) * sizeof *more);
     if (more != NULL) {
         e->lags = more;
-        more[e->lag_count++] = (struct lag){.path = path};
+        more[e->lag_count++] = (struct lag){.path = path, .is_minor = is_minor};
     }
 }
 

@@ -36,7 +36,7 @@ bool equalizer_delay(struct equalizer *equalizer, uint32_t sequence, struct pack
                      double now);
 bool equalizer_due(struct equalizer *equalizer, double now, struct delayed *delayed); /* false: nothing is due */
 double equalizer_next_deadline(const struct equalizer *equalizer); /* -1: none */
-void equalizer_path_up(struct equalizer *equalizer, uint32_t path);
+void equalizer_path_up(struct equalizer *equalizer, uint32_t path, bool is_minor);
 void equalizer_path_down(struct equalizer *equalizer, uint32_t path);
 void equalizer_gap_filled(struct equalizer *equalizer, uint32_t path, uint32_t waiting_path, double later);
 void equalizer_came_late(struct equalizer *equalizer, uint32_t path, double now);

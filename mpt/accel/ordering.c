@@ -81,8 +81,8 @@ void ordering_set_behind(struct ordering *o, bool is_behind) { o->equalizer.is_b
 void ordering_keepalive(struct ordering *o, uint32_t path, double now) { equalizer_keepalive(&o->equalizer, path, now); }
 
 void ordering_path_up(struct ordering *o, uint32_t path, double now) {
-    equalizer_path_up(&o->equalizer, path);
     reorder_path_up(o->reorder, path, now);
+    equalizer_path_up(&o->equalizer, path, reorder_is_minor(o->reorder, path));
 }
 
 void ordering_path_down(struct ordering *o, uint32_t path, double now) {

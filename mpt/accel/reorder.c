@@ -200,7 +200,7 @@ static bool deliver_held(struct reorder *r, int64_t position) {
 
 static int32_t ahead(uint32_t sequence, uint32_t reference) { return (int32_t)(sequence - reference); }
 
-static struct progress *progress_of(struct reorder *r, uint32_t path) {
+static struct progress *progress_of(const struct reorder *r, uint32_t path) {
     for (uint32_t i = 0; i < r->path_count; i++)
         if (r->paths[i].path == path)
             return &r->paths[i];
@@ -468,6 +468,11 @@ bool reorder_path_up(struct reorder *r, uint32_t path, double now) {
     r->lost = 0;
     r->learned_at = -1;
     return true;
+}
+
+bool reorder_is_minor(const struct reorder *r, uint32_t path) {
+    const struct progress *progress = progress_of(r, path);
+    return progress != NULL && progress->is_minor;
 }
 
 void reorder_path_down(struct reorder *r, uint32_t path, double now) {

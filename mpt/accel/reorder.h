@@ -18,6 +18,7 @@ void reorder_arrive(struct reorder *reorder, uint32_t sequence, struct packet pa
 void reorder_deadline(struct reorder *reorder, double now);
 double reorder_next_deadline(const struct reorder *reorder); /* -1: none */
 bool reorder_path_up(struct reorder *reorder, uint32_t path, double now); /* false: no memory */
+bool reorder_is_minor(const struct reorder *reorder, uint32_t path); /* it has brought a small part of the packets */
 void reorder_path_down(struct reorder *reorder, uint32_t path, double now);
 void reorder_flush(struct reorder *reorder);
 void reorder_copy_out(struct reorder *reorder); /* copy all held packets out of the pool */

@@ -104,11 +104,11 @@ class Equalizer:
         """Return when the next packet is due, or None."""
         return min((line[0][0] for line in self._lines.values() if line), default=None) if self._waiting else None
 
-    def path_up(self, path: Hashable) -> None:
-        """Note that `path` may bring packets."""
+    def path_up(self, path: Hashable, is_minor: bool = False) -> None:
+        """Note that `path` may bring packets. `is_minor`: it has brought a small part of them so far."""
         if path not in self._lag:
             self._lag[path] = 0.0
-            self._minor -= {path}
+            self._minor = self._minor | {path} if is_minor else self._minor - {path}
 
     def path_down(self, path: Hashable) -> None:
         """Note that `path` brings no packets any more: the others need not be as late."""

@@ -79,8 +79,8 @@ class Ordering:
 
     def path_up(self, path: Hashable, now: float) -> None:
         """Note that `path` may bring packets from now on."""
-        self._equalizer.path_up(path)
         self._reorder.path_up(path, now)
+        self._equalizer.path_up(path, path in self._reorder.minor)
 
     def path_down(self, path: Hashable, now: float) -> Delivery:
         """Note that `path` brings no packets any more. Return the packets that need not wait for it."""

@@ -39,3 +39,20 @@ def test_after_a_burst_of_any_length_keepalives_teach_how_late_a_path_is(fast_st
     assert fast_stage.receive(fast, numbered(40 + burst)) == []
     assert fast_stage.wait(LATER - 0.001) == []
     assert len(fast_stage.wait(0.002)) == 1
+
+
+def test_a_path_that_brought_little_before_it_came_up_is_not_waited_for(fast_stage: Stage) -> None:
+    """The peer sent over it when it was down here; it stays a path of small part, however late its keepalives are."""
+    main, backup = fast_stage.new_socket(), fast_stage.new_socket()
+    rows = path_row("a", main), path_row("b", backup, OTHER_PEER, usable=False)
+    fast_stage.set_table(connection_row(*rows, window=1000))
+    fast_stage.receive(main, *(numbered(number) for number in range(10)))
+    fast_stage.receive(backup, numbered(10), host=OTHER_PEER)
+    fast_stage.receive(main, *(numbered(number) for number in range(11, 140)))
+    fast_stage.datapath.set_shares({"b": 1}, fast_stage.now)
+    for _ in range(4):
+        fast_stage.wait(1.0)
+        fast_stage.receive(main, KEEPALIVE, host=PEER)
+        fast_stage.wait(LATER)
+        fast_stage.receive(backup, KEEPALIVE, host=OTHER_PEER)
+    assert len(fast_stage.receive(main, numbered(140))) == 1
