@@ -46,7 +46,7 @@ struct segment join_read(const uint8_t *packet, uint32_t length, int offloads) {
 static bool verify(struct segment *s) {
     if (!s->verified) {
         uint32_t length = s->length - s->transport;
-        if (s->version == 4 && fold(sum_octets(s->packet, IP4_HEADER, 0)) != 0xFFFF)
+        if (s->version == 4 && fold(sum_words(s->packet, IP4_HEADER / 4, 0)) != 0xFFFF)
             return false;
         s->verified =
             fold(sum_octets(s->packet + s->transport, length, sum_pseudo(s->packet, s->protocol, length))) == 0xFFFF;
@@ -121,7 +121,7 @@ int join_finish(struct join *join) {
     if (first->version == 4) {
         put16(ip + IP4_LENGTH, join->length);
         put16(ip + IP4_CHECKSUM, 0);
-        uint16_t word = (uint16_t)~fold(sum_octets(ip, IP4_HEADER, 0));
+        uint16_t word = (uint16_t)~fold(sum_words(ip, IP4_HEADER / 4, 0));
         memcpy(ip + IP4_CHECKSUM, &word, 2);
     } else
         put16(ip + IP6_LENGTH, join->length - IP6_HEADER);

@@ -69,7 +69,7 @@ uint16_t mpt_checksum(const uint8_t *octets, uint32_t length) {
 }
 
 uint64_t sum_pseudo(const uint8_t *ip, uint32_t protocol, uint32_t length) {
-    uint64_t sum = ip[0] >> 4 == 4 ? sum_octets(ip + IP4_SOURCE, 8, 0) : sum_octets(ip + IP6_SOURCE, 32, 0);
+    uint64_t sum = ip[0] >> 4 == 4 ? sum_words(ip + IP4_SOURCE, 2, 0) : sum_words(ip + IP6_SOURCE, 8, 0);
     return sum16(sum16(sum, protocol), length);
 }
 

@@ -36,6 +36,14 @@ static inline void put32(uint8_t *p, uint32_t v) { put16(p, v >> 16); put16(p + 
 
 /* Sums are one's complement, of 16-bit words in memory order; fold() gives a number that memcpy can put into a packet. */
 uint64_t sum_octets(const uint8_t *octets, size_t length, uint64_t sum);
+static inline uint64_t sum_words(const uint8_t *octets, uint32_t count, uint64_t sum) { /* of 32 bits: a header's few */
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t word;
+        memcpy(&word, octets + 4 * i, 4);
+        sum += word;
+    }
+    return sum;
+}
 uint16_t fold(uint64_t sum);
 static inline uint64_t sum16(uint64_t sum, uint32_t host) { /* add a number as it would lie in a packet */
     uint8_t octets[2] = {(uint8_t)(host >> 8), (uint8_t)host};

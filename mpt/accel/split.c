@@ -58,7 +58,7 @@ static void segment_ip(const struct split *split, uint32_t i, uint8_t *ip, uint3
     put16(ip + IP4_LENGTH, length);
     put16(ip + IP4_ID, get16(ip + IP4_ID) + i);
     put16(ip + IP4_CHECKSUM, 0);
-    uint16_t word = (uint16_t)~fold(sum_octets(ip, header, 0));
+    uint16_t word = (uint16_t)~fold(sum_words(ip, header / 4, 0));
     memcpy(ip + IP4_CHECKSUM, &word, 2);
 }
 
@@ -93,7 +93,7 @@ uint32_t split_segment(const struct split *split, uint32_t i, uint8_t *headers, 
         put16(transport + UDP_LENGTH, segment);
     /* The field holds the sum of the whole packet's pseudo-header; replace its length by the segment's. */
     uint64_t sum = sum16(sum16(0, 0xFFFF ^ whole), segment);
-    sum = sum_octets(transport, split->headers - split->transport, sum);
+    sum = sum_words(transport, (split->headers - split->transport) / 4, sum);
     uint16_t word = (uint16_t)~fold(sum_octets(split->packet + from, size, sum));
     if (word == 0 && split->protocol == UDP)
         word = 0xFFFF;
