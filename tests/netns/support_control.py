@@ -192,9 +192,10 @@ def value_of(file: Path, section: str, key: str) -> str:
 def client_of_nobody(lab: Lab, host: Host) -> Callable[..., Said]:
     """``mpt`` run by the user nobody: `client(*words)`. It runs a copy that everybody may read, by the system's
     Python."""
+    lab.directory.chmod(0o755)
     readable = lab.directory / "readable"
     source = Path(mpt.__file__).parent
-    for part in ("__init__.py", "errors.py", "model.py", "cli", "config", "wire"):
+    for part in ("__init__.py", "errors.py", "model.py", "values.py", "cli", "config", "local"):
         target = readable / "mpt" / part
         if (source / part).is_dir():
             shutil.copytree(source / part, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -206,7 +207,7 @@ def client_of_nobody(lab: Lab, host: Host) -> Callable[..., Said]:
 
     def client(*words: str) -> Said:
         clean = ["env", "-i", "PATH=/usr/bin:/bin", "HOME=/", f"PYTHONPATH={readable}", "PYTHONDONTWRITEBYTECODE=1"]
-        return run(host, [*clean, *NOBODY, SYSTEM_PYTHON, "-m", "mpt.cli.main", *words])
+        return run(host, [*clean, *NOBODY, SYSTEM_PYTHON, "-P", "-m", "mpt.cli.main", *words])
 
     return client
 
