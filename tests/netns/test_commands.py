@@ -101,7 +101,9 @@ def test_4_1_the_address_of_the_tunnel(lab: Lab) -> None:
     a.done("addr", "del", A, "dev", "tun0")
     assert f"src {A.partition('/')[0]}" not in a.host.run(["ip", "route"])
     a.done("addr", "add", A, "dev", "tun0")
-    assert sorted(a.host.run(["ip", "route"]).splitlines()) == sorted(before.splitlines())
+    wait_until(
+        lambda: sorted(a.host.run(["ip", "route"]).splitlines()) == sorted(before.splitlines()), "all routes again", 1
+    )
     assert answers(a.host, B)
 
 
