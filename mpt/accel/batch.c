@@ -20,6 +20,7 @@
 #endif
 
 enum { PACKETS = 256 };  /* a batch */
+enum { MESSAGE_ROOM = 1 << 18 }; /* octets: more than the run that has filled a socket beyond its limit */
 enum { MESSAGES = 64 };
 enum { SEGMENTS = 63 }; /* of a run: UDP_MAX_SEGMENTS is 64 or more, but old kernels counted the headers, too */
 enum { RUN_BYTES = 65535 - 14 - 40 - 8 }; /* with its headers a run is no longer than a link takes in one piece */
@@ -64,6 +65,7 @@ static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, 
 static void refused(struct batch *b, struct outgoing *o, const struct path *path, int error, bool again);
 static int try_alone(struct outgoing *o, const struct path *path);
 static int send_alone(const struct outgoing *o, const struct path *path);
+static void limit_waiting(int fd, int octets);
 static void add_tos(struct msghdr *message, union control *room, const struct path *path, uint8_t tos);
 static void add_control(struct msghdr *message, union control *room, int level, int type, const void *value, size_t size);
 static void count_sent(struct outgoing *o, const struct path *path);
@@ -296,7 +298,23 @@ int batch_send_message(const struct connection *c, const struct path *path, cons
                          .tos = c->row.message_tos};
     o.head = o.room;
     frame_put(o.head, c->row.inner_local.version, false, 0);
-    return send_alone(&o, path);
+    int error = send_alone(&o, path);
+    if (error != EAGAIN)
+        return error;
+    int limit; /* the socket is full of packets; a message may be one more, or a full line would look like a lossy one */
+    socklen_t length_of_limit = sizeof limit;
+    if (getsockopt(path->row.fd, SOL_SOCKET, SO_SNDBUF, &limit, &length_of_limit) < 0)
+        return error;
+    limit_waiting(path->row.fd, limit / 2 + MESSAGE_ROOM);
+    error = send_alone(&o, path);
+    limit_waiting(path->row.fd, limit / 2);
+    return error;
+}
+
+/* The kernel doubles the value, for its headers. */
+static void limit_waiting(int fd, int octets) {
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &octets, sizeof octets) < 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets);
 }
 
 /* --- refusals --- */

@@ -17,7 +17,7 @@ from mpt.data.flowmap import FlowMap
 from mpt.data.framing import frame
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, Table
-from mpt.host.udp import tos_ancillary
+from mpt.host.udp import more_room, tos_ancillary
 from mpt.model import Address
 from mpt.wire import ip, tos
 from mpt.wire.serial import MASK
@@ -222,6 +222,16 @@ class Egress:
         datagram = frame(sender.connection.local.version) + message
         try:
             _send(data_socket, datagram, remote, sender.message_tos)
+        except BlockingIOError:  # full of packets: without its messages a full line would look like a lossy one
+            return self._send_beyond(data_socket, datagram, remote, sender.message_tos)
+        except OSError:
+            return False
+        return True
+
+    def _send_beyond(self, data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> bool:
+        try:
+            with more_room(data_socket):
+                _send(data_socket, datagram, remote, tos_octet)
         except OSError:
             return False
         return True

@@ -7,13 +7,13 @@ import socket
 import struct
 
 from mpt.errors import HostError
+from mpt.host import udp
 from mpt.host.system import System
 from mpt.model import Address
 
 BUFFER_SIZE = 4 << 20  # bytes each way; a path of 1 Gbit/s fills this in 34 ms, longer than the loop is ever away
 
 # <asm-generic/socket.h>, x86-64 and arm64: as SO_SNDBUF and SO_RCVBUF, but beyond sysctl net.core.[rw]mem_max
-SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 
 # <linux/in.h>: datagrams never have the "don't fragment" bit, and path MTUs that somebody tells us are ignored. By
@@ -49,7 +49,7 @@ def open_data_socket(address: Address, port: int, interface: str | None, system:
         if address.version == 6:
             data_socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         _enlarge(data_socket, SO_RCVBUFFORCE, socket.SO_RCVBUF)
-        _enlarge(data_socket, SO_SNDBUFFORCE, socket.SO_SNDBUF)
+        _enlarge(data_socket, udp.SO_SNDBUFFORCE, socket.SO_SNDBUF)
         if interface is not None:
             _bind_to_interface(data_socket, interface)
         _bind(data_socket, endpoint, interface)
@@ -123,8 +123,4 @@ def waiting(data_socket: socket.socket, system: System) -> int:
 
 def limit_waiting(data_socket: socket.socket, octets: int) -> None:
     """Let at most `octets` wait in `data_socket`, and one message more. Raises OSError."""
-    half = octets // 2  # the kernel doubles the value, for its headers, which `octets` includes already
-    try:
-        data_socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, half)
-    except PermissionError:
-        data_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, half)
+    udp.limit_waiting(data_socket, octets // 2)  # doubled for headers, which `octets` includes already

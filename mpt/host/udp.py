@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 UDP_SEGMENT: Final = 103  # <linux/udp.h>
 UDP_GRO: Final = 104
+SO_SNDBUFFORCE: Final = 32  # <asm-generic/socket.h>, x86-64 and arm64: beyond sysctl net.core.wmem_max
+MORE_ROOM: Final = 1 << 18  # octets: more than the run that has filled a socket beyond its limit
 
 Ancillary = tuple[int, int, bytes]
 ANCILLARY_ROOM: Final = 2 * socket.CMSG_SPACE(4)  # for recvmsg(): a TOS octet, and a size
@@ -26,6 +29,10 @@ _OCTETS: Final = [number.to_bytes(4, sys.byteorder) for number in range(256)]
 
 class _Options(Protocol):
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
+
+
+class _Limited(_Options, Protocol):
+    def getsockopt(self, level: int, option: int, /) -> int: ...
 
 
 class _Reader(Protocol):
@@ -74,6 +81,28 @@ def is_empty(data_socket: _Reader) -> bool:
     except OSError:
         pass  # an error waits there, and perhaps more
     return False
+
+
+@contextmanager
+def more_room(data_socket: _Limited) -> Iterator[None]:
+    """Let MORE_ROOM octets more wait in `data_socket` for a while. Raises OSError."""
+    limit = data_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2  # the kernel doubles it, for its headers
+    limit_waiting(data_socket, limit + MORE_ROOM)
+    try:
+        yield
+    finally:
+        limit_waiting(data_socket, limit)
+
+
+def limit_waiting(data_socket: _Options, octets: int) -> None:
+    """Let `octets`, which the kernel doubles for its headers, wait in `data_socket`, and one message more.
+
+    Raises OSError.
+    """
+    try:
+        data_socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, octets)
+    except PermissionError:
+        data_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, octets)
 
 
 def can_segment() -> bool:

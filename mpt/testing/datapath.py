@@ -136,6 +136,9 @@ class MemorySocket:
     def setsockopt(self, level: int, option: int, value: int, /) -> None:
         pass
 
+    def getsockopt(self, level: int, option: int, /) -> int:
+        return 0
+
     def fileno(self) -> int:
         return -1
 
@@ -181,6 +184,9 @@ class DescriptorSocket:
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None:
         self._program.setsockopt(level, option, value)
+
+    def getsockopt(self, level: int, option: int, /) -> int:
+        return self._program.getsockopt(level, option)
 
     def fileno(self) -> int:
         return self._program.fileno()

@@ -120,6 +120,7 @@ class LoopbackSocket:
         self.recv = program.recv
         self.recvmsg = program.recvmsg
         self.setsockopt = program.setsockopt
+        self.getsockopt = program.getsockopt
         self.fileno = program.fileno
         self.close = program.close
 

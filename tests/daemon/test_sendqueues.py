@@ -16,7 +16,8 @@ from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import LocalEndpoint, PathPort
 from mpt.daemon.sendqueues import LARGEST, MOST_PATHS, SendQueues
 from mpt.data.pathstate import PathMeasures
-from mpt.host.sockets import SIOCOUTQ, SO_SNDBUFFORCE
+from mpt.host.sockets import SIOCOUTQ
+from mpt.host.udp import SO_SNDBUFFORCE
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.reactor import FakeReactor
 from mpt.testing.system import FakeSystem

@@ -14,9 +14,9 @@ from mpt.host.sockets import (
     IP_MTU_DISCOVER,
     IP_PMTUDISC_OMIT,
     SO_RCVBUFFORCE,
-    SO_SNDBUFFORCE,
     open_data_socket,
 )
+from mpt.host.udp import SO_SNDBUFFORCE
 from mpt.model import Route
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.system import FakeSystem

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Callable
+from contextlib import closing
+from ipaddress import ip_address
 from statistics import median
 
+import pytest
+
+from mpt.data.datapath import DataPath, PythonDataPath
+from mpt.host.sockets import limit_waiting, open_data_socket
 from mpt.lab.hosts import Host
 from mpt.lab.iperf import iperf3
 from mpt.lab.lab import Lab
 from mpt.lab.ping import ping
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import Description, Tunnel
+from mpt.testing.datapath import connection_row, path_row
+from mpt.testing.tun import FakeTun
 from tests.netns.support import answers, figure_3, on_every_data_plane, wait_until
 from tests.netns.support import no_traceback as no_traceback
 
@@ -60,3 +70,34 @@ def test_what_is_more_than_the_line_carries_is_dropped_at_once(lab: Lab) -> None
         waited = waiting_time(a)
     print(f"\n{2 * RATE} Mbit/s into {RATE}: ping {1000 * waited:.0f} ms")
     assert waited < LONGEST
+
+
+def native(tun: int) -> DataPath:
+    module = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
+    made: DataPath = module.NativeDataPath(tun)
+    return made
+
+
+def fill(data_socket: socket.socket) -> None:
+    """Send until the socket takes no more: raises BlockingIOError."""
+    while True:
+        data_socket.sendto(bytes(1200), ("10.1.1.3", 4754))
+
+
+@pytest.mark.parametrize("make", [PythonDataPath, native])
+def test_a_keepalive_goes_though_the_socket_is_full(lab: Lab, make: Callable[[int], DataPath]) -> None:
+    """A line that is full of our packets is not taken for one that loses the keepalives; the limit stays as it was."""
+    a, _, _ = figure_3(lab)
+    a.run(["tc", "qdisc", "add", "dev", "eth1", "root", "tbf", "rate", "100kbit", "burst", "5k", "limit", str(QUEUE)])
+    with (
+        closing(FakeTun()) as tun,
+        closing(a.call(open_data_socket, ip_address("10.1.1.2"), 4754, "eth1")) as full,
+        closing(make(tun.fd)) as datapath,
+    ):
+        limit_waiting(full, 40_000)
+        datapath.set_table((connection_row(path_row("p", full, "10.1.1.3")),), 0.0)
+        with pytest.raises(BlockingIOError):
+            fill(full)
+        assert datapath.send("p", bytes(40), 0.0)
+        with pytest.raises(BlockingIOError):
+            full.sendto(bytes(1200), ("10.1.1.3", 4754))
