@@ -48,18 +48,23 @@ def _check_files(options: argparse.Namespace) -> None:
     """Raise HostError, with a text that says what to do, if a file that `options` name cannot be written."""
     logfile = options.logfile or (LOGFILE if options.daemon else None)
     for path, what, option in ((logfile, "log", "--logfile"), (options.pidfile, "pidfile", "--pidfile")):
-        if path is None:
-            continue
-        directory = os.path.dirname(os.path.abspath(path))
-        reason = ""
-        if os.path.isdir(path):
-            reason = os.strerror(errno.EISDIR)
-        elif not os.path.isdir(directory):
-            reason = f"there is no directory {directory}"
-        elif not os.access(path if os.path.exists(path) else directory, os.W_OK):
-            reason = os.strerror(errno.EACCES)
-        if reason:
+        if path is not None and path != "-" and (reason := _why_not_written(path)):
             raise HostError(f"cannot write the {what} {path}: {reason}: name another with {option}")
+
+
+def _why_not_written(path: str) -> str:
+    """Return why the file at `path` cannot be written, "" if it can. No file is left that was not there."""
+    directory = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(directory):
+        return f"there is no directory {directory}"
+    existed = os.path.lexists(path)
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600))
+        if not existed:
+            os.unlink(path)
+    except OSError as error:
+        return os.strerror(error.errno or errno.EIO)
+    return ""
 
 
 def _in_background(options: argparse.Namespace) -> int:

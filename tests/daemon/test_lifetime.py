@@ -91,6 +91,8 @@ def test_an_end_that_nobody_asked_for_has_an_exit_status() -> None:
         ("--logfile", "directory", "cannot write the log {}: Is a directory: name another with --logfile"),
         ("--pidfile", "missing/pid", "cannot write the pidfile {}: there is no directory "),
         ("--pidfile", "file/pid", "cannot write the pidfile {}: there is no directory "),
+        ("--logfile", "/proc/no-log", "cannot write the log {}: "),  # root may write there, says access(2)
+        ("--pidfile", "/proc/no-pid", "cannot write the pidfile {}: "),
     ],
 )
 def test_a_file_that_cannot_be_written_is_one_line(
