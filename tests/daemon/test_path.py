@@ -77,7 +77,7 @@ def test_without_keepalive_time_nothing_is_sent_and_nothing_dies(run: Run) -> No
 
 
 def test_a_keepalive_that_cannot_be_sent_raises_nothing_and_the_next_one_is_tried(run: Run) -> None:
-    """Errors such as ENETUNREACH and ENOBUFS pass. A full socket (EAGAIN) is asked once more at once, with more room."""
+    """Errors such as ENETUNREACH and ENOBUFS pass. A full socket (EAGAIN) is asked once more at once."""
     stage = run()
     stage.clear()
     stage.system.fail("sendto", errno.ENETUNREACH, errno.ENOBUFS, errno.ECONNREFUSED, errno.EAGAIN, errno.EAGAIN)
