@@ -40,6 +40,7 @@ HOME_OF: dict[str, set[str]] = {
     "zope": {"daemon", "testing"},
     "pyroute2": {"host.netlink"},
     "cffi": {"accel"},
+    "cryptography": {"wire.seal"},
     "hypothesis": {"testing"},
 }
 

@@ -18,8 +18,9 @@ from typing import Any, Final
 from mpt.accel._native import ffi, lib
 from mpt.data import candidates, equalizer, reorder
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
+from mpt.data.datapath import Unsealed
+from mpt.data.events import Event, Message
 from mpt.data.flowmap import FlowMap
-from mpt.data.framing import Message
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
@@ -58,7 +59,7 @@ def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = 
     return sum(bit for bit, name in OFFLOADS.items() if name in given)
 
 
-class NativeDataPath:
+class NativeDataPath(Unsealed):
     """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket in its place.
 
     With `gso` the kernel may cut runs of datagrams and join received ones; with `tun_offload` it does the same for the
@@ -117,10 +118,16 @@ class NativeDataPath:
         if failed:
             raise MemoryError
 
-    def send(self, path: Hashable, message: bytes, now: float) -> bool:  # noqa: ARG002  # of the interface
+    def send(
+        self,
+        path: Hashable,
+        message: bytes,
+        now: float,  # noqa: ARG002  # of the interface
+        to: tuple[DataSocket, tuple[Any, ...]] | None = None,  # noqa: ARG002  # sealed connections are still to come
+    ) -> bool:
         return path in self._paths and lib.mpt_send(self._engine, self._paths[path], message, len(message)) == 0
 
-    def take_events(self) -> Sequence[Message]:
+    def take_events(self) -> Sequence[Event]:
         events = lib.mpt_take_events(self._engine, self._event_count, self._event_octets)
         octets = self._event_octets[0]
         return (

@@ -19,7 +19,7 @@ from mpt.daemon.sendqueues import SendQueues
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
-from mpt.data.framing import Message
+from mpt.data.events import Message
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
@@ -217,9 +217,10 @@ class Tunnel(MultiService):
         """Note that the data path has worked: its timer follows, its messages go to control."""
         self._flush.follow()
         bug: Exception | None = None
-        for message in datapath.take_events():
+        for event in datapath.take_events():
             try:
-                self._received(message)
+                if isinstance(event, Message):
+                    self._received(event)
             except Exception as error:
                 bug = bug or error  # one connection's bug must not hold the others' messages back
         if bug is not None:

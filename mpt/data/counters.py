@@ -19,6 +19,7 @@ class Reason(enum.StrEnum):
     NO_CONNECTION = enum.auto()
     LOOP = enum.auto()
     NO_PATH = enum.auto()
+    NO_SESSION = enum.auto()
     OFFLOAD_MALFORMED = enum.auto()
     UNKNOWN_SOURCE = enum.auto()
     GRE_TRUNCATED = enum.auto()
@@ -31,6 +32,17 @@ class Reason(enum.StrEnum):
     INNER_SOURCE = enum.auto()
     KEEPALIVE_UNKNOWN = enum.auto()
     COMMAND_ON_DATA_PORT = enum.auto()
+    SEAL_UNKNOWN_KIND = enum.auto()
+    SEAL_TRUNCATED = enum.auto()
+    SEAL_SESSION = enum.auto()
+    SEAL_PATH = enum.auto()
+    SEAL_REPLAY = enum.auto()
+    SEAL_TAG = enum.auto()
+    HANDSHAKE_UNEXPECTED = enum.auto()
+    HANDSHAKE_MAC = enum.auto()
+    HANDSHAKE_FLOOD = enum.auto()
+    MESSAGE_UNKNOWN = enum.auto()
+    MESSAGE_FLOOD = enum.auto()
     ECN_NOT_ECT = enum.auto()
     LATE = enum.auto()
     DUPLICATE = enum.auto()
@@ -61,7 +73,9 @@ class Counters:
 
     `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped`; a packet for a group counts
     as one for each of its connections.
-    `datagrams_received` = `keepalives_received` + `packets_delivered` + `packets_held` + the sum of `ingress_dropped`.
+    `datagrams_received` = `keepalives_received` + `messages_received` + `handshakes_received` + `packets_delivered` +
+    `packets_held` + the sum of `ingress_dropped`. `messages_received` are those of sealed paths that are no keepalives;
+    `handshakes_received` are the handshake datagrams that were passed to control.
     `ecn_unexpected` packets came with a pair of inner and outer ECN fields that no path makes if it keeps the rules
     (RFC 6040 section 4.2): somebody on the way has changed the outer field.
     """
@@ -70,6 +84,8 @@ class Counters:
     egress_dropped: dict[str, int] = field(default_factory=dict)
     datagrams_received: int = 0
     keepalives_received: int = 0
+    messages_received: int = 0
+    handshakes_received: int = 0
     packets_delivered: int = 0
     packets_held: int = 0
     ecn_unexpected: int = 0

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from mpt.data.counters import Counters
 from mpt.data.egress import Egress, Scheduler
-from mpt.data.framing import Message
+from mpt.data.events import Event
 from mpt.data.ingress import Ingress
 from mpt.data.pathstate import PathMeasures, PathStates
 from mpt.data.pathtable import DataSocket, Table
 from mpt.data.scheduler import WeightedCycle
+from mpt.wire.seal import SessionKeys
 
 
 class DataPath(Protocol):
@@ -45,11 +46,54 @@ class DataPath(Protocol):
         Cheap, for ten times a second and more: no cache is dropped, no socket touched. The next table has its own.
         """
 
-    def send(self, path: Hashable, message: bytes, now: float) -> bool:
-        """Send a message over a path, whether it is usable or not: at once or not at all. Return whether it went."""
+    def send(
+        self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None = None
+    ) -> bool:
+        """Send a message over a path, whether it is usable or not: at once or not at all. Return whether it went.
 
-    def take_events(self) -> Sequence[Message]:
-        """Return the messages that have come since the last call; call it after every other method."""
+        On a sealed path the message is sealed with the session that seals now; with `to` it goes over this socket to
+        this address instead of the path's.
+        """
+
+    def take_events(self) -> Sequence[Event]:
+        """Return the messages and other events since the last call; call it after every other method."""
+
+    # Sealed connections. What follows is kept beside the table, by the key of the connection, and outlives every table
+    # in which the connection stays sealed.
+
+    def set_identity(self, mac1_key: bytes | None) -> None:
+        """Take handshake datagrams of initiators whose mac1 has this key, ours; None, at first: take none."""
+
+    def expect(self, answers: Mapping[int, bytes]) -> None:
+        """Take handshake datagrams of responders, and retries, for these session indexes of ours alone: to each the
+        mac1 key of the peer's public key."""
+
+    def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:
+        """Open datagrams of the session from now on. `keys` are taken: wiped, so nobody adds them a second time.
+
+        Raises KeyError if the table has no such sealed connection, ValueError if the index is in use or the keys were
+        taken before; then nothing has changed.
+        """
+
+    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:
+        """Seal with the session `index` (ours) from now on. None, at first: with none; then packets are dropped and
+        messages not sent. Raises KeyError if the connection has no such session; then nothing has changed."""
+
+    def end_session(self, connection: Hashable, index: int) -> None:
+        """Forget a session and its keys; do nothing if there is none. A connection that leaves the table, or is sealed
+        no more, ends all its sessions."""
+
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:
+        """Send the datagrams of a sealed path over `socket` to `remote` from now on; do nothing for other paths. Cheap.
+
+        The next table has its own; control gives the same there.
+        """
+
+    def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
+        """Send a handshake datagram as it is, at once or not at all. Return whether it went."""
+
+    def sent_numbers(self, connection: Hashable) -> int:
+        """Return the largest number that a path has used with the session that seals now; 0 without one."""
 
     def counters(self) -> Counters:
         """Return a snapshot of everything counted since the start."""
@@ -68,7 +112,35 @@ class DataPath(Protocol):
         """Deliver the held packets and let go of everything."""
 
 
-class PythonDataPath:
+class Unsealed:
+    """Of a data path that has no sealed connections yet."""
+
+    def set_identity(self, mac1_key: bytes | None) -> None:
+        raise NotImplementedError
+
+    def expect(self, answers: Mapping[int, bytes]) -> None:
+        raise NotImplementedError
+
+    def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:
+        raise NotImplementedError
+
+    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:
+        raise NotImplementedError
+
+    def end_session(self, connection: Hashable, index: int) -> None:
+        raise NotImplementedError
+
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:
+        raise NotImplementedError
+
+    def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
+        raise NotImplementedError
+
+    def sent_numbers(self, connection: Hashable) -> int:
+        raise NotImplementedError
+
+
+class PythonDataPath(Unsealed):
     """The reference: one packet at a time, read, decided and written in Python.
 
     With `gso` the kernel may join received datagrams: many come in one system call.
@@ -109,10 +181,16 @@ class PythonDataPath:
         self._egress.set_shares(shares)
         self._ingress.set_shares(shares, now)
 
-    def send(self, path: Hashable, message: bytes, now: float) -> bool:  # noqa: ARG002  # of the interface
+    def send(
+        self,
+        path: Hashable,
+        message: bytes,
+        now: float,  # noqa: ARG002  # of the interface
+        to: tuple[DataSocket, tuple[Any, ...]] | None = None,  # noqa: ARG002
+    ) -> bool:
         return self._egress.send(path, message)
 
-    def take_events(self) -> Sequence[Message]:
+    def take_events(self) -> Sequence[Event]:
         return self._ingress.take_events()
 
     def counters(self) -> Counters:

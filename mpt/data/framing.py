@@ -1,16 +1,16 @@
 """The first octets of a datagram: the frame before an inner packet or a message. Only this module knows them.
 
 A connection's row names its framing. `Plain` is MPT-GRE in the clear, as the C program speaks it (`mpt.wire.gre`).
+`Sealed` puts the same into the envelope of a session (`mpt.wire.seal`).
 
 A *packet* is an IP packet for the TUN. A *message* is for control: no IP packet begins with its first octet
-(`mpt.wire.command`).
+(`mpt.wire.command`; `mpt.wire.message` on sealed connections).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from mpt.data.counters import Reason
 from mpt.errors import DecodeError
@@ -24,12 +24,19 @@ class Plain:
     sequenced: bool = False
 
 
-class Message(NamedTuple):
-    """A message that came over `path` (its key), without its frame, `at` monotonic seconds."""
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The envelope of a session around a GRE datagram (session 3).
 
-    path: Hashable
-    octets: bytes
-    at: float
+    `order`: packets are numbered flow by flow ("flow"), in one row ("connection"), or not at all ("none").
+    """
+
+    order: Literal["flow", "connection", "none"] = "connection"
+
+    @property
+    def sequenced(self) -> bool:
+        """Return whether packets have sequence numbers."""
+        return self.order != "none"
 
 
 class Opened(NamedTuple):

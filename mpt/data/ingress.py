@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from typing import Final
 
 from mpt.data.counters import PathCounters, Reason, errno_reason
-from mpt.data.framing import Message, no_packet, unframe
+from mpt.data.events import Message
+from mpt.data.framing import no_packet, unframe
 from mpt.data.ordering import Ordering
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table

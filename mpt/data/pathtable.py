@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, Final, Protocol
 
-from mpt.data.framing import Plain
+from mpt.data.framing import Plain, Sealed
 from mpt.host.udp import Ancillary
 from mpt.model import Address, NetworkConfig, PortMap
 
@@ -34,7 +34,11 @@ class DataSocket(Protocol):
 @dataclass(frozen=True, slots=True)
 class PathRow:
     """One path: its `socket` and destination (`remote`, for ``sendto``), the `peer` (the host as ``recvfrom`` names it)
-    from which it takes datagrams, its `weight` in the cycle, and whether egress may use it."""
+    from which it takes datagrams, its `weight` in the cycle, and whether egress may use it.
+
+    A sealed path takes every datagram of its session with its `id` (0 .. 63), wherever it comes from. Its `remote` has
+    the host as ``recvfrom`` names it; it is empty while the peer's address is not known: then egress cannot use it.
+    """
 
     key: Hashable
     socket: DataSocket | None  # None: the interface or the address is not there
@@ -44,6 +48,7 @@ class PathRow:
     weight: int
     usable: bool
     ports: PortMap = field(default_factory=PortMap)
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class ConnectionRow:
     reorder_window: int
     max_delay: float
     paths: tuple[PathRow, ...]
-    framing: Plain
+    framing: Plain | Sealed
     dscp: int | None = 0
     ecn: bool = False
     broadcast: Address | None = None  # of the tunnel's IPv4 prefix

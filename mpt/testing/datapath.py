@@ -19,7 +19,8 @@ from typing import Any
 
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath, PythonDataPath
-from mpt.data.framing import Message, Plain
+from mpt.data.events import Event, Message
+from mpt.data.framing import Plain
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow
 from mpt.host.udp import Ancillary, tos_ancillary
 from mpt.model import NetworkConfig, PortMap
@@ -260,13 +261,18 @@ class Stage:
     tun: FakeTun | MemoryTun
     new_socket: Callable[[], Any]
     now: float = 1000.0
-    messages: list[Message] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     @property
     def heard(self) -> list[tuple[Hashable, float]]:
         """Return the messages so far, as (path, time)."""
-        self.messages += self.datapath.take_events()
         return [(message.path, message.at) for message in self.messages]
+
+    @property
+    def messages(self) -> list[Message]:
+        """Return the messages so far."""
+        self.events += self.datapath.take_events()
+        return [event for event in self.events if isinstance(event, Message)]
 
     @classmethod
     def in_memory(cls) -> Stage:
@@ -342,6 +348,7 @@ def add_up(counters: Counters) -> None:
     sent = sum(path.packets_sent for path in counters.paths.values())
     if counters.packets_read != sent + sum(counters.egress_dropped.values()):
         raise AssertionError(f"egress does not add up: {counters}")
-    accounted = counters.keepalives_received + counters.packets_delivered + counters.packets_held
+    for_control = counters.keepalives_received + counters.messages_received + counters.handshakes_received
+    accounted = for_control + counters.packets_delivered + counters.packets_held
     if counters.datagrams_received != accounted + sum(counters.ingress_dropped.values()):
         raise AssertionError(f"ingress does not add up: {counters}")

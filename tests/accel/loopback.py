@@ -10,14 +10,15 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import cache
 from operator import itemgetter
 from typing import Any
 
 from mpt.data.datapath import DataPath
-from mpt.data.pathtable import ConnectionRow, Table
+from mpt.data.events import Confirmed, Event
+from mpt.data.pathtable import ConnectionRow, DataSocket, Table
 from mpt.host.udp import tos_ancillary
 from mpt.testing.datapath import PORT, Stage
 from mpt.testing.tun import FakeTun
@@ -81,6 +82,11 @@ class Loopback:
     def address(self, name: str) -> str:
         found: str = self.host(name).getsockname()[0]
         return found
+
+    def named(self, address: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The address of a host as the tests have it."""
+        names = {each.getsockname(): name for name, each in self._hosts.items()}
+        return names[address], PORT
 
     def new_socket(self) -> LoopbackSocket:
         return LoopbackSocket(self, self._bind(1, 0))
@@ -155,15 +161,41 @@ class LoopbackDataPath:
         self.ecn_unexpected = inner.ecn_unexpected
         self.measured = inner.measured
         self.set_shares = inner.set_shares
-        self.send = inner.send
-        self.take_events = inner.take_events
+        self.set_identity = inner.set_identity
+        self.expect = inner.expect
+        self.add_session = inner.add_session
+        self.send_with = inner.send_with
+        self.end_session = inner.end_session
+        self.sent_numbers = inner.sent_numbers
+
+    def send(
+        self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None = None
+    ) -> bool:
+        return self.inner.send(path, message, now, to and (to[0], self._address(to[1])))
+
+    def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
+        return self.inner.send_raw(socket, self._address(remote), datagram)
+
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:
+        self.inner.set_remote(path, socket, self._address(remote), now)
+
+    def _address(self, remote: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self._network.address(remote[0]), PORT) if remote else ()
+
+    def take_events(self) -> Sequence[Event]:
+        return [
+            event
+            if isinstance(event, Confirmed) or event.source is None
+            else event._replace(source=self._network.named(event.source))
+            for event in self.inner.take_events()
+        ]
 
     def set_table(self, table: Table, now: float) -> None:
         self.inner.set_table(tuple(self._row(row) for row in table), now)
 
     def _row(self, row: ConnectionRow) -> ConnectionRow:
         paths = (
-            replace(path, peer=self._network.address(path.peer), remote=(self._network.address(path.remote[0]), PORT))
+            replace(path, peer=self._network.address(path.peer), remote=self._address(path.remote))
             for path in row.paths
         )
         return replace(row, paths=tuple(paths))

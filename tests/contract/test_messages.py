@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from mpt.data.framing import Message
+from mpt.data.events import Message
 from mpt.testing.datapath import (
     LOCAL,
     LOCAL_V6,
