@@ -12,6 +12,7 @@ A file gets the operator's decisions about paths, not their states: a path that 
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import stat
 import tempfile
@@ -314,7 +315,7 @@ def _replace(path: Path, data: bytes, like: os.stat_result | None) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             if like is not None and (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(descriptor, like.st_uid, like.st_gid)
+                _give(descriptor, like, path)
             os.fchmod(descriptor, mode)
             stream.flush()
             os.fsync(descriptor)
@@ -327,3 +328,13 @@ def _replace(path: Path, data: bytes, like: os.stat_result | None) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _give(descriptor: int, like: os.stat_result, path: Path) -> None:
+    """Give a file the owner and group `like`; raises ConfigError if only root could."""
+    try:
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    except PermissionError as error:
+        ours = pwd.getpwuid(os.geteuid()).pw_name
+        text = f"it has another owner or group than the daemon's user: chown {ours}:{ours} {path}"
+        raise ConfigError(f"{path}: cannot be saved: {text}") from error

@@ -28,7 +28,8 @@ from zope.interface import implementer
 from mpt.daemon.localcommands import LocalCommands
 from mpt.daemon.machine import Machine
 from mpt.errors import HostError
-from mpt.host.credentials import caller_may_change, caller_of
+from mpt.host.credentials import ROOT, caller_may_change, caller_of
+from mpt.host.rights import give_directory
 from mpt.local.protocol import (
     BAD_USAGE,
     FAILED,
@@ -252,6 +253,8 @@ class LocalSocket(Service):
         directory = os.path.dirname(path)
         if directory.startswith(RUNTIME_DIRECTORY) or not self._configured:
             os.makedirs(directory, mode=0o755, exist_ok=True)
+        if directory == RUNTIME_DIRECTORY and os.geteuid() == ROOT:
+            give_directory(directory)  # in a directory of somebody else a name could lead root elsewhere
         _remove_dead(path)
         factory = Factory.forProtocol(lambda: LocalClient(self))
         factory.noisy = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
 from mpt.config.parser import ConfigurationErrors
 from mpt.daemon.machine import interfaces_here
+from mpt.daemon.rights import LOG_DIRECTORY, become, check_files
 from mpt.errors import HostError, MptError
 
 LOGFILE = "/var/log/mpt.log"
@@ -25,18 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run with `arguments` (default: the command line); return the exit status: 0, or 1 for a refused start."""
     options = _parser().parse_args(arguments)
     if options.check:
-        return check(options.config)
+        return check(options.config, options.user)
+    logfile = options.logfile or (_default_log(options.user) if options.daemon else None)
     try:
-        _check_files(options)
+        if options.user is None:  # else it is seen by the user's eyes, later
+            check_files(logfile, options.pidfile, None)
     except HostError as error:
         print(f"mptsrv: {error}", file=sys.stderr)
         return 1
     if options.daemon:
-        return _in_background(options)
+        return _in_background(options, logfile or "")
     sys.argv = ["mptsrv", "--nodaemon", "--pidfile", _absolute(options.pidfile)]
     sys.argv += ["--logfile", options.logfile] if options.logfile else []
     sys.argv += ["mpt"]
     sys.argv += ["--config", options.config] if options.config else []
+    sys.argv += ["--user", options.user] if options.user else []
     sys.argv += ["--ready-fd", str(options.ready_fd)] if options.ready_fd is not None else []
     from twisted.scripts.twistd import run
 
@@ -44,36 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check_files(options: argparse.Namespace) -> None:
-    """Raise HostError, with a text that says what to do, if a file that `options` name cannot be written."""
-    logfile = options.logfile or (LOGFILE if options.daemon else None)
-    for path, what, option in ((logfile, "log", "--logfile"), (options.pidfile, "pidfile", "--pidfile")):
-        if path is not None and path != "-" and (reason := _why_not_written(path)):
-            raise HostError(f"cannot write the {what} {path}: {reason}: name another with {option}")
+def _default_log(user: str | None) -> str:
+    """Return where a daemon in the background logs: a user other than root needs a directory for it."""
+    return LOGFILE if user is None else f"{LOG_DIRECTORY}/mpt.log"
 
 
-def _why_not_written(path: str) -> str:
-    """Return why the file at `path` cannot be written, "" if it can. No file is left that was not there."""
-    directory = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(directory):
-        return f"there is no directory {directory}"
-    existed = os.path.lexists(path)
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600))
-        if not existed:
-            os.unlink(path)
-    except OSError as error:
-        return os.strerror(error.errno or errno.EIO)
-    return ""
-
-
-def _in_background(options: argparse.Namespace) -> int:
+def _in_background(options: argparse.Namespace, logfile: str) -> int:
     """Start the daemon in its own session; return the exit status when packets flow or the daemon has ended."""
-    logfile = options.logfile or LOGFILE
     ready, tell_ready = os.pipe()
     command = [sys.executable, "-P", "-m", "mpt.daemon.main", "--ready-fd", str(tell_ready), "--logfile", logfile]
     command += ["--config", options.config] if options.config else []
     command += ["--pidfile", _absolute(options.pidfile)] if options.pidfile else []
+    command += ["--user", options.user] if options.user else []
     with tempfile.TemporaryFile("w+") as said:
         daemon = subprocess.Popen(
             command,
@@ -97,13 +82,15 @@ def _absolute(path: str | None) -> str:
     return os.path.abspath(path) if path else ""
 
 
-def check(config: str | None) -> int:
+def check(config: str | None, user: str | None = None) -> int:
     """Validate a configuration directory; return the exit status: 1 if it printed errors, 0 if it printed two lines.
 
     A configured data path that was not built is an error, as it is for the daemon. Missing interfaces and addresses are
-    warnings, as they may come.
+    warnings, as they may come. With `user` the process becomes this user, and looks with his rights.
     """
     try:
+        if user is not None:
+            become(user, None)
         directory = find_directory(config, os.environ, Path.cwd())
         loaded = load_directory(directory, interfaces_here())
         datapath_choice = configured_datapath(loaded.config.general, os.environ)
@@ -132,8 +119,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", metavar="DIR", help="the configuration directory")
     parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
     parser.add_argument("-d", "--daemon", action="store_true", help="go to the background")
-    parser.add_argument("--logfile", metavar="FILE", help=f"log there [default: standard output; with -d {LOGFILE}]")
+    place = f"standard output; with -d {LOGFILE}, or with --user {LOG_DIRECTORY}/mpt.log"
+    parser.add_argument("--logfile", metavar="FILE", help=f"log there [default: {place}]")
     parser.add_argument("--pidfile", metavar="FILE", help="write the process id there")
+    parser.add_argument("--user", metavar="NAME", help="run as this user, with few rights, instead of root")
     parser.add_argument("--ready-fd", metavar="N", type=int, help="write a line to this descriptor when packets flow")
     parser.add_argument("--version", action="version", version=f"mpt {__version__}")
     return parser

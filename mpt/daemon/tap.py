@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 from mpt import __version__
 from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
+from mpt.daemon import rights
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.lifetime import GarbageCollection, WhenRunning, fail, prepare
 from mpt.daemon.machine import Machine, interfaces_here
@@ -41,6 +43,7 @@ class Options(usage.Options):
     )
     optParameters: ClassVar[list[list[Any]]] = [
         ["config", "c", None, "Configuration directory [default: $MPT_CONFIG_DIR, else ./conf, else /etc/mpt]"],
+        ["user", None, None, "Run as this user, with few rights, instead of root"],
         ["ready-fd", None, None, "Write a line to this file descriptor when packets can flow, then close it", int],
     ]
 
@@ -56,9 +59,15 @@ def makeService(options: Options) -> IService:
 
     if "asyncio" in type(reactor).__module__:
         sys.exit("mpt: the asyncio reactor does not go with netlink access: start without --reactor asyncio")
+    parent: dict[str, Any] | None = options.parent
+    user: str | None = options["user"]
     try:
+        if user is not None:
+            _become(user, parent or {})
         directory = find_directory(options["config"], os.environ, Path.cwd())
         loaded = load_directory(directory, interfaces_here())
+        if user is not None:
+            rights.keep_what_is_needed(loaded.config)
         datapath_choice = configured_datapath(loaded.config.general, os.environ)
     except MptError as error:
         print(f"mpt: {error}", file=sys.stderr)
@@ -71,7 +80,6 @@ def makeService(options: Options) -> IService:
         sys.exit(f"mpt: --ready-fd {ready_fd}: there is no open file descriptor of that number")
     prepare(reactor)
     machine = Machine(reactor, time.monotonic, System(), Netlink())
-    parent: dict[str, Any] | None = options.parent
     foreground = parent is None or bool(parent["nodaemon"])
     root = Root(
         machine,
@@ -87,6 +95,13 @@ def makeService(options: Options) -> IService:
         keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}
         Console(reactor, keys).setServiceParent(root)
     return WhenRunning(reactor, root)
+
+
+def _become(user: str, parent: Mapping[str, Any]) -> None:
+    """Give up root's rights, before twistd opens the log and the pidfile of its options `parent`. Raises HostError."""
+    logfile = parent.get("logfile") or (None if parent.get("nodaemon") else "twistd.log")
+    rights.become(user, logfile)
+    rights.check_files(logfile, parent.get("pidfile"), user)
 
 
 def _is_open(fd: int) -> bool:

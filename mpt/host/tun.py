@@ -85,7 +85,9 @@ def _open_device(system: System) -> int:
             advice = "load the driver with: modprobe tun (or give a container: --device /dev/net/tun)"
             raise HostError(f"there is no {DEVICE}: {advice}") from error
         if error.errno in (errno.EPERM, errno.EACCES):
-            raise HostError(f"no privilege to open {DEVICE}: run as root or with CAP_NET_ADMIN") from error
+            raise HostError(
+                f"no privilege to open {DEVICE}: run as root, or let this user: chmod 666 {DEVICE}"
+            ) from error
         raise HostError(f"cannot open {DEVICE}: {error.strerror}") from error
 
 

@@ -20,7 +20,7 @@ CONFIG = TunnelConfig(name="tun0", ipv4_addr=IPv4Interface("10.0.0.2/24"), queue
     [
         ("open", errno.ENOENT, "there is no /dev/net/tun: load the driver with: modprobe tun .*--device /dev/net/tun"),
         ("open", errno.ENODEV, "there is no /dev/net/tun"),
-        ("open", errno.EACCES, "no privilege to open /dev/net/tun: run as root or with CAP_NET_ADMIN"),
+        ("open", errno.EACCES, "no privilege to open /dev/net/tun: run as root, or .*: chmod 666 /dev/net/tun"),
         ("open", errno.EMFILE, "cannot open /dev/net/tun: Too many open files"),
         ("ioctl", errno.EPERM, "no privilege to create the interface tun0: run as root or with CAP_NET_ADMIN"),
         ("ioctl", errno.EBUSY, "tun0 is in use by another program"),
