@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
-from mpt.data import candidates, equalizer, reorder
+from mpt.data import candidates, equalizer, knowledge, stream
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.datapath import Unsealed
 from mpt.data.events import Event, Message
@@ -36,8 +36,9 @@ TUNING: Final = {
     name: getattr(module, name.upper())
     for module, names in (
         (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
-        (reorder, ("restart_silence", "path_memory", "distrust", "good_part", "fair_part", "poor_part", "short_wait")),
-        (reorder, ("patience_gain", "patience_decay", "near", "many", "review", "gaps_remembered")),
+        (knowledge, ("path_memory", "good_part", "fair_part", "poor_part", "many", "short_wait")),
+        (knowledge, ("patience_gain", "patience_decay", "review")),
+        (stream, ("restart_silence", "near", "distrust", "gaps_remembered")),
         (candidates, ("period", "majority", "age", "candidates")),
     )
     for name in names

@@ -30,8 +30,8 @@ SHARE: Final = 0.75  # of max_buffdelay for levelling; the rest is for waiting f
 DOUBT: Final = 10.0  # s without belief in keepalives, the first time that they were wrong
 LONGEST_DOUBT: Final = 640.0  # s; doubt doubles each time
 
-Delayed = tuple[int, bytes, Hashable, float]  # sequence, packet, path, time of arrival
-Line = deque[tuple[float, int, bytes, float]]  # due, sequence, packet, time of arrival
+Delayed = tuple[int, bytes, Hashable, float, int | None, int]  # sequence, packet, path, time of arrival, key, sent
+Line = deque[tuple[float, Delayed]]  # by the time when each is due
 
 
 class Equalizer:
@@ -77,14 +77,16 @@ class Equalizer:
         """Return whether no more packets may wait."""
         return self._waiting >= self._capacity
 
-    def delay(self, sequence: int, packet: bytes, path: Hashable, now: float) -> None:
+    def delay(
+        self, sequence: int, packet: bytes, path: Hashable, now: float, key: int | None = None, sent: int = 0
+    ) -> None:
         """Let a packet of a path in `shifts` wait.
 
         A path keeps its order: no packet overtakes an earlier one when the shift becomes smaller.
         """
         line = self._lines[path]
         due = now + self.shifts.get(path, 0.0)
-        line.append((max(due, line[-1][0]) if line else due, sequence, packet, now))
+        line.append((max(due, line[-1][0]) if line else due, (sequence, packet, path, now, key, sent)))
         self._waiting += 1
 
     def due(self, now: float) -> Delayed | None:
@@ -95,10 +97,10 @@ class Equalizer:
         if line[0][0] > now:
             return None
         self._waiting -= 1
-        _, sequence, packet, arrived = line.popleft()
+        _, delayed = line.popleft()
         if not line and self.shifts.get(path) == 0.0:
             del self.shifts[path]  # it has run empty
-        return sequence, packet, path, arrived
+        return delayed
 
     def next_deadline(self) -> float | None:
         """Return when the next packet is due, or None."""

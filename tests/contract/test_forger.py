@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mpt.data.candidates import PERIOD
-from mpt.data.reorder import RESTART_SILENCE
+from mpt.data.stream import RESTART_SILENCE
 from mpt.testing.datapath import LOCAL, OTHER_PEER, PEER, REMOTE, Stage, connection_row, packet, path_row
 from mpt.wire import gre
 from mpt.wire.serial import HALF, MASK

@@ -18,9 +18,14 @@ class Line:
     """
 
     def __init__(
-        self, window: int = 64, max_delay: float = 0.1, paths: Sequence[Hashable] = (), now: float = 1000.0
+        self,
+        window: int = 64,
+        max_delay: float = 0.1,
+        paths: Sequence[Hashable] = (),
+        now: float = 1000.0,
+        has_stamps: bool = False,
     ) -> None:
-        self.buffer = ReorderBuffer(window, max_delay)
+        self.buffer = ReorderBuffer(window, max_delay, has_stamps=has_stamps)
         self.now = now
         self.out: list[tuple[float, int | str]] = []
         self.arrived: dict[int, float] = {}  # number of the arrival -> time
@@ -29,7 +34,13 @@ class Line:
             self.buffer.path_up(path, now)
 
     def arrive(
-        self, position: int, path: Hashable = "a", label: str | None = None, at: float | None = None
+        self,
+        position: int,
+        path: Hashable = "a",
+        label: str | None = None,
+        at: float | None = None,
+        key: int | None = None,
+        sent: int = 0,
     ) -> list[int | str]:
         """A packet with the number of `position` comes over `path`, at time `at` (default: now): what that delivers."""
         if at is not None:
@@ -37,7 +48,11 @@ class Line:
         number = len(self._labels)
         self._labels.append(position if label is None else label)
         self.arrived[number] = self.now
-        return self._delivered(self.buffer.arrive(position & MASK, number.to_bytes(8, "big"), path, self.now))
+        packet = number.to_bytes(8, "big")
+        delivered = [*self.buffer.arrive(position & MASK, packet, path, self.now, None, key, sent)]
+        if key is not None and (deadline := self.buffer.next_deadline()) is not None and deadline <= self.now:
+            delivered += self.buffer.deadline_reached(self.now)  # the packet ended the wait of another stream
+        return self._delivered(delivered)
 
     def wait(self, seconds: float) -> list[int | str]:
         """Let time go by, with a wake-up at each deadline; return the delivered labels."""

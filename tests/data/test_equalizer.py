@@ -131,7 +131,10 @@ def test_what_waits_does_not_keep_up_a_difference_that_is_too_small() -> None:
         equalizer.gap_filled("slow", "fast", 0.002)
     assert equalizer.shifts == {"fast": 0.0}
     equalizer.delay(2, b"", "fast", 2.005)
-    assert [equalizer.due(2.0101), equalizer.due(2.0101)] == [(1, b"", "fast", 2.0), (2, b"", "fast", 2.005)]
+    assert [equalizer.due(2.0101), equalizer.due(2.0101)] == [
+        (1, b"", "fast", 2.0, None, 0),
+        (2, b"", "fast", 2.005, None, 0),
+    ]
     equalizer.gap_filled("slow", "fast", 0.002)
     assert equalizer.shifts == {}
 
@@ -222,7 +225,7 @@ def test_one_late_packet_does_not_end_the_belief_in_keepalives() -> None:
     wire.keepalives(0.0, 0.1, 10)
     wire.packets(1.5, 2, 0.2)
     wire.run()
-    wire.ordering._reorder.came_late(0, 2.0)
+    wire.ordering._equalizer.came_late(0, 2.0)
     wire.keepalives(2.1, 0.5, 15)
     wire.packets(10.0, 10, 0.2, first=2)
     wire.run()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mpt.data.reorder import DISTRUST, GAPS_REMEMBERED, PATH_MEMORY
+from mpt.data.knowledge import PATH_MEMORY
+from mpt.data.stream import DISTRUST, GAPS_REMEMBERED
 from mpt.wire.serial import MODULUS
 from tests.data.line import ROUNDING, Line
 

@@ -8,8 +8,9 @@ from random import Random
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mpt.data.reorder import NEAR, SHORT_WAIT
+from mpt.data.knowledge import SHORT_WAIT
 from mpt.data.scheduler import WeightedCycle
+from mpt.data.stream import NEAR
 from mpt.testing.strategies import sequences
 from mpt.wire.serial import MASK, MODULUS, ahead
 from tests.data.line import ROUNDING, Line

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from mpt.data.candidates import CANDIDATES
-from mpt.data.reorder import RESTART_SILENCE
+from mpt.data.stream import RESTART_SILENCE
 from mpt.wire.serial import HALF, MASK, MODULUS
 from tests.data.line import Line
 
