@@ -195,8 +195,18 @@ int mpt_gre_decode(const uint8_t *datagram, uint32_t length, uint32_t *ip_versio
 int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer);
 /* Protocol << 32 | source << 16 | destination, or -1. */
 int64_t mpt_ports(const uint8_t *packet, uint32_t length);
+/* Lower the largest segment of a SYN to that of packets of `size` octets; `is_partial`: its checksum does not follow. */
+void mpt_clamp_mss(uint8_t *packet, uint32_t length, uint32_t size, int is_partial);
+/* The answer that packets may have `size` octets, at most 1280 octets; 0: nobody may be told. */
+uint32_t mpt_too_big_answer(const uint8_t *packet, uint32_t length, uint32_t size, const struct mpt_address *sender,
+                            uint8_t *out);
+/* Cut an IPv4 packet: `out` gets the fragments one after the other, `sizes` their lengths. Return how many, or -1. */
+int mpt_fragments(const uint8_t *packet, uint32_t length, uint32_t size, uint8_t *out, uint32_t room, uint32_t *sizes,
+                  uint32_t max);
 /* The first `count` picks of the cycle. */
 void mpt_cycle(const uint32_t *weights, uint32_t paths, uint32_t *picks, uint32_t count);
+/* The same of packets that do not fit every path: `fitting` has a bit for each path. A pick of UINT32_MAX is none. */
+void mpt_fitting_cycle(const uint32_t *weights, uint32_t paths, const uint32_t *fitting, uint32_t *picks, uint32_t count);
 /* Complete and cut a frame of the TUN: `frame` is a virtio_net_hdr and a packet, `out` gets the packets one after the other,
    `sizes` their lengths. Return how many, or -1 when the frame is malformed or there is no room. */
 int mpt_split(uint8_t *frame, uint32_t length, uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max);

@@ -123,8 +123,7 @@ int mpt_decapsulate_ecn(uint8_t *packet, uint32_t outer) {
 
 enum { HOP_BY_HOP = 0, ROUTING = 43, FRAGMENT = 44, AUTHENTICATION = 51, DESTINATION = 60, MAX_EXTENSIONS = 8 };
 
-/* Return the offset of the transport header, and its protocol; 0 for a fragment without one, and for a cut packet. */
-static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *protocol) {
+static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *protocol, bool *more) {
     uint32_t offset = IP6_HEADER;
     *protocol = packet[IP6_NEXT_HEADER];
     for (int i = 0; i <= MAX_EXTENSIONS; i++) {
@@ -138,6 +137,7 @@ static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *p
         if (*protocol == FRAGMENT) {
             if (get16(packet + offset + 2) & 0xFFF8)
                 return 0;
+            *more = packet[offset + 3] & 1;
             skip = 8;
         } else if (*protocol == AUTHENTICATION)
             skip = (packet[offset + 1] + 2u) * 4;
@@ -149,18 +149,20 @@ static uint32_t transport_v6(const uint8_t *packet, uint32_t length, unsigned *p
     return 0;
 }
 
+uint32_t ip_transport(const uint8_t *packet, uint32_t length, unsigned *protocol, bool *more) {
+    *more = false;
+    if (packet[0] >> 4 == 6)
+        return transport_v6(packet, length, protocol, more);
+    uint32_t header = (packet[0] & 0x0Fu) * 4;
+    *protocol = packet[IP4_PROTOCOL];
+    *more = packet[IP4_FRAGMENT] & 0x20;
+    return header < IP4_HEADER || get16(packet + IP4_FRAGMENT) & 0x1FFF ? 0 : header;
+}
+
 int64_t mpt_ports(const uint8_t *packet, uint32_t length) {
     unsigned protocol = 0;
-    uint32_t offset = 0;
-    switch (ip_version(packet, length)) {
-    case 4:
-        if ((packet[0] & 0x0F) >= 5 && (get16(packet + IP4_FRAGMENT) & 0x1FFF) == 0) {
-            offset = (packet[0] & 0x0Fu) * 4;
-            protocol = packet[IP4_PROTOCOL];
-        }
-        break;
-    case 6: offset = transport_v6(packet, length, &protocol); break;
-    }
+    bool more;
+    uint32_t offset = ip_version(packet, length) != 0 ? ip_transport(packet, length, &protocol, &more) : 0;
     if (offset == 0 || (protocol != TCP && protocol != UDP) || length < offset + 4)
         return -1;
     return (int64_t)protocol << 32 | get32(packet + offset);

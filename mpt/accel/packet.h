@@ -14,7 +14,7 @@
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* <linux/virtio_net.h> since Linux 6.2 */
 #endif
 
-enum { TCP = 6, UDP = 17 };
+enum { ICMP = 1, TCP = 6, UDP = 17, ICMPV6 = 58 };
 enum { MAX_PACKET = 65535 };
 enum { VNET = sizeof(struct virtio_net_hdr) }; /* 10; its fields are in host byte order */
 
@@ -25,7 +25,7 @@ enum { IP6_LENGTH = 4, IP6_NEXT_HEADER = 6, IP6_SOURCE = 8, IP6_DESTINATION = 24
 enum { TCP_SEQUENCE = 4, TCP_ACKNOWLEDGEMENT = 8, TCP_OFFSET = 12, TCP_FLAGS = 13, TCP_WINDOW = 14, TCP_CHECKSUM = 16,
        TCP_URGENT = 18, TCP_HEADER = 20 };
 enum { UDP_LENGTH = 4, UDP_CHECKSUM = 6, UDP_HEADER = 8 };
-enum { FIN = 0x01, PSH = 0x08, ACK = 0x10, URG = 0x20, CWR = 0x80 }; /* of TCP_FLAGS */
+enum { FIN = 0x01, SYN = 0x02, PSH = 0x08, ACK = 0x10, URG = 0x20, CWR = 0x80 }; /* of TCP_FLAGS */
 
 static inline uint16_t get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 static inline uint32_t get32(const uint8_t *p) {
@@ -56,6 +56,9 @@ unsigned ip_version(const uint8_t *packet, uint32_t length); /* 4, 6; 0 for anyt
 static inline uint8_t tos_octet(const uint8_t *packet) { /* of IPv4; of IPv6 the traffic class */
     return packet[0] >> 4 == 4 ? packet[IP4_TOS] : (uint8_t)(packet[0] << 4 | packet[1] >> 4);
 }
+/* Return the offset of the header above IP of a packet with a version, its protocol, and whether more fragments follow; 0: it
+ * is a later fragment, or the extension headers are cut off. */
+uint32_t ip_transport(const uint8_t *packet, uint32_t length, unsigned *protocol, bool *more);
 struct mpt_address ip_source(const uint8_t *packet);
 struct mpt_address ip_destination(const uint8_t *packet);
 static inline bool same_address(const struct mpt_address *a, const struct mpt_address *b) {

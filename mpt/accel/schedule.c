@@ -7,6 +7,8 @@
 
 #include "schedule.h"
 
+#include <stddef.h>
+
 #include "_native.h"
 
 void cycle_start(struct cycle_entry *entries, uint32_t count) {
@@ -14,11 +16,7 @@ void cycle_start(struct cycle_entry *entries, uint32_t count) {
         entries[i].picks = 0;
 }
 
-uint32_t cycle_next(struct cycle_entry *entries, uint32_t count) {
-    struct cycle_entry *best = entries;
-    for (struct cycle_entry *e = entries + 1; e < entries + count; e++)
-        if ((uint64_t)(e->picks + 1) * best->weight < (uint64_t)(best->picks + 1) * e->weight)
-            best = e;
+static uint32_t pick(struct cycle_entry *entries, uint32_t count, struct cycle_entry *best) {
     best->picks++;
     if (best->picks == best->weight) { /* at the end of the cycle all have picked `weight` times */
         for (struct cycle_entry *e = entries; e < entries + count; e++)
@@ -29,6 +27,43 @@ uint32_t cycle_next(struct cycle_entry *entries, uint32_t count) {
     return best->index;
 }
 
+static bool is_before(const struct cycle_entry *e, const struct cycle_entry *other) { /* of two in their order */
+    return (uint64_t)(e->picks + 1) * other->weight < (uint64_t)(other->picks + 1) * e->weight;
+}
+
+uint32_t cycle_next(struct cycle_entry *entries, uint32_t count) {
+    struct cycle_entry *best = entries;
+    for (struct cycle_entry *e = entries + 1; e < entries + count; e++)
+        if (is_before(e, best))
+            best = e;
+    return pick(entries, count, best);
+}
+
+static struct cycle_entry *first_fitting(struct cycle_entry *entries, uint32_t count) {
+    struct cycle_entry *best = NULL;
+    for (struct cycle_entry *e = entries; e < entries + count; e++)
+        if (e->fits && (best == NULL || is_before(e, best)))
+            best = e;
+    return best;
+}
+
+uint32_t cycle_next_fitting(struct cycle_entry *entries, uint32_t count) {
+    struct cycle_entry *best = first_fitting(entries, count);
+    if (best == NULL)
+        return UINT32_MAX;
+    if (best->picks == best->weight) { /* the others end the cycle before it */
+        cycle_start(entries, count);
+        best = first_fitting(entries, count);
+    }
+    for (struct cycle_entry *e = entries; e < entries + count; e++) { /* the turns of those before it are over */
+        uint64_t turns = (uint64_t)(best->picks + 1) * e->weight;
+        uint32_t over = (uint32_t)((turns - (e > best)) / best->weight);
+        if (!e->fits && over > e->picks)
+            e->picks = over;
+    }
+    return pick(entries, count, best);
+}
+
 void mpt_cycle(const uint32_t *weights, uint32_t paths, uint32_t *picks, uint32_t count) {
     struct cycle_entry entries[256];
     if (paths == 0 || paths > 256)
@@ -37,4 +72,17 @@ void mpt_cycle(const uint32_t *weights, uint32_t paths, uint32_t *picks, uint32_
         entries[i] = (struct cycle_entry){.index = i, .weight = weights[i]};
     for (uint32_t i = 0; i < count; i++)
         picks[i] = cycle_next(entries, paths);
+}
+
+void mpt_fitting_cycle(const uint32_t *weights, uint32_t paths, const uint32_t *fitting, uint32_t *picks, uint32_t count) {
+    struct cycle_entry entries[32];
+    if (paths == 0 || paths > 32)
+        return;
+    for (uint32_t i = 0; i < paths; i++)
+        entries[i] = (struct cycle_entry){.index = i, .weight = weights[i]};
+    for (uint32_t k = 0; k < count; k++) {
+        for (uint32_t i = 0; i < paths; i++)
+            entries[i].fits = fitting[k] >> i & 1;
+        picks[k] = cycle_next_fitting(entries, paths);
+    }
 }

@@ -8,8 +8,8 @@ start. So a heap of the next values, one entry a path, gives cycles of any lengt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from heapq import heapreplace
+from collections.abc import Container, Iterator, Sequence
+from heapq import heapify, heapreplace
 from math import lcm
 
 
@@ -37,3 +37,20 @@ class WeightedCycle:
         reached, index = self._heap[0]
         heapreplace(self._heap, (reached + self._steps[index], index))
         return index
+
+    def next_of(self, fitting: Container[int]) -> int | None:
+        """Return the first of the next indices that is in `fitting`; those before it have had their turns. None: there
+        is none."""
+        chosen = min((entry for entry in self._heap if entry[1] in fitting), default=None)
+        if chosen is None:
+            return None
+        for place, entry in enumerate(self._heap):
+            reached, index = entry
+            step = self._steps[index]
+            if entry == chosen:
+                self._heap[place] = (reached + step, index)
+            elif index not in fitting and entry < chosen:
+                reached += (chosen[0] - reached) // step * step
+                self._heap[place] = (reached, index) if (reached, index) > chosen else (reached + step, index)
+        heapify(self._heap)
+        return chosen[1]

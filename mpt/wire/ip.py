@@ -1,4 +1,4 @@
-"""The header of an inner IP packet: its version and its ports.
+"""The header of an inner IP packet: its version, what is above it, and its ports.
 
 IPv4 is RFC 791. IPv6 is RFC 8200, with the extension headers that may stand before the transport header.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+ICMP: Final = 1
 TCP: Final = 6
 UDP: Final = 17
+ICMPV6: Final = 58
 
 _HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION = 0, 43, 44, 51, 60
 _MAX_EXTENSION_HEADERS = 8  # more than any sane packet has; bounds the walk over a hostile one
@@ -31,34 +33,40 @@ def ports(packet: bytes) -> tuple[int, int, int] | None:
 
     A later fragment has no ports, nor has a packet that is cut off before them: None.
     """
-    found = _transport_v4(packet) if packet[0] >> 4 == 4 else _transport_v6(packet)
+    found = transport(packet)
     if found is None:
         return None
-    protocol, offset = found
+    protocol, offset, _ = found
     if protocol not in (TCP, UDP) or len(packet) < offset + 4:
         return None
     return protocol, packet[offset] << 8 | packet[offset + 1], packet[offset + 2] << 8 | packet[offset + 3]
 
 
-def _transport_v4(packet: bytes) -> tuple[int, int] | None:
+def transport(packet: bytes) -> tuple[int, int, bool] | None:
+    """Return the protocol above IP, the offset of its header, and whether more fragments follow; `packet` has a
+    `version`. A later fragment has no such header, nor has a packet whose extension headers are cut off: None."""
+    return _transport_v4(packet) if packet[0] >> 4 == 4 else _transport_v6(packet)
+
+
+def _transport_v4(packet: bytes) -> tuple[int, int, bool] | None:
     header_length = (packet[0] & 0x0F) * 4
     fragment_offset = (packet[6] & 0x1F) << 8 | packet[7]
     if header_length < 20 or fragment_offset:
         return None
-    return packet[9], header_length
+    return packet[9], header_length, bool(packet[6] & 0x20)
 
 
-def _transport_v6(packet: bytes) -> tuple[int, int] | None:
-    protocol, offset = packet[6], 40
+def _transport_v6(packet: bytes) -> tuple[int, int, bool] | None:
+    protocol, offset, more = packet[6], 40, False
     for _ in range(_MAX_EXTENSION_HEADERS + 1):
         if protocol not in (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _DESTINATION):
-            return protocol, offset
+            return protocol, offset, more
         if len(packet) < offset + 8:
             return None
         if protocol == _FRAGMENT:
             if packet[offset + 2] << 8 | packet[offset + 3] & 0xF8:
                 return None
-            length = 8
+            length, more = 8, bool(packet[offset + 3] & 1)
         elif protocol == _AUTHENTICATION:
             length = (packet[offset + 1] + 2) * 4
         else:

@@ -18,7 +18,7 @@ ROOM = 1 << 20
 MAX = 4096
 
 
-def _pieces(out: bytes, sizes: Sequence[int]) -> list[bytes]:
+def pieces_of(out: bytes, sizes: Sequence[int]) -> list[bytes]:
     pieces = []
     for size in sizes:
         pieces.append(out[:size])
@@ -34,7 +34,7 @@ def split(frame: bytes) -> list[bytes] | None:
     if count < 0:
         return None
     lengths = ffi.unpack(sizes, count)
-    return _pieces(bytes(ffi.buffer(out, sum(lengths))), lengths)
+    return pieces_of(bytes(ffi.buffer(out, sum(lengths))), lengths)
 
 
 def join(packets: Sequence[bytes], offloads: int = lib.MPT_JOIN_TCP | lib.MPT_JOIN_UDP) -> list[bytes]:
@@ -46,7 +46,7 @@ def join(packets: Sequence[bytes], offloads: int = lib.MPT_JOIN_TCP | lib.MPT_JO
     if count < 0:
         raise MemoryError
     lengths = ffi.unpack(sizes, count)
-    return _pieces(bytes(ffi.buffer(out, sum(lengths))), lengths)
+    return pieces_of(bytes(ffi.buffer(out, sum(lengths))), lengths)
 
 
 def with_offload(tun: int, wanted: bool) -> int:

@@ -13,7 +13,7 @@ ACCEL = Path(__file__).parents[2] / "mpt" / "accel"
 LAYERS = (
     {"_native"},
     {"packet", "schedule", "pathstate", "events"},
-    {"split", "join", "pool", "frame"},
+    {"split", "join", "mss", "toobig", "fragment", "pool", "frame"},
     {"equalize", "candidates"},
     {"reorder"},
     {"ordering"},

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from itertools import islice
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpt.data import fragment, mss, toobig
 from mpt.data.counters import Reason
 from mpt.data.scheduler import WeightedCycle
 from mpt.errors import DecodeError
 from mpt.wire import gre, ip, tos
-from tests.accel.engine import ffi, lib
-from tests.accel.model import ones_sum
+from tests.accel.engine import ffi, lib, pieces_of
+from tests.accel.model import ACK, SYN, TCP, UDP, Inner, ones_sum
 
 ELEMENTS = ffi.typeof("enum mpt_reason").elements
 REASONS = {number: name.removeprefix("MPT_").lower() for number, name in ELEMENTS.items()}
@@ -144,3 +146,104 @@ def same_ports(packet: bytes) -> None:
     found = ip.ports(packet)
     expected = -1 if found is None else found[0] << 32 | found[1] << 16 | found[2]
     assert lib.mpt_ports(packet, len(packet)) == expected
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.lists(st.integers(0, 63), min_size=1, max_size=200))
+def test_fitting_cycle(weights: list[int], masks: list[int]) -> None:
+    """The same picks when some packets do not fit every path."""
+    picks = ffi.new("uint32_t[]", len(masks))
+    lib.mpt_fitting_cycle(weights, len(weights), masks, picks, len(masks))
+    cycle = WeightedCycle(list(enumerate(weights)))
+    expected = [cycle.next_of([index for index in range(6) if mask >> index & 1]) for mask in masks]
+    assert ffi.unpack(picks, len(masks)) == [0xFFFFFFFF if each is None else each for each in expected]
+
+
+def _tcp_options() -> st.SearchStrategy[bytes]:
+    option = st.one_of(
+        st.integers(0, 65535).map(lambda value: b"\x02\x04" + value.to_bytes(2, "big")),
+        st.just(b"\x01"),
+        st.just(b"\x00"),
+        st.sampled_from([b"\x04\x02", b"\x03\x03\x07", b"\x02\x03\x05", b"\x02\x06abcd", b"\x08\x0a" + bytes(8)]),
+        st.binary(max_size=5),
+    )
+    return st.lists(option, max_size=8).map(lambda each: b"".join(each)[:40].ljust(40, b"\0"))
+
+
+def _segments() -> st.SearchStrategy[bytes]:
+    return st.builds(
+        lambda inner, words: inner.octets()[: None if words is None else words],
+        st.builds(
+            Inner,
+            version=st.sampled_from([4, 6]),
+            protocol=st.sampled_from([TCP, TCP, TCP, UDP]),
+            flags=st.sampled_from([SYN, SYN | ACK, ACK]),
+            options=_tcp_options().flatmap(lambda octets: st.integers(0, 10).map(lambda words: octets[: words * 4])),
+            payload=st.binary(max_size=9),
+            dont_fragment=st.booleans(),
+        ),
+        st.one_of(st.none(), st.integers(0, 90)),
+    )
+
+
+def _with_extensions(packet: bytes, headers: list[bytes]) -> bytes:
+    """Return an IPv6 packet with extension headers behind the first header; IPv4 packets stay."""
+    if len(packet) < 40 or packet[0] >> 4 != 6 or not headers:
+        return packet
+    numbers = [each[0] for each in headers] + [packet[6]]
+    chain = b"".join(bytes((follows,)) + each[1:] for each, follows in zip(headers, numbers[1:], strict=True))
+    return packet[:6] + bytes((numbers[0],)) + packet[7:40] + chain + packet[40:]
+
+
+_EXTENSIONS = [
+    bytes((0, 0)) + bytes(6),
+    bytes((60, 1)) + bytes(14),
+    bytes((51, 4)) + bytes(22),
+    bytes((44, 0)) + bytes(6),
+]
+_EXTENSIONS += [bytes((44, 0, 0, 1)) + bytes(4), bytes((44, 0, 0, 8)) + bytes(4)]
+SEGMENTS = st.builds(_with_extensions, _segments(), st.lists(st.sampled_from(_EXTENSIONS), max_size=3))
+ANY_PACKET = st.one_of(
+    SEGMENTS,
+    st.binary(min_size=1, max_size=100).map(lambda octets: b"\x45" + octets),
+    st.binary(min_size=1, max_size=100).map(lambda octets: b"\x60" + octets),
+    st.tuples(st.sampled_from([0x46, 0x4F]), SEGMENTS).map(lambda both: bytes((both[0],)) + both[1][1:]),
+)
+
+
+@given(ANY_PACKET, st.sampled_from([0, 40, 41, 60, 61, 576, 1280, 1430]))
+def test_mss(packet: bytes, size: int) -> None:
+    """The same octets of any packet, and no other octet is touched."""
+    if ip.version(packet) == 0:
+        return
+    copy = ffi.new("uint8_t[]", packet)
+    lib.mpt_clamp_mss(copy, len(packet), size, 0)
+    assert bytes(ffi.buffer(copy, len(packet))) == mss.clamped(packet, size)
+
+
+@given(ANY_PACKET, st.sampled_from([68, 576, 1280, 65535]), st.sampled_from([0, 3, 8, 128, 137]))
+def test_too_big(packet: bytes, size: int, kind: int) -> None:
+    """The same answer, or none."""
+    version = ip.version(packet)
+    if version == 0:
+        return
+    sender = ip_address("10.0.0.9" if version == 4 else "fd00::9")
+    if len(packet) > 60 and kind:  # an ICMP message of some kind
+        packet = packet[:9] + b"\x01" + packet[10:20] + bytes((kind,)) + packet[21:] if version == 4 else packet
+        packet = packet[:6] + b"\x3a" + packet[7:40] + bytes((kind,)) + packet[41:] if version == 6 else packet
+    out = ffi.new("uint8_t[]", 1280)
+    there = {"version": version, "octets": sender.packed.ljust(16, b"\0")}
+    length = lib.mpt_too_big_answer(packet, len(packet), size, ffi.new("struct mpt_address *", there), out)
+    assert bytes(ffi.buffer(out, length)) == (toobig.answer(packet, size, sender) or b"")
+
+
+@given(ANY_PACKET, st.integers(0, 100), st.binary(max_size=300), st.integers(0, 0xFFFF))
+def test_fragments(packet: bytes, size: int, more: bytes, field: int) -> None:
+    """The same fragments of any IPv4 packet."""
+    packet += more
+    if ip.version(packet) != 4:
+        return
+    packet = packet[:2] + len(packet).to_bytes(2, "big") + packet[4:6] + field.to_bytes(2, "big") + packet[8:]
+    out, sizes = ffi.new("uint8_t[]", 1 << 17), ffi.new("uint32_t[]", 64)
+    count = lib.mpt_fragments(packet, len(packet), size, out, 1 << 17, sizes, 64)
+    lengths = ffi.unpack(sizes, max(count, 0))
+    assert pieces_of(bytes(ffi.buffer(out, sum(lengths))), lengths) == fragment.fragments(packet, size)

@@ -104,3 +104,17 @@ def test_without_a_path_there_is_no_next() -> None:
     cycle = WeightedCycle([])
     assert next(cycle, None) is None
     assert next(cycle, None) is None
+
+
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.lists(st.sets(st.integers(0, 3)), min_size=1, max_size=40),
+)
+def test_the_first_that_fits(weights: list[int], fittings: list[set[int]]) -> None:
+    """As if the cycle were asked until it names a path that fits; where none does, nothing changes."""
+    cycle, asked = WeightedCycle(list(enumerate(weights))), WeightedCycle(list(enumerate(weights)))
+    for fitting in fittings:
+        some = any(index < len(weights) for index in fitting)
+        expected = next(index for index in asked if index in fitting) if some else None
+        assert cycle.next_of(fitting) == expected
+    assert list(islice(cycle, 20)) == list(islice(asked, 20))
