@@ -40,7 +40,8 @@ HOME_OF: dict[str, set[str]] = {
     "zope": {"daemon", "testing"},
     "pyroute2": {"host.netlink"},
     "cffi": {"accel"},
-    "cryptography": {"wire.seal"},
+    "cryptography": {"wire.seal", "daemon.tls"},
+    "OpenSSL": {"daemon.tls"},
     "hypothesis": {"testing"},
 }
 
