@@ -6,6 +6,7 @@ These are values for configuration, status and control; the packet path works on
 
 from __future__ import annotations
 
+import base64
 import enum
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -21,6 +22,11 @@ MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
 MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
 DATA_PLANES: Final = ("auto", "python", "native")  # what data_plane may be
 UDP_COMMANDS: Final = ("connected", "unconnected")  # what udp_commands may be
+ORDERS: Final = ("flow", "connection")  # what order may be (session 3)
+MSS_CLAMPS: Final = ("auto", "off")  # what mss_clamp may be
+MAX_PEER_KEYS: Final = 2  # session 1: two, while one is being replaced
+MAX_REMOTES: Final = 8  # ours; remote addresses and names of one path
+AUTO_MTU: Final = 1280  # ours; of a tunnel with mtu = auto until its paths are measured (RFC 8200 section 5)
 MAX_NAME: Final = 64  # ours; characters of the name of a connection
 KEEPALIVES_MISSED: Final = 3  # guide 2.6.3.2: the default dead_time is this many times keepalive_time
 MAX_WEIGHT = 10_000  # guide 2.6.3.2, weight_out
@@ -64,6 +70,24 @@ class AuthType(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """The Ed25519 key pair of this host (session 1), 32 octets each; the private key is in no text of it."""
+
+    private_key: bytes = field(repr=False)
+    public_key: bytes
+
+    @property
+    def public_text(self) -> str:
+        """Return the public key as people write it."""
+        return key_text(self.public_key)
+
+
+def key_text(public_key: bytes) -> str:
+    """Return a public key as people write it: base64 of its 32 octets, 44 characters (session 1)."""
+    return base64.b64encode(public_key).decode()
+
+
+@dataclass(frozen=True, slots=True)
 class GeneralConfig:
     """Section [general] of interface.conf (guide 2.6.2)."""
 
@@ -80,17 +104,23 @@ class GeneralConfig:
     tun_offload: bool = True  # the same for packets of the TUN
     log_ecn: bool = True  # whether the log tells of ECN fields that no honest path makes
     allow_default_key: bool = False  # whether the key that is built into every MPT program authenticates anybody
+    private_key_file: Path = Path("private.key")  # as written: `Config.private_key_path` is where it is
+    key_log: Path | None = None  # file for the keys of sessions, for those who debug; None: they are written nowhere
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelConfig:
-    """One section [tun_n] of interface.conf (guide 2.6.2)."""
+    """One section [tun_n] of interface.conf (guide 2.6.2).
+
+    `mtu_auto`: the MTU is what the paths allow, and `mtu` only its value until they are measured.
+    """
 
     name: str
     mtu: int = 1440
     ipv4_addr: IPv4Interface | None = None
     ipv6_addr: IPv6Interface | None = None
     queue_length: int = 1500
+    mtu_auto: bool = False
 
     @property
     def broadcast(self) -> IPv4Address | None:
@@ -123,6 +153,10 @@ class PathConfig:
     All addresses are of version `ip_ver`. An unspecified `public_ipaddr`, `private_ipaddr` or `gateway_ipaddr` means
     "find it out", an unspecified `remote_ipaddr` that the peer is not known yet. `private_ipaddr` None means that the
     public address is on the interface itself.
+
+    A path of a sealed connection may have several remote addresses, of both versions, and names: `remote_addresses` and
+    `remote_names` are all that its file has, and `remote_ipaddr` is the first address. With `any_version` its file says
+    no ip_ver: the path takes either version, and `ip_ver` is the one of the first known address, or 4.
     """
 
     interface_name: str
@@ -139,6 +173,9 @@ class PathConfig:
     status: Status = Status.OK
     bind_to_device: bool = True
     ports: PortMap = field(default_factory=PortMap)
+    any_version: bool = False
+    remote_addresses: tuple[Address, ...] = ()
+    remote_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +189,11 @@ class NetworkConfig:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionConfig:
-    """One connection file (guide 2.6.3): the pair of tunnel addresses, its paths and its networks."""
+    """One connection file (guide 2.6.3), or one section of clients.conf: the pair of tunnel addresses, its paths and
+    its networks.
+
+    `peer_keys` are the public keys of the peer, 32 octets each; with one the connection is sealed.
+    """
 
     name: str
     ip_ver: int
@@ -160,7 +201,7 @@ class ConnectionConfig:
     local_port: int
     ip_remote: Address
     remote_port: int  # 0: not known yet, `mpt create` will learn it
-    remote_cmd_port: int
+    remote_cmd_port: int  # 0: the peer has none
     paths: tuple[PathConfig, ...]
     networks: tuple[NetworkConfig, ...] = ()
     permission: Permission = Permission.NONE
@@ -172,7 +213,17 @@ class ConnectionConfig:
     ecn: bool = False  # whether datagrams have the packet's ECN field (RFC 6040, normal mode)
     auth_type: AuthType = AuthType.NONE
     auth_key: str = field(default="", repr=False)  # a secret: it stays out of logs
+    peer_keys: tuple[bytes, ...] = ()
+    require_pq: bool = False  # whether a key exchange without X25519MLKEM768 is refused (session 2)
+    order: str = "connection"  # which packets wait for each other: one of ORDERS
+    mss_clamp: str = "off"  # whether the MSS of forwarded TCP connections is made to fit: one of MSS_CLAMPS
     file: Path | None = None
+    template: Path | None = None  # of a client: `file` is clients.conf, and this is conf.template
+
+    @property
+    def is_sealed(self) -> bool:
+        """Return whether datagrams are encrypted and authenticated by the peer's key."""
+        return bool(self.peer_keys)
 
     @property
     def is_down(self) -> bool:
@@ -193,6 +244,17 @@ class Config:
     general: GeneralConfig
     tunnels: tuple[TunnelConfig, ...]
     connections: tuple[ConnectionConfig, ...]
+    identity: Identity | None = None  # there is one if a connection is sealed
+
+    @property
+    def private_key_path(self) -> Path:
+        """Return where the private key of this host is; a path that is not absolute begins at the directory."""
+        return self.directory / self.general.private_key_file
+
+    @property
+    def key_log_path(self) -> Path | None:
+        """Return the file for the keys of sessions, None for none."""
+        return self.directory / self.general.key_log if self.general.key_log is not None else None
 
     def tunnel_of(self, connection: ConnectionConfig) -> TunnelConfig:
         """Return the tunnel that has the `ip_local` of `connection`; the loader has made sure that there is one."""

@@ -6,16 +6,20 @@ so error messages and documentation say the same. A value is read back from its 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import enum
 import re
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from mpt.model import MAX_NAME, Address, AuthType, Permission, Status
+from mpt.model import MAX_NAME, MAX_PEER_KEYS, MAX_REMOTES, Address, AuthType, Permission, Status, key_text
 
 DEFAULT_PREFIX: Final = {4: 24, 6: 64}  # guide 4.1
 PRIVATE: Final = "private_ipaddr"  # public_ipaddr may name this key instead of an address
+AUTO: Final = "auto"  # mtu may be this word instead of a number
 
 T = TypeVar("T")
 
@@ -24,6 +28,15 @@ _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20}")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?")
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+
+_NUMBER_AT_END = re.compile(r"(?:.*\.)?[0-9]+\.?")  # of a host name: an address that is none
+_WEAK_KEYS = {  # points of small order: anybody can sign for them (RFC 8032 section 5.1, y without the sign of x)
+    0,
+    1,
+    2**255 - 20,
+    2707385501144840649318225287225658788936804267575313519463743609750303402022,
+    55188659117513257062467267217118295137698188065244968500265048394206261417927,
+}
 
 _DSCP_NAMES = {  # RFC 4594; VOICE-ADMIT: RFC 5865; LE: RFC 8622
     **{f"cs{number}": number << 3 for number in range(8)},
@@ -48,6 +61,10 @@ def text_of(value: object) -> str:
             return str(int(value)) if value == int(value) else repr(value)
         case frozenset():
             return _ports_text(value)
+        case tuple():
+            return " ".join(map(text_of, value))
+        case bytes():
+            return key_text(value)
     return str(value)
 
 
@@ -168,6 +185,16 @@ def status(text: str) -> Status:
         ) from None
 
 
+def mtu(text: str) -> int | str:
+    """Return a packet size in octets, or the word auto."""
+    if text.lower() == AUTO:
+        return AUTO
+    try:
+        return integer(576, 65535)(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or the word {AUTO}") from None
+
+
 def dscp(text: str) -> int | None:
     """Return a differentiated services code point, from its number or name; None: the packet's."""
     word = text.lower()
@@ -189,6 +216,35 @@ def secret(text: str) -> str:
     if not text.isascii() or not text.isprintable():
         raise ValueError("printable ASCII characters: 64 hexadecimal digits for auth_type = 2")
     return text
+
+
+# ---- public keys ----------------------------------------------------------------------------------------------------
+
+
+def public_key(text: str) -> bytes:
+    """Return the 32 octets of a public key (session 1)."""
+    allowed = "a public key as `mpt pubkey` prints it: 44 characters of base64"
+    try:
+        found = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        found = b""
+    if len(found) != 32 or key_text(found) != text:
+        raise ValueError(allowed)
+    if int.from_bytes(found, "little") % 2**255 % (2**255 - 19) in _WEAK_KEYS:
+        raise ValueError(f"{allowed}; this one is a key for which anybody can sign")
+    return found
+
+
+def public_keys(text: str) -> tuple[bytes, ...]:
+    """Return the public keys of a list, each once."""
+    words = text.split()
+    try:
+        keys = tuple(dict.fromkeys(map(public_key, words)))
+    except ValueError as error:
+        raise ValueError(f"{error}; two, with a blank between, while one is being replaced") from None
+    if not 1 <= len(keys) <= MAX_PEER_KEYS:
+        raise ValueError(f"one public key, or {MAX_PEER_KEYS} while one is being replaced")
+    return keys
 
 
 # ---- names ----------------------------------------------------------------------------------------------------------
@@ -213,6 +269,13 @@ def host_name(text: str) -> str:
     if not _HOST_NAME.fullmatch(text):
         raise ValueError("a DNS name such as myip.opendns.com")
     return text
+
+
+def file_path(text: str) -> Path:
+    """Return the path of a file."""
+    if not text.isprintable() or len(text.encode()) > 4095:
+        raise ValueError("the path of a file; one that is not absolute begins at the configuration directory")
+    return Path(text)
 
 
 def socket_path(text: str) -> str:
@@ -258,6 +321,28 @@ def remote_address(text: str) -> Address:
         return address_or_any(text)
     except ValueError:
         raise ValueError("an IPv4 or IPv6 address such as 10.1.1.3 or 2001:db8::3") from None
+
+
+def remotes(text: str) -> tuple[Address | str, ...]:
+    """Return the peer's addresses and DNS names, each once, addresses first; none for 0.0.0.0."""
+    allowed = (
+        f"1 to {MAX_REMOTES} addresses or DNS names such as 192.0.2.1 2001:db8::3 vpn.example, with blanks between"
+    )
+    addresses: list[Address | str] = []
+    names: list[Address | str] = []
+    words = text.split()
+    for word in words:
+        try:
+            addresses.append(address_or_any(word))
+        except ValueError:
+            if not _HOST_NAME.fullmatch(word) or _NUMBER_AT_END.fullmatch(word):
+                raise ValueError(allowed) from None
+            names.append(word.lower())
+    found = tuple(dict.fromkeys([*addresses, *names]))
+    known = tuple(each for each in found if isinstance(each, str) or not each.is_unspecified)
+    if not 1 <= len(found) <= MAX_REMOTES or (known != found and known):
+        raise ValueError(allowed)
+    return known
 
 
 def public_address(text: str) -> Address | str:

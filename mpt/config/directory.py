@@ -9,13 +9,16 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mpt.config import schema
-from mpt.config.connection import build_connection
+from mpt.config.connection import build_connection, check_peer_keys
+from mpt.config.identity import load_identity
 from mpt.config.parser import ConfigurationErrors, IniFile, Problem, read_file
 from mpt.config.taken import Taken
 from mpt.errors import ConfigError
-from mpt.model import Config, ConnectionConfig, GeneralConfig, Interface, TunnelConfig
+from mpt.model import AUTO_MTU, Config, ConnectionConfig, GeneralConfig, Identity, Interface, PathConfig, TunnelConfig
+from mpt.values import AUTO
 
 INTERFACE_FILE = "interface.conf"  # guide 2.6.2
 CONNECTIONS = "connections"  # guide 2.6.3
@@ -23,6 +26,7 @@ SYSTEM_DIRECTORY = Path("/etc/mpt")
 
 IPV6_MINIMUM_MTU = 1280  # RFC 8200 section 5
 _LARGEST_MTU = {4: 1464, 6: 1444}  # 1500 less the path's IP header (20 or 40), UDP (8) and GRE with sequence number (8)
+_SEALED_MORE = 34  # octets: the envelope (30) and GRE's key (4), session 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
         connection = _read_connection(ini, general if usable else None, tunnels if usable else None, taken, interfaces)
         if connection is not None:
             connections.append(connection)
+    identity = _read_identity(interface, directory, general, files) if usable else None
     if usable:
         _check_mtu(interface, tunnels, connections)
     if len(files) == 1 and not folder.problems:
@@ -82,13 +87,18 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
     warnings = tuple(text for file in (interface, *files) for text in file.warning_texts())
     if problems:
         raise ConfigurationErrors(problems, warnings)
-    return Loaded(Config(directory, general, tunnels, tuple(connections)), warnings)
+    return Loaded(Config(directory, general, tunnels, tuple(connections), identity), warnings)
 
 
 def load_connection(
-    path: Path, general: GeneralConfig, tunnels: Sequence[TunnelConfig], others: Collection[ConnectionConfig] = ()
+    path: Path,
+    general: GeneralConfig,
+    tunnels: Sequence[TunnelConfig],
+    others: Collection[ConnectionConfig] = (),
+    identity: Identity | None = None,
 ) -> tuple[ConnectionConfig, tuple[str, ...]]:
-    """Read and check one connection file, also against the `others` that run; return the connection and the warnings.
+    """Read and check one connection file, also against the `others` that run and the `identity` of this host; return
+    the connection and the warnings.
 
     Raises ConfigurationErrors with everything that is wrong in it.
     """
@@ -97,6 +107,8 @@ def load_connection(
     for other in others:
         taken.add(other)
     connection = _read_connection(ini, general, tunnels, taken)
+    if connection is not None and connection.is_sealed:
+        check_peer_keys(ini.sections["connection"], "peer_key", identity)
     if connection is None or ini.problems:
         raise ConfigurationErrors(ini.sorted_problems())
     return connection, ini.warning_texts()
@@ -127,7 +139,7 @@ def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ..
     tunnels: list[TunnelConfig] = []
     for section in sections:
         values = section.read("tun_n").values
-        if "mtu" in values and values["mtu"] < IPV6_MINIMUM_MTU and values.get("ipv6_addr"):
+        if values.get("mtu", AUTO) != AUTO and values["mtu"] < IPV6_MINIMUM_MTU and values.get("ipv6_addr"):
             section.problem("mtu", f"must be at least {IPV6_MINIMUM_MTU}, for ipv6_addr is set")
         if section.clean and values["ipv4_addr"] is None and values["ipv6_addr"] is None:
             section.problem("ipv4_addr", "is missing: write for example 'ipv4_addr = 10.0.0.2/24', or an ipv6_addr")
@@ -138,25 +150,52 @@ def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ..
                 if values.get(key) and other.holds(values[key].ip):
                     section.problem(key, f"is an address of {other.name} too: each tunnel needs its own")
         if section.clean:
-            tunnels.append(TunnelConfig(**values))
+            tunnels.append(_tunnel(values))
     ini.warn_of_unknown_sections(schema.INTERFACE_SECTIONS)
     if not head.clean:
         return GeneralConfig(), tuple(tunnels)
     return GeneralConfig(**{**head.values, "tunnel_num": len(sections)}), tuple(tunnels)
 
 
+def _read_identity(
+    interface: IniFile, directory: Path, general: GeneralConfig, files: Sequence[IniFile]
+) -> Identity | None:
+    """Return the key pair of this host if one of `files` is of a sealed connection, None without one or with errors."""
+    heads = [head for file in files if (head := file.sections.get("connection")) and head.values.get("peer_key")]
+    if not heads:
+        return None
+    try:
+        identity = load_identity(directory / general.private_key_file)
+    except ConfigError as error:
+        interface.sections["general"].problem("private_key_file", f"is needed by {heads[0].file.path}: {error}")
+        return None
+    for head in heads:
+        check_peer_keys(head, "peer_key", identity)
+    return identity
+
+
+def _tunnel(values: dict[str, Any]) -> TunnelConfig:
+    auto = values["mtu"] == AUTO
+    return TunnelConfig(**{**values, "mtu": AUTO_MTU if auto else values["mtu"]}, mtu_auto=auto)
+
+
 def _check_mtu(interface: IniFile, tunnels: Sequence[TunnelConfig], connections: Sequence[ConnectionConfig]) -> None:
     """Warn of an MTU whose datagrams do not fit a 1500 octet link (guide 2.6.2 says 1420 to 1464)."""
     for number, tunnel in enumerate(tunnels):
-        versions = {
-            path.ip_ver for connection in connections if tunnel.holds(connection.ip_local) for path in connection.paths
-        }
-        largest = _LARGEST_MTU[6 if 6 in versions else 4]
+        own = [connection for connection in connections if tunnel.holds(connection.ip_local)]
+        versions = {version for connection in own for path in connection.paths for version in _versions(path)}
+        sealed = any(connection.is_sealed for connection in own)
+        largest = _LARGEST_MTU[6 if 6 in versions else 4] - (_SEALED_MORE if sealed else 0)
         if tunnel.mtu > largest:
-            paths = "an IPv6 path" if 6 in versions else "IPv4 paths"
+            paths = ("an IPv6 path" if 6 in versions else "IPv4 paths") + (" of a sealed connection" if sealed else "")
             interface.sections[f"tun_{number}"].warn(
                 "mtu", f"should be at most {largest} with {paths} over Ethernet, or datagrams get fragmented"
             )
+
+
+def _versions(path: PathConfig) -> set[int]:
+    """Return the IP versions that a path is known to use."""
+    return {path.ip_ver, *(address.version for address in path.remote_addresses)}
 
 
 # ---- one connection among others --------------------------------------------------------------------------------

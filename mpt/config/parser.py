@@ -87,21 +87,24 @@ class Section:
         self.clean = True
         self._unknown: dict[str, Entry] = {}
 
-    def read(self, kind: str, optional: Collection[str] = ()) -> Section:
-        """Read the values by the schema of this `kind` of section; mandatory keys in `optional` may be missing."""
+    def read(self, kind: str, optional: Collection[str] = (), sealed: bool = False) -> Section:
+        """Read the values by the schema of this `kind` of section; mandatory keys in `optional` may be missing.
+
+        `sealed`: the section is of a sealed connection, which needs fewer keys and has other defaults.
+        """
         self.kind = kind
         self.entries = self._known_entries()
         for key in schema.SECTIONS[kind]:
             entry = self.entries.get(key.name)
             if entry is not None and entry.value:
                 try:
-                    self.values[key.name] = key.read(entry.value)
+                    self.values[key.name] = key.reader(sealed)(entry.value)
                 except ValueError as error:
                     self.problem(key.name, f"must be {error}")
-            elif key.mandatory and key.name not in optional:
+            elif key.is_needed(sealed) and key.name not in optional:
                 self.problem(key.name, self._missing(key, entry is not None))
             else:  # the C program reads an empty value as if the key were absent
-                self.values[key.name] = key.default_value
+                self.values[key.name] = key.default_value(sealed)
         return self
 
     def _missing(self, key: schema.Key, is_there: bool) -> str:
@@ -176,8 +179,8 @@ class IniFile:
         """Return whether no further warning will be listed; then none needs words."""
         return len(self.warnings) > MAX_WARNINGS
 
-    def read(self, name: str, optional: Collection[str] = ()) -> Section:
-        """Return the section of this name with its values read; report it if it is missing."""
+    def read(self, name: str, optional: Collection[str] = (), sealed: bool = False) -> Section:
+        """Return the section of this name with its values read, as `Section.read` does; report it if it is missing."""
         section = self.sections.get(name)
         if section is None:
             near = schema.nearest(name, self.sections)
@@ -186,7 +189,7 @@ class IniFile:
             section = Section(self, name, 0)
             section.clean = False
             return section
-        return section.read(name, optional)
+        return section.read(name, optional, sealed)
 
     def numbered(self, prefix: str, counter: Section, count_key: str) -> list[Section]:
         """Return the sections `prefix`_0, `prefix`_1, ... in order; report a counting key that disagrees.

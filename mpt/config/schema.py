@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import zip_longest
 from typing import Any
 
@@ -19,10 +19,13 @@ from mpt.model import (
     MAX_PATHS,
     MAX_REORDER_WINDOW,
     MAX_WEIGHT,
+    MSS_CLAMPS,
+    ORDERS,
     UDP_COMMANDS,
     Config,
+    TunnelConfig,
 )
-from mpt.values import PRIVATE, Words, address, address_or_any, flag, integer, seconds, text_of
+from mpt.values import AUTO, PRIVATE, Words, address, address_or_any, flag, integer, seconds, text_of
 
 MAX_TUNNELS = 20  # ours
 MAX_NUMBERED = max(MAX_PATHS, MAX_NETWORKS, MAX_TUNNELS)  # sections of one kind; more are not read
@@ -30,6 +33,10 @@ MAX_NUMBERED = max(MAX_PATHS, MAX_NETWORKS, MAX_TUNNELS)  # sections of one kind
 _port = integer(1, 65534)
 _auto = Words({"auto": True, "off": False})
 _ecn = Words({"normal": True, "compatibility": False})
+
+
+def _one_of(words: Iterable[str]) -> Words[str]:
+    return Words({word: word for word in words})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class Key:
     that is not `absent`. `in_create` puts the key into the text of a create, and so into every new file: the C program
     writes these keys in the order of this table, and calls one of them by its alias `c_name`. `reload` says whether
     `mpt reload` takes a new value; otherwise the next start of mptsrv does.
+
+    On a sealed connection `sealed` is the default, "" for none; with it a mandatory key may be left out. The value of a
+    key that is `derived` then follows from other keys. `read_sealed` reads what only a sealed connection may have.
     """
 
     name: str
@@ -56,19 +66,42 @@ class Key:
     write: Callable[[Any], str] = text_of
     in_create: bool = True
     c_name: str = ""
-    default_value: Any = field(init=False)
+    sealed: str | None = None
+    derived: bool = False
+    read_sealed: Callable[[str], Any] | None = None
+    _defaults: tuple[Any, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "default_value", self.read(self.default) if self.default else self.absent)
+        object.__setattr__(self, "_defaults", tuple(map(self._default, (False, True))))
+
+    def _default(self, sealed: bool) -> Any:
+        text = self.default_text(sealed)
+        return self.reader(sealed)(text) if text else self.absent
+
+    def default_text(self, sealed: bool) -> str:
+        """Return the text that an absent key of a plain or `sealed` connection stands for, "" for none."""
+        return self.sealed if sealed and self.sealed is not None else self.default
+
+    def default_value(self, sealed: bool = False) -> Any:
+        """Return the value of an absent key of a plain or `sealed` connection."""
+        return self._defaults[sealed]
+
+    def reader(self, sealed: bool) -> Callable[[str], Any]:
+        """Return the function that reads the key on a plain or `sealed` connection."""
+        return self.read_sealed if sealed and self.read_sealed is not None else self.read
+
+    def is_needed(self, sealed: bool) -> bool:
+        """Return whether the key must be written on a plain or `sealed` connection."""
+        return self.mandatory and not (sealed and self.sealed is not None)
 
     @property
     def written_name(self) -> str:
         """Return the name that mpt writes."""
         return self.c_name or self.name
 
-    def text(self, value: Any) -> str:
+    def text(self, value: Any, sealed: bool = False) -> str:
         """Return `value` as text, "" for a key that is left out. Raises TypeError for a None that means nothing."""
-        return "" if value == self.absent and not self.default else self.write(value)
+        return "" if value == self.absent and not self.default_text(sealed) else self.write(value)
 
 
 def _must(name: str, read: Callable[[str], Any], example: str, doc: str, **more: Any) -> Key:
@@ -87,7 +120,7 @@ GENERAL = (  # guide 2.6.2
     Key("cmd_timeout", seconds(0.1, 3600), "25", "How long the `mpt` command waits for an answer."),
     Key(
         "udp_commands",
-        Words({word: word for word in UDP_COMMANDS}),
+        _one_of(UDP_COMMANDS),
         "connected",
         "Local UDP sockets whose commands may change something: those connected to cmdport_local; or others too.",
     ),
@@ -101,7 +134,7 @@ GENERAL = (  # guide 2.6.2
     ),
     Key(
         "data_plane",
-        Words({word: word for word in DATA_PLANES}),
+        _one_of(DATA_PLANES),
         "auto",
         "The data path; auto: native where it is built.",
         reload=False,
@@ -126,11 +159,31 @@ GENERAL = (  # guide 2.6.2
         "The name that the DNS server is asked.",
         reload=False,
     ),
+    Key(
+        "private_key_file",
+        values.file_path,
+        "private.key",
+        "Private key of this host, as `mpt genkey` makes it, for sealed connections.",
+        reload=False,
+    ),
+    Key(
+        "key_log",
+        values.file_path,
+        "",
+        "File that gets the keys of all sessions: who has it reads everything. Only for those who debug.",
+        reload=False,
+    ),
 )
 
 TUNNEL = (  # guide 2.6.2
     _must("name", values.interface_name, "tun0", "Name of the tunnel interface.", reload=False),
-    Key("mtu", integer(576, 65535), "1440", "Largest packet of the tunnel: 1420 to 1464 on Ethernet.", reload=False),
+    Key(
+        "mtu",
+        values.mtu,
+        "1440",
+        "Largest packet of the tunnel: 1420 to 1464 on Ethernet; auto: what sealed paths allow.",
+        reload=False,
+    ),
     Key("ipv4_addr", values.ipv4_interface, "", "IPv4 address of the tunnel; /24 if no length is given.", reload=False),
     Key("ipv6_addr", values.ipv6_interface, "", "IPv6 address of the tunnel; /64 if no length is given.", reload=False),
     Key("queue_length", integer(1, 100_000), "1500", "Transmit queue of the tunnel, in packets.", reload=False),
@@ -138,25 +191,60 @@ TUNNEL = (  # guide 2.6.2
 
 CONNECTION = (  # guide 2.6.3.1
     _must("name", values.word, "MPT_connection_10.0.0.2", "Name of the connection; no other connection may have it."),
-    _must(
-        "permission", values.permission, "3", "Whether this host may start changes (SEND) and the peer may (RECEIVE)."
+    Key(
+        "peer_key",
+        values.public_keys,
+        "",
+        "Public key of the peer: makes the connection sealed. Two, while one is being replaced.",
+        absent=(),
+        in_create=False,
     ),
-    _must("ip_ver", values.ip_version, "4", "IP version inside the tunnel."),
+    _must(
+        "permission",
+        values.permission,
+        "3",
+        "Whether this host may start changes (SEND) and the peer may (RECEIVE).",
+        sealed="3",
+    ),
+    _must("ip_ver", values.ip_version, "4", "IP version inside the tunnel.", sealed="", derived=True),
     _must("ip_local", address, "10.0.0.2", "Our tunnel address; interface.conf gives it to a [tun_n]."),
-    _must("local_port", _port, "4754", "UDP port of our end of every path."),
+    _must("local_port", _port, "4754", "UDP port of our end of every path.", sealed="4754"),
     Key("local_cmd_port", integer(0, 65535), "", "Read and ignored: cmdport_local of interface.conf is used."),
     _must("ip_remote", address, "10.0.0.3", "The peer's tunnel address."),
-    Key("remote_port", integer(0, 65534), "0", "UDP port of the peer's end of every path; 0: not known yet."),
-    _must("remote_cmd_port", _port, "65050", "UDP port on which the peer takes control commands.", default="65050"),
-    _must("path_count", integer(1, MAX_PATHS), "2", "How many [path_n] sections there are."),
-    _must("network_count", integer(0, MAX_NETWORKS), "0", "How many [net_n] sections there are."),
+    Key(
+        "remote_port",
+        integer(0, 65534),
+        "0",
+        "UDP port of the peer's end of every path; 0: not known yet.",
+        sealed="4754",
+    ),
+    _must(
+        "remote_cmd_port",
+        _port,
+        "65050",
+        "UDP port on which the peer takes control commands.",
+        default="65050",
+        sealed="",
+        absent=0,
+    ),
+    _must("path_count", integer(1, MAX_PATHS), "2", "How many [path_n] sections there are.", sealed="", derived=True),
+    _must(
+        "network_count", integer(0, MAX_NETWORKS), "0", "How many [net_n] sections there are.", sealed="", derived=True
+    ),
     _must(
         "status",
         values.status,
         "0",
         "131 or 255: the connection is loaded and down until its file says 0 and is reloaded; the others: it is up.",
+        sealed="0",
     ),
-    Key("reorder_window", integer(0, MAX_REORDER_WINDOW), "0", "Packets held to restore the order; 0: no reordering."),
+    Key(
+        "reorder_window",
+        integer(0, MAX_REORDER_WINDOW),
+        "0",
+        "Packets held to restore the order; 0: no reordering.",
+        sealed="2000",
+    ),
     Key(
         "max_buffdelay_msec",
         values.delay,
@@ -187,7 +275,30 @@ CONNECTION = (  # guide 2.6.3.1
         write=_ecn.text,
         in_create=False,
     ),
-    _must("auth_type", values.auth_type, "0", "How control commands are authenticated."),
+    Key(
+        "require_pq",
+        flag,
+        "0",
+        "Whether a handshake without X25519MLKEM768, the key exchange that quantum computers do not break, is refused.",
+        in_create=False,
+    ),
+    Key(
+        "order",
+        _one_of(ORDERS),
+        "connection",
+        "flow: a missing packet delays its own flow only; connection: all packets.",
+        in_create=False,
+        sealed="flow",
+    ),
+    Key(
+        "mss_clamp",
+        _one_of(MSS_CLAMPS),
+        "off",
+        "auto: the MSS of forwarded TCP connections is made to fit the tunnel.",
+        in_create=False,
+        sealed="auto",
+    ),
+    _must("auth_type", values.auth_type, "0", "How control commands are authenticated.", sealed="0"),
     Key(
         "auth_key",
         values.secret,
@@ -201,9 +312,15 @@ CONNECTION = (  # guide 2.6.3.1
 
 PATH = (  # guide 2.6.3.2; the port keys are of draft section 5.2
     _must("interface_name", values.interface_name, "eth1", "The physical interface of this path."),
-    _must("ip_ver", values.ip_version, "4", "IP version outside the tunnel."),
+    _must("ip_ver", values.ip_version, "4", "IP version outside the tunnel; absent: both.", sealed=""),
     Key(PRIVATE, address_or_any, "", "Our address on the interface, behind NAT; 0.0.0.0: the interface's first one."),
-    _must("public_ipaddr", values.public_address, "10.1.1.2", "Our address as the peer sees it; 0.0.0.0: find it out."),
+    _must(
+        "public_ipaddr",
+        values.public_address,
+        "10.1.1.2",
+        "Our address as the peer sees it; 0.0.0.0: find it out.",
+        sealed="0.0.0.0",
+    ),
     _must(
         "gateway_ipaddr",
         address_or_any,
@@ -211,14 +328,17 @@ PATH = (  # guide 2.6.3.2; the port keys are of draft section 5.2
         "Next hop to the peer: our own address if it is on the link, 0.0.0.0 for the interface's default route.",
         aliases=("gw_ipaddr",),
         c_name="gw_ipaddr",
+        sealed="0.0.0.0",
     ),
     _must(
         "remote_ipaddr",
         values.remote_address,
         "10.1.1.3",
         "The peer's address; only while remote_port is 0 may it be absent or 0.0.0.0.",
+        sealed="",
+        read_sealed=values.remotes,
     ),
-    Key("keepalive_time", seconds(0.01, 255, "none"), "0", "Time between two keepalives; 0.1 is fine."),
+    Key("keepalive_time", seconds(0.01, 255, "none"), "0", "Time between two keepalives; 0.1 is fine.", sealed="15"),
     Key(
         "dead_time",
         seconds(0.01, 65535, "never"),
@@ -226,12 +346,20 @@ PATH = (  # guide 2.6.3.2; the port keys are of draft section 5.2
         "Silence after which the path is down; absent: 3 × keepalive_time.",
     ),
     Key("weight_in", integer(1, MAX_WEIGHT), "1", "The peer's weight_out, set there by `mpt create`."),
-    _must("weight_out", integer(1, MAX_WEIGHT), "1", "Share of the outgoing packets that takes it.", default="1"),
+    _must(
+        "weight_out",
+        integer(1, MAX_WEIGHT),
+        "1",
+        "Share of the outgoing packets that takes it.",
+        default="1",
+        sealed="1",
+    ),
     _must(
         "status",
         values.status,
         "0",
         "State of the path at start: 131 or 255 down by hand, 128 down until the peer is heard, else up.",
+        sealed="0",
     ),
     Key(
         "cmd_default",
@@ -255,7 +383,7 @@ PATH = (  # guide 2.6.3.2; the port keys are of draft section 5.2
 )
 
 NETWORK = (  # guide 2.6.3.3
-    _must("ip_ver", values.ip_version, "4", "IP version of the two networks."),
+    _must("ip_ver", values.ip_version, "4", "IP version of the two networks.", sealed="", derived=True),
     _must("src_addr", values.network, "192.168.1.0/24", "A network behind this host."),
     _must("dst_addr", values.network, "192.168.2.0/24", "A network behind the peer; 0.0.0.0/0 for everything."),
 )
@@ -287,9 +415,17 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
         changed += [
             f"[{name}] {key.name}"
             for key in keys
-            if not key.reload and getattr(before, key.name) != getattr(after, key.name)
+            if not key.reload and settings_of(before)[key.name] != settings_of(after)[key.name]
         ]
     return tuple(changed)
+
+
+def settings_of(section: Any) -> dict[str, Any]:
+    """Return the fields of a value of ``mpt/model.py`` by the names of their keys."""
+    found = {each.name: getattr(section, each.name) for each in fields(section)}
+    if isinstance(section, TunnelConfig) and section.mtu_auto:
+        found["mtu"] = AUTO
+    return found
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -17,16 +17,15 @@ import re
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from mpt.config.connection import build_connection
 from mpt.config.parser import ConfigurationErrors, IniFile, Section, read_file
-from mpt.config.schema import SECTIONS, Key
+from mpt.config.schema import SECTIONS, Key, settings_of
 from mpt.errors import ConfigError
-from mpt.model import ConnectionConfig, GeneralConfig, PathConfig, Status, TunnelConfig
+from mpt.model import KEEPALIVES_MISSED, ConnectionConfig, GeneralConfig, PathConfig, Status, TunnelConfig
 from mpt.values import PRIVATE
 
 FIRST_LINE: Final = ";;;;;;;#################### Multipath Connection Information: ###############"
@@ -40,15 +39,26 @@ _HEADER = re.compile(r"\s*\[([^\]\[]*)\]")
 
 
 class Setting(NamedTuple):
-    """A key and the text of its value; "" stands for a key that is left out."""
+    """A key and the text of its value, on a plain or a sealed connection; "" stands for a key that is left out.
+
+    `derived`: the value follows from other keys.
+    """
 
     key: Key
     text: str
+    sealed: bool = False
+    derived: bool = False
 
     @property
     def value(self) -> Any:
         """Return the typed value that a file with this setting has."""
-        return self.key.read(self.text) if self.text else self.key.default_value
+        return self.key.reader(self.sealed)(self.text) if self.text else self.key.default_value(self.sealed)
+
+    @property
+    def follows(self) -> bool:
+        """Return whether the value is the same without the key."""
+        default = self.key.default_value(self.sealed)
+        return self.derived or (not self.key.is_needed(self.sealed) and _same(self.value, default))
 
 
 Block = tuple[str, list[Setting]]  # the name of a section and its keys
@@ -90,8 +100,8 @@ def file_text(connection: ConnectionConfig, statuses: Sequence[Status], local_cm
 
 def interface_text(general: GeneralConfig, tunnels: Sequence[TunnelConfig]) -> str:
     """Return interface.conf with these tunnels, without the keys that have their defaults."""
-    blocks = [_block("general", "general", {**_fields(general), "tunnel_num": len(tunnels)})]
-    blocks += [_block(f"tun_{number}", "tun_n", _fields(tunnel)) for number, tunnel in enumerate(tunnels)]
+    blocks = [_block("general", "general", {**settings_of(general), "tunnel_num": len(tunnels)})]
+    blocks += [_block(f"tun_{number}", "tun_n", settings_of(tunnel)) for number, tunnel in enumerate(tunnels)]
     return "\n".join(line for block in blocks for line in _new_section(block, False)).lstrip() + "\n"
 
 
@@ -154,14 +164,16 @@ def _blocks(
     connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int, for_peer: bool = False
 ) -> tuple[Block, list[Block], list[Block]]:
     """Return head, paths and networks with every key; for a peer only the keys that a create has."""
+    sealed = connection.is_sealed
     head = {
-        **_fields(connection),
-        "local_cmd_port": local_cmd_port,
+        **settings_of(connection),
+        "peer_key": connection.peer_keys,
+        "local_cmd_port": None if sealed else local_cmd_port,
         "path_count": len(connection.paths),
         "network_count": len(connection.networks),
     }
     paths = [
-        {**_fields(path), **_fields(path.ports), "status": status}
+        {**settings_of(path), **settings_of(path.ports), "status": status, **(_sealed_only(path) if sealed else {})}
         for path, status in zip(connection.paths, statuses, strict=True)
     ]
     networks = [
@@ -170,19 +182,26 @@ def _blocks(
     for path in paths if for_peer else ():  # without it the C program looks for the interface, which the peer lacks
         path[PRIVATE] = path["public_ipaddr"] if path[PRIVATE] is None else path[PRIVATE]
     return (
-        _block("connection", "connection", head, for_peer),
-        [_block(f"path_{number}", "path_n", path, for_peer) for number, path in enumerate(paths)],
-        [_block(f"net_{number}", "net_n", network, for_peer) for number, network in enumerate(networks)],
+        _block("connection", "connection", head, for_peer, sealed),
+        [_block(f"path_{number}", "path_n", path, for_peer, sealed) for number, path in enumerate(paths)],
+        [_block(f"net_{number}", "net_n", network, for_peer, sealed) for number, network in enumerate(networks)],
     )
 
 
-def _block(name: str, kind: str, values: Mapping[str, Any], for_peer: bool = False) -> Block:
+def _sealed_only(path: PathConfig) -> dict[str, Any]:
+    """Return the values of a sealed connection's path that its file has in another form than its fields."""
+    version = None if path.any_version else path.ip_ver
+    return {"ip_ver": version, "remote_ipaddr": (*path.remote_addresses, *path.remote_names) or None}
+
+
+def _block(name: str, kind: str, values: Mapping[str, Any], for_peer: bool = False, sealed: bool = False) -> Block:
     keys = [key for key in SECTIONS[kind] if key.in_create or not for_peer]
-    return name, [Setting(key, key.text(values[key.name])) for key in keys]
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return {each.name: getattr(value, each.name) for each in fields(value)}
+    derived = {key.name for key in keys if key.derived}
+    if kind == "path_n" and values["dead_time"] == KEEPALIVES_MISSED * values["keepalive_time"]:
+        derived.add("dead_time")
+    return name, [
+        Setting(key, key.text(values[key.name], sealed), sealed, sealed and key.name in derived) for key in keys
+    ]
 
 
 def _decided(connection: ConnectionConfig, statuses: Sequence[Status]) -> list[Status]:
@@ -202,13 +221,13 @@ def _decision(path: PathConfig, now: Status) -> Status:
 
 
 def _new_section(block: Block, keys_of_create: bool = True) -> list[str]:
-    """Return the lines of a new section: the mandatory keys, values that are no defaults, and the `keys_of_create`."""
+    """Return the lines of a new section: the mandatory keys, values that are no defaults, and, of a plain connection,
+    the `keys_of_create`."""
     name, settings = block
     needed = [
         each
         for each in settings
-        if each.text
-        and ((keys_of_create and each.key.in_create) or each.key.mandatory or each.value != each.key.default_value)
+        if each.text and ((keys_of_create and each.key.in_create and not each.sealed) or not each.follows)
     ]
     return _block_lines((name, needed))
 
@@ -255,9 +274,9 @@ def _edit_section(
         if setting.key.name == "local_cmd_port" or _same(section.values[setting.key.name], setting.value):
             continue  # the port is read from interface.conf alone
         entry = section.entries.get(setting.key.name)
-        if entry is None:
+        if entry is None and not setting.derived:
             missing.append(_line(setting))
-        else:
+        elif entry is not None:
             count = _length(lines, entry.line - 1)
             edits[entry.line - 1] = count, [_changed(lines[entry.line - 1 : entry.line - 1 + count], setting)]
     if missing:
@@ -268,8 +287,10 @@ def _edit_section(
 
 def _same(old: Any, new: Any) -> bool:
     """Return whether two values read from a file mean the same."""
-    if isinstance(old, IPv4Interface | IPv6Interface):
+    if isinstance(old, IPv4Interface | IPv6Interface) and isinstance(new, IPv4Interface | IPv6Interface):
         return bool(old.network == new.network)
+    if isinstance(old, IPv4Address | IPv6Address) and isinstance(new, IPv4Address | IPv6Address):
+        return old == new or (old.is_unspecified and new.is_unspecified)
     return bool(old == new)
 
 

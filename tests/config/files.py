@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
+
+# A private key (RFC 8410 section 7), its public key, and those of two peers
+PRIVATE_KEY = f"""\
+-----BEGIN PRIVATE KEY-----
+{base64.b64encode(bytes.fromhex("302e020100300506032b657004220420") + bytes(range(32))).decode()}
+-----END PRIVATE KEY-----
+"""
+PUBLIC_KEY = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+PEER_KEY = "Kay64UG8yvCyLhqU000LxzYeUm0L/hLIl5S8kyKWbdc="
+OTHER_PEER_KEY = "JUO5L/EJVRFHatyDadtt3JM2ZaEZeN2hQE7hBmypVZ0="
 
 # Configuration 1 of the guide (2.6.2)
 INTERFACE = """\
@@ -183,12 +194,15 @@ OTHER = {
     ("general", "log_ecn"): "0",
     ("general", "allow_default_key"): "1",
     ("general", "public_address_name"): "ip.example",
+    ("general", "private_key_file"): "connections/../private.key",
+    ("general", "key_log"): "keys.log",
     ("tun_0", "name"): "mpt0",
     ("tun_0", "mtu"): "1400",
     ("tun_0", "ipv4_addr"): "10.0.0.2/25",
     ("tun_0", "ipv6_addr"): "fec0::2/60",
     ("tun_0", "queue_length"): "900",
     ("connection", "name"): "other",
+    ("connection", "peer_key"): f"{PEER_KEY} {OTHER_PEER_KEY}",
     ("connection", "permission"): "1",
     ("connection", "ip_ver"): "6",
     ("connection", "ip_local"): "fec0::2",
@@ -204,6 +218,9 @@ OTHER = {
     ("connection", "max_loss"): "20",
     ("connection", "dscp"): "copy",
     ("connection", "ecn"): "normal",
+    ("connection", "require_pq"): "1",
+    ("connection", "order"): "flow",
+    ("connection", "mss_clamp"): "auto",
     ("connection", "auth_type"): "1",
     ("connection", "auth_key"): "'k # \"'",
     ("path_1", "interface_name"): "wlan0",
@@ -287,10 +304,12 @@ def line_of(text: str, section: str, key: str = "") -> int:
 
 
 def write(directory: Path, interface: str = INTERFACE, connections: Mapping[str, str] | None = None) -> Path:
-    """Write a configuration directory, with the guide's connection unless told otherwise."""
+    """Write a configuration directory, with the guide's connection unless told otherwise, and a private key."""
     folder = directory / "connections"
     folder.mkdir(exist_ok=True)
     (directory / "interface.conf").write_text(interface)
+    (directory / "private.key").write_text(PRIVATE_KEY)
+    (directory / "private.key").chmod(0o600)
     for name, text in ({"host_b.conf": CONNECTION} if connections is None else connections).items():
         (folder / name).write_text(text)
     return directory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mpt.config import schema
@@ -9,13 +10,28 @@ from mpt.config import schema
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
-def allowed(key: schema.Key) -> str:
+def allowed(key: schema.Key, sealed: bool) -> str:
     """Return what the reading function of `key` says is allowed."""
     try:
-        key.read("\0")
+        key.reader(sealed)("\0")
     except ValueError as error:
         return str(error)
     raise AssertionError(f"{key.name} takes anything")
+
+
+def both(key: schema.Key, text: Callable[[schema.Key, bool], str]) -> str:
+    """Return the `text` about `key` for plain connections, and for sealed ones where it is another."""
+    plain, sealed = text(key, False), text(key, True)
+    return plain if plain == sealed else f"{plain}; sealed: {sealed}"
+
+
+def default(key: schema.Key, sealed: bool) -> str:
+    """Return what an absent key stands for."""
+    if key.is_needed(sealed):
+        return "must be written"
+    if sealed and key.derived:
+        return "follows from others"
+    return f"`{key.default_text(sealed)}`" if key.default_text(sealed) else "absent"
 
 
 def table(kind: str) -> str:
@@ -25,8 +41,8 @@ def table(kind: str) -> str:
     rows.append(["---"] * len(rows[0]))
     for key in schema.SECTIONS[kind]:
         names = " or ".join(f"`{name}`" for name in (key.name, *key.aliases))
-        default = "must be written" if key.mandatory else f"`{key.default}`" if key.default else "absent"
-        rows.append([names, default, allowed(key), *(["yes" if key.reload else "no"] if with_reload else []), key.doc])
+        cells = [both(key, text) for text in (default, allowed)]
+        rows.append([names, *cells, *(["yes" if key.reload else "no"] if with_reload else []), key.doc])
     return "\n".join("|---" * len(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in rows)
 
 

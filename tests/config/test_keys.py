@@ -12,8 +12,20 @@ from mpt.config import schema
 from mpt.config.directory import load_directory
 from mpt.config.parser import ConfigurationErrors
 from mpt.model import AuthType, Config, Permission, Status, unspecified
-from tests.config.files import CONNECTION, INTERFACE, changed, line_of, write
+from mpt.values import public_key, text_of
+from tests.config.files import (
+    CONNECTION,
+    INTERFACE,
+    OTHER_PEER_KEY,
+    PEER_KEY,
+    PUBLIC_KEY,
+    changed,
+    line_of,
+    write,
+)
 
+PEER, OTHER_PEER = public_key(PEER_KEY), public_key(OTHER_PEER_KEY)
+THIRD = text_of(bytes(31) + b"\x07")
 HEX_64 = "00112233445566778899AABBCCDDEEFFA0A1A2A3A4A5A6A7A8A9AAABACADAEAF"
 STATUSES = [
     ("0", Status.OK),
@@ -63,8 +75,10 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("general", "log_ecn"): FLAGS,
     ("general", "allow_default_key"): FLAGS,
     ("general", "public_address_name"): [("my-ip.example.", "my-ip.example."), ("", "myip.opendns.com")],
+    ("general", "private_key_file"): [("a/b.key", Path("a/b.key")), ("/k", Path("/k")), ("", Path("private.key"))],
+    ("general", "key_log"): [("/tmp/keys", Path("/tmp/keys")), ("", None)],
     ("tun_0", "name"): [("tun0", "tun0"), ("mpt-A_1.2", "mpt-A_1.2"), ("a" * 15, "a" * 15)],
-    ("tun_0", "mtu"): [("1280", 1280), ("65535", 65535), ("", 1440)],
+    ("tun_0", "mtu"): [("1280", 1280), ("65535", 65535), ("", 1440), ("Auto", 1280)],
     ("tun_0", "ipv4_addr"): [
         ("10.0.0.2/30", IPv4Interface("10.0.0.2/30")),
         ("10.0.0.2", IPv4Interface("10.0.0.2/24")),
@@ -93,6 +107,15 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("connection", "max_loss"): [("0", 0), ("100", 100), ("5", 5), ("", 30)],
     ("connection", "dscp"): [("copy", None), ("63", 63), ("EF", 46), ("af41", 34), ("CS0", 0), ("LE", 1), ("", 0)],
     ("connection", "ecn"): [("normal", True), ("Compatibility", False), ("", False)],
+    ("connection", "peer_key"): [
+        (PEER_KEY, (PEER,)),
+        (f"{PEER_KEY}  {OTHER_PEER_KEY}", (PEER, OTHER_PEER)),
+        (f"{PEER_KEY} {PEER_KEY}", (PEER,)),
+        ("", ()),
+    ],
+    ("connection", "require_pq"): [*FLAGS, ("", False)],
+    ("connection", "order"): [("flow", "flow"), ("Connection", "connection"), ("", "connection")],
+    ("connection", "mss_clamp"): [("auto", "auto"), ("OFF", "off"), ("", "off")],
     ("connection", "auth_type"): [("0", AuthType.NONE), ("1", AuthType.RANDOM)],
     ("connection", "auth_key"): [(HEX_64, HEX_64), ("'a;b'", "a;b")],
     ("path_1", "interface_name"): [("wlan0", "wlan0"), ("enp0s31f6.100", "enp0s31f6.100")],
@@ -140,8 +163,10 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("general", "log_ecn"): BAD_FLAGS,
     ("general", "allow_default_key"): BAD_FLAGS,
     ("general", "public_address_name"): ["-a.example", "a..b", "a b", "x" * 64 + ".example", "a." * 127 + "ab"],
+    ("general", "private_key_file"): ["a\tb", "x" * 4096],
+    ("general", "key_log"): ["a\tb"],
     ("tun_0", "name"): ["", *BAD_NAMES],
-    ("tun_0", "mtu"): ["1279", "575", "65536", "big"],
+    ("tun_0", "mtu"): ["1279", "575", "65536", "big", "auto 1400"],
     ("tun_0", "ipv4_addr"): ["10.0.0.2/33", "10.0.0.2/0", "fec0::2/64", "0.0.0.0/24", "10.0.0/24", "224.0.0.1/24"],
     ("tun_0", "ipv6_addr"): ["fec0::2/129", "fec0::2/0", "10.0.0.2/24", "::/64", "::ffff:10.0.0.2/120", "fe80::1%1/64"],
     ("tun_0", "queue_length"): ["0", "100001", "-1"],
@@ -162,6 +187,18 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("connection", "max_loss"): ["101", "-1", "2.5", "5%"],
     ("connection", "dscp"): ["64", "-1", "AF44", "inherit"],
     ("connection", "ecn"): ["1", "copy"],
+    ("connection", "peer_key"): [
+        *("abc", PEER_KEY[:-1], PEER_KEY[:-2] + "l=", PEER_KEY.replace("=", ""), PEER.hex(), PUBLIC_KEY),
+        *(
+            "A" * 43 + "=",
+            "AQ" + "A" * 41 + "=",
+            f"{PEER_KEY},{OTHER_PEER_KEY}",
+            f"{PEER_KEY} {OTHER_PEER_KEY} {THIRD}",
+        ),
+    ],
+    ("connection", "require_pq"): BAD_FLAGS,
+    ("connection", "order"): ["none", "1"],
+    ("connection", "mss_clamp"): ["on", "1400"],
     ("connection", "auth_type"): ["", "3", "-1", "sha256"],
     ("connection", "auth_key"): ["kulcs-é", "a\tb"],
     ("path_1", "interface_name"): ["", "tun0", *BAD_NAMES],
@@ -188,7 +225,7 @@ BAD: dict[tuple[str, str], list[str]] = {
 
 NAME_OF = {"gw_ipaddr": "gateway_ipaddr"}  # the guide's samples spell one key differently from its text
 KINDS = {"general": "general", "tun_0": "tun_n", "connection": "connection", "path_1": "path_n", "net_1": "net_n"}
-FIELD_OF = {"src_addr": "source", "dst_addr": "destination", **NAME_OF}
+FIELD_OF = {"peer_key": "peer_keys", "src_addr": "source", "dst_addr": "destination", **NAME_OF}
 
 
 def files_with(section: str, key: str, value: str) -> tuple[str, str]:
@@ -245,7 +282,7 @@ def test_a_bad_value_is_one_error_that_says_where(section: str, key: str, value:
     assert problem.key == NAME_OF.get(key, key)
     assert problem.line == line_of(interface if in_interface else connection, section, key)
     assert problem.value == ("(hidden)" if key == "auth_key" else value)
-    starts = ("must ", "is empty: write for example", "names a key", "[path_", "[net_", "[tun_")
+    starts = ("must ", "is empty: write for example", "names a key", "is this host's own", "[path_", "[net_", "[tun_")
     assert problem.message.startswith(starts)
     assert str(problem) in str(caught.value)
 

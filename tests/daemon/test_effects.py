@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from mpt.control import auth
 from mpt.errors import ConfigError
 from mpt.host.udp import UDP_GRO
 from mpt.local.protocol import encode_text_request
-from tests.config.files import CONNECTION, INTERFACE, OTHER, changed, write
+from tests.config.files import CONNECTION, INTERFACE, OTHER, OTHER_PEER_KEY, PEER_KEY, changed, write
 from tests.daemon.logged import logged
 from tests.daemon.pair import KEY, Pair
 from tests.daemon.stage import KEEPALIVE_IN, REPLY, Run, Stage
@@ -219,6 +219,12 @@ def accepted(trial: Trial) -> Any:
         return str(error).partition(": ")[2]
 
 
+def loaded(trial: Trial) -> Any:
+    """Return what the daemon is told about its sealed connection, whose parts have tests of their own."""
+    config = load_directory(trial.directory).config
+    return config.key_log_path, [replace(each, file=None) for each in config.connections]
+
+
 def _name(stage: Stage) -> str:
     return stage.root.runs.connections()[0].config.name
 
@@ -251,6 +257,7 @@ LOSSY = {"path_0": {"keepalive_time": "0.1", "dead_time": "2"}, "path_1": {"keep
 SIXTH: dict[str, str | None] = {"ip_ver": "6", "ip_local": "fec0::2", "ip_remote": "fec0::3"}
 OUTSIDE: dict[str, str | None] = {"public_ipaddr": "fd02::2", "gw_ipaddr": "fd02::2", "remote_ipaddr": "fd02::3"}
 NATIVE = {"general": {"data_plane": "native"}}
+SEALED = {"connection": {"peer_key": PEER_KEY}}
 
 EFFECTS: dict[tuple[str, str], Effect] = {
     ("general", "tunnel_num"): Effect(accepted, "2"),
@@ -266,12 +273,18 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("general", "tun_offload"): Effect(data_path, "off", NATIVE),
     ("general", "log_ecn"): Effect(log, "0"),
     ("general", "allow_default_key"): Effect(stage_facet(report), "1", BY_DEFAULT_KEY),
+    ("general", "private_key_file"): Effect(accepted, "missing.key", SEALED),
+    ("general", "key_log"): Effect(loaded, "keys.log", SEALED),
     ("tun_0", "name"): Effect(stage_facet(tunnel), "mpt0"),
     ("tun_0", "mtu"): Effect(stage_facet(tunnel), "1400"),
     ("tun_0", "ipv4_addr"): Effect(stage_facet(tunnel), "10.0.0.2/25"),
     ("tun_0", "ipv6_addr"): Effect(stage_facet(tunnel), "fec0::2/60"),
     ("tun_0", "queue_length"): Effect(stage_facet(lambda stage: stage.netlink.queue_lengths), "900"),
     ("connection", "name"): Effect(names, "other"),
+    ("connection", "peer_key"): Effect(loaded, OTHER_PEER_KEY, SEALED),
+    ("connection", "require_pq"): Effect(loaded, "1", SEALED),
+    ("connection", "order"): Effect(loaded, "connection", SEALED),
+    ("connection", "mss_clamp"): Effect(loaded, "off", SEALED),
     ("connection", "permission"): Effect(stage_facet(report), "2"),
     ("connection", "ip_ver"): Effect(stage_facet(keepalives), "6", too=SIXTH),
     ("connection", "ip_local"): Effect(stage_facet(keepalives), "fec0::2", too=SIXTH),

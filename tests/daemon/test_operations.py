@@ -26,6 +26,8 @@ OTHER_VALUES = {  # of keys that a reload cannot take
     "data_plane": "python",
     "gso": "off",
     "tun_offload": "off",
+    "private_key_file": "other.key",
+    "key_log": "keys.log",
     "name": "tun7",
     "mtu": "1400",
     "ipv4_addr": "10.0.0.2/16",
