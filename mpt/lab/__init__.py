@@ -26,6 +26,11 @@ with Lab() as lab:                                    # everything inside is gon
     link.change(rate_mbit=20)                         # while traffic runs
     link.remove_interface("a"); link.return_interface("a")
 
+    nat = Nat(b, "eth2", "203.0.113.5/24")            # mpt.lab.nat: b translates the addresses of what it forwards
+    nat.move("203.0.113.77/24"); nat.flush()
+    with Eavesdropper(link, "ab") as man:             # mpt.lab.eavesdropper: sees, keeps, changes, forges datagrams
+        print(man.seen)
+
     # two daemons (mpt.lab.tunnel) and a measured, checked TCP stream through them (mpt.lab.transfer)
     tunnel = Tunnel(Description([link], reorder_window=500), lab.directory)
     transfer = Transfer(a, b, "10.0.0.2", seconds=5)  # runs; transfer.poll() tells how far it is

@@ -11,6 +11,7 @@ both hosts, so that their sockets feel no pressure back from it and a full queue
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -26,6 +27,9 @@ DIRECTIONS: tuple[Direction, Direction] = ("ab", "ba")
 ETHERNET_HEADER = 14  # bytes, which tbf counts beside the packet
 BURST_TIME = 0.002  # seconds of rate that may pass at once; less costs a timer a frame, more is a visible jump
 MIN_BURST = 5_000  # bytes; three frames
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+OVERHEARD = 16 << 20  # bytes that wait for who listens
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,15 @@ class Link:
         """Return the bytes of Ethernet frames that have left the link so far, at b and at a."""
         counters = self._wires.interfaces()
         return counters[self.b.far_side][1], counters[self.a.far_side][1]
+
+    def overhear(self, direction: Direction, protocol: int) -> socket.socket:
+        """Return a packet socket (packet(7)) that sees the frames of an Ethernet `protocol` enter in `direction`."""
+        end = self.a if direction == "ab" else self.b
+        sees = self._wires.call(socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sees.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+        sees.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, OVERHEARD)
+        sees.bind((end.far_side, protocol))
+        return sees
 
     def _ends(self, names: str) -> list[End]:
         return [self.a if name == "a" else self.b for name in names]
