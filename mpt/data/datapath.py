@@ -12,12 +12,14 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from mpt.data.counters import Counters
-from mpt.data.egress import Egress, Scheduler
+from mpt.data.egress import Egress, Scheduler, send_message
 from mpt.data.events import Event
 from mpt.data.ingress import Ingress
+from mpt.data.opening import Opening
 from mpt.data.pathstate import PathMeasures, PathStates
 from mpt.data.pathtable import DataSocket, Table
 from mpt.data.scheduler import WeightedCycle
+from mpt.data.sessions import Sessions
 from mpt.wire.seal import SessionKeys
 
 
@@ -140,7 +142,7 @@ class Unsealed:
         raise NotImplementedError
 
 
-class PythonDataPath(Unsealed):
+class PythonDataPath:
     """The reference: one packet at a time, read, decided and written in Python.
 
     With `gso` the kernel may join received datagrams: many come in one system call.
@@ -154,12 +156,15 @@ class PythonDataPath(Unsealed):
         write: Callable[[int, bytes], int] = os.write,
         scheduler: Scheduler = WeightedCycle,
     ) -> None:
-        self._egress = Egress(tun, read, scheduler)
-        self._ingress = Ingress(tun, write, gso)
+        self._sessions = Sessions()
+        self._events: list[Event] = []
+        self._opening = Opening(self._sessions, self._events)
+        self._egress = Egress(tun, read, scheduler, self._sessions)
+        self._ingress = Ingress(tun, write, gso, self._opening, self._events)
         self._states = PathStates()
 
-    def tun_readable(self, now: float) -> None:  # noqa: ARG002  # of the interface: the native one needs it
-        self._egress.tun_readable()
+    def tun_readable(self, now: float) -> None:
+        self._egress.tun_readable(now)
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         self._ingress.socket_readable(socket, now)
@@ -174,6 +179,8 @@ class PythonDataPath(Unsealed):
         for row in table:
             for path in row.paths:
                 self._states.ensure(path.key)
+        self._sessions.set_table(table)
+        self._opening.set_table(table)
         self._egress.set_table(table, self._states)
         self._ingress.set_table(table, self._states, now)
 
@@ -185,20 +192,57 @@ class PythonDataPath(Unsealed):
         self,
         path: Hashable,
         message: bytes,
-        now: float,  # noqa: ARG002  # of the interface
-        to: tuple[DataSocket, tuple[Any, ...]] | None = None,  # noqa: ARG002
+        now: float,
+        to: tuple[DataSocket, tuple[Any, ...]] | None = None,
     ) -> bool:
-        return self._egress.send(path, message)
+        return self._egress.send(path, message, now, to)
 
     def take_events(self) -> Sequence[Event]:
-        return self._ingress.take_events()
+        taken = self._events.copy()
+        self._events.clear()
+        return taken
+
+    def set_identity(self, mac1_key: bytes | None) -> None:
+        self._opening.set_identity(mac1_key)
+
+    def expect(self, answers: Mapping[int, bytes]) -> None:
+        self._opening.expect(answers)
+
+    def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:  # noqa: ARG002
+        self._sessions.add(connection, keys)
+
+    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:  # noqa: ARG002
+        self._sessions.send_with(connection, index)
+
+    def end_session(self, connection: Hashable, index: int) -> None:
+        self._sessions.end(connection, index)
+
+    def set_remote(
+        self,
+        path: Hashable,
+        socket: DataSocket,
+        remote: tuple[Any, ...],
+        now: float,  # noqa: ARG002
+    ) -> None:
+        self._opening.set_remote(path, socket, remote)
+        self._egress.set_remote(path, socket, remote)
+        self._ingress.set_remote(path, remote)
+
+    def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
+        return send_message(socket, datagram, remote, 0)
+
+    def sent_numbers(self, connection: Hashable) -> int:
+        session = self._sessions.sealing(connection)
+        return session.sent_numbers() if session is not None else 0
 
     def counters(self) -> Counters:
         return Counters(
             packets_read=self._egress.packets_read,
             egress_dropped=dict(self._egress.dropped),
             datagrams_received=self._ingress.datagrams_received,
-            keepalives_received=self._ingress.keepalives_received,
+            keepalives_received=self._ingress.keepalives_received + self._opening.keepalives_received,
+            messages_received=self._opening.messages_received,
+            handshakes_received=self._opening.handshakes_received,
             packets_delivered=self._ingress.packets_delivered,
             packets_held=self._ingress.held(),
             ecn_unexpected=self._ingress.ecn_unexpected,
@@ -220,5 +264,4 @@ class PythonDataPath(Unsealed):
         return state.measures() if state is not None else PathMeasures()
 
     def close(self) -> None:
-        self._egress.set_table((), self._states)
-        self._ingress.set_table((), self._states, 0.0)
+        self.set_table((), 0.0)

@@ -1,4 +1,4 @@
-"""TUN to network: read a packet, find its connection, pick a path, put the GRE header before it, send.
+"""TUN to network: read a packet, find its connection, pick a path, put the GRE header before it, seal it, send.
 
 A packet meets the functions in the order in which they stand here.
 """
@@ -10,13 +10,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from mpt.data.counters import Reason, errno_reason
 from mpt.data.flowmap import FlowMap
-from mpt.data.framing import frame
-from mpt.data.pathstate import PathStates
-from mpt.data.pathtable import ConnectionRow, DataSocket, Table
+from mpt.data.framing import Sealed, frame
+from mpt.data.pathstate import PathState, PathStates
+from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
+from mpt.data.sessions import Session, Sessions
 from mpt.host.udp import more_room, tos_ancillary
 from mpt.model import Address
 from mpt.wire import ip, tos
@@ -31,6 +32,24 @@ LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet can
 Scheduler = Callable[[Sequence[tuple[int, int]]], Iterator[int]]
 
 
+class _Way:
+    """The egress side of one path, in the row of its connection at `index`."""
+
+    __slots__ = ("counters", "id", "index", "remote", "socket")
+
+    def __init__(self, index: int, path: PathRow, state: PathState) -> None:
+        self.index = index
+        self.id = path.id
+        self.socket = path.socket
+        self.remote = path.remote
+        self.counters = state.counters
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether datagrams can go this way: there is a socket, and the peer's address is known."""
+        return self.socket is not None and bool(self.remote)
+
+
 class _Sender:
     """The egress side of one connection; the sequence number outlives changes of the table."""
 
@@ -39,27 +58,25 @@ class _Sender:
         "_weights",
         "connection",
         "cycle",
-        "every_path",
         "flow_map",
+        "is_sealed",
         "message_tos",
         "paths",
         "sequence",
         "tos_by_inner",
+        "ways",
     )
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self._weights: dict[int, int] = {}  # of the paths in use, by their index
+        self._weights: dict[int, int] = {}  # of the paths that may be used, by their index
         self._scheduler = scheduler
         self.sequence = 0
 
     def configure(self, row: ConnectionRow, states: PathStates) -> None:
         self.connection = row
-        self.every_path = {
-            path.key: (index, (path.socket, path.remote, states.ensure(path.key).counters))
-            for index, path in enumerate(row.paths)
-            if path.socket is not None
-        }
-        self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable and path.socket})
+        self.is_sealed = isinstance(row.framing, Sealed)
+        self.ways = {path.key: _Way(index, path, states.ensure(path.key)) for index, path in enumerate(row.paths)}
+        self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable})
         self.message_tos = (row.dscp or 0) << 2
         by_inner = tos.encapsulated(row.dscp, row.ecn)
         self.tos_by_inner = (
@@ -71,15 +88,23 @@ class _Sender:
         """Use paths with these weights from now on; 0: not used."""
         weights = dict(self._weights)
         for path, weight in shares.items():
-            if path in self.every_path:
-                weights[self.every_path[path][0]] = weight
+            if path in self.ways:
+                weights[self.ways[path].index] = weight
         if weights != self._weights:
             self._share_out({index: weights[index] for index in sorted(weights) if weights[index]})
 
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...]) -> None:
+        """Send the datagrams of `path` there from now on."""
+        way = self.ways[path]
+        was_open = way.is_open
+        way.socket, way.remote = socket, remote
+        if way.is_open != was_open:
+            self._share_out(self._weights)
+
     def _share_out(self, weights: dict[int, int]) -> None:
         self._weights = weights
-        self.paths = {index: way for index, way in self.every_path.values() if index in weights}
-        self.cycle = self._scheduler(list(weights.items()))
+        self.paths = {way.index: way for way in self.ways.values() if way.index in weights and way.is_open}
+        self.cycle = self._scheduler([(index, weight) for index, weight in weights.items() if index in self.paths])
 
 
 class Egress:
@@ -89,15 +114,17 @@ class Egress:
     paths in use; it gives the endless sequence of the indices that carry the next packets.
     """
 
-    def __init__(self, tun: int, read: Callable[[int, int], bytes], scheduler: Scheduler) -> None:
+    def __init__(self, tun: int, read: Callable[[int, int], bytes], scheduler: Scheduler, sessions: Sessions) -> None:
         self._tun = tun
         self._read = read
         self._scheduler = scheduler
+        self._sessions = sessions
         self._senders: dict[Hashable, _Sender] = {}
         self._sender_of: dict[Hashable, _Sender] = {}  # by the key of a path
         # inner addresses -> sender, the senders of a group, or the reason to drop
         self._flows: dict[bytes, _Sender | tuple[_Sender, ...] | Reason] = {}
-        self._own_peers: frozenset[object] = frozenset()
+        self._peers: dict[Hashable, Address] = {}  # outer addresses, by the key of the path
+        self._own_peers: frozenset[Address] = frozenset()
         self.packets_read = 0
         self.dropped: Counter[str] = Counter()
 
@@ -108,10 +135,20 @@ class Egress:
             senders[row.key].configure(row, states)
         self._senders = senders
         self._sender_of = {path.key: senders[row.key] for row in table for path in row.paths}
-        self._own_peers = frozenset(path.peer_address for row in table for path in row.paths)
+        self._peers = {path.key: path.peer_address for row in table for path in row.paths}
+        self._own_peers = frozenset(self._peers.values())
         self._flows.clear()
 
-    def tun_readable(self) -> None:
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...]) -> None:
+        """Send the datagrams of a sealed path there from now on."""
+        sender = self._sender_of.get(path)
+        if sender is not None and sender.is_sealed:
+            sender.set_remote(path, socket, remote)
+            self._peers[path] = ip_address(remote[0])
+            self._own_peers = frozenset(self._peers.values())
+            self._flows.clear()
+
+    def tun_readable(self, now: float) -> None:
         """Read and send up to BATCH packets; each copy of one to a group counts."""
         read, tun, flows = self._read, self._tun, self._flows
         end = self.packets_read + BATCH
@@ -130,13 +167,13 @@ class Egress:
             if found is None:
                 found = self._classify(packet)
             if isinstance(found, _Sender):
-                self._send(found, packet)
+                self._send(found, packet, now)
             elif isinstance(found, Reason):
                 self.dropped[found] += 1
             else:
                 self.packets_read += len(found) - 1
                 for sender in found:
-                    self._send(sender, packet)
+                    self._send(sender, packet, now)
 
     def _classify(self, packet: bytes) -> _Sender | tuple[_Sender, ...] | Reason:
         """Return the connection of `packet` by its inner addresses; for a group all its connections; else the reason
@@ -165,11 +202,17 @@ class Egress:
         fits = [(row.reach(destination), sender) for sender, row in connections if row.sends(source, destination)]
         return max(fits, key=itemgetter(0), default=(0, None))[1]
 
-    def _send(self, sender: _Sender, packet: bytes) -> None:
+    def _send(self, sender: _Sender, packet: bytes, now: float) -> None:
         """Encapsulate and send over the mapped path, else over the next of the cycle, else over any path that works.
 
         A packet of a mapped flow has no number: its flow keeps its order by itself, and waits for no other path.
         """
+        session = None
+        if sender.is_sealed:
+            session = self._sessions.sealing(sender.connection.key)
+            if session is None:
+                self.dropped[Reason.NO_SESSION] += 1
+                return
         index = sender.flow_map.path(packet) if sender.flow_map is not None else None
         numbered = sender.connection.framing.sequenced
         if index in sender.paths:
@@ -179,29 +222,31 @@ class Egress:
             if index is None:
                 self.dropped[Reason.NO_PATH] += 1
                 return
-        datagram = frame(packet[0] >> 4, sender.sequence if numbered else None) + packet
+        content = frame(packet[0] >> 4, sender.sequence if numbered else None) + packet
         tos_octet = sender.tos_by_inner[tos.octet(packet)] if sender.tos_by_inner is not None else 0
-        error = self._transmit(sender, index, datagram, len(packet), tos_octet)
-        for other in sender.paths:
+        error = self._transmit(sender.paths[index], session, content, len(packet), tos_octet, now)
+        for other, way in sender.paths.items():
             if error is None or error in LOCAL_TROUBLE:
                 break
             if other != index:
-                error = self._transmit(sender, other, datagram, len(packet), tos_octet)
+                error = self._transmit(way, session, content, len(packet), tos_octet, now)
         if error is not None:
             self.dropped[errno_reason("send", error)] += 1
         elif numbered:  # only a packet that was sent uses up a number
             sender.sequence = (sender.sequence + 1) & MASK
 
-    def _transmit(self, sender: _Sender, index: int, datagram: bytes, size: int, tos_octet: int) -> int | None:
-        """Send `datagram` with this TOS octet over one path. Return None when it was sent, else the errno."""
-        data_socket, remote, counters = sender.paths[index]
+    def _transmit(
+        self, way: _Way, session: Session | None, content: bytes, size: int, tos_octet: int, now: float
+    ) -> int | None:
+        """Send `content`, sealed if there is a session, over one path. Return None when it was sent, else the errno."""
+        datagram = content if session is None else session.seal(way.id, content, now)
         try:
-            _send(data_socket, datagram, remote, tos_octet)
+            _send(cast("DataSocket", way.socket), datagram, way.remote, tos_octet)
         except OSError as error:
-            counters.send_errors[errno_reason("send", error.errno)] += 1
+            way.counters.send_errors[errno_reason("send", error.errno)] += 1
             return error.errno or 0
-        counters.packets_sent += 1
-        counters.bytes_sent += size
+        way.counters.packets_sent += 1
+        way.counters.bytes_sent += size
         return None
 
     def set_shares(self, shares: Mapping[Hashable, int]) -> None:
@@ -213,28 +258,43 @@ class Egress:
         for sender, its_shares in of_sender.items():
             sender.set_shares(its_shares)
 
-    def send(self, path: Hashable, message: bytes) -> bool:
-        """Send a message over a path that has a socket, usable or not. Return whether it was sent."""
+    def send(self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None) -> bool:
+        """Send a message over a path, usable or not, or `to` elsewhere. Return whether it was sent."""
         sender = self._sender_of.get(path)
-        if sender is None or path not in sender.every_path:
+        if sender is None:
             return False
-        data_socket, remote, _ = sender.every_path[path][1]
-        datagram = frame(sender.connection.local.version) + message
-        try:
-            _send(data_socket, datagram, remote, sender.message_tos)
-        except BlockingIOError:  # full of packets: without its messages a full line would look like a lossy one
-            return self._send_beyond(data_socket, datagram, remote, sender.message_tos)
-        except OSError:
+        way = sender.ways[path]
+        data_socket, remote = to if to is not None and sender.is_sealed else (way.socket, way.remote)
+        if data_socket is None or not remote:
             return False
-        return True
+        if sender.is_sealed:
+            session = self._sessions.sealing(sender.connection.key)
+            if session is None:
+                return False
+            datagram = session.seal(way.id, message, now)
+        else:
+            datagram = frame(sender.connection.local.version) + message
+        return send_message(data_socket, datagram, remote, sender.message_tos)
 
-    def _send_beyond(self, data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> bool:
-        try:
-            with more_room(data_socket):
-                _send(data_socket, datagram, remote, tos_octet)
-        except OSError:
-            return False
-        return True
+
+def send_message(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> bool:
+    """Send a datagram of control, even into a socket that is full. Return whether it was sent."""
+    try:
+        _send(data_socket, datagram, remote, tos_octet)
+    except BlockingIOError:  # full of packets: without its messages a full line would look like a lossy one
+        return _send_beyond(data_socket, datagram, remote, tos_octet)
+    except OSError:
+        return False
+    return True
+
+
+def _send_beyond(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> bool:
+    try:
+        with more_room(data_socket):
+            _send(data_socket, datagram, remote, tos_octet)
+    except OSError:
+        return False
+    return True
 
 
 def _send(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> None:

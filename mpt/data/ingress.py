@@ -1,4 +1,5 @@
-"""Network to TUN: check the sender, take off the GRE header, find the connection, put in order, write.
+"""Network to TUN: check the sender or open the envelope, take off the GRE header, find the connection, put in order,
+write.
 
 A datagram meets the functions in the order in which they stand here.
 """
@@ -9,16 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from errno import EAGAIN, ENOBUFS
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from mpt.data.counters import PathCounters, Reason, errno_reason
-from mpt.data.events import Message
-from mpt.data.framing import no_packet, unframe
+from mpt.data.events import Event, Message
+from mpt.data.framing import Sealed, no_packet, unframe
+from mpt.data.opening import Opening
 from mpt.data.ordering import Ordering
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.udp import ANCILLARY_ROOM, is_empty, join_received, received_ecn, separated
 from mpt.wire import command, ip, tos
+from mpt.wire.seal import is_sealed
 
 BATCH: Final = 64  # datagrams a wake-up, as in egress
 DATAGRAM_SIZE: Final = 65535
@@ -36,7 +39,8 @@ class _Receiver:
 
 
 class _Source:
-    """One outer address from which a socket takes datagrams, and the paths that they may belong to."""
+    """One outer address from which a socket takes datagrams, and the paths that they may belong to; or one sealed path
+    with the address at which its peer is."""
 
     __slots__ = ("address", "flows", "paths", "tunnels")
 
@@ -55,16 +59,20 @@ class Ingress:
     datagrams at once.
     """
 
-    def __init__(self, tun: int, write: Callable[[int, bytes], int], joined: bool) -> None:
+    def __init__(
+        self, tun: int, write: Callable[[int, bytes], int], joined: bool, opening: Opening, events: list[Event]
+    ) -> None:
         self._tun = tun
         self._write = write
-        self._messages: list[Message] = []
+        self._opening = opening
+        self._events = events
         self._told: set[Hashable] = set()  # paths whose keepalives were passed to control in this wake-up
         self._joined = joined
         self._receivers: dict[Hashable, _Receiver] = {}
         self._receiver_of: dict[Hashable, _Receiver] = {}  # by the key of a path
         self._with_socket: set[Hashable] = set()  # keys of paths
         self._sources: dict[DataSocket, dict[str, _Source]] = {}
+        self._sealed: dict[Hashable, _Source] = {}  # by the key of a sealed path
         self._backlog: set[DataSocket] = set()  # sockets that have more than we have taken
         self.datagrams_received = 0
         self.keepalives_received = 0
@@ -75,7 +83,7 @@ class Ingress:
     def set_table(self, table: Table, states: PathStates, now: float) -> None:
         """Use `table` from the next datagram on. A connection that stays keeps its held packets. If it goes, or its
         window changed, they are delivered first."""
-        old, self._receivers, self._sources = self._receivers, {}, {}
+        old, self._receivers, self._sources, self._sealed = self._receivers, {}, {}, {}
         self._receiver_of.clear()
         self._with_socket.clear()
         for row in table:
@@ -109,7 +117,12 @@ class Ingress:
             self._with_socket.add(path.key)
             if path.socket not in self._sources:
                 join_received(path.socket, self._joined)
-            source = self._sources.setdefault(path.socket, {}).setdefault(path.peer, _Source(path))
+                self._sources[path.socket] = {}
+        if isinstance(connection.framing, Sealed):
+            source = self._sealed[path.key] = _Source(path)
+            source.paths.append((receiver, path.key, counters))
+        elif path.socket is not None:
+            source = self._sources[path.socket].setdefault(path.peer, _Source(path))
             source.paths.append((receiver, path.key, counters))
             source.tunnels.setdefault(_tunnel_of(connection), (receiver, path.key))
         self._receiver_of[path.key] = receiver
@@ -128,10 +141,18 @@ class Ingress:
             else:
                 self._deliver(receiver.order.path_down(path, now))
 
+    def set_remote(self, path: Hashable, remote: tuple[Any, ...]) -> None:
+        """Note at which address the peer of a sealed path is from now on."""
+        if path in self._sealed:
+            self._sealed[path].address = ip_address(remote[0])
+            self._sealed[path].flows.clear()
+            self._with_socket.add(path)
+
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
         was_behind = bool(self._backlog)
         self._told.clear()
+        self._opening.wake_up()
         if self._receive(socket, now):
             self._backlog.discard(socket)
         else:
@@ -147,7 +168,7 @@ class Ingress:
 
     def _receive(self, socket: DataSocket, now: float) -> bool:
         """Take up to BATCH datagrams; return whether these were all."""
-        receive, sources = socket.recvmsg, self._sources.get(socket, {})
+        receive, sources, sealed = socket.recvmsg, self._sources.get(socket, {}), self._opening.has(socket)
         end = self.datagrams_received + BATCH
         while self.datagrams_received < end:
             try:
@@ -160,11 +181,23 @@ class Ingress:
             source, ecn = sources.get(address[0]), received_ecn(ancillary)
             for datagram in separated(octets, ancillary):
                 self.datagrams_received += 1
-                if source is None:
+                if sealed and is_sealed(datagram):
+                    self._unseal(datagram, socket, address, ecn, now)
+                elif source is None:
                     self.dropped[Reason.UNKNOWN_SOURCE] += 1
                 else:
                     self._decapsulate(datagram, source, ecn, now)
         return is_empty(socket)
+
+    def _unseal(
+        self, datagram: bytes, socket: DataSocket, address: tuple[Any, ...], outer_ecn: int, now: float
+    ) -> None:
+        """Open an envelope; whatever else is sealed goes to control."""
+        found = self._opening.take(datagram, socket, address, now)
+        if isinstance(found, Reason):
+            self.dropped[found] += 1
+        elif found is not None:
+            self._decapsulate(found.octets, self._sealed[found.path], outer_ecn, now)
 
     def _decapsulate(self, datagram: bytes, source: _Source, outer_ecn: int, now: float) -> None:
         """Take off the frame and find the path by the inner addresses."""
@@ -217,7 +250,7 @@ class Ingress:
             receiver.order.keepalive(key, now)
         if key not in self._told:
             self._told.add(key)
-            self._messages.append(Message(key, payload, now))
+            self._events.append(Message(key, payload, now))
 
     def _identify(
         self, packet: bytes, addresses: bytes, source: _Source
@@ -262,11 +295,6 @@ class Ingress:
                 self.dropped[_write_reason(error)] += 1
             else:
                 self.packets_delivered += 1
-
-    def take_events(self) -> list[Message]:
-        """Return the messages since the last call."""
-        taken, self._messages = self._messages, []
-        return taken
 
     def held(self) -> int:
         """Return how many packets wait in the reorder buffers."""

@@ -70,6 +70,7 @@ def connection_row(
 ) -> ConnectionRow:
     """Return a connection over `paths`; `networks` are (source, destination)."""
     pairs = [(ip_network(source), ip_network(destination)) for source, destination in networks]
+    framing = changes.pop("framing", Plain(sequenced=window > 0))
     return ConnectionRow(
         key=key,
         local=ip_address(local),
@@ -78,7 +79,7 @@ def connection_row(
         reorder_window=window,
         max_delay=max_delay,
         paths=paths,
-        framing=Plain(sequenced=window > 0),
+        framing=framing,
         **changes,
     )
 

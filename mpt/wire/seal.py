@@ -119,6 +119,11 @@ class Envelope(NamedTuple):
     number: int
 
 
+def is_sealed(octets: bytes) -> bool:
+    """Return whether a datagram is none of GRE, or a content none of GRE: the bit is set."""
+    return len(octets) > 0 and octets[0] & SEALED_BIT != 0
+
+
 def stamp(now: float) -> int:
     """Return the sender's clock, `now` in seconds, as an envelope has it: in 1/16 ms modulo 2^16."""
     return int(now * STAMPS_A_SECOND) & 0xFFFF

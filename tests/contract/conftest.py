@@ -39,6 +39,30 @@ WITHOUT_ADDRESSES = {"native on descriptors"}  # knows no peer from another, and
 WITHOUT_MARKS = {"python on descriptors", "native on descriptors"}
 
 
+SEALING = [name for name in DATA_PATHS if not name.startswith("native")]  # the native one has no envelope yet
+
+
+@pytest.fixture(params=[name for name in SEALING if name not in WITHOUT_ADDRESSES])
+def sealing_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A data path with sealed connections."""
+    with closing(DATA_PATHS[request.param]()) as made:
+        yield made
+
+
+@pytest.fixture(params=[name for name in SEALING if name not in WITHOUT_MARKS])
+def sealing_marking_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The same on sockets whose datagrams have a TOS octet."""
+    with closing(DATA_PATHS[request.param]()) as made:
+        yield made
+
+
+@pytest.fixture(params=[name for name in SEALING if name in ("python in memory", "native on loopback")])
+def fast_sealing_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """One of each, the fastest."""
+    with closing(DATA_PATHS[request.param]()) as made:
+        yield made
+
+
 @pytest.fixture(params=[name for name in DATA_PATHS if name not in WITHOUT_ADDRESSES])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A data path; its counters must add up at the end of every test, and after it was closed."""

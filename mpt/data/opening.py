@@ -1,0 +1,171 @@
+"""Sealed datagrams as they arrive: what is for control becomes an event, the rest gives the content of its envelope.
+
+Sessions and paths are found by what the datagram says, never by where it came from. A stranger costs a look-up and a
+hash, or a look-up and a tag that is wrong; what he sends is counted and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Any, Final, NamedTuple
+
+from mpt.data.counters import Reason
+from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
+from mpt.data.framing import Sealed
+from mpt.data.pathtable import DataSocket, Table
+from mpt.data.sessions import Sessions
+from mpt.errors import DecodeError
+from mpt.wire import message, seal
+
+MESSAGES: Final = 64  # to control in a wake-up: of one path, and handshake datagrams
+
+
+class Content(NamedTuple):
+    """The GRE datagram from an envelope, and the key of the path that it came over."""
+
+    path: Hashable
+    octets: bytes
+
+
+class _Place:
+    """Where the datagrams of a sealed path go, and so where they should come from: `address` is host and port."""
+
+    __slots__ = ("address", "path", "socket")
+
+    def __init__(self, path: Hashable, socket: DataSocket | None, remote: tuple[Any, ...]) -> None:
+        self.path = path
+        self.set(socket, remote)
+
+    def set(self, socket: DataSocket | None, remote: tuple[Any, ...]) -> None:
+        self.socket = socket
+        self.address = remote[:2]
+
+
+class Opening:
+    """All sealed paths; `events` is where control's events are put."""
+
+    def __init__(self, sessions: Sessions, events: list[Event]) -> None:
+        self._sessions = sessions
+        self._events = events
+        self._places: dict[Hashable, dict[int, _Place]] = {}  # connection -> path id
+        self._place_of: dict[Hashable, _Place] = {}  # by path
+        self._sockets: set[DataSocket] = set()
+        self._identity: bytes | None = None
+        self._expected: dict[int, bytes] = {}  # our session index -> mac1 key of the responder
+        self._messages: Counter[Hashable] = Counter()  # in this wake-up, by path
+        self._handshakes = 0  # in this wake-up
+        self._moved: set[Hashable] = set()  # paths of which control was told in this wake-up
+        self.keepalives_received = 0
+        self.messages_received = 0
+        self.handshakes_received = 0
+
+    def set_table(self, table: Table) -> None:
+        """Take the datagrams of the sealed paths of `table`."""
+        self._places.clear()
+        self._place_of.clear()
+        self._sockets.clear()
+        for row in table:
+            if isinstance(row.framing, Sealed):
+                places = self._places.setdefault(row.key, {})
+                for path in row.paths:
+                    place = places.setdefault(path.id, _Place(path.key, path.socket, path.remote))
+                    self._place_of[path.key] = place
+                    if path.socket is not None:
+                        self._sockets.add(path.socket)
+
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...]) -> None:
+        """Note where the datagrams of a sealed path go from now on."""
+        if path in self._place_of:
+            self._place_of[path].set(socket, remote)
+            self._sockets.add(socket)
+
+    def set_identity(self, mac1_key: bytes | None) -> None:
+        """Take handshake datagrams for this key."""
+        self._identity = mac1_key
+
+    def expect(self, answers: Mapping[int, bytes]) -> None:
+        """Take the answers of these responders."""
+        self._expected = dict(answers)
+
+    def wake_up(self) -> None:
+        """Begin to count anew how much control is told."""
+        self._messages.clear()
+        self._handshakes = 0
+        self._moved.clear()
+
+    def has(self, socket: DataSocket) -> bool:
+        """Return whether a sealed path has this socket; on others every datagram is plain."""
+        return socket in self._sockets
+
+    def take(self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float) -> Content | Reason | None:
+        """Return what a sealed datagram brings, or the reason to drop it; None: control is told."""
+        match datagram[0]:
+            case seal.ENVELOPE:
+                return self._open(datagram, socket, source, now)
+            case seal.HANDSHAKE | seal.RETRY:
+                return self._handshake(datagram, socket, source, now)
+        return Reason.SEAL_UNKNOWN_KIND
+
+    def _handshake(self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float) -> Reason | None:
+        """Pass a handshake datagram to control if its mac1 is right: one hash, and nothing is kept."""
+        try:
+            answered = seal.answered_index(datagram)
+        except DecodeError:
+            return Reason.SEAL_TRUNCATED
+        key = self._identity if answered is None else self._expected.get(answered)
+        if key is None:
+            return Reason.HANDSHAKE_UNEXPECTED
+        if not seal.has_mac1(key, datagram):
+            return Reason.HANDSHAKE_MAC
+        if self._handshakes >= MESSAGES:
+            return Reason.HANDSHAKE_FLOOD
+        self._handshakes += 1
+        self.handshakes_received += 1
+        self._events.append(Handshake(socket, source, datagram, now))
+        return None
+
+    def _open(
+        self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float
+    ) -> Content | Reason | None:
+        """Open an envelope; what is inside comes from the peer, and for the first time."""
+        try:
+            header = seal.envelope(datagram)
+        except DecodeError:
+            return Reason.SEAL_TRUNCATED
+        session = self._sessions.find(header.session)
+        if session is None:
+            return Reason.SEAL_SESSION
+        place = self._places[session.connection].get(header.path_id)
+        if place is None:
+            return Reason.SEAL_PATH
+        content = session.open(header, datagram)
+        if isinstance(content, Reason):
+            return content
+        if not session.is_confirmed:
+            session.is_confirmed = True
+            self._events.append(Confirmed(session.connection, session.index, now))
+        is_elsewhere = socket is not place.socket or source[:2] != place.address
+        if is_elsewhere and session.is_newest(header) and place.path not in self._moved:
+            self._moved.add(place.path)
+            self._events.append(Moved(place.path, socket, source, len(datagram), now))
+        if seal.is_sealed(content):
+            return self._message(Message(place.path, content, now, source, socket, session.index, len(datagram)))
+        return Content(place.path, content)
+
+    def _message(self, event: Message) -> Reason | None:
+        """Pass a message to control.
+
+        Its keepalives tell the equalizer nothing: unlike those of plain paths they do not leave at one moment.
+        """
+        if event.octets[0] not in message.KNOWN:
+            return Reason.MESSAGE_UNKNOWN
+        if self._messages[event.path] >= MESSAGES:
+            return Reason.MESSAGE_FLOOD
+        self._messages[event.path] += 1
+        if event.octets[0] == message.KEEPALIVE:
+            self.keepalives_received += 1
+        else:
+            self.messages_received += 1
+        self._events.append(event)
+        return None

@@ -1,0 +1,107 @@
+"""Every data path takes tens of thousands of damaged and repeated datagrams of every sealed kind: nothing raised,
+everything counted, nothing delivered or told twice, nothing answered.
+
+MPT_FUZZ is how many there are for the plain test, half of it here; MPT_FUZZ_SEED gives others.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from mpt.data.events import Confirmed, Handshake, Message, Moved
+from mpt.testing.datapath import LOCAL_V6, OTHER_PEER, PEER, REMOTE_V6, Stage, connection_row, path_row
+from mpt.testing.session import PeerSession
+from mpt.testing.strategies import mutated
+from mpt.wire import seal
+from mpt.wire.message import Challenge, Keepalive
+from mpt.wire.seal import Cipher, HandshakeDatagram, Retry
+from tests.contract.sealed import OTHER_PLACE, begin, content, news, reply, sealed_row
+from tests.contract.test_datapath_fuzz import COUNT, SEED
+
+OUR_KEY, PEER_KEY = seal.mac1_key(b"ours".ljust(32)), seal.mac1_key(b"peer".ljust(32))
+
+
+class Genuine:
+    """Sound datagrams, each content once."""
+
+    def __init__(self, sessions: list[PeerSession], random: Random, in_order: bool) -> None:
+        self.sessions = sessions
+        self.in_order = in_order
+        self.random = random
+        self.made = 0
+
+    def make(self) -> bytes:
+        self.made += 1
+        session, path_id = self.random.choice(self.sessions), self.random.choice((0, 1))
+        octets = self.made.to_bytes(8, "big")
+        match self.random.randrange(9):
+            case 0:
+                return session.seal(Challenge(octets).encode(), path_id)
+            case 1:
+                return session.seal(Keepalive().encode() + octets, path_id)
+            case 2:
+                return session.seal(self.random.randbytes(self.random.randrange(60)) + octets, path_id)
+            case 3:
+                datagram = HandshakeDatagram(False, 1, 0, 0, 0, data=octets)
+                return datagram.encode(self.random.choice((OUR_KEY, PEER_KEY)))
+            case 4:
+                datagram = HandshakeDatagram(True, 1, self.random.choice((5, 6)), 0, 0, data=octets)
+                return datagram.encode(self.random.choice((OUR_KEY, PEER_KEY)))
+            case 5:
+                return Retry(5, octets).encode(PEER_KEY)
+        return session.seal(content(self.made, self.made if self.in_order else None), path_id)
+
+
+@pytest.mark.parametrize("window", [0, 64])
+def test_datagrams_of_any_kind(fast_sealing_stage: Stage, window: int) -> None:
+    """Half of them are recorded ones, sent again from anywhere; most others are damaged."""
+    random, stage = Random(SEED), fast_sealing_stage
+    wans = stage.new_socket(), stage.new_socket()
+    stage.set_table(
+        sealed_row(path_row("a", wans[0]), path_row("b", wans[1], OTHER_PEER, id=1), window=window),
+        connection_row(path_row("p", wans[0]), key="plain", local=LOCAL_V6, remote=REMOTE_V6),
+    )
+    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.expect({5: PEER_KEY})
+    sessions = [begin(stage, session=PeerSession(cipher)) for cipher in Cipher]
+    genuine = Genuine(sessions, random, window > 0)
+    recorded = [genuine.make() for _ in range(10)]
+    delivered: list[bytes] = []
+    told: list[bytes] = []
+    count = COUNT // 4
+    for number in range(count):
+        if number % 3 == 0:
+            recorded[random.randrange(len(recorded))] = genuine.make()
+            if len(recorded) < 500:
+                recorded.append(genuine.make())
+        datagram = random.choice(recorded)
+        if random.randrange(2):
+            datagram = mutated(datagram, random)
+        delivered += stage.receive(random.choice(wans), datagram, host=random.choice((PEER, OTHER_PEER, OTHER_PLACE)))
+        for event in news(stage):
+            if isinstance(event, Message):
+                told.append(event.octets)
+            else:
+                assert isinstance(event, Confirmed | Moved | Handshake)
+        if number % 1000 == 0:
+            stage.counters()
+            for wan in wans:
+                assert wan.sent() == []
+    delivered += stage.wait(1.0)
+    counters = stage.counters()
+    assert counters.datagrams_received == count
+    assert counters.packets_held <= 8  # strays that are kept aside
+    assert counters.packets_delivered == len(delivered) > count / 50
+    assert len(set(delivered)) == len(delivered)
+    assert len(set(told)) == len(told) > count / 200
+    assert counters.ingress_dropped["seal_replay"] > count / 50
+    assert counters.ingress_dropped["seal_tag"] > count / 50
+    assert counters.handshakes_received > count / 200
+    assert {"seal_session", "seal_path", "seal_truncated", "seal_unknown_kind", "message_unknown"} <= {
+        *counters.ingress_dropped
+    }
+    assert {"handshake_mac", "handshake_unexpected", "unknown_source"} <= {*counters.ingress_dropped}
+    last = [10**9 + number for number in range(50)]
+    assert stage.receive(wans[0], *(sessions[0].seal(content(each)) for each in last)) == [reply(each) for each in last]
