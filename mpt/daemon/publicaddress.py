@@ -8,11 +8,9 @@ built in.
 
 from __future__ import annotations
 
-import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -20,6 +18,7 @@ from twisted.logger import Logger
 
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
+from mpt.daemon.names import DNS_PORT, LARGEST, Query
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import LocalEndpoint
 from mpt.daemon.settings import Settings
@@ -30,8 +29,6 @@ log = Logger()
 
 TIMEOUTS: Final = (1.0, 3.0, 5.0)  # s, one for each of the first tries
 LATER: Final = 60.0  # s between later tries
-DNS_PORT: Final = 53
-LARGEST: Final = 4096  # octets of an answer; more than DNS over UDP has
 
 
 class Question:
@@ -50,17 +47,12 @@ class Question:
         answered: Callable[[Address], None],
         failed: Callable[[str], None],
     ) -> None:
-        from twisted.names import dns  # here: it takes 0.1 s, and most daemons never need it
-
-        self._dns = dns
         self._machine = machine
         self._server = (str(resolver), DNS_PORT)
         self._answered = answered
         self._failed = failed
         self._reason = "it does not answer"
-        self._type = dns.A if resolver.version == 4 else dns.AAAA
-        self._query = dns.Message(secrets.randbelow(1 << 16), recDes=1)
-        self._query.addQuery(name.encode(), self._type)
+        self._query = Query(name, resolver.version)
         self._tries = 0
         self._timer: Any = None
         self._socket = machine.open_data_socket(endpoint.address, 0, endpoint.interface, machine.system)
@@ -82,7 +74,7 @@ class Question:
         timeout = TIMEOUTS[self._tries] if self._tries < len(TIMEOUTS) else LATER
         self._tries += 1
         with suppress(OSError):  # no route yet, a link that has just gone: there is another try
-            self._socket.sendto(self._query.toStr(), self._server)
+            self._socket.sendto(self._query.octets, self._server)
         self._timer = self._machine.reactor.callLater(timeout, self._try)
 
     def _readable(self) -> None:
@@ -90,19 +82,11 @@ class Question:
             datagram, source = self._socket.recvfrom(LARGEST)
         except OSError:
             return  # an ICMP error of an earlier datagram
-        answer = self._dns.Message()
-        try:
-            answer.fromStr(datagram)
-        except Exception:  # twisted.names raises whatever the octets lead it to
-            return
-        if source[:2] != self._server or answer.id != self._query.id or not answer.answer:
-            return
-        records: list[Any] = [record.payload for record in answer.answers if record.type == self._type]
-        if records:
+        addresses = self._query.answer(datagram) if source[:2] == self._server else None
+        if addresses:
             self.stop()
-            family = socket.AF_INET if self._type == self._dns.A else socket.AF_INET6
-            self._answered(ip_address(socket.inet_ntop(family, records[0].address)))
-        else:
+            self._answered(addresses[0])
+        elif addresses is not None:
             self._reason = "its answer has no address"
 
     def _clear_error(self) -> None:
