@@ -111,7 +111,7 @@ class Connection(Service):
         self._seen: tuple[object, ...] = ()  # the facts that the paths depend on, as seen last
         self._route_news: dict[int, str] = {}  # by path index: the last line of the log
         self._losses = Losses(config.max_loss, self.paths, self._works, last_received, machine.now)
-        self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check)
+        self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check, reads_first=True)
 
     def startService(self) -> None:
         """Open the sockets, install the routes, begin to send keepalives; raises HostError if it is strict."""

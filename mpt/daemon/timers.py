@@ -19,16 +19,23 @@ class DeadlineLoop:
     """A LoopingCall that runs only while there is a deadline, and whose interval follows it.
 
     `reached` is called at or soon after the time that `next_deadline` gives, both in monotonic seconds. After anything
-    that may have brought a new or an earlier deadline, call `follow`.
+    that may have brought a new or an earlier deadline, call `follow`. With `reads_first` the reactor first reads all
+    that is ready: a process that stood still, or did not get the CPU, must not take it for silence.
     """
 
     def __init__(
-        self, machine: Machine, next_deadline: Callable[[], float | None], reached: Callable[[float], None]
+        self,
+        machine: Machine,
+        next_deadline: Callable[[], float | None],
+        reached: Callable[[float], None],
+        reads_first: bool = False,
     ) -> None:
         self._now = machine.now
         self._next_deadline = next_deadline
         self._reached = reached
         self._due = 0.0
+        self._reads_first = reads_first
+        self._has_read = False
         self._loop = LoopingCall(self._wake)
         self._loop.clock = machine.reactor
 
@@ -45,10 +52,16 @@ class DeadlineLoop:
 
     def stop(self) -> None:
         """Do not wake again before the next `follow`."""
+        self._has_read = False
         if self._loop.running:
             self._loop.stop()
 
     def _wake(self) -> None:
+        if self._reads_first and not self._has_read:
+            self._has_read = True
+            self._loop.interval = 0  # in the next turn of the reactor, which begins with reading
+            return
+        self._has_read = False
         self._reached(self._now())
         deadline = self._next_deadline()
         if not self._loop.running:

@@ -71,3 +71,15 @@ class FakeReactor(Clock):
         while self.seconds() < end - step / 2:
             self.advance(min(step, end - self.seconds()))
             self.read_all()
+
+    def stand_still(self, seconds: float) -> None:
+        """Let `seconds` go by while nothing is done, then go on as a reactor does: calls that are due, then reading."""
+        self.rightNow += seconds
+        due = [call for call in self.calls if call.getTime() <= self.seconds()]
+        for call in due:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+        self.read_all()
+        self.advance(0)

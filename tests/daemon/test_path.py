@@ -10,6 +10,7 @@ from ipaddress import IPv4Interface, ip_address
 import pytest
 
 from mpt.model import Status
+from tests.daemon.logged import logged
 from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, Run, Stage, connection, path
 
 
@@ -45,6 +46,21 @@ def test_a_silent_path_dies_after_the_dead_time_and_a_keepalive_revives_it(run: 
     assert len(stage.sent("eth2")) == 4
     stage.receive(1, KEEPALIVE_IN)
     assert stage.statuses() == ["OK", "OK"]
+
+
+def test_a_daemon_that_stood_still_reads_before_it_calls_a_path_dead(run: Run) -> None:
+    """A machine that slept, or had no time for us: the keepalives of the peer wait in the socket. Without any the path
+    is dead."""
+    stage = run()
+    stage.receive(1, KEEPALIVE_IN)
+    stage.receive(2, KEEPALIVE_IN)
+    stage.socket("eth1").deliver(KEEPALIVE_IN, ("10.1.1.3", 23456))
+    with logged() as log:
+        stage.reactor.stand_still(60.0)
+    assert stage.statuses() == ["OK", "DOWN"]
+    assert not [line for line in log if "path_0" in line]
+    stage.reactor.stand_still(3.1)
+    assert stage.statuses() == ["DOWN", "DOWN"]
 
 
 def test_a_revived_path_answers_at_once(run: Run) -> None:
