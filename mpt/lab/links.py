@@ -26,6 +26,9 @@ DIRECTIONS: tuple[Direction, Direction] = ("ab", "ba")
 
 ETHERNET_HEADER = 14  # bytes, which tbf counts beside the packet
 BURST_TIME = 0.002  # seconds of rate that may pass at once; less costs a timer a frame, more is a visible jump
+# The index of a far side, beyond those of the hosts: the kernel tells of a carrier at once only if the index of a veth
+# is not its peer's, else once a second (linkwatch_urgent_event).
+FIRST_NUMBER = 1000
 MIN_BURST = 5_000  # bytes; three frames
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
@@ -86,12 +89,13 @@ PLAIN = Shape()
 
 @dataclass(frozen=True)
 class End:
-    """One end of a link: `interface` of `host` with `addresses`, `far_side` in the wire namespace."""
+    """One end of a link: `interface` of `host` with `addresses`, `far_side` in the wire namespace with its `number`."""
 
     host: Host
     interface: str
     addresses: tuple[str, ...]
     far_side: str
+    number: int
 
 
 class Link:
@@ -115,6 +119,7 @@ class Link:
                 interfaces[side] or host.next_interface(),
                 tuple(pair[side] for pair in pairs),
                 f"l{number}{'ab'[side]}",
+                FIRST_NUMBER + 2 * number + side,
             )
             for side, host in enumerate(ends)
         )
@@ -196,7 +201,7 @@ class Link:
         """Make the veth of `end`, address it, and bring both sides up."""
         namespaces.ip(
             self._wires.namespace,
-            f"link add {end.far_side} mtu {self.mtu} type veth"
+            f"link add {end.far_side} index {end.number} mtu {self.mtu} type veth"
             f" peer name {end.interface} mtu {self.mtu} netns {end.host.namespace}",
             f"link set {end.far_side} up",
         )

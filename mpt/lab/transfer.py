@@ -16,10 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -131,20 +132,29 @@ class Checker:
         return self.right
 
 
-def send(address: str, port: int, seconds: float, congestion: str | None = None) -> int:
-    """Send the stream for `seconds`, then ask the receiver about it; HostError if bytes were lost or wrong."""
+def send(
+    address: str,
+    port: int,
+    seconds: float,
+    congestion: str | None = None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> int:
+    """Send the stream for `seconds`, or until `is_over`, then ask the receiver about it.
+
+    Return the number of bytes; HostError if any were lost or wrong.
+    """
     block, total, number = pattern(), 0, 0
     with socket.create_connection((address, port), timeout=PATIENCE) as stream:
         stream.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
         if congestion:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and not is_over():
             block[:NUMBER] = number.to_bytes(NUMBER, "big")
             for start in range(0, BLOCK, CHUNK):
                 stream.sendall(memoryview(block)[start : start + CHUNK])
                 total += CHUNK
-                if time.monotonic() >= end:
+                if time.monotonic() >= end or is_over():
                     break
             number += 1
         stream.shutdown(socket.SHUT_WR)
@@ -254,6 +264,10 @@ class Transfer:
         self._read_to = max(self._read_to, complete)
         return self.progress
 
+    def end(self) -> None:
+        """Let the sender send no more; `finish` has less to wait for then."""
+        self._sender.signal(signal.SIGUSR1)
+
     def finish(self) -> Result:
         """Wait for the end and return the result; HostError if the connection broke, or a byte was lost or wrong."""
         try:
@@ -296,7 +310,10 @@ def main() -> int:
             result = receive(options.bind, options.port, options.warmup, options.seconds)
             _say("result", asdict(result))
             return 0 if result.verified and not result.error else 1
-        _say("sent", {"bytes": send(options.address, options.port, options.seconds, options.congestion)})
+        asked: list[int] = []
+        signal.signal(signal.SIGUSR1, lambda number, frame: asked.append(number))
+        sent = send(options.address, options.port, options.seconds, options.congestion, lambda: bool(asked))
+        _say("sent", {"bytes": sent})
     except (OSError, HostError) as error:
         print(error, file=sys.stderr)
         return 1

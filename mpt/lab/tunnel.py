@@ -58,7 +58,7 @@ class Description:
     outer: int = 4
     weights: Sequence[int] = ()
     keepalive: float = 0.1
-    dead: float = 0.3
+    dead: float = 2.0  # a machine under load keeps a process waiting for tenths of a second
     reorder_window: int = 0
     max_buffdelay_msec: int = 100
     mtu: int = PACKET

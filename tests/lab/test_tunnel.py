@@ -33,8 +33,8 @@ class Cable:
 
     def __post_init__(self) -> None:
         n = self.number
-        self.a = End(cast(Host, Named("a")), f"eth{n}", (f"10.{n}.{n}.2/24", f"fd0{n}::2/64"), "")
-        self.b = End(cast(Host, Named("b")), f"wan{n}", (f"10.{n}.{n}.3/24", f"fd0{n}::3/64"), "")
+        self.a = End(cast(Host, Named("a")), f"eth{n}", (f"10.{n}.{n}.2/24", f"fd0{n}::2/64"), "", 0)
+        self.b = End(cast(Host, Named("b")), f"wan{n}", (f"10.{n}.{n}.3/24", f"fd0{n}::3/64"), "", 0)
 
 
 LINKS = cast(list[Link], [Cable(1), Cable(2)])
@@ -72,7 +72,7 @@ def test_both_ends_are_written_as_each_other_s_mirror(tmp_path: Path, outer: int
     assert [path.weight_out for path in paths] == [5, 1]
     assert [path.interface_name for path in paths] == ["eth1", "eth2"]
     assert paths[0].remote_ipaddr == ip_address("10.1.1.3" if outer == 4 else "fd01::3")
-    assert (paths[0].keepalive_time, paths[0].dead_time) == (0.1, 0.3)
+    assert (paths[0].keepalive_time, paths[0].dead_time) == (0.1, 2.0)
     assert paths[1].ports.tcp_dst == {80, 443}
     assert loaded["a"][4].reorder_window == 700
     assert loaded["a"][4].local_port != loaded["a"][6].local_port
@@ -81,7 +81,7 @@ def test_both_ends_are_written_as_each_other_s_mirror(tmp_path: Path, outer: int
 def test_a_link_without_the_right_address_is_an_error(tmp_path: Path) -> None:
     """Paths of a version that the link has no address of are refused by name."""
     cable = Cable(1)
-    cable.a = End(cable.a.host, "eth1", ("10.1.1.2/24",), "")
+    cable.a = End(cable.a.host, "eth1", ("10.1.1.2/24",), "", 0)
     with pytest.raises(HostError, match="eth1 of a has no IPv6 address"):
         write_configuration(Description(cast(list[Link], [cable]), outer=6), "a", tmp_path / "a")
 

@@ -8,18 +8,23 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mpt.accel.choice import native_is_built
+from mpt.cli.channel import ask_unix
 from mpt.lab.hosts import Host
 from mpt.lab.iperf import iperf3 as run_iperf3
 from mpt.lab.iperf import result
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN, Link, Shape
+from mpt.lab.namespaces import NETNS_DIRECTORY
 from mpt.lab.ping import ping
 from mpt.lab.tunnel import Daemon
+from mpt.local.sockets import control_sockets
 
 CONF = Path(__file__).parents[2] / "conf"
 GUIDE = CONF / "samples" / "guide"
@@ -79,7 +84,7 @@ def keys(values: Mapping[str, object]) -> list[tuple[str, str]]:
     return [(rf"^{key}\s*=.*$", f"{key} = {value}") for key, value in values.items()]
 
 
-LIVELY = keys({"keepalive_time": 0.1, "dead_time": 0.3, "reorder_window": 1000})  # for links of 100 Mbit/s
+LIVELY = keys({"keepalive_time": 0.1, "dead_time": 1.0, "reorder_window": 1000})  # for links of 100 Mbit/s
 
 
 def start(*daemons: tuple[Host, Path]) -> list[Daemon]:
@@ -135,6 +140,48 @@ def interface_state(host: Host) -> str:
 def udp_sockets(host: Host) -> list[str]:
     """Return the local ends of the UDP sockets on `host`."""
     return [line.split()[3] for line in host.run(["ss", "-Hnua"]).splitlines()]
+
+
+def status_of(daemon: Daemon) -> Mapping[str, Any]:
+    """The document of ``mpt --json show status``, asked for without starting the client.
+
+    The socket is the configuration directory's, if there is one, or else that of the network namespace.
+    """
+    own = daemon.directory / "socket"
+    path = str(own) if own.exists() else control_sockets({}, NETNS_DIRECTORY / daemon.host.namespace)[0]
+    reply = ask_unix(path, ["show", "status"], 10, print)
+    assert reply.ok and reply.data is not None
+    return reply.data
+
+
+def wait_until_heard(*daemons: Daemon) -> None:
+    """Wait until the peer is heard over every path of each of `daemons`, and all are up.
+
+    Daemons that start at the same time may be ready seconds after each other: until then a path may well be down.
+    """
+
+    def statuses() -> list[str]:
+        documents = [status_of(daemon) for daemon in daemons]
+        return [path["status"] for each in documents for one in each["connections"] for path in one["paths"]]
+
+    wait_until(lambda: set(statuses()) == {"up"}, "every peer heard over every path", 10)
+
+
+@contextmanager
+def no_path_falls(*daemons: Daemon, paths: tuple[int, ...] = (0, 1)) -> Iterator[None]:
+    """While the block runs none of `paths` goes down at any of `daemons`, as their logs tell.
+
+    The block begins when the peers are heard. The dead time must be so long that a busy machine can keep it: seconds.
+    """
+    wait_until_heard(*daemons)
+    before = [[falls(daemon, path) for path in paths] for daemon in daemons]
+    yield
+    assert [[falls(daemon, path) for path in paths] for daemon in daemons] == before
+
+
+def falls(daemon: Daemon, path: int) -> int:
+    """Return how often `daemon` has said that path_`path` is down now, whatever the reason."""
+    return sum(status_count(daemon, path, status) for status in ("DOWN", "INTERFACE_DOWN", "ADDRESS_DOWN"))
 
 
 def status_count(daemon: Daemon, path: int, status: str) -> int:

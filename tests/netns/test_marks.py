@@ -14,7 +14,7 @@ from mpt.lab.tunnel import DATA_PORT
 from tests.netns.support import no_traceback as no_traceback
 from tests.netns.support import on_every_data_plane, wait_until
 from tests.netns.support_control import B, Site, guide_hosts
-from tests.netns.test_wire import capture
+from tests.netns.test_wire import capture, wait_until_written
 
 EF = 46 << 2
 ECT_0, CE = 2, 3
@@ -55,8 +55,9 @@ def congest(host: Host) -> None:
 def test_a_datagram_shows_what_is_configured(lab: Lab, outer: int) -> None:
     """With copy and normal all of the packet's octet; a fixed DSCP for everything, keepalives too."""
     a, b = sites(lab, outer, "dscp = copy", "ecn = normal")
-    capture(b.host, "eth1", lab.directory / "copy.pcap")
+    tcpdump = capture(b.host, "eth1", lab.directory / "copy.pcap")
     send(a.host, EF | ECT_0)
+    wait_until_written(tcpdump)
     assert set(marks(b.host, lab.directory / "copy.pcap")) == {shown(outer, EF | ECT_0, EF | ECT_0)}
 
 
@@ -65,8 +66,9 @@ def test_a_datagram_shows_what_is_configured(lab: Lab, outer: int) -> None:
 def test_a_fixed_dscp_is_that_of_everything(lab: Lab, outer: int) -> None:
     """Keepalives too; towards a peer that does not look at it the outer ECN field says Not-ECT."""
     a, b = sites(lab, outer, "dscp = CS1")
-    capture(b.host, "eth1", lab.directory / "fixed.pcap")
+    tcpdump = capture(b.host, "eth1", lab.directory / "fixed.pcap")
     send(a.host, EF | ECT_0)
+    wait_until_written(tcpdump)
     assert set(marks(b.host, lab.directory / "fixed.pcap")) == {shown(outer, 8 << 2, EF | ECT_0)}
     keepalives = marks(b.host, lab.directory / "fixed.pcap", requests=False)
     assert {line.split()[0] for line in keepalives} == {shown(outer, 8 << 2)}
@@ -78,8 +80,9 @@ def test_congestion_on_the_way_is_told_to_who_understands_it(lab: Lab, outer: in
     """A mark gets into a packet whose sender knows ECN; one whose sender does not is dropped, counted, and told of."""
     a, b = sites(lab, outer, "ecn = normal")
     congest(b.host)
-    capture(b.host, "tun0", lab.directory / "inside.pcap")
+    tcpdump = capture(b.host, "tun0", lab.directory / "inside.pcap")
     send(a.host, EF | ECT_0)
+    wait_until_written(tcpdump)
     assert marks(b.host, lab.directory / "inside.pcap") == {f"0x{EF | CE:02x}": COUNT}
     assert ping(a.host, B, count=3, timeout=0.2) == [None] * 3
     (inside,) = b.status()["tunnels"]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -13,6 +17,7 @@ from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Shape
 from mpt.lab.ping import ping
+from mpt.lab.process import Process
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import DATA_PORT, Description, Tunnel
 from mpt.model import MAX_REORDER_WINDOW
@@ -40,10 +45,28 @@ KEEPALIVE_LENGTH = str(8 + 44)  # as the UDP header counts
 INTERVAL = 0.5  # seconds between keepalives, long beside the delays of a busy machine
 
 
-def capture(host: Host, interface: str, file: Path) -> None:
-    """Write everything on `interface` to `file` until the end of the lab."""
+def capture(host: Host, interface: str, file: Path) -> Process:
+    """Write everything on `interface` to `file` until the end of the lab; return the program that does so."""
     tcpdump = host.start(["tcpdump", "--immediate-mode", "-Z", "root", "-U", "-i", interface, "-w", str(file)])
     wait_until(lambda: "listening on" in tcpdump.errors(), "tcpdump")
+    return tcpdump
+
+
+def wait_until_written(*captures: Process) -> None:
+    """Wait until the files have everything that came until now, as tcpdump's own counts tell (SIGUSR1)."""
+    for tcpdump in captures:
+        counts: list[tuple[str, str]] = []
+
+        def is_written(tcpdump: Process = tcpdump, counts: list[tuple[str, str]] = counts) -> bool:
+            asked = len(counts)
+            tcpdump.signal(signal.SIGUSR1)
+            pattern = r"(\d+) packets? captured, (\d+) packets? received by filter"
+            wait_until(lambda: len(re.findall(pattern, tcpdump.errors())) > asked, "tcpdump's counts")
+            counts[:] = re.findall(pattern, tcpdump.errors())
+            captured, received = counts[-1]
+            return captured == received
+
+        wait_until(is_written, "the capture")
 
 
 def decode(host: Host, file: Path) -> list[dict[str, list[str]]]:
@@ -67,19 +90,19 @@ def test_tshark_reads_every_datagram(lab: Lab, outside: int) -> None:
     """tshark decodes GRE version 0 with the protocol type of the packet inside, right UDP checksums outside and TCP
     checksums inside, and finds nothing malformed."""
     a, b, links = figure_3(lab, Shape(rate_mbit=10), Shape(rate_mbit=10))
-    files = []
+    files, captures = [], []
     for link in links:
         for end in (link.a, link.b):  # or the capture lacks the checksums
             end.host.call(offloads.switch, end.interface, offloads.CHECKSUM, False)
         files.append(lab.directory / f"{link.a.interface}.pcap")
-        capture(a, link.a.interface, files[-1])
+        captures.append(capture(a, link.a.interface, files[-1]))
     addresses = ("10.0.0.1/24", "10.0.0.2/24"), ("fec0::1/64", "fec0::2/64")
     Tunnel(Description(links, *addresses, outer=outside, reorder_window=1000), lab.directory)
     wait_until(lambda: answers(a, "10.0.0.2") and answers(a, "fec0::2"), "an answer through the tunnel")
     assert None not in ping(a, "10.0.0.2", count=5, interval=0.01) + ping(a, "fec0::2", count=5, interval=0.01)
     for address in ("10.0.0.2", "fec0::2"):
         Transfer(a, b, address, seconds=0.2, warmup=0.1).finish()
-    time.sleep(0.2)
+    wait_until_written(*captures)
 
     by_path = [[row for row in decode(a, file) if row["gre.proto"]] for file in files]
     rows = by_path[0] + by_path[1]
@@ -110,12 +133,11 @@ def test_sequence_numbers_run_over_both_paths(lab: Lab, outside: int) -> None:
     """The sequence numbers of each direction, both paths together, are 0, 1, 2 and so on, and each path has a half."""
     a, _, links = figure_3(lab)
     files = [lab.directory / f"{link.a.interface}.pcap" for link in links]
-    for link, file in zip(links, files, strict=True):
-        capture(a, link.a.interface, file)
+    captures = [capture(a, link.a.interface, file) for link, file in zip(links, files, strict=True)]
     Tunnel(Description(links, outer=outside, reorder_window=MAX_REORDER_WINDOW), lab.directory)
     wait_until(lambda: answers(a, "10.0.0.2"), "an answer through the tunnel")
     assert None not in ping(a, "10.0.0.2", count=50, interval=0.005)
-    time.sleep(0.2)
+    wait_until_written(*captures)
     version = "ip.src" if outside == 4 else "ipv6.src"
     by_path = []
     for file in files:
@@ -184,4 +206,4 @@ def test_keepalives_byte_for_byte(lab: Lab, inside: int) -> None:
         for _ in range(5):
             assert inbox.recv(2000) == bytes.fromhex(expected)
             times.append(time.monotonic())
-    assert (times[-1] - times[0]) / 4 == pytest.approx(INTERVAL, rel=0.1)
+    assert median(later - earlier for earlier, later in pairwise(times)) == pytest.approx(INTERVAL, rel=0.1)
