@@ -1,4 +1,4 @@
-"""Debian's wireguard-go beside mpt: one path, set up through its own control socket, so that no other tool is needed."""
+"""Debian's wireguard-go beside mpt, over one path, set up through its own control socket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bench.variants import PLAIN_ADDRESS, Stage, Variant
 from mpt.errors import HostError
-from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN
 from mpt.lab.process import Process
