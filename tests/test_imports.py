@@ -40,7 +40,7 @@ HOME_OF: dict[str, set[str]] = {
     "zope": {"daemon", "testing"},
     "pyroute2": {"host.netlink"},
     "cffi": {"accel"},
-    "cryptography": {"wire.seal", "config.identity", "daemon.tls"},
+    "cryptography": {"wire.seal", "config.identity", "daemon.tls", "lab.capture"},
     "OpenSSL": {"daemon.tls"},
     "hypothesis": {"testing"},
 }
