@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
 from operator import itemgetter
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from mpt.data.counters import Reason, errno_reason
+from mpt.data.counters import PathCounters, Reason, errno_reason
 from mpt.data.flowmap import FlowMap
 from mpt.data.framing import Sealed, frame
-from mpt.data.pathstate import PathState, PathStates
-from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
+from mpt.data.pathstate import PathStates
+from mpt.data.pathtable import ConnectionRow, DataSocket, Table
 from mpt.data.sessions import Session, Sessions
 from mpt.host.udp import more_room, tos_ancillary
 from mpt.model import Address
@@ -32,22 +33,16 @@ LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet can
 Scheduler = Callable[[Sequence[tuple[int, int]]], Iterator[int]]
 
 
+@dataclass(frozen=True, slots=True)
 class _Way:
-    """The egress side of one path, in the row of its connection at `index`."""
+    """The egress side of one path, in the row of its connection at `index`. It is open if there is a socket, and the
+    peer's address is known."""
 
-    __slots__ = ("counters", "id", "index", "remote", "socket")
-
-    def __init__(self, index: int, path: PathRow, state: PathState) -> None:
-        self.index = index
-        self.id = path.id
-        self.socket = path.socket
-        self.remote = path.remote
-        self.counters = state.counters
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether datagrams can go this way: there is a socket, and the peer's address is known."""
-        return self.socket is not None and bool(self.remote)
+    index: int
+    id: int
+    socket: DataSocket | None
+    remote: tuple[Any, ...]
+    counters: PathCounters
 
 
 class _Sender:
@@ -75,7 +70,10 @@ class _Sender:
     def configure(self, row: ConnectionRow, states: PathStates) -> None:
         self.connection = row
         self.is_sealed = isinstance(row.framing, Sealed)
-        self.ways = {path.key: _Way(index, path, states.ensure(path.key)) for index, path in enumerate(row.paths)}
+        self.ways = {
+            path.key: _Way(index, path.id, path.socket, path.remote, states.ensure(path.key).counters)
+            for index, path in enumerate(row.paths)
+        }
         self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable})
         self.message_tos = (row.dscp or 0) << 2
         by_inner = tos.encapsulated(row.dscp, row.ecn)
@@ -95,16 +93,24 @@ class _Sender:
 
     def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...]) -> None:
         """Send the datagrams of `path` there from now on."""
-        way = self.ways[path]
-        was_open = way.is_open
-        way.socket, way.remote = socket, remote
-        if way.is_open != was_open:
+        self.ways[path] = replace(self.ways[path], socket=socket, remote=remote)
+        before = self.paths
+        self._open_paths()
+        if self.paths.keys() != before.keys():
             self._share_out(self._weights)
 
     def _share_out(self, weights: dict[int, int]) -> None:
         self._weights = weights
-        self.paths = {way.index: way for way in self.ways.values() if way.index in weights and way.is_open}
+        self._open_paths()
         self.cycle = self._scheduler([(index, weight) for index, weight in weights.items() if index in self.paths])
+
+    def _open_paths(self) -> None:
+        """Find the paths that carry packets, by their index: socket, remote address, counters, id."""
+        self.paths = {
+            way.index: (way.socket, way.remote, way.counters, way.id)
+            for way in self.ways.values()
+            if way.index in self._weights and way.socket is not None and way.remote
+        }
 
 
 class Egress:
@@ -144,9 +150,15 @@ class Egress:
         sender = self._sender_of.get(path)
         if sender is not None and sender.is_sealed:
             sender.set_remote(path, socket, remote)
-            self._peers[path] = ip_address(remote[0])
-            self._own_peers = frozenset(self._peers.values())
-            self._flows.clear()
+            self._peer_moves(path, ip_address(remote[0]))
+
+    def _peer_moves(self, path: Hashable, address: Address) -> None:
+        """Note the outer address of a peer: packets to it would come back here."""
+        ends = self._peers[path].packed, address.packed
+        self._peers[path] = address
+        self._own_peers = frozenset(self._peers.values())
+        for flow in [flow for flow in self._flows if flow.endswith(ends)]:
+            del self._flows[flow]
 
     def tun_readable(self, now: float) -> None:
         """Read and send up to BATCH packets; each copy of one to a group counts."""
@@ -224,29 +236,37 @@ class Egress:
                 return
         content = frame(packet[0] >> 4, sender.sequence if numbered else None) + packet
         tos_octet = sender.tos_by_inner[tos.octet(packet)] if sender.tos_by_inner is not None else 0
-        error = self._transmit(sender.paths[index], session, content, len(packet), tos_octet, now)
-        for other, way in sender.paths.items():
+        error = self._transmit(sender, index, session, content, len(packet), tos_octet, now)
+        for other in sender.paths:
             if error is None or error in LOCAL_TROUBLE:
                 break
             if other != index:
-                error = self._transmit(way, session, content, len(packet), tos_octet, now)
+                error = self._transmit(sender, other, session, content, len(packet), tos_octet, now)
         if error is not None:
             self.dropped[errno_reason("send", error)] += 1
         elif numbered:  # only a packet that was sent uses up a number
             sender.sequence = (sender.sequence + 1) & MASK
 
     def _transmit(
-        self, way: _Way, session: Session | None, content: bytes, size: int, tos_octet: int, now: float
+        self,
+        sender: _Sender,
+        index: int,
+        session: Session | None,
+        content: bytes,
+        size: int,
+        tos_octet: int,
+        now: float,
     ) -> int | None:
         """Send `content`, sealed if there is a session, over one path. Return None when it was sent, else the errno."""
-        datagram = content if session is None else session.seal(way.id, content, now)
+        data_socket, remote, counters, path_id = sender.paths[index]
+        datagram = content if session is None else session.seal(path_id, content, now)
         try:
-            _send(cast("DataSocket", way.socket), datagram, way.remote, tos_octet)
+            _send(data_socket, datagram, remote, tos_octet)
         except OSError as error:
-            way.counters.send_errors[errno_reason("send", error.errno)] += 1
+            counters.send_errors[errno_reason("send", error.errno)] += 1
             return error.errno or 0
-        way.counters.packets_sent += 1
-        way.counters.bytes_sent += size
+        counters.packets_sent += 1
+        counters.bytes_sent += size
         return None
 
     def set_shares(self, shares: Mapping[Hashable, int]) -> None:

@@ -45,6 +45,7 @@ NUMBERS: Final = 1 << 48  # of a session, path and direction
 MAC_LENGTH: Final = 16
 LARGEST_DATA: Final = 1100  # octets of a handshake datagram
 LARGEST_TOKEN: Final = 255
+LARGEST_HANDSHAKE: Final = 20 + LARGEST_TOKEN + LARGEST_DATA + MAC_LENGTH
 
 _HEADER = Struct("!BBIHI")
 _HANDSHAKE = Struct("!BBBBIIII")
@@ -189,8 +190,9 @@ def mac1(key: bytes, octets: bytes) -> bytes:
 
 
 def has_mac1(key: bytes, datagram: bytes) -> bool:
-    """Return whether `datagram` ends with its mac1."""
-    return compare_digest(mac1(key, datagram[:-MAC_LENGTH]), datagram[-MAC_LENGTH:])
+    """Return whether `datagram` ends with its mac1; one that is too long is not hashed, and has none."""
+    octets, mac = datagram[:-MAC_LENGTH], datagram[-MAC_LENGTH:]
+    return len(datagram) <= LARGEST_HANDSHAKE and compare_digest(mac1(key, octets), mac)
 
 
 @dataclass(frozen=True, slots=True)
