@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -34,6 +35,13 @@ def test_the_vectors_of_the_envelope(cipher: Cipher) -> None:
     header = seal.envelope(datagram)
     assert header == (1, 0xA1B2C3D4, 5)
     assert Opener(cipher, KEY, IV).open(header, datagram) == b"\x12\x34" + CONTENT
+
+
+def test_the_documentation_has_the_vectors() -> None:
+    """docs/protocol.md shows the same octets."""
+    lines = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text().splitlines()
+    shown = {name: lines[lines.index(name) + 1] for name in ("content", "first datagram", *SEALED)}
+    assert shown == {"content": CONTENT.hex(), "first datagram": HANDSHAKE, **SEALED}
 
 
 @pytest.mark.parametrize("cipher", Cipher)
