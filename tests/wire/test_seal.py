@@ -41,7 +41,8 @@ def test_the_documentation_has_the_vectors() -> None:
     """docs/protocol.md shows the same octets."""
     lines = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text().splitlines()
     shown = {name: lines[lines.index(name) + 1] for name in ("content", "first datagram", *SEALED)}
-    assert shown == {"content": CONTENT.hex(), "first datagram": HANDSHAKE, **SEALED}
+    vectors: dict[str, str] = {"content": CONTENT.hex(), "first datagram": HANDSHAKE}
+    assert shown == vectors | {cipher.value: digits for cipher, digits in SEALED.items()}
 
 
 @pytest.mark.parametrize("cipher", Cipher)
