@@ -226,6 +226,11 @@ class ConnectionConfig:
         return bool(self.peer_keys)
 
     @property
+    def place(self) -> tuple[Path, str] | None:
+        """Return where the connection is written: the file, and in clients.conf the name of the client."""
+        return (self.file, self.name if self.template is not None else "") if self.file is not None else None
+
+    @property
     def is_down(self) -> bool:
         """Return whether the file keeps the connection down: it is loaded, without sockets, routes and packets."""
         return self.status.is_by_hand

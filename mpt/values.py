@@ -11,11 +11,22 @@ import binascii
 import enum
 import re
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from mpt.model import MAX_NAME, MAX_PEER_KEYS, MAX_REMOTES, Address, AuthType, Permission, Status, key_text
+from mpt.model import (
+    MAX_NAME,
+    MAX_NETWORKS,
+    MAX_PEER_KEYS,
+    MAX_REMOTES,
+    Address,
+    AuthType,
+    Network,
+    Permission,
+    Status,
+    key_text,
+)
 
 DEFAULT_PREFIX: Final = {4: 24, 6: 64}  # guide 4.1
 PRIVATE: Final = "private_ipaddr"  # public_ipaddr may name this key instead of an address
@@ -393,6 +404,21 @@ def network(text: str) -> IPv4Interface | IPv6Interface:
     except ValueError:
         found = None
     if found is None:
+        raise ValueError(allowed)
+    return found
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Return the networks of a list, each once."""
+    allowed = f"1 to {MAX_NETWORKS} networks such as 192.168.7.0/24 fd00:7::/64, with blanks between, without host bits"
+    words = text.split()
+    try:
+        found = tuple(dict.fromkeys(map(ip_network, words)))
+    except ValueError:
+        found = ()
+    if not 1 <= len(found) <= MAX_NETWORKS or any("/" not in word or "%" in word for word in words):
+        raise ValueError(allowed)
+    if any(each.is_multicast for each in found):
         raise ValueError(allowed)
     return found
 

@@ -107,10 +107,10 @@ def is_sealed(ini: IniFile) -> bool:
     return head is not None and bool(head.entries.get("peer_key", Entry("", 0)).value)
 
 
-def check_peer_keys(head: Section, key: str, identity: Identity | None) -> None:
-    """Check that none of the keys in `key` of `head` is this host's own."""
-    if identity is not None and identity.public_key in head.values.get(key, ()):
-        head.problem(key, "is this host's own public key: write the peer's, as `mpt pubkey` prints it there")
+def check_peer_keys(section: Section, identity: Identity | None) -> None:
+    """Check that no peer_key of a section is this host's own."""
+    if identity is not None and identity.public_key in section.values.get("peer_key", ()):
+        section.problem("peer_key", "is this host's own public key: write the peer's, as `mpt pubkey` prints it there")
 
 
 def _check_addresses(head: Section, tunnels: Sequence[TunnelConfig] | None) -> None:

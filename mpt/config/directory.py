@@ -6,15 +6,16 @@ Everything is read before anything is said: one ``ConfigurationErrors`` lists th
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpt.config import schema
+from mpt.config.clients import is_clients_file, read_clients
 from mpt.config.connection import build_connection, check_peer_keys
 from mpt.config.identity import load_identity
-from mpt.config.parser import ConfigurationErrors, IniFile, Problem, read_file
+from mpt.config.parser import ConfigurationErrors, IniFile, Problem, Section, read_file
 from mpt.config.taken import Taken
 from mpt.errors import ConfigError
 from mpt.model import AUTO_MTU, Config, ConnectionConfig, GeneralConfig, Identity, Interface, PathConfig, TunnelConfig
@@ -71,12 +72,22 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
     files = [folder]
     taken = Taken(tunnels if usable else ())
     connections: list[ConnectionConfig] = []
+    clients: IniFile | None = None
     for path in _connection_files(folder):
         ini = read_file(path)
         files.append(ini)
+        if is_clients_file(ini):
+            clients = ini
+            continue
         connection = _read_connection(ini, general if usable else None, tunnels if usable else None, taken, interfaces)
         if connection is not None:
             connections.append(connection)
+    if clients is not None:  # after the others, so that what two of them share is told of the client
+        template, found = read_clients(
+            clients, general if usable else None, tunnels if usable else None, taken, interfaces
+        )
+        files.append(template)
+        connections += found
     identity = _read_identity(interface, directory, general, files) if usable else None
     if usable:
         _check_mtu(interface, tunnels, connections)
@@ -90,28 +101,42 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
     return Loaded(Config(directory, general, tunnels, tuple(connections), identity), warnings)
 
 
-def load_connection(
+def load_file(
     path: Path,
     general: GeneralConfig,
     tunnels: Sequence[TunnelConfig],
     others: Collection[ConnectionConfig] = (),
     identity: Identity | None = None,
-) -> tuple[ConnectionConfig, tuple[str, ...]]:
-    """Read and check one connection file, also against the `others` that run and the `identity` of this host; return
-    the connection and the warnings.
+) -> tuple[tuple[ConnectionConfig, ...], tuple[str, ...]]:
+    """Read and check one file, of a connection or of clients, also against the `others` that run and the `identity` of
+    this host; return the connections and the warnings.
 
     Raises ConfigurationErrors with everything that is wrong in it.
     """
     ini = read_file(path)
+    files = [ini]
     taken = Taken(tunnels)
     for other in others:
         taken.add(other)
-    connection = _read_connection(ini, general, tunnels, taken)
-    if connection is not None and connection.is_sealed:
-        check_peer_keys(ini.sections["connection"], "peer_key", identity)
-    if connection is None or ini.problems:
-        raise ConfigurationErrors(ini.sorted_problems())
-    return connection, ini.warning_texts()
+    connections: list[ConnectionConfig] = []
+    if is_clients_file(ini):
+        template, connections = read_clients(ini, general, tunnels, taken)
+        files.append(template)
+    elif connection := _read_connection(ini, general, tunnels, taken):
+        connections.append(connection)
+    for section in _sealed_sections([ini]):
+        check_peer_keys(section, identity)
+    if problems := [problem for file in files for problem in file.sorted_problems()]:
+        raise ConfigurationErrors(problems)
+    return tuple(connections), tuple(text for file in files for text in file.warning_texts())
+
+
+def load_connection(
+    path: Path, general: GeneralConfig, tunnels: Sequence[TunnelConfig], others: Collection[ConnectionConfig] = ()
+) -> tuple[ConnectionConfig, tuple[str, ...]]:
+    """Read and check the file of one connection as `load_file` does; return the connection and the warnings."""
+    (connection,), warnings = load_file(path, general, tunnels, others)
+    return connection, warnings
 
 
 def _connection_files(folder: IniFile) -> list[Path]:
@@ -161,7 +186,7 @@ def _read_identity(
     interface: IniFile, directory: Path, general: GeneralConfig, files: Sequence[IniFile]
 ) -> Identity | None:
     """Return the key pair of this host if one of `files` is of a sealed connection, None without one or with errors."""
-    heads = [head for file in files if (head := file.sections.get("connection")) and head.values.get("peer_key")]
+    heads = _sealed_sections(files)
     if not heads:
         return None
     try:
@@ -170,8 +195,13 @@ def _read_identity(
         interface.sections["general"].problem("private_key_file", f"is needed by {heads[0].file.path}: {error}")
         return None
     for head in heads:
-        check_peer_keys(head, "peer_key", identity)
+        check_peer_keys(head, identity)
     return identity
+
+
+def _sealed_sections(files: Iterable[IniFile]) -> list[Section]:
+    """Return the sections that have a public key of a peer."""
+    return [each for file in files for each in file.sections.values() if each.values.get("peer_key")]
 
 
 def _tunnel(values: dict[str, Any]) -> TunnelConfig:
@@ -215,6 +245,6 @@ def _read_connection(
     ini.warn_of_unknown_sections(schema.CONNECTION_SECTIONS)
     if connection is None:
         return None
-    taken.check(connection, ini)
+    taken.check(connection, ini.sections.__getitem__)
     taken.add(connection)
     return connection

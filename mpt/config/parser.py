@@ -75,11 +75,12 @@ class Section:
     A key with a bad value is missing from `values`; `clean` is true while none is.
     """
 
-    __slots__ = ("_unknown", "clean", "entries", "file", "kind", "line", "name", "values")
+    __slots__ = ("_unknown", "clean", "entries", "file", "kind", "line", "name", "title", "values")
 
-    def __init__(self, file: IniFile, name: str, line: int) -> None:
+    def __init__(self, file: IniFile, title: str, line: int) -> None:
         self.file = file
-        self.name = name
+        self.title = title  # as it is written
+        self.name = title.lower()
         self.line = line
         self.kind = ""
         self.entries: dict[str, Entry] = {}  # by spelling; after `read` by the name of the key
@@ -283,10 +284,11 @@ def _split(text: str, ini: IniFile) -> None:
     for number, line in _logical_lines(text):
         if line[:1] in ("", "#", ";"):  # a lone backslash, joined to nothing or to a comment
             continue
-        if name := _header(line):
+        if title := _header(line):
+            name = title.lower()
             section = ini.sections.get(name)
             if section is None:
-                section = ini.sections[name] = Section(ini, name, number)
+                section = ini.sections[name] = Section(ini, title, number)
             else:
                 message = f"stands in line {section.line} too: both are read as one section"
                 ini.warn(Problem(ini.path, number, name[:60], "", "", message))
@@ -327,7 +329,7 @@ def _header(line: str) -> str:
     name, bracket, rest = line.removeprefix("[").partition("]")
     if line[0] != "[" or not bracket or "[" in name or rest.strip()[:1] not in ("", "#", ";"):
         return ""
-    return name.strip().lower()
+    return name.strip()
 
 
 def _add_entry(line: str, number: int, section: Section | None) -> str:

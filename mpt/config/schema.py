@@ -388,8 +388,33 @@ NETWORK = (  # guide 2.6.3.3
     _must("dst_addr", values.network, "192.168.2.0/24", "A network behind the peer; 0.0.0.0/0 for everything."),
 )
 
+CLIENT = (  # session 7
+    Key(
+        "peer_key",
+        values.public_keys,
+        "",
+        "Public key of the client; absent: the client is not there yet, its address is kept for it.",
+        absent=(),
+    ),
+    _must("ip_remote", address, "10.0.0.2", "The client's tunnel address."),
+    Key(
+        "networks",
+        values.networks,
+        "",
+        "Networks behind the client: from these and its tunnel address it may send.",
+        absent=(),
+    ),
+)
+
 PORT_KEYS = ("tcp_dst", "tcp_src", "udp_dst", "udp_src")
-SECTIONS = {"general": GENERAL, "tun_n": TUNNEL, "connection": CONNECTION, "path_n": PATH, "net_n": NETWORK}
+SECTIONS = {
+    "general": GENERAL,
+    "tun_n": TUNNEL,
+    "connection": CONNECTION,
+    "path_n": PATH,
+    "net_n": NETWORK,
+    "client": CLIENT,
+}
 INTERFACE_SECTIONS = ("general", "tun_n")
 CONNECTION_SECTIONS = ("connection", "path_n", "net_n")
 

@@ -5,13 +5,26 @@ Each error names the other file. A connection that is down by its file has neith
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from mpt.config.parser import IniFile
 from mpt.model import Address, ConnectionConfig, Network, TunnelConfig
+
+
+class Report(Protocol):
+    """Takes the errors and warnings about the keys of a section."""
+
+    def problem(self, key: str, message: str) -> None:
+        """Report an error about `key`."""
+
+    def warn(self, key: str, message: str) -> None:
+        """Report a warning about `key`."""
+
+
+SectionOf = Callable[[str], Report]
+"""Gives the report for a section of a connection by its name, such as "path_0"."""
 
 
 class Socket(NamedTuple):
@@ -56,26 +69,26 @@ class Taken:
             at_address = self._sockets.setdefault((address, connection.local_port), {})
             at_address.setdefault(socket, Place(connection.file, number))
 
-    def check(self, connection: ConnectionConfig, ini: IniFile) -> None:
-        """Report to `ini`, the file of `connection`, everything in it that is taken."""
-        head = ini.sections["connection"]
+    def check(self, connection: ConnectionConfig, section_of: SectionOf) -> None:
+        """Report everything in `connection` that is taken."""
+        head = section_of("connection")
         if connection.name in self._names:
             head.problem("name", f"is used in {self._names[connection.name]} too: each connection needs its own")
         if connection.tunnel_pair in self._pairs:
             file = self._pairs[connection.tunnel_pair]
             head.problem("ip_remote", f"and ip_local stand in {file} too: one connection per pair")
         elif not connection.is_down:
-            self._check_destinations(connection, ini)
-            self._check_sockets(connection, ini)
+            self._check_destinations(connection, section_of)
+            self._check_sockets(connection, section_of)
 
-    def _check_destinations(self, connection: ConnectionConfig, ini: IniFile) -> None:
+    def _check_destinations(self, connection: ConnectionConfig, section_of: SectionOf) -> None:
         """Check that no network is behind two peers; multicast goes to all peers and is not compared."""
         tunnel = self._tunnel(connection)
         for number, network in enumerate(connection.networks):
             for source, file in self._destinations.get((tunnel, network.destination), ()):
                 if network.destination.is_multicast:
                     continue
-                section = ini.sections[f"net_{number}"]
+                section = section_of(f"net_{number}")
                 if network.source.overlaps(source):
                     section.problem(
                         "dst_addr",
@@ -89,11 +102,11 @@ class Taken:
                     "there goes to the first of them",
                 )
 
-    def _check_sockets(self, connection: ConnectionConfig, ini: IniFile) -> None:
+    def _check_sockets(self, connection: ConnectionConfig, section_of: SectionOf) -> None:
         """Check that each socket belongs to one tunnel, and that no unbound socket is beside a bound one."""
         ours: dict[tuple[Address, int], dict[Socket, Place]] = {}
         for number, (address, socket) in enumerate(self._sockets_of(connection)):
-            section = ini.sections[f"path_{number}"]
+            section = section_of(f"path_{number}")
             key = address, connection.local_port
             others = {**self._sockets.get(key, {}), **ours.get(key, {})}
             for other, place in others.items():

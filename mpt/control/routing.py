@@ -101,5 +101,6 @@ def tunnel_routes(connection: ConnectionConfig, tunnel: str) -> list[Route]:
         whole = network.destination.prefixlen == 0
         source = connection.ip_local if connection.ip_local.version == network.ip_ver else None
         destinations = HALVES[network.ip_ver] if whole else (network.destination,)
-        routes += [Route(destination, tunnel, source=source) for destination in destinations]
+        if network.destination != routes[0].destination:
+            routes += [Route(destination, tunnel, source=source) for destination in destinations]
     return list(dict.fromkeys(routes))

@@ -6,13 +6,16 @@ A command that fails raises an exception, and has changed nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path as FilePath
 
 from twisted.internet.defer import Deferred
 
 from mpt.config import schema, writer
-from mpt.config.directory import load_connection, load_directory
+from mpt.config.clients import CLIENTS_FILE
+from mpt.config.directory import load_connection, load_directory, load_file
+from mpt.config.identity import load_identity
 from mpt.control import merge
 from mpt.control.initiator import Outcome, create_request
 from mpt.daemon.connection import Connection
@@ -24,8 +27,10 @@ from mpt.daemon.statusdocument import status_document
 from mpt.errors import ConfigError, HostError, MptError
 from mpt.local.operations import PeerRefusedError, ProgressReport, UnknownFileError
 from mpt.local.status import StatusDocument
-from mpt.model import Address, ConnectionConfig, GeneralConfig, InterfaceAddress, Status
+from mpt.model import Address, ConnectionConfig, GeneralConfig, Identity, InterfaceAddress, Status
 from mpt.wire.command import TEXT_FOR_C
+
+_Read = tuple[GeneralConfig, tuple[ConnectionConfig, ...], Identity | None, tuple[str, ...]]
 
 
 class DaemonOperations:
@@ -41,8 +46,7 @@ class DaemonOperations:
     def started(self) -> None:
         """Note that the daemon runs, with the configuration of its files."""
         self._started_at = self._machine.now()
-        configs = [each.config for each in self._running.connections()]
-        self._running.on_disk = {config.file: config for config in configs if config.file is not None}
+        self._note_files([each.config for each in self._running.connections()])
 
     # --- the machine -------------------------------------------------------------------------------------------------
 
@@ -125,25 +129,48 @@ class DaemonOperations:
 
     async def reload(self, file: str | None) -> str:
         """Start new and changed connections anew; unchanged ones run on (guide 4.3)."""
-        general, wanted, warnings = self._read_all() if file is None else self._read_one(file)
+        general, wanted, identity, warnings = self._read_all() if file is None else self._read_one(file)
         new: list[str] = []
         changed: list[str] = []
         same = 0
         changes: list[tuple[Connection | None, ConnectionConfig]] = []
-        for config in wanted:
-            running = self._running.instead_of(config)
-            if running is not None and config.file is not None and self._running.on_disk.get(config.file) == config:
+        pairs = self._running.replaced_by(wanted)
+        for running, config in pairs:
+            if running is not None and config.place is not None and self._running.on_disk.get(config.place) == config:
                 same += 1
                 continue
             (new if running is None else changed).append(config.name)
             changes.append((running, config))
-        self._running.change(changes)
+        gone = self._clients_gone(file, [running for running, _ in pairs if running is not None])
+        before_it, self._running.settings.identity = self._running.settings.identity, identity
+        try:
+            self._running.change(changes, gone)
+        except Exception:
+            self._running.settings.identity = before_it
+            raise
         before, self._running.settings.general = self._running.settings.general, general
         if general.udp_commands != before.udp_commands:
             self._peer_control.local_commands.warn_of_risk()
-        self._running.on_disk.update({config.file: config for config in wanted if config.file is not None})
-        parts = [f"{kind}: {', '.join(names)}" for kind, names in (("new", new), ("changed", changed)) if names]
+        self._note_files(wanted)
+        for each in gone:
+            if each.config.place is not None:
+                self._running.on_disk.pop(each.config.place, None)
+        kinds = (("new", new), ("changed", changed), ("gone", [each.config.name for each in gone]))
+        parts = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
         return "\n".join(["; ".join([*parts, f"{same} unchanged"]), *(f"warning: {each}" for each in warnings)])
+
+    def _note_files(self, configs: Iterable[ConnectionConfig]) -> None:
+        """Note that the files have these connections."""
+        self._running.on_disk.update({config.place: config for config in configs if config.place is not None})
+
+    def _clients_gone(self, file: str | None, kept: Collection[Connection]) -> list[Connection]:
+        """Return the running clients that are no longer in clients.conf, if it was read and is there."""
+        if file not in (None, CLIENTS_FILE) or not (self._running.connections_directory / CLIENTS_FILE).exists():
+            return []
+        ids = set(map(id, kept))
+        return [
+            each for each in self._running.connections() if each.config.template is not None and id(each) not in ids
+        ]
 
     async def restart(self, file: str | None) -> str:
         """Stop and start connections as configured (guide 4.4); a path that was taken down by hand stays down.
@@ -173,13 +200,20 @@ class DaemonOperations:
             raise ConfigError(f"{path} cannot be renamed: {error.strerror}") from error
         for connection in concerned:
             self._running.remove(connection)
-        self._running.on_disk.pop(path, None)
+        for place in [each for each in self._running.on_disk if each[0] == path]:
+            del self._running.on_disk[place]
         names = ", ".join(each.config.name for each in concerned) or "no running connection"
         return f"deleted: {names}" + (f"; the file is now {disabled.name}" if disabled else "; it was in no file")
 
     async def save(self, file: str | None) -> str:
-        """Write run-time changes to the files (guide 4.6); of a path's status only the operator's decision."""
-        concerned = self._running.connections() if file is None else self._of_file(file)
+        """Write run-time changes to the files (guide 4.6); of a path's status only the operator's decision.
+
+        Clients have no file of their own: what is changed for one of them ends with the daemon.
+        """
+        found = self._running.connections() if file is None else self._of_file(file)
+        concerned = [each for each in found if each.config.template is None]
+        if found and not concerned and file is not None:
+            raise ConfigError(f"{file} has clients, which `mpt client` writes: there is nothing to save in it")
         directory = self._running.connections_directory
         paths = [each.config.file or directory / merge.file_name(each.config.ip_remote) for each in concerned]
         general, tunnels = self._running.config.general, self._running.config.tunnels
@@ -191,7 +225,7 @@ class DaemonOperations:
             statuses = [each.status for each in connection.paths]
             if writer.save(path, connection.config, statuses, general.cmdport_local):
                 written.append(path.name)
-            self._running.on_disk[path], _ = load_connection(path, general, tunnels)
+            self._note_files([load_connection(path, general, tunnels)[0]])
         return f"saved: {', '.join(written)}" if written else "nothing has changed since the files were written"
 
     # --- the peer ----------------------------------------------------------------------------------------------------
@@ -201,14 +235,17 @@ class DaemonOperations:
         running = self._running.of_file(file)
         if running:
             return await self._create(running[0], progress)
-        _, (config,), _ = self._read_one(file)
+        _, configs, self._running.settings.identity, _ = self._read_one(file)
+        if len(configs) != 1:
+            raise ConfigError(f"{file} is not the file of one connection")
+        (config,) = configs
         connection = self._running.add(config)
         try:
             said = await self._create(connection, progress)
         except Exception:
             self._running.remove(connection)
             raise
-        self._running.on_disk[self._running.connections_directory / file] = config
+        self._note_files([config])
         return said
 
     async def _create(self, connection: Connection, progress: ProgressReport) -> str:
@@ -241,8 +278,8 @@ class DaemonOperations:
 
     # --- details -----------------------------------------------------------------------------------------------------
 
-    def _read_all(self) -> tuple[GeneralConfig, tuple[ConnectionConfig, ...], tuple[str, ...]]:
-        """Return [general], the connections of all files, and the warnings.
+    def _read_all(self) -> _Read:
+        """Return [general], the connections of all files, the key pair of this host, and the warnings.
 
         Raises ConfigError if a file is bad, or has changed in a key that needs a restart.
         """
@@ -252,16 +289,23 @@ class DaemonOperations:
             raise ConfigError(
                 f"interface.conf has changes that need a restart of mptsrv: {', '.join(restart)}; nothing was reloaded"
             )
-        return config.general, config.connections, loaded.warnings
+        identity, warnings = self._running.settings.identity or config.identity, loaded.warnings
+        if config.identity is not None and config.identity != identity:
+            warnings += (f"{config.private_key_path} has another key than at the start: the next start takes it",)
+        return config.general, config.connections, identity, warnings
 
-    def _read_one(self, file: str) -> tuple[GeneralConfig, tuple[ConnectionConfig], tuple[str, ...]]:
+    def _read_one(self, file: str) -> _Read:
         path = self._running.connections_directory / file
         if not path.exists():
             raise UnknownFileError(f"there is no {path}")
         running = self._running.config
         others = [each for each in running.connections if each.file is None or each.file.name != file]
-        config, warnings = load_connection(path, running.general, running.tunnels, others)
-        return running.general, (config,), warnings
+        identity = self._running.settings.identity
+        configs, warnings = load_file(path, running.general, running.tunnels, others, identity)
+        if identity is None and any(config.is_sealed for config in configs):
+            identity = load_identity(running.private_key_path)
+            configs, warnings = load_file(path, running.general, running.tunnels, others, identity)
+        return running.general, configs, identity, warnings
 
     def _of_file(self, file: str, missing_is_error: bool = True) -> list[Connection]:
         found = self._running.of_file(file)

@@ -8,6 +8,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
+from mpt.config.clients import TEMPLATE
 from mpt.config.directory import load_connection
 from mpt.control import merge
 from mpt.control.admission import LOG_LINES, Bucket
@@ -20,7 +21,6 @@ from mpt.wire.command import Result
 
 log = Logger()
 
-TEMPLATE: Final = "conf.template"  # guide 4.7
 PEERS_AGE: Final = 1.0  # s after which the outer addresses of the peers are collected again
 
 

@@ -43,7 +43,7 @@ class Root(MultiService):
         super().__init__()
         self._started = started
         self._refuse = refuse
-        settings = Settings(config.general)
+        settings = Settings(config.general, config.identity)
         self.runs = Running(config.directory, settings)
         self.public_addresses = PublicAddresses(machine, settings)
         self.peer_control = PeerControl(machine, config.general.cmdport_local, PeerRequests(machine, self.runs))

@@ -15,21 +15,22 @@ from mpt.model import Address, Config, ConnectionConfig, Interface
 class Running:
     """The tunnels of a daemon whose configuration is in `directory`; `settings` is live.
 
-    `Root` adds the tunnels. `on_disk` has the connection files as they were last read or written.
+    `Root` adds the tunnels. `on_disk` has the connections as the files had them when they were last read
+    or written, by `ConnectionConfig.place`.
     """
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         self.directory = directory
         self.settings = settings
         self.tunnels: list[Tunnel] = []
-        self.on_disk: dict[Path, ConnectionConfig] = {}
+        self.on_disk: dict[tuple[Path, str], ConnectionConfig] = {}
 
     @property
     def config(self) -> Config:
         """Return the running tunnels and connections as a configuration."""
         tunnels = tuple(tunnel.config for tunnel in self.tunnels)
         connections = tuple(connection.config for connection in self.connections())
-        return Config(self.directory, self.settings.general, tunnels, connections)
+        return Config(self.directory, self.settings.general, tunnels, connections, self.settings.identity)
 
     @property
     def connections_directory(self) -> Path:
@@ -48,10 +49,13 @@ class Running:
         """Return the connections that run from a file of this name, without its directory."""
         return [each for each in self.connections() if each.config.file is not None and each.config.file.name == name]
 
-    def instead_of(self, config: ConnectionConfig) -> Connection | None:
-        """Return the connection that `config` would replace: of the same file or the same tunnel addresses."""
-        same = [each for each in self.connections() if each.config.file == config.file]
-        return next(iter(same), None) or self.find(config.tunnel_pair)
+    def replaced_by(self, configs: Iterable[ConnectionConfig]) -> list[tuple[Connection | None, ConnectionConfig]]:
+        """Return each of `configs` with the connection that it would replace, if there is one: of the same place in the
+        files, or else of the same tunnel addresses."""
+        running = self.connections()
+        places = {each.config.place: each for each in reversed(running)}
+        pairs = {each.config.tunnel_pair: each for each in reversed(running)}
+        return [(places.get(config.place) or pairs.get(config.tunnel_pair), config) for config in configs]
 
     def add(self, config: ConnectionConfig, strict: bool = True) -> Connection:
         """Start a connection on the tunnel that has its ip_local. Raises HostError, and then nothing has changed.
@@ -92,10 +96,15 @@ class Running:
         started.take_over(handed_over, file_before or config)
         return started
 
-    def change(self, changes: Iterable[tuple[Connection | None, ConnectionConfig]]) -> None:
-        """Replace or add several connections: all, or, with an exception, none."""
-        done: list[tuple[Connection, tuple[ConnectionConfig, Handover] | None]] = []
+    def change(
+        self, changes: Iterable[tuple[Connection | None, ConnectionConfig]], gone: Iterable[Connection] = ()
+    ) -> None:
+        """Replace or add several connections, and remove those that are `gone`: all, or, with an exception, none."""
+        done: list[tuple[Connection | None, tuple[ConnectionConfig, Handover] | None]] = []
         try:
+            for each in gone:
+                done.append((None, (each.config, each.hand_over())))
+                self.remove(each)
             for old, config in changes:
                 if old is None:
                     done.append((self.add(config), None))
@@ -104,7 +113,8 @@ class Running:
                     done.append((self.replace(old, config, self.file_of(old)), before))
         except Exception:
             for started, before_it in reversed(done):
-                self.remove(started)
+                if started is not None:
+                    self.remove(started)
                 if before_it is not None:
                     config, handed_over = before_it
                     self.add(config, strict=False).take_over(handed_over, config)
@@ -113,7 +123,7 @@ class Running:
     def file_of(self, connection: Connection) -> ConnectionConfig:
         """Return the file of a connection as it was last read or written."""
         config = connection.config
-        return self.on_disk.get(config.file, config) if config.file is not None else config
+        return self.on_disk.get(config.place, config) if config.place is not None else config
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
         """Tell the tunnels the links and addresses as they are now."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpt.model import GeneralConfig
+from mpt.model import GeneralConfig, Identity
 
 
 @dataclass(slots=True)
 class Settings:
-    """Section [general] of interface.conf, as read last; a reload replaces it."""
+    """Section [general] of interface.conf, as read last; a reload replaces it. `identity` is the key pair of this host,
+    None until a connection is sealed; a new one takes a new start."""
 
     general: GeneralConfig
+    identity: Identity | None = None
