@@ -23,6 +23,12 @@ SO_RCVBUFFORCE = 33
 IP_MTU_DISCOVER = 10
 IP_PMTUDISC_OMIT = 5
 
+# <linux/in.h>, <linux/in6.h>: datagrams always have the bit, and path MTUs that somebody tells us are ignored. IPv6:
+# the sender fragments nothing. What is too large for the interface is refused with EMSGSIZE.
+IPV6_MTU_DISCOVER = 23
+IPV6_DONTFRAG = 62
+PMTUDISC_PROBE = 3
+
 SIOCOUTQ = 0x5411  # <linux/sockios.h>
 
 
@@ -62,6 +68,18 @@ def open_data_socket(address: Address, port: int, interface: str | None, system:
         data_socket.close()
         raise
     return data_socket
+
+
+def forbid_fragments(data_socket: socket.socket, version: int) -> None:
+    """Let the datagrams of a socket of IP `version` pass whole or not at all, so that size probes say the truth.
+
+    For sockets whose paths all find out how large their datagrams may be. Raises OSError.
+    """
+    if version == 4:
+        data_socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+    else:
+        data_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+        data_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)
 
 
 def _index(interface: str, system: System) -> int:

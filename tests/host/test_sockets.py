@@ -14,9 +14,10 @@ from mpt.host.sockets import (
     IP_MTU_DISCOVER,
     IP_PMTUDISC_OMIT,
     SO_RCVBUFFORCE,
+    forbid_fragments,
     open_data_socket,
 )
-from mpt.host.udp import SO_SNDBUFFORCE
+from mpt.host.udp import SO_SNDBUFFORCE, UDP_SEGMENT
 from mpt.model import Route
 from mpt.testing.netlink import FakeNetlink
 from mpt.testing.system import FakeSystem
@@ -106,3 +107,36 @@ def test_no_datagram_has_the_bit_that_forbids_fragments(system: FakeSystem) -> N
     for address, expected in ((ADDRESS, IP_PMTUDISC_OMIT), (ip_address("fd01::2"), None)):
         with open_data_socket(address, 23456, "eth1", system):
             assert system.sockets[-1].options.get((socket.IPPROTO_IP, IP_MTU_DISCOVER)) == expected
+
+
+@pytest.mark.netns
+def test_a_socket_that_forbids_fragments_sends_whole_datagrams() -> None:
+    """What fits the link has the bit that forbids fragments, also when it is cut from a run; more is refused."""
+    largest = {4: 1500 - 28, 6: 1500 - 48}
+    with real_machine() as machine:
+        machine.add_interface("eth1", "10.1.1.2/24", "fd01::2/64")
+        run("ip", "neigh", "add", "10.1.1.3", "lladdr", "02:00:00:00:00:07", "dev", "eth1")
+        run("ip", "neigh", "add", "fd01::3", "lladdr", "02:00:00:00:00:07", "dev", "eth1")
+        run("ethtool", "-K", "eth1", "tx-udp-segmentation", "off")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003)) as watcher:  # ETH_P_ALL
+            watcher.bind(("eth1-far", 0x0003))
+            watcher.settimeout(PATIENCE)
+            for version, own, peer in ((4, "10.1.1.2", "10.1.1.3"), (6, "fd01::2", "fd01::3")):
+                with open_data_socket(ip_address(own), 23456, "eth1") as data_socket:
+                    forbid_fragments(data_socket, version)
+                    with pytest.raises(OSError, match="Message too long"):
+                        data_socket.sendto(bytes(largest[version] + 1), (peer, 23456))
+                    data_socket.sendto(bytes(largest[version]), (peer, 23456))
+                    run_of = [(socket.IPPROTO_UDP, UDP_SEGMENT, (700).to_bytes(2, "little"))]
+                    data_socket.sendmsg([bytes(1400)], run_of, 0, (peer, 23456))
+                sizes: list[int] = []
+                while len(sizes) < 3:
+                    frame = watcher.recv(2000)
+                    if (
+                        frame[12:14] == {4: b"\x08\x00", 6: b"\x86\xdd"}[version]
+                        and frame[-1] == 0
+                        and len(frame) > 600
+                    ):
+                        sizes.append(len(frame) - 14)
+                        assert version == 6 or frame[20] == 0x40  # do not fragment
+                assert sizes == [1500, 700 + 1500 - largest[version], 700 + 1500 - largest[version]]
