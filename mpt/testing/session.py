@@ -38,6 +38,11 @@ class PeerSession:
         secrets = (bytearray(each) for each in (*self._from_us, *self._to_us))
         return SessionKeys(self.index, self.peer_index, self.cipher, *secrets)
 
+    def peer_keys(self) -> SessionKeys:
+        """Return the same keys for a data path that is the peer."""
+        secrets = (bytearray(each) for each in (*self._to_us, *self._from_us))
+        return SessionKeys(self.peer_index, self.index, self.cipher, *secrets)
+
     def seal(self, content: bytes, path_id: int = 0, number: int | None = None, stamp: int = 0) -> bytes:
         """Return a datagram of the peer, with the next number of the path if none is given."""
         if number is None:

@@ -56,6 +56,13 @@ def sealing_marking_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
+@pytest.fixture(params=[name for name in SEALING if name.endswith("on loopback")])
+def sealing_udp_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """The same on real UDP sockets."""
+    with closing(DATA_PATHS[request.param]()) as made:
+        yield made
+
+
 @pytest.fixture(params=[name for name in SEALING if name in ("python in memory", "native on loopback")])
 def fast_sealing_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """One of each, the fastest."""

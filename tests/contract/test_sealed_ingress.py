@@ -145,6 +145,20 @@ def test_the_networks_mark_reaches_the_packet(sealing_marking_stage: Stage) -> N
     assert stage.tun.delivered() == [packet(REMOTE, LOCAL, tos=CE)]
 
 
+def test_datagrams_that_the_kernel_joins(sealing_udp_stage: Stage) -> None:
+    """Each is opened by itself; a forged one among them costs itself alone."""
+    stage = sealing_udp_stage
+    wan, session = one_path(stage, order="connection", window=64)
+    datagrams = [session.seal(content(number, number)) for number in range(40)]
+    datagrams[7] = datagrams[7][:-1] + bytes((datagrams[7][-1] ^ 1,))
+    datagrams[9] = datagrams[8]
+    wan.deliver_run(*datagrams)
+    stage.datapath.socket_readable(wan, stage.now)
+    delivered = stage.tun.delivered() + stage.wait(1.0)
+    assert delivered == [reply(number) for number in range(40) if number not in (7, 9)]
+    assert dropped(stage) == {"seal_tag": 1, "seal_replay": 1}
+
+
 # --- what does not open ---
 
 

@@ -7,8 +7,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from mpt.data.events import Confirmed
+from mpt.data.framing import Plain, Sealed
 from mpt.testing.datapath import LOCAL, LOCAL_V6, REMOTE, REMOTE_V6, Stage, closing, connection_row, numbered, path_row
 from mpt.testing.network import Link, Network
+from mpt.testing.session import PeerSession
+from mpt.wire.message import Keepalive
+from mpt.wire.seal import Cipher
 
 
 class Pair:
@@ -25,11 +30,13 @@ class Pair:
         window: int = 1000,
         max_delay: float = 0.3,
         version: int = 4,
+        framing: Sealed | None = None,
     ) -> None:
         self.network = Network(seed)
         self.links = links
         self._make = make
         self._addresses = (LOCAL, REMOTE) if version == 4 else (LOCAL_V6, REMOTE_V6)
+        self._framing = framing or Plain(sequenced=window > 0)
         self._window, self._max_delay = window, max_delay
         self.got: dict[str, list[bytes]] = {"a": [], "b": []}
         self.sent: dict[str, list[bytes]] = {"a": [], "b": []}
@@ -54,13 +61,27 @@ class Pair:
         for stage, host, letter in ((self.a, 2, "a"), (self.b, 3, "b")):
             local, remote = self._addresses if letter == "a" else self._addresses[::-1]
             rows = [
-                path_row(number, each, f"10.{number}.1.{5 - host}", usable=number in usable)
+                path_row(number, each, f"10.{number}.1.{5 - host}", usable=number in usable, id=number)
                 for number, each in enumerate(self._sockets[letter])
             ]
             rows = [replace(row, weight=weight) for row, weight in zip(rows, weights or [1] * len(rows), strict=True)]
             row = connection_row(*rows, local=local, remote=remote, window=self._window, max_delay=self._max_delay)
             stage.now = self.network.now
-            stage.set_table(row)
+            stage.set_table(replace(row, framing=self._framing))
+
+    def rekey(self, cipher: Cipher = Cipher.AES_128_GCM) -> None:
+        """Begin a new session: host a seals with it at once, host b when it has opened the first datagram."""
+        session = PeerSession(cipher)
+        for stage, keys in ((self.a, session.keys()), (self.b, session.peer_keys())):
+            stage.datapath.add_session("c", keys, self.network.now)
+        self.a.datapath.send_with("c", session.index, self.network.now)
+        self.a.datapath.send(0, Keepalive().encode(), self.network.now)
+        self.network.carry()
+
+    def _confirm(self) -> None:
+        for event in self.b.datapath.take_events():
+            if isinstance(event, Confirmed):
+                self.b.datapath.send_with("c", event.session, self.network.now)
 
     def talk(self, seconds: float, rate: float, *hosts: str) -> None:
         """Let `hosts` (default: both) send `rate` numbered packets a second to each other for `seconds`."""
@@ -113,6 +134,7 @@ class Pair:
             self.network.lay(("b", number), back, b, f"10.{number}.1.3", a, self.a.datapath)
 
     def _send(self, host: str) -> None:
+        self._confirm()
         stage = self._stages[host]
         source, destination = self._addresses if host == "a" else self._addresses[::-1]
         packet = numbered(1, len(self.sent[host]), source, destination)[0]
