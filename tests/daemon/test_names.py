@@ -157,7 +157,7 @@ def other_question(message: dns.Message) -> None:
         {"code": dns.ESERVER},
         {"code": dns.EREFUSED},
     ],
-    ids=str,
+    ids=["wrong id", "no answer", "other question", "other server", "other port", "broken", "refused"],
 )
 def test_what_is_no_answer_of_a_server_is_ignored(asking: Callable[..., Asking], options: dict[str, Any]) -> None:
     """The next round may bring one."""
