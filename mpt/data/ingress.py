@@ -119,6 +119,7 @@ class Ingress:
                 join_received(path.socket, self._joined)
                 self._sources[path.socket] = {}
         if isinstance(connection.framing, Sealed):
+            self._with_socket.add(path.key)  # its datagrams may come to any
             source = self._sealed[path.key] = _Source(path)
             source.paths.append((receiver, path.key, counters))
         elif path.socket is not None:
@@ -146,7 +147,6 @@ class Ingress:
         if path in self._sealed:
             self._sealed[path].address = ip_address(remote[0])
             self._sealed[path].flows.clear()
-            self._with_socket.add(path)
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""

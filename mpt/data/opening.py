@@ -78,7 +78,6 @@ class Opening:
         """Note where the datagrams of a sealed path go from now on."""
         if path in self._place_of:
             self._place_of[path].set(socket, remote)
-            self._sockets.add(socket)
 
     def set_identity(self, mac1_key: bytes | None) -> None:
         """Take handshake datagrams for this key."""

@@ -180,7 +180,7 @@ class LoopbackDataPath:
         self.inner.set_remote(path, socket, self._address(remote), now)
 
     def _address(self, remote: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self._network.address(remote[0]), PORT) if remote else ()
+        return (self._network.address(remote[0]), remote[1]) if remote else ()
 
     def take_events(self) -> Sequence[Event]:
         return [

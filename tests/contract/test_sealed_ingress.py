@@ -14,9 +14,11 @@ from mpt.testing.datapath import (
     LOCAL_V6,
     OTHER_PEER,
     PEER,
+    PORT,
     REMOTE,
     REMOTE_V6,
     Stage,
+    closing,
     connection_row,
     numbered,
     packet,
@@ -43,6 +45,17 @@ from tests.contract.sealed import (
 from tests.wire.test_seal import IV, KEY, SEALED
 
 CHALLENGE = Challenge(bytes(8)).encode()
+
+
+OUR_KEY, PEER_KEY = seal.mac1_key(b"ours".ljust(32)), seal.mac1_key(b"peer".ljust(32))
+
+
+def initiation(key: bytes = OUR_KEY, receiver: int = 0) -> bytes:
+    return HandshakeDatagram(False, 1, receiver, 0, 0, data=b"client hello").encode(key)
+
+
+def answer(index: int, key: bytes = PEER_KEY) -> bytes:
+    return HandshakeDatagram(True, 9, index, 0, 0, data=b"server hello").encode(key)
 
 
 def dropped(stage: Stage) -> dict[str, int]:
@@ -134,6 +147,20 @@ def test_only_the_sources_of_the_connection_get_in(sealing_stage: Stage) -> None
     assert dropped(stage) == {"inner_source": 3}
     assert stage.receive(wan, one.seal(gre.encode(4) + from_network)) == [from_network]
     assert stage.receive(wan, other.seal(gre.encode(4) + from_b)) == [from_b]
+
+
+def test_a_packet_to_the_peers_outer_address_is_a_loop() -> None:
+    """RFC 2784 section 2.4.1: it would come back; the address is where the peer is now."""
+    with closing(Stage.in_memory()) as stage:
+        wan = stage.new_socket()
+        stage.set_table(sealed_row(path_row("p", wan), networks=[("10.0.0.0/8", "10.0.0.0/8")]))
+        session = begin(stage)
+        here, there = packet(REMOTE, PEER), packet(REMOTE, OTHER_PLACE)
+        first = stage.receive(wan, *(session.seal(gre.encode(4) + each) for each in (here, there)))
+        stage.datapath.set_remote("p", wan, place(OTHER_PLACE), stage.now)
+        after = stage.receive(wan, *(session.seal(gre.encode(4) + each) for each in (here, there)))
+        assert (first, after) == ([there], [here])
+        assert dropped(stage) == {"loop": 2}
 
 
 def test_the_networks_mark_reaches_the_packet(sealing_marking_stage: Stage) -> None:
@@ -316,7 +343,29 @@ def test_all_messages_are_told_up_to_a_bound(sealing_stage: Stage) -> None:
     assert stage.counters().keepalives_received == told
 
 
+def test_what_the_kernel_joins_is_bounded_too(sealing_udp_stage: Stage) -> None:
+    """One system call brings more than a wake-up may tell; the others of a flood are counted."""
+    stage = sealing_udp_stage
+    wan, session = one_path(stage)
+    stage.datapath.set_identity(OUR_KEY)
+    for make in (lambda: session.seal(KEEPALIVE), initiation):
+        for _ in range(2):
+            wan.deliver_run(*(make() for _ in range(60)))
+        stage.datapath.socket_readable(wan, stage.now)
+        assert len([each for each in news(stage) if isinstance(each, Message | Handshake)]) == 64
+    assert dropped(stage) == {"message_flood": 56, "handshake_flood": 56}
+
+
 # --- places ---
+
+
+def test_another_port_is_another_place(sealing_stage: Stage) -> None:
+    """A translator of addresses often changes nothing else."""
+    stage, wan = sealing_stage, sealing_stage.new_socket()
+    stage.set_table(sealed_row(path_row("p", wan, remote=(PEER, PORT + 1))))
+    session = begin(stage)
+    stage.receive(wan, session.seal(content(0)))
+    assert [each.source for each in news(stage) if isinstance(each, Moved)] == [place(PEER)]
 
 
 @pytest.mark.parametrize("how", ["address", "socket", "first"])
@@ -377,16 +426,6 @@ def test_a_path_stays_where_it_is(sealing_stage: Stage) -> None:
 
 
 # --- handshakes ---
-
-OUR_KEY, PEER_KEY = seal.mac1_key(b"ours".ljust(32)), seal.mac1_key(b"peer".ljust(32))
-
-
-def initiation(key: bytes = OUR_KEY, receiver: int = 0) -> bytes:
-    return HandshakeDatagram(False, 1, receiver, 0, 0, data=b"client hello").encode(key)
-
-
-def answer(index: int, key: bytes = PEER_KEY) -> bytes:
-    return HandshakeDatagram(True, 9, index, 0, 0, data=b"server hello").encode(key)
 
 
 def test_the_handshake_of_an_initiator(sealing_stage: Stage) -> None:
