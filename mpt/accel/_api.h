@@ -9,6 +9,7 @@ enum mpt_reason { /* why a packet was dropped; the names without the prefix are 
     MPT_LOOP,
     MPT_NO_PATH,
     MPT_NO_SESSION,
+    MPT_TOO_BIG,
     MPT_OFFLOAD_MALFORMED,
     MPT_UNKNOWN_SOURCE,
     MPT_GRE_TRUNCATED,
@@ -63,7 +64,7 @@ struct mpt_port_rule { /* TCP and UDP packets of a port that are mapped to a pat
     uint32_t path; /* its index */
 };
 
-struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder and candidates give their reasons */
+struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder, candidates and toobig give their reasons */
     double gap_gain;
     double keepalive_gain;
     double negligible; /* seconds */
@@ -82,6 +83,8 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder a
     double period; /* seconds */
     double majority;
     double age; /* seconds */
+    double answers; /* a second */
+    double answers_at_once;
     uint32_t near; /* packets */
     uint32_t many;
     uint32_t review; /* packets, >= 1 */
@@ -110,6 +113,7 @@ struct mpt_path_row {
     int fd; /* -1: none */
     int usable;
     uint32_t weight; /* 1 .. 10000 */
+    uint32_t mtu; /* octets of the largest packet that it carries, 0: unknown */
     uint8_t outer_remote[28]; /* struct sockaddr_in or sockaddr_in6 */
     uint32_t outer_remote_length; /* 0: the socket is connected */
     struct mpt_address peer; /* from which it takes datagrams */
@@ -121,6 +125,11 @@ struct mpt_share {
     uint32_t weight; /* 1 .. 10000; 0: not used */
 };
 
+struct mpt_path_mtu {
+    uint32_t path; /* its id */
+    uint32_t mtu; /* octets, 0: unknown */
+};
+
 struct mpt_connection_row {
     uint32_t id;
     struct mpt_address inner_local;
@@ -130,6 +139,7 @@ struct mpt_connection_row {
     double max_delay; /* seconds */
     uint8_t tos_by_inner[256]; /* the TOS octet of a datagram, by its packet's; 0: the socket's */
     int sets_tos; /* not all are 0 */
+    uint32_t mss_clamp; /* octets of the largest packet of TCP, 0: as its ends agree */
     int sequenced; /* packets are sent with sequence numbers */
     uint8_t message_tos; /* the TOS octet of messages */
     struct mpt_network *networks;
@@ -166,6 +176,8 @@ void mpt_free(struct mpt_datapath *datapath);
 int mpt_set_table(struct mpt_datapath *datapath, const struct mpt_connection_row *rows, uint32_t count, double now);
 /* Change weights in the table, and which paths are used; a path without a socket stays unused. Costs no allocation. */
 void mpt_set_shares(struct mpt_datapath *datapath, const struct mpt_share *shares, uint32_t count, double now);
+/* Change how large the packets of paths may be. Costs no allocation. */
+void mpt_set_path_mtus(struct mpt_datapath *datapath, const struct mpt_path_mtu *mtus, uint32_t count);
 /* Serve the TUN or the socket `fd`, which is readable, and everything else ready and due, again and again, until nothing is
  * or `budget` seconds are over; after much work wait a moment for more. 0: `fd` alone.
  *

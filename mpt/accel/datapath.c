@@ -45,7 +45,7 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
     dp->tun = tun;
     bool good = pool_init(&dp->pool);
     dp->delivery = delivery_new(tun, offloads, &dp->pool, &dp->counters);
-    dp->egress = egress_new(tun, offloads, &dp->counters);
+    dp->egress = egress_new(tun, offloads, tuning, &dp->counters);
     dp->ingress = ingress_new(tuning, secret, &dp->pool, dp->delivery, &dp->events, &dp->counters);
     good = good && dp->delivery != NULL && dp->egress != NULL && dp->ingress != NULL;
     if (!good || mpt_set_table(dp, NULL, 0, 0) != 0) {
@@ -111,6 +111,17 @@ void mpt_set_shares(struct mpt_datapath *dp, const struct mpt_share *shares, uin
     delivery_write(dp->delivery);
 }
 
+void mpt_set_path_mtus(struct mpt_datapath *dp, const struct mpt_path_mtu *mtus, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        const struct path_state *state = path_state_of(&dp->states, mtus[i].path);
+        if (state == NULL || state->path == NULL)
+            continue;
+        struct path *path = &dp->table->paths[state->path->index];
+        path->row.mtu = mtus[i].mtu;
+        egress_mtu_changed(dp->egress, path);
+    }
+}
+
 /* --- a wake-up --- */
 
 static double seconds(void) {
@@ -120,7 +131,7 @@ static double seconds(void) {
 }
 
 static uint32_t serve_one(struct mpt_datapath *dp, int fd, double now) {
-    return fd == dp->tun ? egress_tun_readable(dp->egress) : ingress_socket_readable(dp->ingress, fd, now);
+    return fd == dp->tun ? egress_tun_readable(dp->egress, now) : ingress_socket_readable(dp->ingress, fd, now);
 }
 
 /* Wait for the TUN and all sockets, `patience` at the most, and serve the ready ones until `end`. After `end` serve one that

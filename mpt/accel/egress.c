@@ -8,12 +8,16 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "batch.h"
+#include "fragment.h"
 #include "frame.h"
+#include "mss.h"
 #include "schedule.h"
 #include "split.h"
+#include "toobig.h"
 
 enum { GROUP = MPT_REASONS }; /* no reason to drop a packet */
 enum { READS = 256, WAKE_WORK = 1 << 20, WORK_PACKET = 1024 }; /* octets, and the further cost of a packet: a wake-up of
@@ -24,6 +28,7 @@ enum { ARENA = 8 * (READ_ROOM + 2 * HEADROOM) }; /* the frames of a batch: small
 struct egress_connection { /* beside a connection of the table */
     struct cycle_entry *cycle;
     uint32_t cycle_count;
+    uint32_t narrowest, widest; /* of the paths in the cycle: octets of their largest packets; UINT32_MAX: any */
 };
 struct plane { /* of one table */
     const struct table *table;
@@ -37,8 +42,12 @@ struct egress {
     struct batch *batch;
     struct plane now, next; /* `next`: prepared */
     struct flow_cache flows;
+    double time; /* of the wake-up */
+    struct mpt_tuning tuning;
+    struct allowance answers;
     uint32_t used;
     uint8_t arena[ARENA];
+    uint8_t segment[READ_ROOM]; /* of a super-packet, whole */
 };
 
 static uint32_t read_frame(struct egress *e, const struct virtio_net_hdr *vnet, uint8_t *packet, uint32_t length);
@@ -46,18 +55,26 @@ static const struct connection *classify(struct egress *e, const uint8_t *packet
 static void encapsulate(
     struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
 );
-static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path);
+static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, uint32_t size);
+static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t size);
+static void refuse(
+    struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, const struct split *split, bool shared
+);
+static bool cut(struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length);
+static void answer(struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length);
 static void drop(struct egress *e, int reason, uint64_t packets);
 
 /* --- life, and the table --- */
 
-struct egress *egress_new(int tun, int offloads, struct mpt_counters *counters) {
+struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, struct mpt_counters *counters) {
     struct egress *e = calloc(1, sizeof *e);
     if (e == NULL)
         return NULL;
     e->tun = tun;
     e->vnet = offloads & MPT_VNET_HDR;
     e->counters = counters;
+    e->tuning = *tuning;
+    e->answers = (struct allowance){.left = tuning->answers_at_once};
     e->batch = batch_new(offloads & MPT_UDP_SEGMENT, counters);
     if (e->batch == NULL) {
         free(e);
@@ -81,11 +98,22 @@ void egress_free(struct egress *e) {
     free(e);
 }
 
+static void measure(struct egress_connection *state, const struct connection *c) {
+    state->narrowest = UINT32_MAX;
+    state->widest = 0;
+    for (uint32_t i = 0; i < state->cycle_count; i++) {
+        uint32_t size = path_carries(&c->paths[state->cycle[i].index], c);
+        state->narrowest = size < state->narrowest ? size : state->narrowest;
+        state->widest = size > state->widest ? size : state->widest;
+    }
+}
+
 static void share_out(struct egress_connection *state, const struct connection *c) {
     state->cycle_count = 0;
     for (uint32_t i = 0; i < c->row.path_count; i++)
         if (c->paths[i].row.usable)
             state->cycle[state->cycle_count++] = (struct cycle_entry){.index = i, .weight = c->paths[i].row.weight};
+    measure(state, c);
 }
 
 bool egress_prepare(struct egress *e, const struct table *table) {
@@ -127,6 +155,11 @@ void egress_share_changed(struct egress *e, const struct path *path) {
     batch_share_changed(e->batch, c);
 }
 
+void egress_mtu_changed(struct egress *e, const struct path *path) {
+    const struct connection *c = &e->now.table->connections[path->connection];
+    measure(&e->now.connections[c->index], c);
+}
+
 bool egress_cuts(const struct egress *e) { return batch_cuts(e->batch); }
 
 int egress_send(const struct egress *e, const struct path *path, const uint8_t *message, uint32_t length) {
@@ -135,7 +168,8 @@ int egress_send(const struct egress *e, const struct path *path, const uint8_t *
 
 /* --- a packet's way into the batch --- */
 
-uint32_t egress_tun_readable(struct egress *e) {
+uint32_t egress_tun_readable(struct egress *e, double now) {
+    e->time = now;
     uint32_t before = e->vnet ? VNET : 0, work = 0;
     for (int reads = 0; reads < READS && work < WAKE_WORK; reads++) {
         if (e->used + HEADROOM + READ_ROOM > ARENA) {
@@ -233,9 +267,16 @@ static void encapsulate(
     struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
 ) {
     const struct path *path = connection_mapped_path(c, packet, length);
+    uint32_t size = split->packet == NULL || length < split->headers + split->size ? length : split->headers + split->size;
+    if (size > e->now.connections[c->index].narrowest && !fits_some(&e->now.connections[c->index], c, size)) {
+        refuse(e, c, packet, length, split, shared);
+        return;
+    }
+    if (c->row.mss_clamp && !shared)
+        mss_clamp(packet, length, c->row.mss_clamp, split->packet != NULL);
     uint8_t tos = c->row.sets_tos ? c->row.tos_by_inner[tos_octet(packet)] : 0;
     for (uint32_t i = 0; i < split->segments; i++) {
-        struct outgoing *o = enqueue(e, c, path);
+        struct outgoing *o = enqueue(e, c, path, size);
         if (o == NULL)
             continue;
         o->tos = tos;
@@ -255,18 +296,93 @@ static void encapsulate(
     }
 }
 
-/* Return a place in the batch for the next packet of `c`: over `path` if it is usable, without a number, as a mapped flow
- * keeps its order by itself and waits for no other path; else over the next of the cycle. NULL: no path is usable. */
-static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path) {
+/* Return a place in the batch for the next packet of `c`, of `size` octets at the most: over `path` if it is usable, without a
+ * number, as a mapped flow keeps its order by itself and waits for no other path; else over the next of the cycle. NULL: no
+ * path is usable. The caller has looked whether some path carries the packet. */
+static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, uint32_t size) {
     struct egress_connection *state = &e->now.connections[c->index];
     e->counters->packets_read++;
-    if (path != NULL && path->row.usable)
+    if (path != NULL && path->row.usable && size <= path_carries(path, c))
         return batch_add(e->batch, c, path, false);
     if (state->cycle_count == 0) {
         e->counters->egress_dropped[MPT_NO_PATH]++;
         return NULL;
     }
-    return batch_add(e->batch, c, &c->paths[cycle_next(state->cycle, state->cycle_count)], c->row.sequenced);
+    uint32_t next = size <= state->narrowest ? cycle_next(state->cycle, state->cycle_count)
+                                             : cycle_next_fitting(state->cycle, state->cycle_count);
+    return batch_add(e->batch, c, &c->paths[next], c->row.sequenced);
+}
+
+/* --- packets that do not fit every path --- */
+
+/* Mark the paths of the cycle that carry a packet of `size` octets. Return whether there are some, or no path is usable. */
+static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t size) {
+    bool some = state->cycle_count == 0;
+    for (struct cycle_entry *entry = state->cycle; entry < state->cycle + state->cycle_count; entry++) {
+        entry->fits = size <= path_carries(&c->paths[entry->index], c);
+        some = some || entry->fits;
+    }
+    return some;
+}
+
+/* No path carries `packet`, or its segments: each is cut, or dropped and answered. */
+static void refuse(
+    struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, const struct split *split, bool shared
+) {
+    for (uint32_t i = 0; i < split->segments; i++) {
+        if (split->packet != NULL) {
+            const uint8_t *payload;
+            uint32_t size = split_segment(split, i, e->segment, &payload);
+            memcpy(e->segment + split->headers, payload, size);
+            packet = e->segment;
+            length = split->headers + size;
+        }
+        bool is_cut = may_be_cut(packet) && cut(e, c, packet, length);
+        if (is_cut && split->packet != NULL)
+            batch_send(e->batch); /* the next segment takes its place */
+        if (!is_cut) {
+            drop(e, MPT_TOO_BIG, 1);
+            if (i == 0 && !shared)
+                answer(e, c, packet, length);
+        }
+    }
+}
+
+/* Put `packet` into the batch in fragments. False: it cannot be cut. */
+static bool cut(struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length) {
+    struct egress_connection *state = &e->now.connections[c->index];
+    struct fragments fragments;
+    if (!fragments_start(&fragments, packet, length, state->widest))
+        return false;
+    for (uint32_t i = 0; i < fragments.count; i++) {
+        uint32_t left = fragments.total - fragments.header - i * fragments.step;
+        uint32_t size = fragments.header + (left < fragments.step ? left : fragments.step);
+        fits_some(state, c, size);
+        struct outgoing *o = enqueue(e, c, NULL, size);
+        if (o == NULL)
+            continue;
+        o->tos = c->row.sets_tos ? c->row.tos_by_inner[tos_octet(packet)] : 0;
+        o->head = o->room;
+        o->head_length = o->frame_length + fragments.header;
+        o->payload_length = fragments_head(&fragments, i, o->room + o->frame_length, &o->payload);
+        frame_put(o->head, 4, o->sequenced, o->number);
+    }
+    return true;
+}
+
+/* Tell the sender of `packet` what would fit. The answer comes from the peer: Linux drops what arrives from its own address. */
+static void answer(struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length) {
+    struct virtio_net_hdr vnet = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
+    uint8_t told[ANSWER_ROOM];
+    const struct mpt_address *peer = &c->row.inner_remote, destination = ip_destination(packet);
+    if (peer->version != packet[0] >> 4 || connection_is_group(c, &destination))
+        return;
+    uint32_t size = too_big_answer(packet, length, e->now.connections[c->index].widest, peer, told);
+    struct iovec pieces[2] = {{&vnet, VNET}, {told, size}};
+    if (size > 0 && allowance_take(&e->answers, &e->tuning, e->time)) {
+        ssize_t written = writev(e->tun, e->vnet ? pieces : pieces + 1, e->vnet ? 2 : 1);
+        (void)written; /* the TUN is full: the next packet is answered */
+    }
 }
 
 static void drop(struct egress *e, int reason, uint64_t packets) {

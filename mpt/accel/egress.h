@@ -8,13 +8,14 @@
 #include "table.h"
 
 struct egress;
-struct egress *egress_new(int tun, int offloads, struct mpt_counters *counters); /* NULL: no memory */
+struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, struct mpt_counters *counters); /* NULL: no memory */
 void egress_free(struct egress *egress);
 bool egress_prepare(struct egress *egress, const struct table *table); /* for egress_commit(); false: no memory */
 void egress_cancel(struct egress *egress); /* forget the prepared table */
 void egress_commit(struct egress *egress); /* use the prepared table; a connection that stays keeps its numbers */
 void egress_share_changed(struct egress *egress, const struct path *path); /* its weight, or whether it is usable */
-uint32_t egress_tun_readable(struct egress *egress); /* return the work, in octets */
+void egress_mtu_changed(struct egress *egress, const struct path *path);
+uint32_t egress_tun_readable(struct egress *egress, double now); /* return the work, in octets */
 /* Send a message over a path that has a socket, usable or not. Return 0, or the errno. */
 int egress_send(const struct egress *egress, const struct path *path, const uint8_t *message, uint32_t length);
 bool egress_cuts(const struct egress *egress); /* whether the kernel and every usable link cut runs of datagrams */

@@ -17,6 +17,7 @@
 
 #include "frame.h"
 #include "listen.h"
+#include "mss.h"
 #include "ordering.h"
 
 #ifndef UDP_GRO
@@ -394,6 +395,9 @@ static void decapsulate(struct ingress *ingress, const struct source *source, st
             return;
         }
     }
+    const struct mpt_connection_row *row = &ingress->now.table->connections[path->connection].row;
+    if (row->mss_clamp)
+        mss_clamp(packet, length, row->mss_clamp, false);
     buffer->references++;
     struct packet kept = {packet, length, buffer};
     struct ordering *order = ingress->now.orders[path->connection];

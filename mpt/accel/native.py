@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
-from mpt.data import candidates, equalizer, knowledge, stream
+from mpt.data import candidates, equalizer, knowledge, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.datapath import Unsealed
 from mpt.data.events import Event, Message
@@ -40,6 +40,7 @@ TUNING: Final = {
         (knowledge, ("patience_gain", "patience_decay", "review")),
         (stream, ("restart_silence", "near", "distrust", "gaps_remembered")),
         (candidates, ("period", "majority", "age", "candidates")),
+        (toobig, ("answers", "answers_at_once")),
     )
     for name in names
 }
@@ -151,6 +152,10 @@ class NativeDataPath(Unsealed):
                 count += 1
         lib.mpt_set_shares(self._engine, self._shares, count, now)
 
+    def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:  # noqa: ARG002  # of the interface
+        known = [(self._paths[path], mtu) for path, mtu in mtus.items() if path in self._paths]
+        lib.mpt_set_path_mtus(self._engine, ffi.new("struct mpt_path_mtu[]", known), len(known))
+
     def counters(self) -> Counters:
         totals = ffi.new("struct mpt_counters *")
         lib.mpt_counters(self._engine, totals)
@@ -235,6 +240,7 @@ class NativeDataPath(Unsealed):
             "max_delay": row.max_delay,
             "tos_by_inner": tos_by_inner,
             "sets_tos": any(tos_by_inner),
+            "mss_clamp": row.mss_clamp,
             "sequenced": row.framing.sequenced,
             "message_tos": (row.dscp or 0) << 2,
             "networks": networks["pointer"],
@@ -260,6 +266,7 @@ class NativeDataPath(Unsealed):
             "fd": descriptor,
             "usable": row.usable,
             "weight": row.weight,
+            "mtu": row.mtu,
             "outer_remote": remote.ljust(28, b"\0"),
             "outer_remote_length": len(remote),
             "peer": peer,

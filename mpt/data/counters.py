@@ -20,6 +20,7 @@ class Reason(enum.StrEnum):
     LOOP = enum.auto()
     NO_PATH = enum.auto()
     NO_SESSION = enum.auto()
+    TOO_BIG = enum.auto()
     OFFLOAD_MALFORMED = enum.auto()
     UNKNOWN_SOURCE = enum.auto()
     GRE_TRUNCATED = enum.auto()
@@ -72,7 +73,7 @@ class Counters:
     """A snapshot of one tunnel.
 
     `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped`; a packet for a group counts
-    as one for each of its connections.
+    as one for each of its connections, a packet that is cut as one for each fragment.
     `datagrams_received` = `keepalives_received` + `messages_received` + `handshakes_received` + `packets_delivered` +
     `packets_held` + the sum of `ingress_dropped`. `messages_received` are those of sealed paths that are no keepalives;
     `handshakes_received` are the handshake datagrams that were passed to control.

@@ -48,6 +48,12 @@ class DataPath(Protocol):
         Cheap, for ten times a second and more: no cache is dropped, no socket touched. The next table has its own.
         """
 
+    def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:
+        """Change how large a packet each path carries, by its key: octets, or 0: unknown. Other paths keep theirs.
+
+        As cheap as `set_shares`. The next table has its own.
+        """
+
     def send(
         self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None = None
     ) -> bool:
@@ -159,7 +165,7 @@ class PythonDataPath:
         self._sessions = Sessions()
         self._events: list[Event] = []
         self._opening = Opening(self._sessions, self._events)
-        self._egress = Egress(tun, read, scheduler, self._sessions)
+        self._egress = Egress(tun, read, write, scheduler, self._sessions)
         self._ingress = Ingress(tun, write, gso, self._opening, self._events)
         self._states = PathStates()
 
@@ -187,6 +193,9 @@ class PythonDataPath:
     def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
         self._egress.set_shares(shares)
         self._ingress.set_shares(shares, now)
+
+    def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:  # noqa: ARG002  # of the interface
+        self._egress.set_path_mtus(mtus)
 
     def send(
         self,

@@ -6,19 +6,23 @@ A packet meets the functions in the order in which they stand here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mpt.data.counters import PathCounters, Reason, errno_reason
 from mpt.data.flowmap import FlowMap
+from mpt.data.fragment import fragments, may_be_cut
 from mpt.data.framing import Sealed, frame
+from mpt.data.mss import clamped
 from mpt.data.pathstate import PathStates
-from mpt.data.pathtable import ConnectionRow, DataSocket, Table
+from mpt.data.pathtable import ANY_SIZE, ConnectionRow, DataSocket, Table
 from mpt.data.sessions import Session, Sessions
+from mpt.data.toobig import Allowance, answer
 from mpt.host.udp import more_room, tos_ancillary
 from mpt.model import Address
 from mpt.wire import ip, tos
@@ -30,7 +34,16 @@ FLOWS_CACHED: Final = 4096  # address pairs; then the cache starts anew
 LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet cannot go, nor over another path
 
 
-Scheduler = Callable[[Sequence[tuple[int, int]]], Iterator[int]]
+class Cycle(Protocol):
+    """An endless sequence of the indices of paths, as `mpt.data.scheduler.WeightedCycle` is one."""
+
+    def __next__(self) -> int: ...
+
+    def next_of(self, fitting: Container[int], /) -> int | None:
+        """Return the first of the next indices that is in `fitting`; None: there is none."""
+
+
+Scheduler = Callable[[Sequence[tuple[int, int]]], Cycle]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +58,27 @@ class _Way:
     counters: PathCounters
 
 
+_OpenPath = tuple[DataSocket, tuple[Any, ...], PathCounters, int]
+
+
 class _Sender:
     """The egress side of one connection; the sequence number outlives changes of the table."""
 
     __slots__ = (
         "_scheduler",
+        "_sizes",
         "_weights",
         "connection",
         "cycle",
         "flow_map",
         "is_sealed",
         "message_tos",
+        "narrowest",
         "paths",
         "sequence",
         "tos_by_inner",
         "ways",
+        "widest",
     )
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -69,6 +88,7 @@ class _Sender:
 
     def configure(self, row: ConnectionRow, states: PathStates) -> None:
         self.connection = row
+        self._sizes = {index: row.carried(path.mtu) for index, path in enumerate(row.paths)}
         self.is_sealed = isinstance(row.framing, Sealed)
         self.ways = {
             path.key: _Way(index, path.id, path.socket, path.remote, states.ensure(path.key).counters)
@@ -111,18 +131,42 @@ class _Sender:
             for way in self.ways.values()
             if way.index in self._weights and way.socket is not None and way.remote
         }
+        self._measure()
+
+    def set_path_mtus(self, mtus: dict[Hashable, int]) -> None:
+        """Send no larger packets over these paths from now on; 0: of any size."""
+        for path, mtu in mtus.items():
+            self._sizes[self.ways[path].index] = self.connection.carried(mtu)
+        self._measure()
+
+    def _measure(self) -> None:
+        sizes = [self._sizes[index] for index in self.paths]
+        self.narrowest, self.widest = min(sizes, default=ANY_SIZE), max(sizes, default=ANY_SIZE)
+
+    def fitting(self, size: int) -> dict[int, _OpenPath]:
+        """Return the paths that carry a packet of `size` octets."""
+        return {index: path for index, path in self.paths.items() if size <= self._sizes[index]}
 
 
 class Egress:
     """Everything from the TUN to the path sockets.
 
-    `read` reads one packet from a file descriptor, as ``os.read`` does. `scheduler` takes the (index, weight) of the
-    paths in use; it gives the endless sequence of the indices that carry the next packets.
+    `read` reads one packet from a file descriptor, as ``os.read`` does, and `write` writes one. `scheduler` takes the
+    (index, weight) of the paths in use; it gives the endless sequence of the indices that carry the next packets.
     """
 
-    def __init__(self, tun: int, read: Callable[[int, int], bytes], scheduler: Scheduler, sessions: Sessions) -> None:
+    def __init__(
+        self,
+        tun: int,
+        read: Callable[[int, int], bytes],
+        write: Callable[[int, bytes], int],
+        scheduler: Scheduler,
+        sessions: Sessions,
+    ) -> None:
         self._tun = tun
         self._read = read
+        self._write = write
+        self._answers = Allowance()
         self._scheduler = scheduler
         self._sessions = sessions
         self._senders: dict[Hashable, _Sender] = {}
@@ -225,19 +269,25 @@ class Egress:
             if session is None:
                 self.dropped[Reason.NO_SESSION] += 1
                 return
+        if sender.connection.mss_clamp:
+            packet = clamped(packet, sender.connection.mss_clamp)
+        paths = sender.paths if len(packet) <= sender.narrowest else sender.fitting(len(packet))
+        if not paths and sender.paths:
+            self._refuse(sender, packet, now)
+            return
         index = sender.flow_map.path(packet) if sender.flow_map is not None else None
         numbered = sender.connection.framing.sequenced
-        if index in sender.paths:
+        if index is not None and index in paths:
             numbered = False
         else:
-            index = next(sender.cycle, None)
+            index = next(sender.cycle, None) if paths is sender.paths else sender.cycle.next_of(paths)
             if index is None:
                 self.dropped[Reason.NO_PATH] += 1
                 return
         content = frame(packet[0] >> 4, sender.sequence if numbered else None) + packet
         tos_octet = sender.tos_by_inner[tos.octet(packet)] if sender.tos_by_inner is not None else 0
         error = self._transmit(sender, index, session, content, len(packet), tos_octet, now)
-        for other in sender.paths:
+        for other in paths:
             if error is None or error in LOCAL_TROUBLE:
                 break
             if other != index:
@@ -269,14 +319,43 @@ class Egress:
         counters.bytes_sent += size
         return None
 
+    def _refuse(self, sender: _Sender, packet: bytes, now: float) -> None:
+        """Cut a packet that fits no path, if its sender lets us, or else drop it and tell the sender what would fit.
+
+        The answer comes from the peer's tunnel address: Linux drops what arrives from its own.
+        """
+        pieces = fragments(packet, sender.widest) if may_be_cut(packet) else ()
+        if pieces:
+            self.packets_read += len(pieces) - 1
+            for piece in pieces:
+                self._send(sender, piece, now)
+            return
+        self.dropped[Reason.TOO_BIG] += 1
+        peer, version = sender.connection.remote, packet[0] >> 4
+        if peer.version != version or sender.connection.is_group(ip.destination(packet)):
+            return
+        told = answer(packet, sender.widest, peer)
+        if told is not None and self._answers.take(now):
+            with suppress(OSError):  # the TUN is full: the next packet is answered
+                self._write(self._tun, told)
+
     def set_shares(self, shares: Mapping[Hashable, int]) -> None:
         """Change the weights of paths; 0: not used."""
-        of_sender: dict[_Sender, dict[Hashable, int]] = {}
-        for path, weight in shares.items():
-            if path in self._sender_of:
-                of_sender.setdefault(self._sender_of[path], {})[path] = weight
-        for sender, its_shares in of_sender.items():
+        for sender, its_shares in self._by_sender(shares):
             sender.set_shares(its_shares)
+
+    def set_path_mtus(self, mtus: Mapping[Hashable, int]) -> None:
+        """Change how large packets over paths may be."""
+        for sender, its_mtus in self._by_sender(mtus):
+            sender.set_path_mtus(its_mtus)
+
+    def _by_sender(self, values: Mapping[Hashable, int]) -> Iterable[tuple[_Sender, dict[Hashable, int]]]:
+        """Return values of paths by the paths' connections."""
+        of_sender: dict[_Sender, dict[Hashable, int]] = {}
+        for path, value in values.items():
+            if path in self._sender_of:
+                of_sender.setdefault(self._sender_of[path], {})[path] = value
+        return of_sender.items()
 
     def send(self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None) -> bool:
         """Send a message over a path, usable or not, or `to` elsewhere. Return whether it was sent."""

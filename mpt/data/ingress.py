@@ -15,6 +15,7 @@ from typing import Any, Final
 from mpt.data.counters import PathCounters, Reason, errno_reason
 from mpt.data.events import Event, Message
 from mpt.data.framing import Sealed, no_packet, unframe
+from mpt.data.mss import clamped
 from mpt.data.opening import Opening
 from mpt.data.ordering import Ordering
 from mpt.data.pathstate import PathStates
@@ -224,6 +225,8 @@ class Ingress:
             if marked is None:
                 return
             packet = marked
+        if receiver.connection.mss_clamp:
+            packet = clamped(packet, receiver.connection.mss_clamp)
         if sequence is None or receiver.order is None:
             self._deliver((packet,))
         else:

@@ -16,6 +16,8 @@ from mpt.host.udp import Ancillary
 from mpt.model import Address, NetworkConfig, PortMap
 
 ADDRESS: Final = 130  # more than 1 + the length of any prefix
+ANY_SIZE: Final = 0xFFFFFFFF  # octets, more than any packet has
+LEAST_IPV6: Final = 1280
 LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")
 
 
@@ -38,6 +40,8 @@ class PathRow:
 
     A sealed path takes every datagram of its session with its `id` (0 .. 63), wherever it comes from. Its `remote` has
     the host as ``recvfrom`` names it; it is empty while the peer's address is not known: then egress cannot use it.
+
+    `mtu`: the octets of the largest packet that it carries, 0: unknown. Larger ones go over other paths.
     """
 
     key: Hashable
@@ -49,6 +53,7 @@ class PathRow:
     usable: bool
     ports: PortMap = field(default_factory=PortMap)
     id: int = 0
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class ConnectionRow:
 
     `dscp` is the code point of all datagrams; None: each has its packet's. `ecn`: whether they have the packet's ECN
     field. `framing` is for datagrams sent; arriving datagrams are read with or without sequence numbers.
+
+    `mss_clamp`: the octets of the largest packet on which TCP ends may agree, for both directions; 0: any.
     """
 
     key: Hashable
@@ -70,6 +77,14 @@ class ConnectionRow:
     dscp: int | None = 0
     ecn: bool = False
     broadcast: Address | None = None  # of the tunnel's IPv4 prefix
+    mss_clamp: int = 0
+
+    def carried(self, mtu: int) -> int:
+        """Return the octets of the largest packet over a path with this `mtu`, also over an unknown one: ANY_SIZE.
+
+        IPv6 never learns of less than 1280: such packets are sent all the same (RFC 8200 section 5).
+        """
+        return max(mtu, LEAST_IPV6) if mtu and self.local.version == 6 else mtu or ANY_SIZE
 
     def sends(self, source: Address, destination: Address) -> bool:
         """Return whether a packet from `source` to `destination` enters the tunnel here (draft section 4)."""

@@ -13,7 +13,8 @@ from mpt.model import Address
 from mpt.wire import ip
 from mpt.wire.gre import checksum
 
-LEAST_IPV6: Final = 1280  # octets that every way carries (RFC 8200 section 5)
+ANSWERS: Final = 100.0  # a second
+ANSWERS_AT_ONCE: Final = 50.0
 _LONGEST: Final = {4: 576, 6: 1280}  # octets of an answer (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c))
 _IPV4, _IPV6, _ICMP = 20, 40, 8  # octets of headers
 _CONTROL_TOS: Final = 0xC0  # internetwork control (RFC 1812 section 4.3.2.5)
@@ -69,3 +70,22 @@ def _may_be_answered(packet: bytes) -> bool:
         return False
     kind = packet[offset]
     return kind not in _ERRORS if protocol == ip.ICMP else kind >= _FIRST_QUERY and kind != _REDIRECT
+
+
+class Allowance:
+    """How many answers may be given: `ANSWERS` a second, and `ANSWERS_AT_ONCE` (RFC 1812 section 4.3.2.8)."""
+
+    __slots__ = ("_left", "_when")
+
+    def __init__(self) -> None:
+        self._left = ANSWERS_AT_ONCE
+        self._when = 0.0
+
+    def take(self, now: float) -> bool:
+        """Return whether one more answer may be given at `now`, monotonic seconds; then it counts."""
+        self._left = min(self._left + (now - self._when) * ANSWERS, ANSWERS_AT_ONCE)
+        self._when = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

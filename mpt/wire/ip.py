@@ -5,6 +5,7 @@ IPv4 is RFC 791. IPv6 is RFC 8200, with the extension headers that may stand bef
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 ICMP: Final = 1
@@ -26,6 +27,11 @@ def version(packet: bytes) -> int:
         return 0
     number = packet[0] >> 4
     return number if len(packet) >= MIN_LENGTH.get(number, 1 << 30) else 0
+
+
+def destination(packet: bytes) -> IPv4Address | IPv6Address:
+    """Return the destination address of a `packet` with a `version`."""
+    return IPv4Address(packet[16:20]) if packet[0] >> 4 == 4 else IPv6Address(packet[24:40])
 
 
 def ports(packet: bytes) -> tuple[int, int, int] | None:

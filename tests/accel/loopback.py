@@ -161,6 +161,7 @@ class LoopbackDataPath:
         self.ecn_unexpected = inner.ecn_unexpected
         self.measured = inner.measured
         self.set_shares = inner.set_shares
+        self.set_path_mtus = inner.set_path_mtus
         self.set_identity = inner.set_identity
         self.expect = inner.expect
         self.add_session = inner.add_session

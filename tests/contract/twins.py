@@ -53,6 +53,12 @@ class Twins:
             stage.datapath.set_shares(shares, stage.now)
         self.compare()
 
+    def set_path_mtus(self, mtus: Mapping[Hashable, int]) -> None:
+        """Give both these sizes."""
+        for stage in self.stages:
+            stage.datapath.set_path_mtus(mtus, stage.now)
+        self.compare()
+
     def receive(self, index: int, *datagrams: bytes, host: str = "", tos: int = 0) -> None:
         """Let all these arrive at the socket number `index`, at once; from the peer of this number, if not `host`."""
         for stage, sockets in zip(self.stages, self.sockets, strict=True):
