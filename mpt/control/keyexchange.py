@@ -43,7 +43,7 @@ POST_QUANTUM: Final = GROUPS[0]
 class Place(NamedTuple):
     """Where datagrams go to and come from: a `socket`, or whatever stands for it, and the peer's socket `address`."""
 
-    socket: Hashable
+    socket: Any
     address: tuple[Any, ...]
 
 
@@ -134,6 +134,7 @@ class Established:
     place: Place
     is_initiator: bool
     began: float
+    cipher: Cipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +372,15 @@ class KeyExchange:
         else:
             keys = session_keys(bytes(self._secret), self.index, self.peer_index, cipher, self.is_initiator)
             self.outcome = Established(
-                terms.connection, keys, hello, peer_key, self.engine.group, self.place, self.is_initiator, self.began
+                terms.connection,
+                keys,
+                hello,
+                peer_key,
+                self.engine.group,
+                self.place,
+                self.is_initiator,
+                self.began,
+                cipher,
             )
 
     def _fail(self, failure: Failure, detail: str = "") -> None:

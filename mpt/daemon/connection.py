@@ -1,4 +1,4 @@
-"""One connection: the only place where data and control meet.
+"""One connection, plain or sealed: the only place where data and control meet.
 
 Control decides which paths may be used; this service passes the decision to the data path, as shares or a new table.
 The data path gives keepalives and counters; this service passes them to control. It also keeps the routes for paths and
@@ -20,6 +20,7 @@ from mpt.control import routing
 from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import effective_status
 from mpt.control.routing import NO_ROUTE, PeerRoute
+from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.losses import Losses
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
@@ -27,9 +28,15 @@ from mpt.daemon.pathport import SocketPool
 from mpt.daemon.peerreports import Ask, Reporter
 from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
+from mpt.daemon.sealedlink import SealedLink
+from mpt.daemon.sealedpath import SealedPath
+from mpt.daemon.sealedreports import SealedReporter
 from mpt.daemon.settings import Settings
 from mpt.daemon.timers import DeadlineLoop
-from mpt.data.framing import Plain
+from mpt.data.datapath import DataPath
+from mpt.data.events import Message
+from mpt.data.framing import Plain, Sealed
+from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow
 from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
@@ -39,12 +46,13 @@ log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class AskPeer:
-    """The means by which a connection talks to the command port of its peer."""
+    """The means by which a connection talks to its peer: to its command port, or, sealed, by handshakes."""
 
     begin: Ask
     forget: Callable[[Address, Address], None]  # the handshakes of the connection between two tunnel addresses
     settings: Settings
     public_addresses: PublicAddresses
+    key_exchanges: HostKeyExchanges
 
 
 PathPlace = tuple[str, int]
@@ -68,8 +76,9 @@ class Connection(Service):
 
     A `strict` connection does not start when a socket is refused. `interfaces()` returns the machine's interfaces now.
     `table_changed()` asks for a new table for the data path, `shares_changed(name)` for new shares alone.
-    `last_received(path key)` returns when data last came over a path, in monotonic seconds. `send(path key, message)`
-    sends a message over it. `ask_peer` talks to the peer's command port.
+    `measured(path key)` returns the measures of a path. `send(path key, message)` sends a message over it. `datapath()`
+    returns the data path with its newest table. `ask_peer` talks to the peer's command port. `link` has the sessions of
+    a sealed connection.
     """
 
     def __init__(
@@ -82,8 +91,9 @@ class Connection(Service):
         interfaces: Callable[[], Mapping[str, Interface]],
         table_changed: Callable[[], None],
         shares_changed: Callable[[str], None],
-        last_received: Callable[[tuple[str, int]], float],
+        measured: Callable[[tuple[str, int]], PathMeasures],
         send: Callable[[tuple[str, int], bytes], None],
+        datapath: Callable[[], DataPath | None],
         ask_peer: AskPeer,
         strict: bool = True,
     ) -> None:
@@ -95,23 +105,84 @@ class Connection(Service):
         self._routes = routes
         self._interfaces = interfaces
         self._shares_changed = shares_changed
-        self._last_received = last_received
+        self._measured = measured
+        self._pool = pool
+        self._send = send
+        self._table_changed = table_changed
         self._had_path = True
         self._log_lines = Bucket(LOG_LINES, machine.now())
         self._ask_peer = ask_peer
         self._public_addresses = ask_peer.public_addresses
-        self.paths = [
-            Path(machine, pool, config, index, send, table_changed, self._path_changed, self._keepalives_began)
-            for index in range(len(config.paths))
-        ]
-        self.reporter = Reporter(
-            machine, config, self.paths, self.public_address, ask_peer.begin, ask_peer.settings, self._peer_changed
-        )
+        self._sealed_paths: list[SealedPath] = []
+        self.link: SealedLink | None = None
+        self.paths: list[Path] = []
+        self.reporter: Reporter
+        if config.is_sealed:
+            self._make_sealed(tunnel.mtu, datapath)
+        else:
+            self.paths += [
+                Path(machine, pool, config, index, send, table_changed, self._path_changed, self._keepalives_began)
+                for index in range(len(config.paths))
+            ]
+            self.reporter = Reporter(
+                machine, config, self.paths, self.public_address, ask_peer.begin, ask_peer.settings, self._peer_changed
+            )
         self._peer_routes = [NO_ROUTE] * len(self.paths)
         self._seen: tuple[object, ...] = ()  # the facts that the paths depend on, as seen last
         self._route_news: dict[int, str] = {}  # by path index: the last line of the log
-        self._losses = Losses(config.max_loss, self.paths, self._works, last_received, machine.now)
+        self._losses = Losses(config.max_loss, self.paths, self._works, self._last_received, machine.now)
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check, reads_first=True)
+
+    def _make_sealed(self, mtu: int, datapath: Callable[[], DataPath | None]) -> None:
+        self.link = link = SealedLink(
+            self._machine,
+            self.config,
+            mtu,
+            self._ask_peer.key_exchanges,
+            datapath,
+            self._sealed_paths,
+            self._want_paths,
+            lambda said: reporter.peer_said(said),
+        )
+        for index in range(len(self.config.paths)):
+            self._add_sealed_path(index)
+        self.reporter = reporter = SealedReporter(
+            self._machine,
+            self.config,
+            self.paths,
+            self._ask_peer.settings,
+            self._peer_changed,
+            lambda: link.has_keys,
+        )
+
+    def _add_sealed_path(self, index: int) -> SealedPath:
+        assert self.link is not None
+        path = SealedPath(
+            self._machine,
+            self._pool,
+            self.config,
+            index,
+            self._send,
+            self._table_changed,
+            self._path_changed,
+            self._measured,
+            self.link.path_silent,
+        )
+        self._sealed_paths.append(path)
+        self.paths.append(path)
+        return path
+
+    def _want_paths(self, count: int) -> None:
+        """Make and open the paths that the peer has beyond ours, with the settings of our last section."""
+        if count <= len(self.paths) or not self.running:
+            return
+        more = [self._add_sealed_path(index) for index in range(len(self.paths), count)]
+        self._peer_routes += [NO_ROUTE] * len(more)
+        if isinstance(self.reporter, SealedReporter):
+            self.reporter.paths_grew()
+        for path in more:
+            path.open(self._interfaces(), strict=False)
+        self._table_changed()
 
     def startService(self) -> None:
         """Open the sockets, install the routes, begin to send keepalives; raises HostError if it is strict."""
@@ -128,10 +199,14 @@ class Connection(Service):
         self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel.name))
         self._route_to_peers(interfaces)
         self._path_changed()
+        if self.link is not None:
+            self.link.start()
 
     def stopService(self) -> None:
-        """Stop the checks, the reports and the paths, and give their routes back."""
+        """Stop the sessions, the checks, the reports and the paths, and give their routes back."""
         super().stopService()
+        if self.link is not None:
+            self.link.stop()
         self._dead_check.stop()
         self.reporter.stop()
         for path in self.paths:
@@ -163,11 +238,19 @@ class Connection(Service):
             reorder_window=config.reorder_window,
             max_delay=config.max_buffdelay_msec / 1000,
             paths=tuple(path.row(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)),
-            framing=Plain(sequenced=config.reorder_window > 0),
+            framing=self._framing(),
             dscp=config.dscp,
             ecn=config.ecn,
             broadcast=self._tunnel.broadcast,
         )
+
+    def _framing(self) -> Plain | Sealed:
+        is_sequenced = self.config.reorder_window > 0
+        if not self.config.is_sealed:
+            return Plain(is_sequenced)
+        if not is_sequenced:
+            return Sealed("none")
+        return Sealed("flow" if self.config.order == "flow" else "connection")
 
     def shares(self) -> dict[Hashable, int]:
         """Return the weights of the paths now, by their keys; 0: not used."""
@@ -183,10 +266,13 @@ class Connection(Service):
             path.interfaces_changed(interfaces)
         self._route_to_peers(interfaces)
 
-    def message_received(self, index: int, message: bytes) -> None:
+    def message_received(self, index: int, message: Message) -> None:
         """Note a message over path `index`. The timer of the dead time stays as it is: its check may come early."""
+        if self.link is not None:
+            self.link.received(index, message)
+            return
         path = self.paths[index]
-        path.protocol.datagramReceived(message, path.remote)
+        path.protocol.datagramReceived(message.octets, path.remote)
         self._losses.heard(index)
 
     def gateway(self, index: int) -> Address | None:
@@ -227,15 +313,18 @@ class Connection(Service):
 
     def text_for_peer(self, command_port: int, limit: int | None = None) -> str:
         """Return the text of this connection for a create, at most `limit` octets, with all known public addresses."""
-        paths = tuple(replace(path.config, public_ipaddr=self.public_address(path)) for path in self.paths)
-        statuses = [path.status for path in self.paths]
+        paths = tuple(
+            replace(path.config, public_ipaddr=self.public_address(path))
+            for path in self.paths[: len(self.config.paths)]
+        )
+        statuses = [path.status for path in self.paths[: len(paths)]]
         return connection_text(replace(self.config, paths=paths), statuses, command_port, limit)
 
     def hand_over(self) -> Handover:
         """Return the facts for the next run of this connection: none, if its file has kept this one down."""
         if self.config.is_down:
             return Handover({}, frozenset())
-        taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths]
+        taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths[: len(self.config.paths)]]
         by_hand = dict(zip(_places(self.config), taken_down, strict=True))
         thought_down = [_outer_pair(self.paths[index]) for index in self.reporter.peer_may_think_down()]
         return Handover(by_hand, frozenset(thought_down))
@@ -248,7 +337,7 @@ class Connection(Service):
         if self.config.is_down:
             return
         before = {place: path.status for place, path in zip(_places(file_before), file_before.paths, strict=True)}
-        for place, path in zip(_places(self.config), self.paths, strict=True):
+        for place, path in zip(_places(self.config), self.paths[: len(self.config.paths)], strict=True):
             is_down = earlier.by_hand.get(place)
             if is_down is None or before.get(place) is not path.config.status:
                 continue
@@ -267,9 +356,12 @@ class Connection(Service):
         return self.reporter.when_peer_knows(index)
 
     def _path_changed(self) -> None:
-        self._losses.look()
-        for path in self.paths:
-            self._public_addresses.follow(path)
+        if self.link is not None:
+            self.link.paths_changed()
+        else:
+            self._losses.look()
+            for path in self.paths:
+                self._public_addresses.follow(path)
         self._shares_changed(self.config.name)
         self.reporter.paths_changed()
         self._dead_check.follow()
@@ -277,9 +369,13 @@ class Connection(Service):
 
     def _peer_changed(self) -> None:
         """Note that the peer's reports have changed."""
-        self._losses.look()
+        if self.link is None:
+            self._losses.look()
         self._shares_changed(self.config.name)
         self._log_reachability()
+
+    def _last_received(self, path: tuple[str, int]) -> float:
+        return self._measured(path).last_received
 
     def _works(self, index: int) -> bool:
         """Return whether path `index` is known to be good, here and at the peer."""

@@ -222,7 +222,7 @@ class DaemonOperations:
                 load_connection(path, general, tunnels)
         written = []
         for connection, path in zip(concerned, paths, strict=True):
-            statuses = [each.status for each in connection.paths]
+            statuses = [each.status for each in connection.paths[: len(connection.config.paths)]]
             if writer.save(path, connection.config, statuses, general.cmdport_local):
                 written.append(path.name)
             self._note_files([load_connection(path, general, tunnels)[0]])
@@ -251,6 +251,8 @@ class DaemonOperations:
     async def _create(self, connection: Connection, progress: ProgressReport) -> str:
         if connection.config.is_down:
             raise HostError(connection.why_down)
+        if connection.config.is_sealed:
+            raise HostError(f"{connection.config.name} is sealed: its peer needs its own file, and no create")
         path = _create_path(connection)
         general = self._running.settings.general
         text = connection.text_for_peer(general.cmdport_local, TEXT_FOR_C)

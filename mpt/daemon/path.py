@@ -128,10 +128,10 @@ class Path:
     def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
         """Begin, also to count the dead time. If `strict`, raises HostError when the socket is refused."""
         self.monitor = self._new_monitor()
-        self._pool.looks.add(self)
+        self._begin_looking()
         self.interfaces_changed(interfaces, strict)
         if self.is_silent:
-            self._pool.looks.ask(self)
+            self._look()
 
     def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
         """Look for the interface and the local address; open, close or renew the socket as they come and go.
@@ -166,7 +166,7 @@ class Path:
         """Note a keepalive. If it revives the path, answer at once: both ends are up within a round trip."""
         if self.monitor.is_waiting(0.0):
             log.info("{path}: the peer is heard", path=self)
-            self._pool.looks.ask(self)  # the peer is heard, but may not hear us
+            self._look()  # the peer is heard, but may not hear us
         now = self.heard_at = self._machine.now()
         self.meter.heard(now)
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
@@ -272,6 +272,13 @@ class Path:
             self._cause_logged = (self.cause, now)
             log.warn("{path}: {cause}", path=self, cause=self.cause)
 
+    def _begin_looking(self) -> None:
+        self._pool.looks.add(self)
+
+    def _look(self) -> None:
+        """Look at the line for the cause of a silence."""
+        self._pool.looks.ask(self)
+
     def _new_monitor(self) -> PathMonitor:
         config = self.config
         initial = Status.MANUAL_DOWN if self._connection.is_down else config.status
@@ -289,7 +296,7 @@ class Path:
     def _status_changed(self) -> None:
         self.cause = None
         if self.is_silent:
-            self._pool.looks.ask(self)
+            self._look()
         report = log.info if self.status is Status.OK else log.warn
         report("{path} is {status}: {why}", path=self, status=self.status.name, why=self.reason)
         self._changed()

@@ -84,9 +84,12 @@ class PeerRequests:
         return address in self._peers
 
     def connection(self, own: Address, peer: Address) -> ConnectionConfig | None:
-        """Return the configuration of the connection between these tunnel addresses, if it runs."""
+        """Return the configuration of the plain connection between these tunnel addresses, if it runs.
+
+        The peer of a sealed one speaks inside its session or not at all.
+        """
         found = self._running.find((own, peer))
-        return found.config if found is not None else None
+        return found.config if found is not None and not found.config.is_sealed else None
 
     def create_key(self) -> str | None:
         """Return the key of the template, if there is a template."""
@@ -96,7 +99,7 @@ class PeerRequests:
     def path_status(self, change: PathStatusChange) -> int:
         """Note that the peer says a path is up or down; return a result of the protocol."""
         connection = self._running.find(change.connection.tunnel_pair)
-        if connection is None:
+        if connection is None or connection.config.is_sealed:
             return Result.NO_CONNECTION
         index = concerned_path(change, connection.found_addresses())
         if index is not None:

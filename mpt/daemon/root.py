@@ -8,6 +8,7 @@ from twisted.application.service import MultiService
 
 from mpt.accel.choice import DataPathChoice
 from mpt.daemon.connection import AskPeer
+from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.localcommands import LocalCommands
 from mpt.daemon.localsocket import LocalSocket
 from mpt.daemon.machine import Machine
@@ -53,14 +54,26 @@ class Root(MultiService):
         self.peer_control.local_commands = UdpCommands(machine, settings, local_commands)
         routes = RouteKeeper(machine.netlink)
         self.watch = NetWatch(machine, routes, self.runs.interfaces_changed)
+        self.key_exchanges = HostKeyExchanges(machine, settings, config.key_log_path)
         ask_peer = AskPeer(
-            self.peer_control.begin, self.peer_control.handshakes.forget, settings, self.public_addresses
+            self.peer_control.begin,
+            self.peer_control.handshakes.forget,
+            settings,
+            self.public_addresses,
+            self.key_exchanges,
         )
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
             self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, datapath_choice, lost))
-        services = (routes, self.watch, self.peer_control, self.public_addresses, *self.runs.tunnels, self.local_socket)
-        for service in services:
+        for service in (
+            routes,
+            self.watch,
+            self.peer_control,
+            self.public_addresses,
+            self.key_exchanges,
+            *self.runs.tunnels,
+            self.local_socket,
+        ):
             service.setServiceParent(self)
 
     def startService(self) -> None:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from mpt import __version__
 from mpt.daemon.connection import Connection
 from mpt.daemon.running import Running
+from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import Counters, PathCounters
 from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
@@ -86,6 +87,7 @@ def _connection_status(
         ecn="normal" if config.ecn else "compatibility",
         paths=paths,
         report_failure=connection.reporter.failure,
+        sealed=connection.link.status(now) if connection.link is not None else None,
     )
 
 
@@ -95,7 +97,9 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
     gateway = connection.gateway(index)
     peer_says_down = connection.reporter.peer_down(index)
     status, reason = WORDS[path.status], path.reason
-    if path.monitor.is_waiting(counters.last_received):
+    if connection.link is not None and not connection.link.has_keys and path.status is Status.OK:
+        status, reason = WAITING, f"there are no keys: {connection.link.why_not}"
+    elif path.monitor.is_waiting(counters.last_received):
         status, reason = WAITING, "the peer was not heard yet"
     if path.status is Status.OK and peer_says_down:
         status, reason = WORDS[Status.DOWN], "the peer says that it does not work"
@@ -106,7 +110,7 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         interface=config.interface_name,
         local_address=_text(path.port.endpoint.address) if path.port is not None else "-",
         public_address=_text(connection.public_address(path)),
-        remote_address=_text(config.remote_ipaddr),
+        remote_address=path.peer_text if isinstance(path, SealedPath) else _text(config.remote_ipaddr),
         weight_out=config.weight_out,
         weight_in=config.weight_in,
         keepalive_time=config.keepalive_time,

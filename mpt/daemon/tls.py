@@ -24,9 +24,10 @@ _FIRST_DAY, _LAST_DAY = datetime(2000, 1, 1), datetime(9999, 12, 31)
 
 
 class TlsKey:
-    """The key of this host, ready for handshakes; it makes the ends of TLS connections."""
+    """The private key of this host (32 octets), ready for handshakes; it makes the ends of TLS connections."""
 
-    def __init__(self, private_key: Ed25519PrivateKey) -> None:
+    def __init__(self, private_octets: bytes) -> None:
+        private_key = Ed25519PrivateKey.from_private_bytes(private_octets)
         self._context = context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_options(SSL.OP_NO_TICKET)
@@ -150,7 +151,7 @@ class TlsEnd:
         reasons = [str(each[-1]) for each in (error.args[0] if error.args else ()) if each]
         text = ", ".join(reasons) or type(error).__name__
         if any("alert" in reason for reason in reasons):
-            return TlsError(Failure.REFUSED, f"the peer ends the handshake: {text}")
+            return TlsError(Failure.REFUSED, f"{Failure.REFUSED.value} ({text})")
         if any("certificate verify failed" in reason for reason in reasons):
             return TlsError(Failure.WRONG_KEY)
         return TlsError(Failure.TLS, f"{Failure.TLS.value}: {text}")

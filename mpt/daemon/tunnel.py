@@ -15,13 +15,14 @@ from mpt.daemon.machine import Machine
 from mpt.daemon.offloadlog import OffloadLog
 from mpt.daemon.pathport import SocketPool
 from mpt.daemon.routes import RouteKeeper
+from mpt.daemon.sealedlink import SealedLink
 from mpt.daemon.sendqueues import SendQueues
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
-from mpt.data.events import Message
+from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
 from mpt.data.pathstate import PathMeasures
-from mpt.data.pathtable import ConnectionRow
+from mpt.data.pathtable import ConnectionRow, DataSocket
 from mpt.errors import HostError
 from mpt.host.tun import Tun, give_addresses
 from mpt.model import ConnectionConfig, Interface, TunnelConfig
@@ -63,6 +64,7 @@ class Tunnel(MultiService):
         self._table_is_refused = False
         self._left_out: frozenset[str] = frozenset()  # connections whose rows failed; that was logged
         self._was_up = True
+        self._has_identity = False  # the data path takes handshakes
         self._pool = SocketPool(machine, self._socket_readable)
         self._queues = SendQueues(machine.system, self._pool.ports, self._measured)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
@@ -87,8 +89,9 @@ class Tunnel(MultiService):
             lambda: self._interfaces,
             self._table_changed,
             self._shares_changed,
-            self._last_received,
+            self._measured,
             self._send,
+            self._newest_datapath,
             self._ask_peer,
             strict,
         )
@@ -134,6 +137,7 @@ class Tunnel(MultiService):
         )
         self.datapath = self.datapath_choice.make(self.tun.fd)
         self._table_asked = True  # `_let_flow` gives the first one
+        self._ask_peer.key_exchanges.attach(self)
 
     def _let_flow(self) -> None:
         assert self.tun is not None and self.datapath is not None
@@ -152,6 +156,7 @@ class Tunnel(MultiService):
         if self._offload_log is not None:
             self._offload_log.stop()
             self._offload_log = None
+        self._ask_peer.key_exchanges.detach(self)
         if self.datapath is not None:
             self.datapath.close()
             self.datapath = None
@@ -219,18 +224,34 @@ class Tunnel(MultiService):
         bug: Exception | None = None
         for event in datapath.take_events():
             try:
-                if isinstance(event, Message):
-                    self._received(event)
+                self._happened(event)
             except Exception as error:
                 bug = bug or error  # one connection's bug must not hold the others' messages back
         if bug is not None:
             raise bug
 
-    def _received(self, message: Message) -> None:
-        name, index = cast("tuple[str, int]", message.path)
-        connection = self.connections.get(name)
-        if connection is not None and index < len(connection.paths):  # else its new table is still to come
-            connection.message_received(index, message.octets)
+    def _happened(self, event: Event) -> None:
+        """Tell control of an event; what is gone meanwhile is passed over: its new table is still to come."""
+        match event:
+            case Message():
+                name, index = cast("tuple[str, int]", event.path)
+                connection = self.connections.get(name)
+                if connection is not None and index < len(connection.paths):
+                    connection.message_received(index, event)
+            case Handshake():
+                self._ask_peer.key_exchanges.received(event)
+            case Moved():
+                link = self._link(cast("tuple[str, int]", event.path)[0])
+                if link is not None:
+                    link.moved(event)
+            case Confirmed():
+                link = self._link(event.connection)
+                if link is not None:
+                    link.confirmed(event.session)
+
+    def _link(self, name: Hashable) -> SealedLink | None:
+        connection = self.connections.get(cast("str", name))
+        return connection.link if connection is not None else None
 
     def _tun_lost(self) -> None:
         """Make the interface again, with a new data path. The peers follow it as they follow a restarted daemon."""
@@ -239,6 +260,9 @@ class Tunnel(MultiService):
             self._close_tun()
             self._open_tun()
             self._let_flow()
+            for connection in self.connections.values():
+                if connection.link is not None:
+                    connection.link.lost()
         except Exception as error:
             if isinstance(error, HostError):
                 log.critical("{name} cannot be made again: {error}", name=self.config.name, error=error)
@@ -336,8 +360,31 @@ class Tunnel(MultiService):
         else:
             self.datapath.send(path, message, self._machine.now())
 
+    # --- sealed connections ------------------------------------------------------------------------------------------
+
+    def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
+        """Send a handshake datagram over a socket of this tunnel; return whether it is one, and the datagram went."""
+        if self.datapath is None or not any(port.socket is socket for port in self._pool.ports()):
+            return False
+        return self.datapath.send_raw(socket, remote, datagram)
+
+    def expect(self, answers: Mapping[int, bytes]) -> None:
+        """Let the answers to these handshakes through."""
+        if self.datapath is not None and (answers or self._has_identity):
+            self.datapath.expect(answers)
+
+    def set_identity(self, own_mac1_key: bytes | None) -> None:
+        """Let the handshake datagrams of initiators through that are for this key."""
+        if self.datapath is not None and (own_mac1_key is not None or self._has_identity):
+            self.datapath.set_identity(own_mac1_key)
+        self._has_identity = own_mac1_key is not None
+
+    def _newest_datapath(self) -> DataPath | None:
+        """Return the data path, with the table that was asked for."""
+        self._catch_up()
+        return self.datapath
+
+    # --- measures ----------------------------------------------------------------------------------------------------
+
     def _measured(self, path: Hashable) -> PathMeasures:
         return self.datapath.measured(path) if self.datapath is not None else PathMeasures()
-
-    def _last_received(self, path: Hashable) -> float:
-        return self._measured(path).last_received

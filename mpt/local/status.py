@@ -59,6 +59,19 @@ class PathStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedStatus:
+    """The keys of a sealed connection; nothing of it is secret."""
+
+    state: str  # one of the values of control.session.State
+    peer_key: str  # as it was shown; else the first of the configured ones
+    cipher: str | None = None  # None: there are no keys
+    key_exchange: str | None = None  # "X25519MLKEM768" or "x25519"
+    keys_age: float | None = None
+    reason: str | None = None  # why there are no keys, for people
+    renewal_failure: str | None = None  # why the last try to renew the keys failed, for people
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionStatus:
     """One connection and its paths."""
 
@@ -80,6 +93,7 @@ class ConnectionStatus:
     report_failure: str | None = (
         None  # why the peer's command port could not be told of a path; None: it was, or need not
     )
+    sealed: SealedStatus | None = None  # None: the connection is plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +141,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 _FIELDS = {
     kind: (tuple(names := [each.name for each in fields(kind)]), attrgetter(*names))
-    for kind in (PathStatus, ConnectionStatus, TunnelStatus, StatusDocument)
+    for kind in (PathStatus, SealedStatus, ConnectionStatus, TunnelStatus, StatusDocument)
 }
 """By class: the names of its fields, and the function that gets their values."""
 
@@ -198,6 +212,8 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
         f"{connection.name} ({connection.file or 'not saved'}): {connection.local_address} to "
         f"{connection.remote_address} on {connection.tunnel}, {usable} of {len(connection.paths)} paths work"
     )
+    if connection.sealed is not None:
+        yield f"  {_sealed_line(connection.sealed)}"
     rows = [_COLUMNS, *map(_row, connection.paths)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -214,6 +230,14 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
             f"  the peer was not told that {connection.report_failure}; does a firewall let UDP "
             f"{connection.remote_cmd_port}, its command port, through?"
         )
+
+
+def _sealed_line(sealed: SealedStatus) -> str:
+    if sealed.keys_age is None:
+        return f"sealed with {sealed.peer_key}, but there are no keys yet: {sealed.reason}"
+    text = f"sealed with {sealed.peer_key}: {sealed.cipher}, {sealed.key_exchange or 'unknown key exchange'}, "
+    text += f"keys {_age(sealed.keys_age)} old"
+    return text + (f"; they could not be renewed: {sealed.renewal_failure}" if sealed.renewal_failure else "")
 
 
 def _row(path: PathStatus) -> tuple[str, ...]:

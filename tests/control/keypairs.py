@@ -24,11 +24,12 @@ class Keys:
     """A key pair, and the ends of TLS that show it."""
 
     def __init__(self, seed: int) -> None:
-        self.private = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+        self.octets = bytes([seed]) * 32
+        self.private = Ed25519PrivateKey.from_private_bytes(self.octets)
         self.public = self.private.public_key().public_bytes_raw()
 
     def real(self) -> MakeEngine:
-        return TlsKey(self.private).engine
+        return TlsKey(self.octets).engine
 
     def fake(self, group: str = "X25519MLKEM768") -> MakeEngine:
         return lambda is_initiator, accepts: FakeTls(self.public, is_initiator, accepts, group)

@@ -54,7 +54,7 @@ def keys(index: int) -> SessionKeys:
 
 def made(index: int, is_ours: bool, began: float = 0.0) -> Established:
     hello = Hello(TUNNEL, (Cipher.AES_128_GCM,))
-    return Established("con", keys(index), hello, HIGH, "x25519", PLACE, is_ours, began)
+    return Established("con", keys(index), hello, HIGH, "x25519", PLACE, is_ours, began, Cipher.AES_128_GCM)
 
 
 def failed() -> Failed:

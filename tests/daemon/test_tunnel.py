@@ -10,6 +10,7 @@ import pytest
 
 from mpt.daemon.connection import Connection
 from mpt.daemon.tunnel import RETRY_REFUSED
+from mpt.data.events import Message
 from mpt.data.pathtable import ConnectionRow, Table
 from mpt.model import Interface
 from tests.daemon.logged import logged
@@ -100,7 +101,7 @@ def test_a_bug_in_one_connections_control_keeps_no_others_message_back(
     """Every message of a wake-up reaches its connection; the bug is logged."""
     good = Connection.message_received
 
-    def received(self: Connection, index: int, message: bytes) -> None:
+    def received(self: Connection, index: int, message: Message) -> None:
         if self.config.name == "bad":
             raise ValueError("a bug")
         good(self, index, message)

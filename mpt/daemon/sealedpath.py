@@ -1,0 +1,269 @@
+"""One path of a sealed connection: where its peer is, and whether it answers (session 5).
+
+The peer's place is configured, or shown by a handshake, or found by roaming (`mpt.control.roaming`). A path is used
+when something has come over it since its place, its interface or the session began; what asks for that, and what finds
+its silence, is `mpt.control.liveness`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from twisted.logger import Logger
+
+from mpt.control.keyexchange import Place
+from mpt.control.liveness import Liveness, Step
+from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
+from mpt.daemon.machine import Machine
+from mpt.daemon.path import Path
+from mpt.daemon.pathport import LocalEndpoint, SocketPool
+from mpt.daemon.timers import DeadlineLoop
+from mpt.data.pathstate import PathMeasures
+from mpt.data.pathtable import PathRow
+from mpt.model import Address, ConnectionConfig, Interface, Status, unspecified
+from mpt.wire.message import Keepalive
+
+log = Logger()
+
+_GONE = {Event.INTERFACE_LOST, Event.INTERFACE_FOUND, Event.ADDRESS_LOST, Event.ADDRESS_FOUND, Event.OPERATOR_DOWN}
+
+
+class SealedPath(Path):
+    """Path `index` of a sealed `connection`; its path id on the wire is the index, too.
+
+    Beyond the sections of the file, a path has the settings of the last one, without its addresses of the peer.
+    `measured(key)` returns the measures of the data path. `silent(path)` is called when the path has fallen silent.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        pool: SocketPool,
+        connection: ConnectionConfig,
+        index: int,
+        send: Callable[[tuple[str, int], bytes], None],
+        table_changed: Callable[[], None],
+        changed: Callable[[], None],
+        measured: Callable[[tuple[str, int]], PathMeasures],
+        silent: Callable[[SealedPath], None],
+    ) -> None:
+        if index >= len(connection.paths):
+            last = connection.paths[-1]
+            beyond = replace(
+                last, remote_ipaddr=unspecified(last.ip_ver), remote_addresses=(), remote_names=(), status=Status.OK
+            )
+            more = (beyond,) * (index + 1 - len(connection.paths))
+            connection = replace(connection, paths=connection.paths + more)
+        self.peer_place: Place | None = None  # where the peer is
+        self.is_proven = False  # something came over it since it began, or began anew
+        self._has_session = False
+        self._measured = measured
+        self._silent = silent
+        self._packets_sent = 0
+        self._last_sent = 0.0
+        self._interface_index = 0
+        self._liveness: Liveness | None = None
+        super().__init__(machine, pool, connection, index, send, table_changed, changed, began=lambda: None)
+        self._timer = DeadlineLoop(machine, self._next_look, self._due)
+
+    def __str__(self) -> str:
+        return f"path_{self.key[1]} of {self.key[0]} ({self.config.interface_name} to {self.peer_text})"
+
+    @property
+    def peer_text(self) -> str:
+        """Return the peer's address and port as people write them; "-" while it is not known."""
+        if self.peer_place is None:
+            return "-"
+        host, port = self.peer_place.address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    @property
+    def configured_places(self) -> list[Place]:
+        """Return the places of the peer that the file names; none without a socket."""
+        if self.port is None:
+            return []
+        endpoint = self.port.endpoint
+        addresses = self.config.remote_addresses or (self.config.remote_ipaddr,)
+        fitting = [each for each in addresses if each.version == endpoint.address.version and not each.is_unspecified]
+        return [Place(self.port.socket, self._socket_address_of(each)) for each in fitting]
+
+    def places(self, is_learned_good: bool) -> list[Place]:
+        """Return where a handshake may be tried over this path, the best place first.
+
+        `is_learned_good`: also where the peer was found, which holds as long as there is a session.
+        """
+        if self.port is None or self.status not in SENDS_KEEPALIVES:
+            return []
+        configured = self.configured_places
+        if self.peer_place is None or not (is_learned_good or self.peer_place in configured):
+            return configured
+        return list(dict.fromkeys([self.peer_place, *configured]))
+
+    def use(self, place: Place | None) -> None:
+        """Note where the peer is: what came from elsewhere proves nothing now."""
+        if place == self.peer_place:
+            return
+        self.peer_place = place
+        self.is_proven = False
+        self._changed()
+        self._ask()
+
+    def begin_session(self) -> None:
+        """Note that new keys seal: the peer must show that it is there; so it learns of them, too."""
+        self._has_session = True
+        self._ask()
+
+    def end_session(self) -> None:
+        """Note that no keys seal any more."""
+        self._has_session = self.is_proven = False
+        self._timer.stop()
+
+    def row(self, peer_down: bool) -> PathRow:
+        """Return this path's row of the data path's table; `peer_down`: the peer says that the path is down."""
+        own = self.port.socket if self.port is not None else None
+        if (
+            self.peer_place is not None and own is not None and self.peer_place.socket.fileno() < 0
+        ):  # of another path, closed
+            self.peer_place = Place(own, self.peer_place.address)
+        place = self.peer_place if own is not None else None
+        host = str(place.address[0]) if place is not None else ""
+        return PathRow(
+            key=self.key,
+            socket=place.socket if place is not None else own,
+            remote=place.address if place is not None else (),
+            peer=host,
+            peer_address=self.config.remote_ipaddr,
+            weight=self.config.weight_out,
+            usable=self.share(peer_down) > 0,
+            ports=self.config.ports,
+            id=self.key[1],
+        )
+
+    def share(self, peer_down: bool) -> int:
+        """Return the weight of this path now; 0: not used."""
+        usable = self.status is Status.OK and self.is_proven and self.peer_place is not None and not peer_down
+        return self.config.weight_out if usable else 0
+
+    def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
+        """Look for the interface and the local address; ask the peer for a sign of life if the socket is new."""
+        before = self.port
+        super().interfaces_changed(interfaces, strict)
+        if self.port is not before:
+            self._ask()
+
+    def heard(self) -> None:
+        """Note that something of the peer has come, as a message or by a handshake."""
+        self.heard_at = self._machine.now()
+        if not self.is_proven:
+            self.is_proven = True
+            log.info("{path}: the peer is heard", path=self)
+            self._changed()
+        self._event(Event.KEEPALIVE_HEARD)
+        self.look()
+
+    def ask(self) -> None:
+        """Ask the peer for a sign of life: there is a reason to doubt."""
+        self._ask()
+
+    def look(self) -> None:
+        """Look at what went and came, and do what is due."""
+        self._due(self._machine.now())
+
+    def check(self, now: float, last_received: float) -> None:
+        """Do nothing: liveness has its own timer."""
+
+    def believe_peer(self) -> None:
+        """Do nothing: a sealed path comes up by what is heard."""
+
+    def stop(self) -> None:
+        """Stop everything and close the socket."""
+        self._timer.stop()
+        super().stop()
+
+    def _ask(self) -> None:
+        if self._liveness is not None:
+            self._liveness.ask(self._machine.now())
+            self._due(self._machine.now())
+
+    def _is_watched(self) -> bool:
+        return (
+            self._has_session
+            and self.port is not None
+            and self.peer_place is not None
+            and self.status in SENDS_KEEPALIVES
+            and self._liveness is not None
+        )
+
+    def _next_look(self) -> float | None:
+        return self._liveness.next_deadline() if self._liveness is not None and self._is_watched() else None
+
+    def _due(self, now: float) -> None:
+        if self._liveness is None or not self._is_watched():
+            return
+        measures = self._measured(self.key)
+        if measures.packets_sent != self._packets_sent:
+            self._packets_sent = measures.packets_sent
+            self._last_sent = now
+        last_heard = max(measures.last_received, self.heard_at or 0.0)
+        for step in self._liveness.check(now, self._last_sent, last_heard):
+            match step:
+                case Step.KEEPALIVE | Step.ASK:
+                    self.protocol.send(Keepalive(asks=step is Step.ASK).encode())
+                case Step.SILENT:
+                    self.is_proven = False
+                    self._event(Event.DEAD_TIME_OVER)
+                    self._silent(self)
+                case Step.NEW_SOURCE_PORT:
+                    pass
+        self._timer.follow()
+
+    def _event(self, event: Event) -> bool:
+        if event in _GONE:
+            before = self.status
+            changed = super()._event(event)
+            if self.status is not before:
+                self.is_proven = False
+            return changed
+        return super()._event(event)
+
+    def _new_monitor(self) -> PathMonitor:
+        """Return a monitor that knows no time, which is left to liveness."""
+        initial = Status.MANUAL_DOWN if self._connection.is_down else self.config.status
+        now = self._machine.now()
+        self._liveness = Liveness(self.config.keepalive_time, self.config.dead_time, self._has_configured_peer(), now)
+        return PathMonitor(initial, 0.0, 0.0, now)
+
+    def _has_configured_peer(self) -> bool:
+        config = self.config
+        return bool(config.remote_addresses or config.remote_names) or not config.remote_ipaddr.is_unspecified
+
+    def _keep_alive(self) -> None:
+        """Follow the state: liveness is looked after only on a path that can send."""
+        if self._is_watched():
+            self._timer.follow()
+
+    def _open_socket(self, endpoint: LocalEndpoint, interface_index: int) -> None:
+        before = self.port
+        self._interface_index = interface_index
+        super()._open_socket(endpoint, interface_index)
+        if self.port is before or self.port is None:
+            return
+        if self.peer_place is not None:  # the peer is where it was; our end is new
+            self.peer_place = Place(self.port.socket, self.peer_place.address)
+        else:
+            self.peer_place = next(iter(self.configured_places), None)
+        self.is_proven = False
+
+    def _socket_address_of(self, address: Address) -> tuple[Any, ...]:
+        host, port = str(address).partition("%")[0], self._connection.remote_port
+        if address.version == 4:
+            return host, port
+        return host, port, 0, self._interface_index if address.is_link_local else 0
+
+    def _begin_looking(self) -> None:
+        """Do nothing: there is no plain keepalive to look for on the line."""
+
+    def _look(self) -> None:
+        """Do nothing, as above."""

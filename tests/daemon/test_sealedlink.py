@@ -1,0 +1,179 @@
+"""Sealed connections between two whole daemons in memory."""
+
+from __future__ import annotations
+
+import base64
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from mpt.daemon.peerrequests import PeerRequests
+from mpt.data.counters import Reason
+from mpt.wire.command import encode_keepalive
+from tests.daemon.logged import logged
+from tests.daemon.sealedpair import (
+    A_KEYS,
+    B_KEYS,
+    OTHER_KEYS,
+    QUICK,
+    UNKNOWN,
+    SealedPair,
+    a_side,
+    b_side,
+    paths,
+    peer_path,
+    sealed,
+)
+from tests.daemon.stage import Run, connection, path
+
+
+def test_two_hosts_that_know_each_other(run: Run) -> None:
+    """Keys, both paths, packets both ways, and what the status says; nothing of it in the clear."""
+    pair = SealedPair(run)
+    took = pair.until(lambda: sealed(pair.a)["cipher"] is not None and sealed(pair.b)["cipher"] is not None, 2.0)
+    assert took <= 0.3
+    pair.until(lambda: [each["status"] for stage in (pair.a, pair.b) for each in paths(stage)] == ["up"] * 4, 1.0)
+    assert pair.carries()
+    found = sealed(pair.a)
+    assert found["peer_key"] != sealed(pair.b)["peer_key"] and found["key_exchange"] == "X25519MLKEM768"
+    assert found["keys_age"] < 1 and found["reason"] is None
+
+
+def connected(run: Run, **named: Any) -> SealedPair:
+    """Return a pair whose paths all work."""
+    pair = SealedPair(run, **named)
+    pair.until(lambda: all(each["status"] == "up" for stage in (pair.a, pair.b) for each in paths(stage)), 3.0)
+    assert pair.carries()
+    return pair
+
+
+def test_a_responder_without_an_address_learns_everything(run: Run) -> None:
+    """Also the number of paths: those beyond its sections have the settings of its last one."""
+    pair = SealedPair(run, a=a_side(path(1, **QUICK), path(1, **QUICK)), b=b_side(peer_path(1, **UNKNOWN)))
+    pair.pass_time(1.0)
+    assert [each["status"] for each in paths(pair.a)] == ["up", "up"]
+    assert [(each["name"], each["status"]) for each in paths(pair.b)] == [("path_0", "up"), ("path_1", "up")]
+    assert pair.carries()
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_a_daemon_that_was_killed_is_back_soon(run: Run, who: str) -> None:
+    """Both begin by themselves where both know an address."""
+    pair = connected(run)
+    pair.pass_time(30.0)
+    pair.kill(who)
+    assert pair.until(pair.carries, 2.0) < 2.0
+
+
+def test_a_killed_server_is_asked_by_the_client(run: Run) -> None:
+    """It knows no address; the client, which has traffic, notices and begins anew within 5 s."""
+    pair = connected(run, b=b_side(peer_path(1, **UNKNOWN), peer_path(2, **UNKNOWN)))
+    pair.pass_time(30.0)
+    pair.kill("b")
+    assert pair.until(pair.carries, 5.0) < 5.0
+    pair.kill("a")
+    assert pair.until(pair.carries, 2.0) < 2.0
+
+
+def test_keys_are_renewed_under_traffic(run: Run) -> None:
+    """Without a lost packet, again and again; the age in the status begins anew."""
+    pair = connected(run)
+    ages = []
+    for _ in range(400):
+        assert pair.carries()
+        pair.pass_time(0.9, step=0.3)
+        ages.append(sealed(pair.a)["keys_age"])
+    assert sum(later < earlier for earlier, later in pairwise(ages)) >= 3
+    assert max(ages) < 122
+
+
+def test_the_wrong_key_is_named(run: Run) -> None:
+    """Once, at both ends; the paths wait."""
+    with logged() as log:
+        pair = SealedPair(run, keys=(OTHER_KEYS, B_KEYS))
+        pair.pass_time(60.0, step=0.25)
+    assert [each["status"] for each in paths(pair.a)] == ["waiting", "waiting"]
+    assert "refuses" in sealed(pair.a)["reason"] and not pair.carries()
+    assert len([text for text in log.of("warn") if "no new keys" in text]) <= 3
+    assert any("no connection has this key" in text for text in log.of("info"))
+
+
+def test_a_peer_that_does_not_answer_is_named(run: Run) -> None:
+    """And found as soon as it is there."""
+    pair = SealedPair(run)
+    pair.cables.cut = {1, 2}
+    pair.kill("a")
+    pair.pass_time(30.0, step=0.25)
+    assert "does not answer" in sealed(pair.a)["reason"]
+    pair.cables.cut = set()
+    pair.until(pair.carries, 18.0)
+
+
+def test_a_clean_stop_is_told(run: Run) -> None:
+    """The peer forgets the keys at once, and says why it waits."""
+    pair = connected(run)
+    link = pair.a.root.runs.tunnels[0].connections["c"].link
+    assert link is not None
+    link.stop()
+    pair.pass_time(0.1)
+    assert sealed(pair.b)["cipher"] is None and paths(pair.b)[0]["status"] == "waiting"
+
+
+def test_a_reload_of_one_side_makes_new_keys(run: Run) -> None:
+    """The restart of a connection closes its session; the other side follows."""
+    pair = connected(run)
+    before = sealed(pair.b)["keys_age"]
+    pair.a.ask("restart")
+    pair.until(pair.carries, 2.0)
+    assert sealed(pair.b)["keys_age"] < before + 1
+
+
+def test_a_path_that_is_cut_is_silent_soon_and_returns(run: Run) -> None:
+    """Asked three times in a second when nothing comes; the other one carries on, without new keys."""
+    pair = connected(run)
+    pair.cables.cut = {1}
+    assert pair.until(lambda: pair.carries() and paths(pair.a)[0]["status"] == "down", 5.0) < 5.0
+    assert paths(pair.a)[1]["status"] == "up" and sealed(pair.a)["keys_age"] > 1
+    pair.cables.cut = set()
+    pair.until(lambda: paths(pair.a)[0]["status"] == "up" and paths(pair.b)[0]["status"] == "up", 20.0)
+
+
+def test_a_path_that_is_taken_down_here_is_down_there(run: Run) -> None:
+    """And up again: the reports travel in the session."""
+    pair = connected(run)
+    pair.a.ask("path down 10.1.1.2 10.1.1.3")
+    pair.until(lambda: paths(pair.b)[0]["peer_says_down"], 1.0)
+    assert pair.carries()
+    pair.a.ask("path up 10.1.1.2 10.1.1.3")
+    pair.until(lambda: not paths(pair.b)[0]["peer_says_down"], 3.0)
+
+
+def test_plain_and_sealed_connections_share_a_port(run: Run) -> None:
+    """The first octet tells them apart; the plain one stays as it is."""
+    plain = connection(name="plain", ip_local=ip_address("fec0::2"), ip_remote=ip_address("fec0::3"), ip_ver=6)
+    pair = SealedPair(run, more=(plain,))
+    pair.until(pair.carries, 2.0)
+    keepalive = encode_keepalive(6, plain.ip_remote, plain.ip_local)
+    pair.a.receive(1, keepalive)
+    assert pair.a.statuses("plain")[0] == "OK" and pair.a.datapath.counters().keepalives_received > 0
+    dropped = pair.a.datapath.counters().ingress_dropped
+    assert set(dropped) <= {Reason.HANDSHAKE_UNEXPECTED}  # the rest of the handshake that was dropped for the other
+
+
+def test_a_plain_peer_changes_nothing_of_a_sealed_connection(run: Run) -> None:
+    """No command of the guide that comes in the clear is about it."""
+    pair = connected(run)
+    host = PeerRequests(pair.a.machine, pair.a.root.runs)
+    assert host.connection(*a_side().tunnel_pair) is None
+    assert paths(pair.a)[0]["status"] == "up"
+
+
+def test_nothing_secret_is_shown(run: Run) -> None:
+    """Not the private key, nor a key of the session, in status or log."""
+    with logged() as log:
+        pair = connected(run)
+        shown = str(pair.a.root.operations.status().as_json()) + "".join(log)
+    assert A_KEYS.octets.hex() not in shown and base64.b64encode(A_KEYS.octets).decode() not in shown
+    assert base64.b64encode(B_KEYS.public).decode() in shown
