@@ -15,14 +15,13 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from mpt.errors import DecodeError
-from mpt.model import Address
+from mpt.model import MAX_WEIGHT, Address
 from mpt.wire.seal import PATH_IDS, Cipher
 
 LARGEST: Final = 4096  # octets
 VERSION: Final = 1
 LONGEST_NAME: Final = 64  # characters of a path's name, a feature, the version
 MOST_FEATURES: Final = 32
-LARGEST_WEIGHT: Final = 10_000
 LARGEST_COST: Final = 1_000_000
 LARGEST_MTU: Final = 65_535
 
@@ -111,7 +110,7 @@ def _paths(value: Any) -> tuple[HelloPath, ...]:
         HelloPath(
             id=_number(path.get("id"), 0, PATH_IDS - 1, reason),
             name=_text(path.get("name", ""), reason),
-            weight_in=_number(path.get("weight_in", 1), 1, LARGEST_WEIGHT, reason),
+            weight_in=_number(path.get("weight_in", 1), 1, MAX_WEIGHT, reason),
             cost=_number(path.get("cost", 0), 0, LARGEST_COST, reason),
         )
         for path in value
