@@ -143,6 +143,7 @@ class DaemonOperations:
             changes.append((running, config))
         gone = self._clients_gone(file, [running for running, _ in pairs if running is not None])
         before_it, self._running.settings.identity = self._running.settings.identity, identity
+        self._running.settings.protect(self._machine.system)
         try:
             self._running.change(changes, gone)
         except Exception:
@@ -236,6 +237,7 @@ class DaemonOperations:
         if running:
             return await self._create(running[0], progress)
         _, configs, self._running.settings.identity, _ = self._read_one(file)
+        self._running.settings.protect(self._machine.system)
         if len(configs) != 1:
             raise ConfigError(f"{file} is not the file of one connection")
         (config,) = configs

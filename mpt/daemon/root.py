@@ -45,6 +45,7 @@ class Root(MultiService):
         self._started = started
         self._refuse = refuse
         settings = Settings(config.general, config.identity)
+        settings.protect(machine.system)
         self.runs = Running(config.directory, settings)
         self.public_addresses = PublicAddresses(machine, settings)
         self.peer_control = PeerControl(machine, config.general.cmdport_local, PeerRequests(machine, self.runs))

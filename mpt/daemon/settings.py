@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mpt.host.system import System
 from mpt.model import GeneralConfig, Identity
 
 
@@ -14,3 +15,8 @@ class Settings:
 
     general: GeneralConfig
     identity: Identity | None = None
+
+    def protect(self, system: System) -> None:
+        """Let nobody read our memory if it has a private key; call it when `identity` may be new."""
+        if self.identity is not None:
+            system.forbid_dumps()

@@ -10,6 +10,8 @@ import fcntl
 import os
 import socket
 
+from mpt.host import rights
+
 
 class System:
     """The real machine. Every call raises what Python's own function raises: OSError with its errno."""
@@ -18,6 +20,7 @@ class System:
     close = staticmethod(os.close)
     read = staticmethod(os.read)
     write = staticmethod(os.write)
+    forbid_dumps = staticmethod(rights.forbid_dumps)
     if_nametoindex = staticmethod(socket.if_nametoindex)
     socket = staticmethod(socket.socket)  # last, as from here on the class's own `socket` hides the module
 

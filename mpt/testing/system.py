@@ -28,6 +28,7 @@ class FakeSystem(System):
         self.netlink = netlink or FakeNetlink()
         self.tuns: dict[str, FakeTun] = {}
         self.sockets: list[FakeSocket] = []
+        self.is_dumpable = True
         self._devices: dict[int, FakeTun] = {}  # by file descriptor; a device is a tunnel only once it is in `tuns`
         self._script: defaultdict[str, deque[int | None]] = defaultdict(deque)
 
@@ -47,6 +48,9 @@ class FakeSystem(System):
         return len(self._devices)
 
     # --- the system calls --------------------------------------------------------------------------------------------
+
+    def forbid_dumps(self) -> None:
+        self.is_dumpable = False
 
     def open(self, path: str, flags: int) -> int:  # type: ignore[override]
         self.follow_script("open")

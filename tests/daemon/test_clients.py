@@ -110,7 +110,7 @@ def test_what_the_host_refuses_changes_nothing(server: Callable[..., Stage], tmp
 
 
 def test_the_key_pair_is_read_with_the_first_sealed_connection(server: Callable[..., Stage], tmp_path: Path) -> None:
-    """It stays; another one takes another start."""
+    """From then on nobody reads our memory. The key pair stays; another one takes another start."""
     stage = server()
     settings = stage.root.runs.settings
     assert settings.identity is None
@@ -120,10 +120,12 @@ def test_the_key_pair_is_read_with_the_first_sealed_connection(server: Callable[
     for command in ("reload", "reload clients.conf"):
         assert "is open to others" in stage.ask(command).text
         assert settings.identity is None and configured(stage) == []
+    assert stage.system.is_dumpable
     key.chmod(0o600)
     assert stage.ask("reload clients.conf").text == "new: a; 0 unchanged"
     identity = settings.identity
     assert identity is not None and identity.public_text == files.PUBLIC_KEY
+    assert not stage.system.is_dumpable
     key.unlink()
     make_identity(key)
     assert "has another key than at the start" in stage.ask("reload").text
