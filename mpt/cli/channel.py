@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Sequence
 
+from mpt.cli.settings import Settings
 from mpt.errors import DecodeError, MptError
 from mpt.local.operations import ProgressReport
 from mpt.local.protocol import (
@@ -34,6 +35,31 @@ class ChannelError(MptError):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+def ask(
+    words: Sequence[str], settings: Settings, report: ProgressReport, over_udp: bool = False, ipv6: bool = False
+) -> Reply:
+    """Ask for the command `words` over the first way that leads to the daemon; return its reply. Raises ChannelError.
+
+    Lines on its progress go to `report`. `over_udp`: the unix socket is not tried. `ipv6`: UDP goes to ::1.
+    """
+    not_permitted: ChannelError | None = None
+    for path in () if over_udp else settings.sockets:
+        try:
+            return ask_unix(path, words, settings.timeout, report)
+        except ChannelError as error:
+            if settings.named or error.code not in (NO_DAEMON, NOT_PERMITTED):
+                raise
+            if error.code == NOT_PERMITTED:
+                not_permitted = error
+    try:
+        return ask_udp("::1" if ipv6 else "127.0.0.1", settings.port, words, settings.timeout, report)
+    except ChannelError as error:
+        if error.code != NO_DAEMON:
+            raise
+        tried = "" if over_udp else f", nor at {' or '.join(settings.sockets)}"
+        raise not_permitted or ChannelError(NO_DAEMON, f"{error}{tried}: is mptsrv running?") from error
 
 
 def _no_answer(timeout: float) -> ChannelError:

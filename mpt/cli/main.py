@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpt import __version__
-from mpt.cli.channel import ChannelError, ask_udp, ask_unix
-from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, Settings, find_settings
+from mpt.cli.channel import ChannelError, ask
+from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, find_settings
+from mpt.errors import ConfigError
 from mpt.local.grammar import FORMS, GrammarError, form_named, parse
 from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT, Reply
 from mpt.local.sockets import RUNTIME_DIRECTORY
@@ -29,9 +30,10 @@ _HELP = ("-h", "--help", "help")
 
 @dataclass(frozen=True)
 class Program:
-    """A word after ``mpt`` that does not ask the daemon: `run` takes the words after it and gives the exit status."""
+    """A word after ``mpt`` that is a program of its own: `run` takes the words after it and gives the exit status."""
 
     name: str
+    words: str
     help: str
     run: Callable[[Sequence[str]], int]
 
@@ -43,7 +45,41 @@ def demo(arguments: Sequence[str]) -> int:
     return run_demo(arguments)
 
 
-PROGRAMS = (Program("demo", "two hosts and several paths on this machine: what the tunnel makes of them", demo),)
+def genkey(arguments: Sequence[str]) -> int:
+    """Run ``mpt genkey``. Return the exit status."""
+    from mpt.cli.keys import genkey as run_genkey
+
+    return run_genkey(arguments)
+
+
+def pubkey(arguments: Sequence[str]) -> int:
+    """Run ``mpt pubkey``. Return the exit status."""
+    from mpt.cli.keys import pubkey as run_pubkey
+
+    return run_pubkey(arguments)
+
+
+def client(arguments: Sequence[str]) -> int:
+    """Run ``mpt client``. Return the exit status."""
+    from mpt.cli.clients import client as run_client
+
+    return run_client(arguments)
+
+
+def join(arguments: Sequence[str]) -> int:
+    """Run ``mpt join``. Return the exit status."""
+    from mpt.cli.join import join as run_join
+
+    return run_join(arguments)
+
+
+PROGRAMS = (
+    Program("genkey", " [FILE]", "make the private key of this host, print its public key", genkey),
+    Program("pubkey", " [FILE]", "print the public key of this host", pubkey),
+    Program("client", " {add | remove} NAME, client list", "the clients of this server: clients.conf", client),
+    Program("join", " TEXT", "make this host the client that the server's `mpt client add` has named", join),
+    Program("demo", "", "two hosts and several paths on this machine: what the tunnel makes of them", demo),
+)
 
 
 @dataclass
@@ -61,7 +97,7 @@ class Options:
 def usage() -> str:
     """Return the text of ``mpt`` without a command (guide 4)."""
     commands = "\n".join(f"    mpt {form.syntax}\n        {form.summary}" for form in FORMS.values())
-    programs = "\n".join(f"    mpt {program.name}\n        {program.help}" for program in PROGRAMS)
+    programs = "\n".join(f"    mpt {program.name}{program.words}\n        {program.help}" for program in PROGRAMS)
     return f"""\
 Usage: mpt [-6] [-port_number] mpt_command mpt_args
     -6 : Use IPv6 to communicate with mptsrv
@@ -98,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChannelError as error:
         print(f"mpt: {error}", file=sys.stderr)
         return error.code
+    except ConfigError as error:  # of a program
+        print(f"mpt: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader has gone: write nothing more, not even at exit
@@ -124,7 +163,8 @@ def _command(given: Sequence[str]) -> int:
         return BAD_USAGE
     words = parse(options.words).words
     settings = find_settings(options.socket, options.port, options.timeout, os.environ, Path())
-    return _tell(_ask(words, options, settings), options.json)
+    over_udp = options.ipv6 or options.port is not None
+    return _tell(ask(words, settings, _report, over_udp, options.ipv6), options.json)
 
 
 def parse_options(given: Sequence[str]) -> Options:
@@ -172,28 +212,6 @@ def _port(word: str) -> int:
     if len(word) > 6 or not 0 < port < 65536:
         raise GrammarError(f"the port in {word!r} must be from 1 to 65535")
     return port
-
-
-def _ask(words: Sequence[str], options: Options, settings: Settings) -> Reply:
-    """Return the daemon's reply, over the first way that leads to it. Raises ChannelError."""
-    not_permitted: ChannelError | None = None
-    if not options.ipv6 and options.port is None:
-        for path in settings.sockets:
-            try:
-                return ask_unix(path, words, settings.timeout, _report)
-            except ChannelError as error:
-                if settings.named or error.code not in (NO_DAEMON, NOT_PERMITTED):
-                    raise
-                if error.code == NOT_PERMITTED:
-                    not_permitted = error
-    host = "::1" if options.ipv6 else "127.0.0.1"
-    try:
-        return ask_udp(host, settings.port, words, settings.timeout, _report)
-    except ChannelError as error:
-        if error.code != NO_DAEMON:
-            raise
-        tried = "" if options.ipv6 or options.port else f", nor at {' or '.join(settings.sockets)}"
-        raise not_permitted or ChannelError(NO_DAEMON, f"{error}{tried}: is mptsrv running?") from error
 
 
 def _report(text: str) -> None:

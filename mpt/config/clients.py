@@ -38,10 +38,15 @@ def is_clients_file(ini: IniFile) -> bool:
     return ini.path.name == CLIENTS_FILE and "connection" not in ini.sections
 
 
-def client_name(section: Section) -> str:
-    """Return the name in a [client NAME] section as it is written, "" for any other section."""
-    match = _CLIENT.fullmatch(section.title)
+def client_name(title: str) -> str:
+    """Return the name in the header of a [client NAME] section as it is written, "" for any other section."""
+    match = _CLIENT.fullmatch(title.strip())
     return match[1] if match else ""
+
+
+def client_section(ini: IniFile, name: str) -> Section | None:
+    """Return the section of a client, None if there is none; upper and lower case mean the same."""
+    return next((each for each in ini.sections.values() if client_name(each.title).lower() == name.lower()), None)
 
 
 def read_clients(
@@ -57,7 +62,7 @@ def read_clients(
     """
     template = IniFile(ini.path.with_name(TEMPLATE))
     base: ConnectionConfig | None = None
-    if any(map(client_name, ini.sections.values())):
+    if any(client_name(each.title) for each in ini.sections.values()):
         template = read_file(template.path)
     if template.sections:
         base = build_connection(template, general, tunnels, interfaces, for_clients=True)
@@ -68,7 +73,7 @@ def read_clients(
     connections: list[ConnectionConfig] = []
     owners: dict[bytes, str] = {}
     for section in ini.sections.values():
-        name = client_name(section)
+        name = client_name(section.title)
         if not name:
             message = "is unknown and ignored: the sections here are [client NAME]"
             ini.warn(Problem(ini.path, section.line, section.name[:60], "", "", message))

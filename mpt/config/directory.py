@@ -102,18 +102,18 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
 
 
 def load_file(
-    path: Path,
+    file: Path | IniFile,
     general: GeneralConfig,
     tunnels: Sequence[TunnelConfig],
     others: Collection[ConnectionConfig] = (),
     identity: Identity | None = None,
 ) -> tuple[tuple[ConnectionConfig, ...], tuple[str, ...]]:
-    """Read and check one file, of a connection or of clients, also against the `others` that run and the `identity` of
-    this host; return the connections and the warnings.
+    """Read and check one file, of a connection or of clients, or its text in sections, also against the `others` that
+    run and the `identity` of this host; return the connections and the warnings.
 
     Raises ConfigurationErrors with everything that is wrong in it.
     """
-    ini = read_file(path)
+    ini = read_file(file) if isinstance(file, Path) else file
     files = [ini]
     taken = Taken(tunnels)
     for other in others:

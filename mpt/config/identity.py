@@ -28,6 +28,9 @@ def load_identity(path: Path) -> Identity:
             data = stream.read(MAX_KEY_FILE + 1)
     except FileNotFoundError:
         raise ConfigError(f"there is no private key {path}: make it with `mpt genkey {path}`") from None
+    except PermissionError:
+        text = f"the private key {path} cannot be read: give it to the user of mptsrv, `chown USER {path}`"
+        raise ConfigError(text) from None
     except OSError as error:
         raise ConfigError(f"the private key {path} cannot be read: {error.strerror}") from error
     if mode & _OTHERS:

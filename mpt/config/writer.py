@@ -12,20 +12,28 @@ A file gets the operator's decisions about paths, not their states: a path that 
 from __future__ import annotations
 
 import os
-import pwd
 import re
-import stat
-import tempfile
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from mpt.config.clients import client_name, client_section
 from mpt.config.connection import build_connection
+from mpt.config.disk import write_file
 from mpt.config.parser import ConfigurationErrors, IniFile, Section, read_file
 from mpt.config.schema import SECTIONS, Key, settings_of
 from mpt.errors import ConfigError
-from mpt.model import KEEPALIVES_MISSED, ConnectionConfig, GeneralConfig, PathConfig, Status, TunnelConfig
+from mpt.model import (
+    AUTO_MTU,
+    KEEPALIVES_MISSED,
+    ConnectionConfig,
+    GeneralConfig,
+    InterfaceAddress,
+    PathConfig,
+    Status,
+    TunnelConfig,
+)
 from mpt.values import PRIVATE
 
 FIRST_LINE: Final = ";;;;;;;#################### Multipath Connection Information: ###############"
@@ -33,7 +41,6 @@ PATHS_LINE: Final = "########################## PATHS ##########################
 NETWORKS_LINE: Final = "####################### NETWORKS #####################################"
 COMPACT_FIRST_LINE: Final = ";;;;;;;"  # the C server skips 4 octets; the rest must still be a comment
 
-_NEW_FILE_MODE = 0o600  # it may hold a key
 _LINE_END = re.compile(r"(\r\n|\n|\r)")
 _HEADER = re.compile(r"\s*\[([^\]\[]*)\]")
 
@@ -105,6 +112,12 @@ def interface_text(general: GeneralConfig, tunnels: Sequence[TunnelConfig]) -> s
     return "\n".join(line for block in blocks for line in _new_section(block, False)).lstrip() + "\n"
 
 
+def new_interface_text(address: InterfaceAddress) -> str:
+    """Return interface.conf of a host whose only tunnel is for sealed connections."""
+    families: dict[str, Any] = {f"ipv{address.version}_addr": address}
+    return interface_text(GeneralConfig(), [TunnelConfig("tun0", AUTO_MTU, mtu_auto=True, **families)])
+
+
 def save(path: Path, connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int) -> bool:
     """Bring the file at `path` up to date with `connection`; return whether it was written.
 
@@ -114,14 +127,14 @@ def save(path: Path, connection: ConnectionConfig, statuses: Sequence[Status], l
     target = Path(os.path.realpath(path))
     try:
         if not target.exists():
-            _replace(target, file_text(connection, statuses, local_cmd_port).encode(), None)
+            write_file(target, file_text(connection, statuses, local_cmd_port).encode(), None)
             return True
         old = target.read_bytes()
         ini = _read_again(target)
         new = updated(old.decode(), ini, connection, statuses, local_cmd_port).encode()
         if new == old:
             return False
-        _replace(target, new, target.stat())
+        write_file(target, new, target.stat())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be saved: {error.strerror or error}") from error
     return True
@@ -144,6 +157,50 @@ def updated(
         else:
             _edit_section(lines, section, block[1], edits)
     _comment_out(lines, {name for name, _settings in (*paths, *networks)}, edits)
+    whole = _edited(lines, ends, edits)
+    if added:
+        whole += ("" if whole.endswith(("\n", "\r")) else newline) + newline.join(added) + newline
+    return whole
+
+
+def with_client(text: str, ini: IniFile, name: str, values: Mapping[str, Any]) -> str:
+    """Return the text of clients.conf, from which `ini` was read, with these values of a client, which may be new."""
+    settings = [Setting(key, key.text(values[key.name])) for key in SECTIONS["client"] if key.name in values]
+    section = client_section(ini, name)
+    if section is None:
+        whole = text + ("" if text.endswith("\n") or not text else "\n")
+        return (whole + "\n".join(_new_section((f"client {name}", settings))) + "\n").lstrip("\n")
+    parts = _LINE_END.split(text)
+    edits: dict[int, tuple[int, list[str]]] = {}
+    _edit_section(parts[::2], section, settings, edits)
+    return _edited(parts[::2], parts[1::2], edits)
+
+
+def without_client(text: str, name: str) -> str:
+    """Return the text of clients.conf without a client; comments above its section stay."""
+    parts = [*_LINE_END.split(text), ""]
+    kept: list[str] = []
+    waiting: list[str] = []  # blanks and comments, until it is known where they belong
+    gone = False
+    for line, end in zip(parts[::2], parts[1::2], strict=True):
+        if line.strip()[:1] in ("", "#", ";"):
+            waiting.append(line + end)
+            continue
+        header = _HEADER.match(line)
+        if header or not gone:
+            kept += waiting
+        waiting = []
+        if header and (gone := client_name(header[1]).lower() == name.lower()):
+            while kept and not kept[-1].strip():
+                kept.pop()
+        if not gone:
+            kept.append(line + end)
+    return "".join([*kept, *waiting])
+
+
+def _edited(lines: Sequence[str], ends: Sequence[str], edits: Mapping[int, tuple[int, list[str]]]) -> str:
+    """Return the text of `lines` and their `ends` with its `edits`."""
+    newline = ends[0] if ends else "\n"
     result: list[str] = []
     index = 0
     while index < len(lines):
@@ -151,10 +208,7 @@ def updated(
         inserted = newline.join(instead)
         index += count
         result.append(inserted + (ends[index - 1] if index <= len(ends) else ""))
-    whole = "".join(result)
-    if added:
-        whole += ("" if whole.endswith(("\n", "\r")) else newline) + newline.join(added) + newline
-    return whole
+    return "".join(result)
 
 
 # ---- what is written --------------------------------------------------------------------------------------------
@@ -326,36 +380,3 @@ def _comment_out(lines: Sequence[str], kept: set[str], edits: dict[int, tuple[in
             gone = name not in kept and re.fullmatch(r"(path|net)_(0|[1-9][0-9]*)", name) is not None
         if gone and line.strip()[:1] not in ("", "#", ";"):
             edits[index] = 1, [f"; {line}"]
-
-
-def _replace(path: Path, data: bytes, like: os.stat_result | None) -> None:
-    """Write `data` beside `path` and put it in its place, so that a crash leaves the old file or the new one."""
-    mode = _NEW_FILE_MODE if like is None else stat.S_IMODE(like.st_mode)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            if like is not None and (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
-                _give(descriptor, like, path)
-            os.fchmod(descriptor, mode)
-            stream.flush()
-            os.fsync(descriptor)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _give(descriptor: int, like: os.stat_result, path: Path) -> None:
-    """Give a file the owner and group `like`; raises ConfigError if only root could."""
-    try:
-        os.fchown(descriptor, like.st_uid, like.st_gid)
-    except PermissionError as error:
-        ours = pwd.getpwuid(os.geteuid()).pw_name
-        text = f"it has another owner or group than the daemon's user: chown {ours}:{ours} {path}"
-        raise ConfigError(f"{path}: cannot be saved: {text}") from error
