@@ -177,3 +177,26 @@ def test_the_document_has_the_help_of_twistd_mpt_word_for_word() -> None:
     """The same for ``twistd mpt``."""
     code = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
     assert run("-c", code, "mpt", "--help").stdout.strip() in DOCUMENT.read_text()
+
+
+START_OF_A_DAEMON = """
+import sys
+import twisted.scripts.twistd
+
+def run():
+    import twisted.internet.reactor, mpt.daemon.tap
+    print("OpenSSL" in sys.modules)
+    import OpenSSL.SSL
+
+twisted.scripts.twistd.run = run
+from mpt.daemon.main import main
+sys.exit(main([]))
+"""
+
+
+def test_a_start_does_not_import_pyopenssl() -> None:
+    """That takes a fifth of the time, and only a sealed connection needs it, which can import it later."""
+    started = subprocess.run(
+        [sys.executable, "-P", "-c", START_OF_A_DAEMON], capture_output=True, text=True, check=True
+    )
+    assert started.stdout == "False\n"
