@@ -28,7 +28,7 @@ from mpt.lab import privileges
 from mpt.lab.lab import Lab
 
 SCHEMA = "mpt.bench/2"
-QUICK = Effort(seconds=1, pings=50, tries=0)
+QUICK = Effort(seconds=1, pings=50, tries=0, events=1)
 
 
 def parser() -> argparse.ArgumentParser:

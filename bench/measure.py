@@ -33,11 +33,13 @@ PROGRAMS = {"iperf3": "iperf3", "ping": "iputils-ping", "tcpdump": "tcpdump"}  #
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: seconds of each stream, pings, and rates that are tried beyond the UDP flood, at most."""
+    """How long to measure: seconds of each stream, pings, rates that are tried beyond the UDP flood, at most, and
+    how often each event happens."""
 
     seconds: float = 3.0
     pings: int = PINGS
     tries: int = 10
+    events: int = 3
 
 
 Measure = Callable[[Stage, Effort], Figures]

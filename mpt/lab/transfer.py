@@ -31,6 +31,7 @@ BLOCK = 1 << 20  # bytes
 CHUNK = 1 << 16  # bytes given to the kernel at once, so that the sender looks at the clock often enough
 NUMBER = 8  # bytes of a block's number
 TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
+SO_MAX_PACING_RATE = 47  # asm-generic/socket.h; bytes a second
 UNSENT = 1 << 17  # bytes that may wait in the sender's kernel: the end of a slow transfer is then near its time
 PROGRESS = 0.1  # seconds
 PATIENCE = 60.0  # seconds without a byte, or without a connection, after which either end gives up
@@ -138,8 +139,9 @@ def send(
     seconds: float,
     congestion: str | None = None,
     is_over: Callable[[], bool] = lambda: False,
+    pace: float | None = None,
 ) -> int:
-    """Send the stream for `seconds`, or until `is_over`, then ask the receiver about it.
+    """Send the stream for `seconds`, or until `is_over`, with `pace` Mbit/s at most; then ask the receiver about it.
 
     Return the number of bytes; HostError if any were lost or wrong.
     """
@@ -148,6 +150,8 @@ def send(
         stream.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
         if congestion:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
+        if pace:
+            stream.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, int(pace * 1e6 / 8))
         end = time.monotonic() + seconds
         while time.monotonic() < end and not is_over():
             block[:NUMBER] = number.to_bytes(NUMBER, "big")
@@ -215,7 +219,7 @@ class Transfer:
     """A stream from `sender` to `address` of `receiver`, which runs at once.
 
     It takes ``warmup + seconds`` and the time of the last bytes. `congestion` names the sender's TCP congestion
-    control; None: the machine's.
+    control; None: the machine's. `pace` limits the rate, in Mbit/s, so that the stream does not fill a slow line.
     """
 
     def __init__(
@@ -228,6 +232,7 @@ class Transfer:
         warmup: float = 1.0,
         port: int = 5300,
         congestion: str | None = None,
+        pace: float | None = None,
     ) -> None:
         self.progress: list[Progress] = []
         self._result: Result | None = None
@@ -238,7 +243,7 @@ class Transfer:
             "mpt.lab.transfer", "receive", "--bind", address, "--port", str(port), *times
         )
         self._receiver.wait_for_output('"ready"', 10)
-        control = ["--congestion", congestion] if congestion else []
+        control = [*(["--congestion", congestion] if congestion else []), *(["--pace", str(pace)] if pace else [])]
         # a little longer than the receiver measures, so that its end lies inside the stream
         length = str(warmup + seconds + 0.2)
         self._sender = sender.start_python(
@@ -301,6 +306,7 @@ def main() -> int:
     sender = roles.add_parser("send", help="send a stream")
     sender.add_argument("address")
     sender.add_argument("--congestion", help="TCP congestion control")
+    sender.add_argument("--pace", type=float, metavar="MBIT", help="send no faster")
     for role in (receiver, sender):
         role.add_argument("--port", type=int, default=5300)
         role.add_argument("--seconds", type=float, default=5.0)
@@ -312,7 +318,8 @@ def main() -> int:
             return 0 if result.verified and not result.error else 1
         asked: list[int] = []
         signal.signal(signal.SIGUSR1, lambda number, frame: asked.append(number))
-        sent = send(options.address, options.port, options.seconds, options.congestion, lambda: bool(asked))
+        how = options.congestion, lambda: bool(asked), options.pace
+        sent = send(options.address, options.port, options.seconds, *how)
         _say("sent", {"bytes": sent})
     except (OSError, HostError) as error:
         print(error, file=sys.stderr)

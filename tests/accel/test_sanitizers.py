@@ -56,8 +56,11 @@ def test_fuzz_targets(tmp_path: Path, compiler: str) -> None:
     run("fuzz/run", "1", FUZZ_GCC="1" if compiler == "gcc" else "", FUZZ_BUILD=str(tmp_path))
 
 
-def test_engine() -> None:
+@pytest.mark.parametrize("part", ["accel", "twins", "contract"])
+def test_engine(part: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Neither does the whole engine in its own tests, those that every data path passes, and those of the twins."""
     pytest.importorskip("cffi")
     pytest.importorskip("mpt.accel.native", exc_type=ImportError)
-    run("fuzz/sanitize", PYTHON=sys.executable)
+    common = tmp_path_factory.getbasetemp()  # of all workers of this run
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
+    run("fuzz/sanitize", "--part", part, PYTHON=sys.executable, SANITIZED=str(common / "sanitized"))
