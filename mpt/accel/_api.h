@@ -64,7 +64,7 @@ struct mpt_port_rule { /* TCP and UDP packets of a port that are mapped to a pat
     uint32_t path; /* its index */
 };
 
-struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder, candidates and toobig give their reasons */
+struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge, stream, toobig ... give their reasons */
     double gap_gain;
     double keepalive_gain;
     double negligible; /* seconds */
@@ -85,11 +85,14 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, reorder, 
     double age; /* seconds */
     double answers; /* a second */
     double answers_at_once;
+    double forget; /* seconds */
+    double stamps_a_second;
     uint32_t near; /* packets */
     uint32_t many;
     uint32_t review; /* packets, >= 1 */
     uint32_t gaps_remembered; /* >= 1 */
     uint32_t candidates; /* >= 1 */
+    uint32_t streams; /* >= 1 */
 };
 
 struct mpt_path_counters { /* outlives every table */

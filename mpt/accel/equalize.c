@@ -7,9 +7,8 @@
 
 struct waiting { /* a packet that is held back */
     struct waiting *next;
-    double due, arrival_time;
-    uint32_t sequence;
-    struct packet packet;
+    double due;
+    struct arrival arrival;
 };
 struct line { uint32_t path; struct waiting *first, *last, *pooled; }; /* from `pooled` on they lie in buffers */
 
@@ -22,7 +21,7 @@ void equalizer_destroy(struct equalizer *e, struct sink *sink) {
     for (uint32_t i = 0; i < e->line_count; i++)
         for (struct waiting *one; (one = e->lines[i].first) != NULL;) {
             e->lines[i].first = one->next;
-            sink->release(sink->context, one->packet);
+            sink->release(sink->context, one->arrival.packet);
             free(one);
         }
     for (struct waiting *one; (one = e->spare) != NULL;) {
@@ -74,14 +73,14 @@ void equalizer_update(struct equalizer *e) {
     }
 }
 
-bool equalizer_delay(struct equalizer *e, uint32_t sequence, struct packet packet, const struct lag *lag, double now) {
+bool equalizer_delay(struct equalizer *e, const struct arrival *arrival, const struct lag *lag) {
     struct line *line = line_of(e, lag->path);
     struct waiting *one = e->spare;
     if (line == NULL || (one == NULL && (one = malloc(sizeof *one)) == NULL))
         return false;
     if (one == e->spare)
         e->spare = one->next;
-    *one = (struct waiting){NULL, now + lag->shift, now, sequence, packet};
+    *one = (struct waiting){NULL, arrival->arrival_time + lag->shift, *arrival};
     if (line->pooled == NULL)
         line->pooled = one;
     if (line->first == NULL)
@@ -105,12 +104,12 @@ static struct line *first_line(const struct equalizer *e) {
     return first;
 }
 
-bool equalizer_due(struct equalizer *e, double now, struct delayed *delayed) {
+bool equalizer_due(struct equalizer *e, double now, struct arrival *arrival) {
     struct line *line = e->count > 0 ? first_line(e) : NULL;
     if (line == NULL || line->first->due > now)
         return false;
     struct waiting *first = line->first;
-    *delayed = (struct delayed){first->sequence, first->packet, line->path, first->arrival_time};
+    *arrival = first->arrival;
     if (line->pooled == first)
         line->pooled = first->next;
     line->first = first->next;
@@ -205,5 +204,5 @@ void equalizer_keepalive(struct equalizer *e, uint32_t path, double now) {
 void equalizer_copy_out(struct equalizer *e, struct sink *sink) {
     for (uint32_t i = 0; i < e->line_count; i++)
         for (struct line *line = &e->lines[i]; line->pooled != NULL; line->pooled = line->pooled->next)
-            packet_copy_out(sink, &line->pooled->packet);
+            packet_copy_out(sink, &line->pooled->arrival.packet);
 }

@@ -13,7 +13,14 @@ struct lag { /* of one path that is up */
     bool heard, shifted; /* `keepalive`, `shift` hold */
     bool is_minor; /* it brings a small part of the packets: no path waits for it */
 };
-struct delayed { uint32_t sequence; struct packet packet; uint32_t path; double arrival_time; };
+struct arrival { /* a packet with a sequence number */
+    struct packet packet;
+    uint32_t sequence, key; /* `key`: the stream whose number it is */
+    bool has_key;
+    uint32_t path;
+    double arrival_time;
+    int64_t sent; /* the peer's clock, unwrapped; 0 on plain connections */
+};
 struct line;
 struct equalizer {
     const struct mpt_tuning *tuning;
@@ -32,9 +39,8 @@ void equalizer_init(struct equalizer *equalizer, const struct mpt_tuning *tuning
 void equalizer_destroy(struct equalizer *equalizer, struct sink *sink);
 struct lag *equalizer_lag_of(const struct equalizer *equalizer, uint32_t path); /* NULL: the path is not up */
 /* Let a packet of the path of `lag`, which is shifted, wait; false: no memory for it. */
-bool equalizer_delay(struct equalizer *equalizer, uint32_t sequence, struct packet packet, const struct lag *lag,
-                     double now);
-bool equalizer_due(struct equalizer *equalizer, double now, struct delayed *delayed); /* false: nothing is due */
+bool equalizer_delay(struct equalizer *equalizer, const struct arrival *arrival, const struct lag *lag);
+bool equalizer_due(struct equalizer *equalizer, double now, struct arrival *arrival); /* false: nothing is due */
 double equalizer_next_deadline(const struct equalizer *equalizer); /* -1: none */
 void equalizer_path_up(struct equalizer *equalizer, uint32_t path, bool is_minor);
 void equalizer_path_down(struct equalizer *equalizer, uint32_t path);

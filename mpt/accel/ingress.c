@@ -134,7 +134,8 @@ bool ingress_prepare(struct ingress *ingress, const struct table *table) {
         if (c->row.reorder_window == 0 || order_before(ingress, c) != NULL)
             continue;
         struct sink sink = {deliver, release, ingress};
-        next->orders[i] = ordering_new(&ingress->tuning, c->row.reorder_window, c->row.max_delay, ingress->secret, sink);
+        next->orders[i] = ordering_new(&ingress->tuning, c->row.reorder_window, c->row.max_delay, false,
+                                       ingress->secret, sink);
         good = next->orders[i] != NULL;
     }
     if (!good)
@@ -407,7 +408,7 @@ static void decapsulate(struct ingress *ingress, const struct source *source, st
     }
     ingress->now.paths[path->index].last_sequence = opened.sequence;
     ingress->now.paths[path->index].has_brought = true;
-    ordering_arrive(order, opened.sequence, kept, path->row.id, now);
+    ordering_arrive(order, (struct mark){.sequence = opened.sequence}, kept, path->row.id, now);
     ingress->waiting = ordering_waits(order) ? &ingress->now.table->connections[path->connection] : NULL;
 }
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
-from mpt.data import candidates, equalizer, knowledge, stream, toobig
+from mpt.data import candidates, equalizer, knowledge, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.datapath import Unsealed
 from mpt.data.events import Event, Message
@@ -26,7 +26,7 @@ from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
 from mpt.host.udp import can_segment, join_received
 from mpt.model import Address
-from mpt.wire import tos
+from mpt.wire import seal, tos
 
 BUDGET: Final = 0.002  # s of a wake-up, for which keepalives and commands wait
 TURN: Final = 100e-6  # s in which the reactor has called for all descriptors that it found ready at once
@@ -41,6 +41,8 @@ TUNING: Final = {
         (stream, ("restart_silence", "near", "distrust", "gaps_remembered")),
         (candidates, ("period", "majority", "age", "candidates")),
         (toobig, ("answers", "answers_at_once")),
+        (reorder, ("streams", "forget")),
+        (seal, ("stamps_a_second",)),
     )
     for name in names
 }

@@ -10,20 +10,25 @@
 
 struct ordering {
     double max_delay;
+    bool has_stamps;
+    int64_t sent; /* when the last packet was sent, and when it came */
+    double came, stamps_a_second;
     struct sink sink;
     struct equalizer equalizer;
     struct reorder *reorder;
 };
 
-struct ordering *ordering_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, uint64_t secret,
-                              struct sink sink) {
+struct ordering *ordering_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, bool has_stamps,
+                              uint64_t secret, struct sink sink) {
     struct ordering *o = calloc(1, sizeof *o);
     if (o == NULL)
         return NULL;
     o->max_delay = max_delay;
+    o->has_stamps = has_stamps;
+    o->stamps_a_second = tuning->stamps_a_second;
     o->sink = sink;
     equalizer_init(&o->equalizer, tuning, tuning->share * max_delay, window);
-    o->reorder = reorder_new(tuning, window, max_delay, secret, sink, &o->equalizer);
+    o->reorder = reorder_new(tuning, window, max_delay, has_stamps, secret, sink, &o->equalizer);
     if (o->reorder == NULL) {
         free(o);
         return NULL;
@@ -47,27 +52,36 @@ bool ordering_waits(const struct ordering *o) {
 
 void ordering_drops(const struct ordering *o, uint64_t *dropped) { reorder_drops(o->reorder, dropped); }
 
-void ordering_arrive(struct ordering *o, uint32_t sequence, struct packet packet, uint32_t path, double now) {
+static int64_t unwrapped(struct ordering *o, uint16_t stamp, double now) {
+    int64_t due = o->sent + (int64_t)((now - o->came) * o->stamps_a_second);
+    o->came = now;
+    o->sent = due + (int16_t)(uint16_t)(stamp - (uint64_t)due);
+    return o->sent;
+}
+
+void ordering_arrive(struct ordering *o, struct mark mark, struct packet packet, uint32_t path, double now) {
     struct equalizer *e = &o->equalizer;
+    struct arrival first, arrival = {packet, mark.sequence, mark.key, mark.has_key, path, now, 0};
     const struct lag *lag = equalizer_lag_of(e, path);
-    struct delayed first;
+    if (o->has_stamps)
+        arrival.sent = unwrapped(o, mark.stamp, now);
     if (lag != NULL && lag->shifted && e->count >= e->capacity && equalizer_due(e, INFINITY, &first))
         /* Let the oldest go: the new one would overtake its path. Then the new one may not have to wait. */
-        reorder_arrive(o->reorder, first.sequence, first.packet, first.path, now, first.arrival_time);
-    if (lag == NULL || !lag->shifted || !equalizer_delay(e, sequence, packet, lag, now))
-        reorder_arrive(o->reorder, sequence, packet, path, now, now);
+        reorder_arrive(o->reorder, &first, now);
+    if (lag == NULL || !lag->shifted || !equalizer_delay(e, &arrival, lag))
+        reorder_arrive(o->reorder, &arrival, now);
 }
 
 void ordering_deadline(struct ordering *o, double now) {
     struct equalizer *e = &o->equalizer;
-    struct delayed due;
+    struct arrival due;
     double longest = 0;
     for (uint32_t i = 0; i < e->lag_count; i++)
         if (e->lags[i].shifted)
             longest = fmax(longest, e->lags[i].shift);
     reorder_set_longest_wait(o->reorder, o->max_delay - longest);
     while (equalizer_due(e, now, &due))
-        reorder_arrive(o->reorder, due.sequence, due.packet, due.path, now, due.arrival_time);
+        reorder_arrive(o->reorder, &due, now);
     reorder_deadline(o->reorder, now);
 }
 
@@ -91,9 +105,9 @@ void ordering_path_down(struct ordering *o, uint32_t path, double now) {
 }
 
 void ordering_flush(struct ordering *o) {
-    struct delayed next;
+    struct arrival next;
     while (equalizer_due(&o->equalizer, INFINITY, &next)) /* as if it had never waited */
-        reorder_arrive(o->reorder, next.sequence, next.packet, next.path, next.arrival_time, next.arrival_time);
+        reorder_arrive(o->reorder, &next, next.arrival_time);
     reorder_flush(o->reorder);
 }
 

@@ -7,11 +7,16 @@
 
 #include "pool.h"
 
+struct mark { /* what a datagram says about the order of its packet */
+    uint32_t sequence, key; /* `key`: the stream whose number it is */
+    bool has_key;
+    uint16_t stamp; /* of a sealed datagram */
+};
 struct ordering;
-struct ordering *ordering_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, uint64_t secret,
-                              struct sink sink); /* NULL: no memory */
+struct ordering *ordering_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, bool has_stamps,
+                              uint64_t secret, struct sink sink); /* NULL: no memory */
 void ordering_free(struct ordering *ordering);
-void ordering_arrive(struct ordering *ordering, uint32_t sequence, struct packet packet, uint32_t path, double now);
+void ordering_arrive(struct ordering *ordering, struct mark mark, struct packet packet, uint32_t path, double now);
 void ordering_deadline(struct ordering *ordering, double now);
 double ordering_next_deadline(const struct ordering *ordering); /* -1: none */
 void ordering_set_behind(struct ordering *ordering, bool is_behind);

@@ -1,4 +1,4 @@
-/* The reorder window of one connection. Pure but for the memory of held packets. */
+/* The reorder window of one connection. Pure but for the memory of streams and held packets. */
 #ifndef MPT_REORDER_H
 #define MPT_REORDER_H
 
@@ -9,12 +9,11 @@
 #include "pool.h"
 
 struct reorder;
-struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, uint64_t secret,
-                            struct sink sink, struct equalizer *equalizer); /* NULL: no memory */
+struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, double max_delay, bool has_stamps,
+                            uint64_t secret, struct sink sink, struct equalizer *equalizer); /* NULL: no memory */
 void reorder_free(struct reorder *reorder);
-/* `arrival_time` is when the packet came, `now` or before. */
-void reorder_arrive(struct reorder *reorder, uint32_t sequence, struct packet packet, uint32_t path, double now,
-                    double arrival_time);
+/* `arrival->arrival_time` is when the packet came, `now` or before. */
+void reorder_arrive(struct reorder *reorder, const struct arrival *arrival, double now);
 void reorder_deadline(struct reorder *reorder, double now);
 double reorder_next_deadline(const struct reorder *reorder); /* -1: none */
 bool reorder_path_up(struct reorder *reorder, uint32_t path, double now); /* false: no memory */

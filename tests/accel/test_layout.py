@@ -14,7 +14,9 @@ LAYERS = (
     {"_native"},
     {"packet", "schedule", "pathstate", "events"},
     {"split", "join", "mss", "toobig", "fragment", "pool", "frame"},
-    {"equalize", "candidates"},
+    {"equalize", "candidates", "window"},
+    {"knowledge"},
+    {"stream"},
     {"reorder"},
     {"ordering"},
     {"table"},
@@ -65,5 +67,6 @@ def test_no_file_calls_one_above_it() -> None:
     found = calls()
     assert {"egress", "ingress", "deliver", "pool", "table"} <= found["datapath"]  # the calls are seen
     assert found["ordering"] >= {"equalize", "reorder"}
+    assert found["stream"] >= {"candidates", "knowledge", "window"}
     wrong = [(stem, other) for stem, others in found.items() for other in others if LAYER[other] >= LAYER[stem]]
     assert wrong == []

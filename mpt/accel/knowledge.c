@@ -1,0 +1,119 @@
+/* What is known about the paths of one connection: mpt/data/knowledge.py, which has the reasons, function by function. */
+
+#include "knowledge.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+void knowledge_init(struct knowledge *k, const struct mpt_tuning *tuning, uint32_t window, double max_delay,
+                    struct equalizer *equalizer) {
+    *k = (struct knowledge){.tuning = tuning, .equalizer = equalizer, .window = window, .longest_wait = max_delay,
+                            .learned_at = -1};
+    k->memory = 8 * (uint64_t)window + 16 * (uint64_t)tuning->review;
+}
+
+void knowledge_destroy(struct knowledge *k) { free(k->paths); }
+
+int32_t knowledge_find(const struct knowledge *k, uint32_t path) {
+    for (uint32_t i = 0; i < k->path_count; i++)
+        if (k->paths[i].path == path)
+            return (int32_t)i;
+    return -1;
+}
+
+bool knowledge_grow(struct knowledge *k) {
+    if (k->path_count < k->room)
+        return true;
+    struct progress *more = realloc(k->paths, (k->room + PATHS_MORE) * sizeof *more);
+    if (more == NULL)
+        return false;
+    k->paths = more;
+    k->room += PATHS_MORE;
+    return true;
+}
+
+void knowledge_add(struct knowledge *k, uint32_t path, double now, uint64_t brought_by_all) {
+    k->paths[k->path_count++] = (struct progress){path, now, NOTHING_SENT, brought_by_all, 0, -1, false};
+}
+
+void knowledge_path_came(struct knowledge *k) {
+    for (uint32_t i = 0; i < k->path_count; i++)
+        k->paths[i].count = 1;
+    k->total = k->path_count;
+    k->lost = 0;
+    k->learned_at = -1;
+}
+
+void knowledge_remove(struct knowledge *k, uint32_t place) {
+    k->total -= k->paths[place].count;
+    k->paths[place] = k->paths[--k->path_count];
+}
+
+/* Let old packets count for less, and tell the equalizer which paths bring little. */
+static void review(struct knowledge *k) {
+    if (k->total > k->memory) {
+        k->total = 0;
+        for (uint32_t i = 0; i < k->path_count; i++)
+            k->total += k->paths[i].count /= 2;
+        k->lost /= 2;
+    }
+    double good = knowledge_good_count(k);
+    bool changed = false;
+    for (uint32_t i = 0; i < k->path_count; i++) {
+        struct progress *progress = &k->paths[i];
+        bool is_minor = (double)progress->count < (progress->is_minor ? good : good / 2);
+        if (is_minor == progress->is_minor)
+            continue;
+        changed = true;
+        progress->is_minor = is_minor;
+        equalizer_set_minor(k->equalizer, progress->path, is_minor);
+    }
+    if (changed)
+        equalizer_update(k->equalizer);
+}
+
+void knowledge_brought(struct knowledge *k, uint32_t place, double now, int64_t sent) {
+    struct progress *progress = &k->paths[place];
+    k->brought++;
+    progress->time = now;
+    progress->sent = sent;
+    progress->brought_by_all = k->brought;
+    progress->count++;
+    k->total++;
+    if (k->learned_at < 0)
+        k->learned_at = now + k->longest_wait;
+    if (k->brought % k->tuning->review == 0)
+        review(k);
+}
+
+void knowledge_filled(struct knowledge *k, uint32_t place, double waited) {
+    double *filled_in = &k->paths[place].filled_in;
+    *filled_in = fmax(waited, k->tuning->patience_decay * fmax(*filled_in, 0));
+}
+
+void knowledge_came_late(struct knowledge *k, int32_t place) {
+    if (k->lost > 0)
+        k->lost--;
+    if (place >= 0)
+        k->paths[place].filled_in = -1;
+}
+
+bool knowledge_may_bring(const struct knowledge *k, const struct progress *progress, double now) {
+    return now - progress->time < k->tuning->path_memory || k->brought - progress->brought_by_all <= k->window;
+}
+
+double knowledge_good_count(const struct knowledge *k) {
+    return (double)k->total * fmin(k->tuning->good_part, k->tuning->fair_part / k->path_count);
+}
+
+double knowledge_patience(const struct knowledge *k, const struct progress *progress) {
+    const struct mpt_tuning *tuning = k->tuning;
+    if (progress->count == 0)
+        return 0;
+    if ((double)progress->count < (double)k->total * tuning->poor_part
+        || progress->count < (uint64_t)tuning->many * (k->lost + 1))
+        return tuning->short_wait;
+    if (progress->filled_in < 0)
+        return k->longest_wait;
+    return tuning->patience_gain * progress->filled_in + tuning->short_wait;
+}
