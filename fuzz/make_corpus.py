@@ -67,18 +67,22 @@ def split_inputs() -> list[bytes]:
 
 
 def reorder_inputs() -> list[bytes]:
-    """Return gaps over two paths; keepalives that differ; a full window, copied out of its buffers; a backlog."""
+    """Return gaps over two paths; keepalives that differ; a full window, copied out of its buffers; a backlog; flows
+    with gaps and restarts."""
     gaps = b"".join(bytes([7 | (n % 2) << 4, d, 0, 0, 0]) for n, d in enumerate((1, 2, 255, 2, 1, 3, 254, 1)))
     ahead = bytes([7, 2, 0, 0, 0]) * 9
     up = bytes([2, 0, 0, 0, 0, 18, 0, 0, 0, 0])
     keepalives = bytes([4, 0, 0, 0, 0, 0, 9, 0, 0, 0, 20, 0, 0, 0, 0])
     own, behind, not_behind = (bytes([5, what, 0, 0, 0]) for what in (0, 1, 2))
     late = bytes([0, 255, 0, 0, 0, 1, 0, 0, 0, 0])
+    flows = b"".join(bytes([7 | (n % 2) << 4, d, 16 + n % 7, n % 3, 0]) for n, d in enumerate((1, 2, 255, 3, 1) * 8))
+    again = bytes([6, 0, 16, 0, 0, 6, 0, 17, 0, 255])
     return [
         bytes([8, 100]) + gaps,
         bytes([20, 50]) + up + keepalives + ahead,
         bytes([39, 200]) + up + gaps * 2 + own + ahead * 3 + own + late,
         bytes([20, 50]) + up + behind + keepalives + gaps + not_behind + keepalives + gaps + ahead + own,
+        bytes([208, 100]) + up + flows + own + again + flows + late + again,
     ]
 
 

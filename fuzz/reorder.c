@@ -1,10 +1,11 @@
 /* The equalizer and the reorder window: arrivals, time, paths. Every packet must be delivered, dropped or held, once
  * and whole; nothing is held for longer than allowed; buffers are given back.
  *
- * Input: the window, the longest delay in milliseconds, then five octets a step. */
+ * Input: the window and, from SEALED on, that packets have stamps and keys; the longest delay in milliseconds; then five
+ * octets a step. */
 #include "fuzz.h"
 
-enum { PER_BUFFER = 16, LENGTH = 40, PACKETS = 1 << 15 }; /* packets of a buffer, their length, and how many there may be */
+enum { SEALED = 200, PER_BUFFER = 16, LENGTH = 40, PACKETS = 1 << 15 }; /* packets of a buffer, their length, and how many there may be */
 
 static uint64_t delivered, released;
 static uint32_t arrived, referred; /* `referred`: buffers with a reference */
@@ -60,13 +61,24 @@ static struct packet arrive(struct buffer **buffer) {
     return (struct packet){data, LENGTH, *buffer};
 }
 
+static struct mark mark_of(bool is_sealed, uint32_t sequence, const uint8_t *data, double now) {
+    struct mark mark = {.sequence = sequence};
+    if (is_sealed) {
+        mark.has_key = data[2] & 0x10;
+        mark.key = data[2] & 0x0F;
+        mark.stamp = (uint16_t)((uint64_t)(now * 16000) - data[3] + (data[4] == 255 ? 30000 : 0));
+    }
+    return mark;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 2)
         return 0;
     delivered = released = arrived = 0;
     struct sink sink = {deliver, release, NULL};
     double max_delay = data[1] / 1000.0, now = 1000;
-    struct ordering *ordering = ordering_new(&tuning, 1 + data[0] % 40, max_delay, 0x9E3779B97F4A7C15u, sink);
+    bool is_sealed = data[0] >= SEALED;
+    struct ordering *ordering = ordering_new(&tuning, 1 + data[0] % 40, max_delay, is_sealed, 0x9E3779B97F4A7C15u, sink);
     CHECK(ordering != NULL);
     struct buffer *buffer = NULL;
     uint32_t near = 0;
@@ -93,7 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             break;
         default:
             near = data[0] & 1 ? near + (uint32_t)(int8_t)data[1] : get32(data + 1);
-            ordering_arrive(ordering, near, arrive(&buffer), path, now);
+            ordering_arrive(ordering, mark_of(is_sealed, near, data, now), arrive(&buffer), path, now);
         }
         CHECK(arrived == delivered + released + ordering_held(ordering));
         CHECK(ordering_next_deadline(ordering) <= now + max_delay + 1e-6);

@@ -228,3 +228,18 @@ int mpt_split(uint8_t *frame, uint32_t length, uint8_t *out, uint32_t room, uint
 /* Join the neighbours that may be joined among `count` packets that lie one after the other: frames for the TUN, as above. */
 int mpt_join(const uint8_t *packets, const uint32_t *lengths, uint32_t count, int offloads,
              uint8_t *out, uint32_t room, uint32_t *sizes, uint32_t max);
+
+struct mpt_order_step { /* what happens to an order */
+    int kind; /* 0: a packet arrives; 1: a deadline is reached; 2: a keepalive; 3: a path comes up; 4: goes down; 5: flush */
+    double now;
+    uint32_t path;
+    uint32_t sequence, key; /* of a packet; its label is the number of its step */
+    int has_key;
+    uint16_t stamp;
+};
+/* Do `count` steps to the order of a connection, sealed if it `has_stamps`: `delivered` gets the labels of the packets, one
+   for each that arrives at the most, `ends` how many there are after each step, `deadlines` the next deadline then, -1: none.
+   `dropped` counts by reason. Return how many packets are still held, or -1 without memory. */
+int64_t mpt_order(const struct mpt_tuning *tuning, uint32_t window, double max_delay, int has_stamps,
+                  const struct mpt_order_step *steps, uint32_t count, uint32_t *delivered, uint32_t *ends,
+                  double *deadlines, uint64_t *dropped);

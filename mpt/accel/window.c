@@ -76,7 +76,7 @@ static void sink_down(int64_t *heap, uint32_t count, uint32_t i) {
 static bool heap_make_room(const struct window *w, struct held *h) {
     if (h->heap_count < h->heap_room)
         return true;
-    if (h->count > h->heap_room / 2) {
+    if (h->heap_room == 0 || h->count > h->heap_room / 2) {
         uint32_t room = h->heap_room == 0 ? HEAP_ROOM : 2 * h->heap_room;
         int64_t *more = realloc(h->heap, room * sizeof *more);
         if (more == NULL)

@@ -19,7 +19,7 @@ LAYERS = (
     {"stream"},
     {"reorder"},
     {"ordering"},
-    {"table"},
+    {"table", "trial"},
     {"deliver", "listen", "batch"},
     {"egress", "ingress"},
     {"datapath"},
