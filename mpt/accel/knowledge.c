@@ -8,18 +8,11 @@
 void knowledge_init(struct knowledge *k, const struct mpt_tuning *tuning, uint32_t window, double max_delay,
                     struct equalizer *equalizer) {
     *k = (struct knowledge){.tuning = tuning, .equalizer = equalizer, .window = window, .longest_wait = max_delay,
-                            .learned_at = -1};
+                            .learned_at = -1, .review_at = tuning->review};
     k->memory = 8 * (uint64_t)window + 16 * (uint64_t)tuning->review;
 }
 
 void knowledge_destroy(struct knowledge *k) { free(k->paths); }
-
-int32_t knowledge_find(const struct knowledge *k, uint32_t path) {
-    for (uint32_t i = 0; i < k->path_count; i++)
-        if (k->paths[i].path == path)
-            return (int32_t)i;
-    return -1;
-}
 
 bool knowledge_grow(struct knowledge *k) {
     if (k->path_count < k->room)
@@ -50,7 +43,8 @@ void knowledge_remove(struct knowledge *k, uint32_t place) {
 }
 
 /* Let old packets count for less, and tell the equalizer which paths bring little. */
-static void review(struct knowledge *k) {
+void knowledge_review(struct knowledge *k) {
+    k->review_at += k->tuning->review;
     if (k->total > k->memory) {
         k->total = 0;
         for (uint32_t i = 0; i < k->path_count; i++)
@@ -72,20 +66,6 @@ static void review(struct knowledge *k) {
         equalizer_update(k->equalizer);
 }
 
-void knowledge_brought(struct knowledge *k, uint32_t place, double now, int64_t sent) {
-    struct progress *progress = &k->paths[place];
-    k->brought++;
-    progress->time = now;
-    progress->sent = sent;
-    progress->brought_by_all = k->brought;
-    progress->count++;
-    k->total++;
-    if (k->learned_at < 0)
-        k->learned_at = now + k->longest_wait;
-    if (k->brought % k->tuning->review == 0)
-        review(k);
-}
-
 void knowledge_filled(struct knowledge *k, uint32_t place, double waited) {
     double *filled_in = &k->paths[place].filled_in;
     *filled_in = fmax(waited, k->tuning->patience_decay * fmax(*filled_in, 0));
@@ -98,8 +78,8 @@ void knowledge_came_late(struct knowledge *k, int32_t place) {
         k->paths[place].filled_in = -1;
 }
 
-bool knowledge_may_bring(const struct knowledge *k, const struct progress *progress, double now) {
-    return now - progress->time < k->tuning->path_memory || k->brought - progress->brought_by_all <= k->window;
+bool knowledge_is_silent(const struct knowledge *k, const struct progress *progress) {
+    return k->brought - progress->brought_by_all > k->window;
 }
 
 double knowledge_good_count(const struct knowledge *k) {

@@ -157,11 +157,11 @@ double stream_gap_deadline(struct stream *s) {
     double patience = 0, learned_at = 0, good = knowledge_good_count(k);
     if (k->path_count == 0)
         return end;
-    int64_t sent = window_lowest(&shared->window, &s->held)->sent;
+    int64_t sent = s->candidates == NULL ? window_lowest(&shared->window, &s->held)->sent : 0;
     for (uint32_t i = 0; i < k->path_count; i++) {
         const struct progress *progress = &k->paths[i];
         bool has_passed = s->positions[i] >= s->expected || progress->sent > sent;
-        if (has_passed || !knowledge_may_bring(k, progress, s->last_good))
+        if (has_passed || (s->last_good - progress->time >= shared->tuning->path_memory && knowledge_is_silent(k, progress)))
             continue;
         if ((double)progress->count >= good || k->learned_at < 0)
             return end;
@@ -194,15 +194,18 @@ static void note_filled(struct stream *s, const struct arrival *a, int64_t posit
 
 static void hold(struct stream *s, const struct arrival *a, int64_t position, double now) {
     struct window *window = &s->shared->window;
-    struct slot slot = {.position = position, .time = now, .arrival_time = a->arrival_time, .sent = a->sent,
-                        .path = a->path, .packet = a->packet};
-    if (!window_hold(window, &s->held, &slot)) { /* no memory: all goes, in order */
+    struct slot *slot = window_hold(window, &s->held, position, a->packet);
+    if (slot == NULL) { /* no memory: all goes, in order */
         while (s->held.count > 0)
             skip_gap(s);
         s->expected = position + 1;
         s->shared->sink.deliver(s->shared->sink.context, a->packet);
         return;
     }
+    slot->time = now;
+    slot->arrival_time = a->arrival_time;
+    slot->sent = a->sent;
+    slot->path = a->path;
     if (s->held.count == 1)
         begin_to_wait(s);
     if (window->count > window->size)

@@ -122,14 +122,15 @@ const struct slot *window_lowest(const struct window *w, struct held *h) {
 
 /* --- in and out --- */
 
-bool window_hold(struct window *w, struct held *h, const struct slot *what) {
+struct slot *window_hold(struct window *w, struct held *h, int64_t position, struct packet packet) {
     if (!heap_make_room(w, h))
-        return false;
-    int32_t i = w->free, *chain = chain_of(w, h, what->position);
+        return NULL;
+    int32_t i = w->free, *chain = chain_of(w, h, position);
     struct slot *slot = &w->slots[i];
     w->free = slot->chain;
-    *slot = *what;
     slot->owner = h;
+    slot->position = position;
+    slot->packet = packet;
     slot->chain = *chain;
     slot->earlier = h->youngest;
     slot->later = NONE;
@@ -141,9 +142,9 @@ bool window_hold(struct window *w, struct held *h, const struct slot *what) {
     h->youngest = i;
     h->count++;
     w->count++;
-    h->pooled += what->packet.buffer != NULL;
-    heap_push(h, what->position);
-    return true;
+    h->pooled += packet.buffer != NULL;
+    heap_push(h, position);
+    return slot;
 }
 
 /* Take the packet of a slot out. */

@@ -41,8 +41,8 @@ void held_destroy(struct window *window, struct held *held); /* releases the pac
 const struct slot *window_find(const struct window *window, const struct held *held, int64_t position); /* NULL: none */
 const struct slot *window_oldest(const struct window *window, const struct held *held); /* something must be held */
 const struct slot *window_lowest(const struct window *window, struct held *held);       /* something must be held */
-/* Hold a packet; of `what` its position, path, packet and times count. false: no memory. */
-bool window_hold(struct window *window, struct held *held, const struct slot *what);
+/* Hold a packet. The caller sets its path and times. NULL: no memory. */
+struct slot *window_hold(struct window *window, struct held *held, int64_t position, struct packet packet);
 bool window_deliver(struct window *window, struct held *held, int64_t position); /* false: it is not held */
 void window_copy_out(struct window *window, struct held *held); /* copy its packets out of the pool */
 

@@ -127,9 +127,10 @@ class Knowledge:
         if path in self.paths:
             self.paths[path].filled_in = None
 
-    def may_bring(self, progress: Progress, now: float) -> bool:
-        """Return whether a path is not silent: a gap may wait for it. `now`: when a packet last came."""
-        return now - progress.time < PATH_MEMORY or self._brought - progress.brought_by_all <= self._window
+    def is_silent(self, progress: Progress) -> bool:
+        """Return whether a path has brought nothing for a window of packets. If not for PATH_MEMORY either, no gap
+        waits for it."""
+        return self._brought - progress.brought_by_all > self._window
 
     def good_count(self) -> float:
         """Return how many packets a path must have brought lately to carry a good part; there must be paths."""

@@ -29,7 +29,7 @@ class Ordering:
     read later than they came: their times then tell nothing about the paths.
     """
 
-    __slots__ = ("_came", "_equalizer", "_has_stamps", "_max_delay", "_reorder", "_sent", "is_behind")
+    __slots__ = ("_came", "_equalizer", "_has_stamps", "_max_delay", "_only", "_reorder", "_sent", "is_behind")
 
     def __init__(self, window: int, max_delay: float, has_stamps: bool = False) -> None:
         self._max_delay = max_delay
@@ -38,6 +38,7 @@ class Ordering:
         self._reorder = ReorderBuffer(
             window, max_delay, self._gap_filled, self._equalizer.came_late, self._equalizer.parts_changed, has_stamps
         )
+        self._only = self._reorder.only
         self._sent, self._came = 0, 0.0  # of the last packet with a stamp
         self.is_behind = False
 
@@ -60,6 +61,8 @@ class Ordering:
         """
         sent = self._unwrapped(stamp, now) if self._has_stamps else 0
         if path not in self._equalizer.shifts:
+            if key is None:  # the usual case on plain connections
+                return self._only.arrive(sequence, packet, path, now, None, sent)
             return self._reorder.arrive(sequence, packet, path, now, None, key, sent)
         delivery: Delivery = ()
         if self._equalizer.is_full and (first := self._equalizer.due(float("inf"))) is not None:

@@ -33,14 +33,15 @@ class ReorderBuffer:
     """The reorder window of one connection: `window` in packets (>= 1), `max_delay` in seconds.
 
     `has_stamps`: packets come with the time when they were sent, and not from strangers. `known`: what is known about
-    the paths. `dropped` counts by reason the packets that were not delivered: "late", "duplicate", "stray".
+    the paths. `only`: the stream of the packets without a key. `dropped` counts by reason the packets that were not
+    delivered: "late", "duplicate", "stray".
 
     Three functions are called: `gap_filled` when a packet over one path came so many seconds later than its successor
     over another path; `came_late` when a packet over a path came after its turn; `parts_changed` with the paths that
     bring a small part.
     """
 
-    __slots__ = ("_candidates", "_newest_key", "_only", "_shared", "_silence", "_streams", "dropped", "known", "window")
+    __slots__ = ("_candidates", "_newest_key", "_shared", "_silence", "_streams", "dropped", "known", "only", "window")
 
     def __init__(
         self,
@@ -57,14 +58,14 @@ class ReorderBuffer:
         self.dropped: dict[Reason, int] = self._shared.dropped
         self._silence = max_delay + RESTART_SILENCE
         self._candidates = None if has_stamps else Candidates(window, max_delay, self.dropped)
-        self._only = Stream(self._shared, self._silence, self._candidates)  # of packets without a key
+        self.only = Stream(self._shared, self._silence, self._candidates)
         self._streams: OrderedDict[int, Stream] = OrderedDict()  # by key, the longest silent one first
         self._newest_key: int | None = None
 
     @property
     def expected(self) -> int | None:
         """Return the position that the packets without a key have reached; None before the first."""
-        return self._only.expected
+        return self.only.expected
 
     @property
     def held(self) -> int:
@@ -87,7 +88,7 @@ class ReorderBuffer:
         `now`; `sent` is when it was sent (`mpt.data.knowledge`).
         """
         if key is None:
-            return self._only.arrive(sequence, packet, path, now, arrived, sent)
+            return self.only.arrive(sequence, packet, path, now, arrived, sent)
         stream = self._streams.get(key)
         if stream is None:
             return [*self._make_room(), *self._begin(key).arrive(sequence, packet, path, now, arrived, sent)]
@@ -114,7 +115,7 @@ class ReorderBuffer:
         """Give up the gaps whose time is over; return the packets to deliver. Woken early, do nothing."""
         delivery = self._give_up_gaps(now)
         if self._candidates is not None:
-            delivery += self._candidates.deadline_reached(now, self._only.brought)
+            delivery += self._candidates.deadline_reached(now, self.only.brought)
         return delivery
 
     def _give_up_gaps(self, now: float) -> list[bytes]:
@@ -132,19 +133,19 @@ class ReorderBuffer:
     def path_up(self, path: Hashable, now: float) -> None:
         """Note that `path` may carry packets from now on: gaps wait for it. The parts of all paths may change."""
         if self.known.up(path, now):
-            for stream in (self._only, *self._streams.values()):
+            for stream in (self.only, *self._streams.values()):
                 stream.path_up(path)
 
     def path_down(self, path: Hashable, now: float) -> Delivery:
         """Note that `path` carries packets no longer: gaps need not wait for it. Return the packets set free."""
         self.known.down(path)
-        for stream in (self._only, *self._streams.values()):
+        for stream in (self.only, *self._streams.values()):
             stream.path_down(path)
         return self._give_up_gaps(now)
 
     def flush(self) -> Delivery:
         """Return everything held, in the order of each stream, without the gaps. Strays are dropped."""
-        delivery = self._only.flush()
+        delivery = self.only.flush()
         for stream in tuple(self._shared.waiting):
             delivery += stream.flush()
         return delivery

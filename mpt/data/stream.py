@@ -35,7 +35,7 @@ from typing import Final
 
 from mpt.data.candidates import Candidates, Stray
 from mpt.data.counters import Reason
-from mpt.data.knowledge import NOTHING_SENT, Knowledge
+from mpt.data.knowledge import NOTHING_SENT, PATH_MEMORY, Knowledge
 from mpt.wire.serial import ahead
 
 RESTART_SILENCE: Final = 0.25  # s beyond max_delay without a good packet; before that, a packet behind is late
@@ -82,6 +82,7 @@ class Stream:
         "_entries",
         "_first",
         "_held",
+        "_known",
         "_newest",
         "_newest_sent",
         "_order",
@@ -96,6 +97,7 @@ class Stream:
 
     def __init__(self, shared: Shared, silence: float, candidates: Candidates | None) -> None:
         self._shared = shared
+        self._known = shared.known
         self._silence = silence
         self._candidates = candidates
         self.expected: int | None = None
@@ -120,9 +122,12 @@ class Stream:
         position = expected + ahead(sequence, expected)
         if position == expected and not self._held:  # the usual case, in order and nothing waiting
             self.expected = position + 1
-            self._newest = position
+            self._newest = self._positions[path] = position
             self.last_good = now
-            self._path_brought(path, position, now, sent)
+            self.brought += 1
+            if sent > self._newest_sent:
+                self._newest_sent = sent
+            self._known.brought(path, now, sent)
             return (packet,)
         if arrived is None:
             arrived = now
@@ -142,7 +147,7 @@ class Stream:
         self.expected = self._first = sequence
         self._newest = sequence - 1
         self.last_good = now
-        self._positions = dict.fromkeys(self._shared.known.paths, self._newest)
+        self._positions = dict.fromkeys(self._known.paths, self._newest)
         return sequence
 
     def _path_brought(self, path: Hashable, position: int, now: float, sent: int) -> None:
@@ -152,7 +157,7 @@ class Stream:
             self._positions[path] = position
         if sent > self._newest_sent:
             self._newest_sent = sent
-        self._shared.known.brought(path, now, sent)
+        self._known.brought(path, now, sent)
 
     def _ahead(self, held: _Held, position: int, now: float) -> Delivery:
         """Take a packet in the window that is out of order, or comes while others wait."""
@@ -184,7 +189,7 @@ class Stream:
 
     def _note_filled(self, path: Hashable, position: int, now: float, arrived: float) -> None:
         """Note how long the gap at `position` had waited, and how much later its packet came than its successor."""
-        self._shared.known.filled(path, now - self._first_entry())
+        self._known.filled(path, now - self._first_entry())
         following = self._held.get(position + 1)
         if following is not None and following[1] != path:
             self._shared.gap_filled(path, following[1], arrived - following[2])
@@ -221,7 +226,7 @@ class Stream:
         if self.expected is not None and self.expected < head:
             self._skipped.append((self.expected, head))
             del self._skipped[:-GAPS_REMEMBERED]
-            self._shared.known.lost += head - self.expected
+            self._known.lost += head - self.expected
         delivery.append(self._held.pop(head)[0])
         self._shared.held -= 1
         self._advance(delivery, head)
@@ -233,17 +238,17 @@ class Stream:
 
     def gap_deadline(self) -> float:
         """Return when the first gap is given up; something must be held. A past time: no path could fill it."""
-        known = self._shared.known
+        known = self._known
         seen = self._first_entry()
         end = seen + known.longest_wait
         expected = self.expected
         if not known.paths or expected is None:
             return end
-        sent = self._held[self._head()][3]
+        sent = self._held[self._head()][3] if self._candidates is None else 0
         patience, learned_at, good = 0.0, 0.0, known.good_count()
         for path, progress in known.paths.items():
             has_passed = self._positions.get(path, -1) >= expected or progress.sent > sent
-            if not has_passed and known.may_bring(progress, self.last_good):
+            if not has_passed and (self.last_good - progress.time < PATH_MEMORY or not known.is_silent(progress)):
                 if progress.count >= good or known.learned_at is None:
                     return end
                 learned_at = known.learned_at
@@ -267,9 +272,9 @@ class Stream:
             return ()
         self._shared.dropped[Reason.LATE] += 1
         self._shared.came_late(stray.path, now)
-        self._shared.known.came_late(stray.path)
+        self._known.came_late(stray.path)
         if furthest is not None and not is_next:
-            self._shared.known.suspended_until = now + DISTRUST
+            self._known.suspended_until = now + DISTRUST
         self._path_brought(stray.path, position, now, sent)
         return ()
 
@@ -297,7 +302,7 @@ class Stream:
         """Go on with the packets `first`; what is held goes before."""
         delivery = self.flush()
         self.forget()
-        self._shared.known.lost = 0
+        self._known.lost = 0
         for sequence, packet, path, arrived, _ in first:
             delivery += self.arrive(sequence, packet, path, now, arrived, sent)
         return delivery
