@@ -21,7 +21,8 @@ from bench.parts import LEGEND, NAMES, Part, parts
 from bench.report import Report, machine, machine_text
 from bench.scale import MAX_SCALE, MIN_SCALE
 from bench.soak.course import soak
-from bench.variants import MTU, WINDOW, Stage, Variant, build
+from bench.variants import MTU, WINDOW, Stage, Variant, WireGuard, build
+from bench.wireguard import build_wireguard
 from mpt.accel.choice import native_is_built
 from mpt.errors import MptError
 from mpt.lab import privileges
@@ -95,7 +96,13 @@ def measure(part: Part, rounds: int, effort: Effort, say: Callable[[str], None])
 
 
 def _build(lab: Lab, variant: Variant) -> Stage:
-    return build_clients(lab, variant) if isinstance(variant, ManyConnections) else build(lab, variant)
+    match variant:
+        case ManyConnections():
+            return build_clients(lab, variant)
+        case WireGuard():
+            return build_wireguard(lab, variant)
+        case _:
+            return build(lab, variant)
 
 
 def _compare(options: argparse.Namespace) -> int:

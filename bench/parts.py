@@ -11,9 +11,11 @@ from bench.events import while_links_change
 from bench.load import under_load
 from bench.measure import Measure, round_trip, spread_tcp, tcp, udp
 from bench.report import Block, Column
-from bench.variants import WINDOW, ManyPaths, Variant
+from bench.variants import WINDOW, ManyPaths, Sealed, Variant, WireGuard
+from bench.wireguard import has_wireguard
+from mpt.model import CIPHERS
 
-NAMES = ("ping", "tcp", "udp", "load", "paths", "connections", "events")
+NAMES = ("ping", "tcp", "udp", "load", "paths", "connections", "events", "sealed")
 LOAD_KEEPALIVE = 0.1  # seconds
 PATH_COUNTS, QUICK_PATH_COUNTS = (1, 2, 4, 8), (2, 8)
 CONNECTION_COUNTS, QUICK_CONNECTION_COUNTS = (1, 10, 100), (1, 100)
@@ -26,9 +28,12 @@ under load          ping and latest keepalive of a and b, during TCP 1, a to b
 commands            round trip of show status at a and at b, during the same
 cable, address,     a's keepalives while a cable with 30,000 routes goes down,
 default             an address or a default route comes, 600 interfaces there
+native aes128 …     the tunnel with keys, by its cipher, window 1000
+wireguard-go        its tunnel over one link, if the program is installed
 /plain /0 /python   the first figure divided by that of the plain link, of the
-/2 /1               same with window 0, with the Python data path, with 2 paths,
-                    with 1 connection, round by round; then the median
+/2 /1 /open         same with window 0, with the Python data path, with 2 paths,
+/wg                 with 1 connection, without keys, of wireguard-go, round by
+                    round; then the median
 CPU s/GB, s/M       user and system time for 10⁹ bytes, for 10⁶ packets"""
 
 
@@ -50,6 +55,12 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
     connection_counts = QUICK_CONNECTION_COUNTS if quick else CONNECTION_COUNTS
     ways = [(1, False), (4, True)] if quick else [(1, False), (1, True), (4, False), (4, True)]
     compared = [Variant(), *(Variant(plane, window) for plane in planes for window in windows)]
+    ciphers = CIPHERS[:1] if quick else CIPHERS
+    sealed = [
+        *(Variant(plane, WINDOW) for plane in counted),
+        *(Sealed(plane, WINDOW, cipher=cipher) for plane in counted for cipher in ciphers),
+        *([WireGuard()] if has_wireguard() else []),
+    ]
     loaded = [Variant(None, 0, LOAD_KEEPALIVE), *(Variant(plane, WINDOW, LOAD_KEEPALIVE) for plane in planes)]
     return [
         Part("ping", compared, [round_trip], [PING]),
@@ -63,6 +74,7 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
             [tcp, partial(spread_tcp, streams=SPREAD)],
             [CLIENTS, CLIENTS_SPREAD, MEMORY],
         ),
+        Part("sealed", sealed, [tcp, partial(tcp, back=True)], [_tcp(1, False), _tcp(1, True)]),
         Part("events", [Variant(plane, WINDOW, LOAD_KEEPALIVE) for plane in counted], [while_links_change], [EVENTS]),
     ]
 

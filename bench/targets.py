@@ -11,12 +11,13 @@ from typing import Literal
 from bench.clients import ManyConnections
 from bench.parts import LOAD_KEEPALIVE
 from bench.report import Report
-from bench.variants import WINDOW, ManyPaths, Variant
+from bench.variants import WINDOW, ManyPaths, Sealed, Variant
 
 RELATIONS: dict[str, Callable[[float, float], bool]] = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 NATIVE = Variant("native", WINDOW)
 CLIENTS = ManyConnections("native", WINDOW, connections=100)
 LOADED = Variant("native", WINDOW, LOAD_KEEPALIVE)
+SEALED = Sealed("native", WINDOW)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ TARGETS = (
     Target("8 paths, of 2", "paths", ManyPaths("native", WINDOW, paths=8), "2 paths", "tcp1_mbit", "≥", 0.8),
     Target("100 connections, 1 stream, of 1", "connections", CLIENTS, "1 connection", "tcp1_mbit", "≥", 0.8),
     Target("100 connections, 8 streams, of 1", "connections", CLIENTS, "1 connection", "spread_mbit", "≥", 0.8),
+    Target("TCP 1, AES-128-GCM, of the same without keys", "sealed", SEALED, "open", "tcp1_mbit", "≥", 0.75),
+    Target("TCP 1, AES-128-GCM, of wireguard-go's", "sealed", SEALED, "wg", "tcp1_mbit", "≥", 6),
 )
 
 

@@ -15,8 +15,10 @@ from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN
 from mpt.lab.process import Process
 from mpt.lab.tunnel import Description, Tunnel, wait_for_answer
+from mpt.model import CIPHERS
 
 MTU = 1440  # bytes, guide 2.6.2
+SEALED_MTU = 1430  # bytes; what fits into 1500 beside the envelope
 PATHS = 2
 WINDOW = 1000  # packets
 KEEPALIVE, DEAD = 1.0, 5.0  # seconds; a saturated machine must not take a path down
@@ -78,6 +80,37 @@ class ManyPaths(Variant):
 
 
 @dataclass(frozen=True)
+class WireGuard(Variant):
+    """The tunnel of wireguard-go over one link (`bench.wireguard`)."""
+
+    paths: int = 1
+
+    @property
+    def title(self) -> str:
+        """Return its name in the table and in the JSON."""
+        return "wireguard-go"
+
+
+@dataclass(frozen=True)
+class Sealed(Variant):
+    """A tunnel with keys, whose datagrams are sealed with `cipher`."""
+
+    cipher: str = CIPHERS[0]
+
+    @property
+    def title(self) -> str:
+        """Return its name in the table and in the JSON."""
+        kind, bits, *_ = self.cipher.split("-")
+        return f"{self.data_plane} {kind}{bits if bits.isdigit() else ''}"
+
+    @property
+    def baselines(self) -> Mapping[str, Variant]:
+        """Return the same without keys, and wireguard-go."""
+        plain = Variant(self.data_plane, self.reorder_window, self.keepalive, self.paths)
+        return {"open": plain, "wg": WireGuard()}
+
+
+@dataclass(frozen=True)
 class Stage:
     """A variant set up: traffic goes from `a` to `address` on `b`; `daemons` are a's and b's, or none.
 
@@ -100,14 +133,18 @@ def build(lab: Lab, variant: Variant) -> Stage:
     if variant.data_plane is None:
         wait_for_answer(a, PLAIN_ADDRESS)
         return Stage(variant, a, b, PLAIN_ADDRESS, [])
+    extra = {"general": [f"data_plane = {variant.data_plane}"]}
+    if isinstance(variant, Sealed):
+        extra["connection"] = [f"ciphers = {variant.cipher}"]
     description = Description(
         links,
         tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
         keepalive=variant.keepalive,
         dead=DEAD,
         reorder_window=variant.reorder_window,
-        mtu=MTU,
-        extra={"general": [f"data_plane = {variant.data_plane}"]},
+        mtu=SEALED_MTU if isinstance(variant, Sealed) else MTU,
+        sealed=isinstance(variant, Sealed),
+        extra=extra,
     )
     tunnel = Tunnel(description, lab.directory / name, AS_CONFIGURED)
     tunnel.wait_for_answer()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from bench.variants import PLAIN_ADDRESS, Stage, Variant
+from bench.variants import PLAIN_ADDRESS, Stage, WireGuard
 from mpt.errors import HostError
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN
@@ -24,16 +24,9 @@ OUTER = ("10.1.1.2", PLAIN_ADDRESS)
 START_TIME = 5.0  # seconds until the control socket is there
 
 
-@dataclass(frozen=True)
-class WireGuard(Variant):
-    """The tunnel of wireguard-go over one link."""
-
-    paths: int = 1
-
-    @property
-    def title(self) -> str:
-        """Return its name in the table and in the JSON."""
-        return "wireguard-go"
+def has_wireguard() -> bool:
+    """Return whether the program is installed."""
+    return shutil.which("wireguard-go") is not None
 
 
 def build_wireguard(lab: Lab, variant: WireGuard) -> Stage:

@@ -22,6 +22,7 @@ MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
 MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
 DATA_PLANES: Final = ("auto", "python", "native")  # what data_plane may be
 UDP_COMMANDS: Final = ("connected", "unconnected")  # what udp_commands may be
+CIPHERS: Final = ("aes-128-gcm", "chacha20-poly1305", "aes-256-gcm")  # what ciphers may have (session 2)
 ORDERS: Final = ("flow", "connection")  # what order may be (session 3)
 MSS_CLAMPS: Final = ("auto", "off")  # what mss_clamp may be
 MAX_PEER_KEYS: Final = 2  # session 1: two, while one is being replaced
@@ -215,6 +216,7 @@ class ConnectionConfig:
     auth_key: str = field(default="", repr=False)  # a secret: it stays out of logs
     peer_keys: tuple[bytes, ...] = ()
     require_pq: bool = False  # whether a key exchange without X25519MLKEM768 is refused (session 2)
+    ciphers: tuple[str, ...] = ()  # of CIPHERS, the best first; empty: all, by the CPU
     order: str = "connection"  # which packets wait for each other: one of ORDERS
     mss_clamp: str = "off"  # whether the MSS of forwarded TCP connections is made to fit: one of MSS_CLAMPS
     file: Path | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from mpt.model import (
+    CIPHERS,
     MAX_NAME,
     MAX_NETWORKS,
     MAX_PEER_KEYS,
@@ -220,6 +221,14 @@ def dscp(text: str) -> int | None:
 def dscp_text(value: int | None) -> str:
     """Return a differentiated services code point as `dscp` reads it."""
     return "copy" if value is None else str(value)
+
+
+def ciphers(text: str) -> tuple[str, ...]:
+    """Return the ciphers of a list, each once, the best first."""
+    words = tuple(text.lower().split())
+    if not set(words) <= set(CIPHERS) or len(set(words)) != len(words):
+        raise ValueError(f"some of {' '.join(CIPHERS)}, each once, with blanks between, the best first")
+    return words
 
 
 def secret(text: str) -> str:

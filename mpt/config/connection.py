@@ -33,7 +33,7 @@ from mpt.values import PRIVATE, text_of
 
 _PEER_KEYS = ("ip_remote", "remote_cmd_port")  # what a template does not know
 _OWN_ADDRESSES = ("public_ipaddr", PRIVATE, "gateway_ipaddr")
-_ONLY_SEALED = ("require_pq", "order")
+_ONLY_SEALED = ("require_pq", "ciphers", "order")
 FIELD_OF = {"peer_key": "peer_keys"}  # keys whose fields have another name
 _NOT_KEPT = ("local_cmd_port", "path_count", "network_count")  # of no use once the file is read
 _NO_REMOTE_PORT = (

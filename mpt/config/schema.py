@@ -283,6 +283,14 @@ CONNECTION = (  # guide 2.6.3.1
         in_create=False,
     ),
     Key(
+        "ciphers",
+        values.ciphers,
+        "",
+        "Ciphers that may be used, the best first; absent: all, the fastest for this CPU first.",
+        absent=(),
+        in_create=False,
+    ),
+    Key(
         "order",
         _one_of(ORDERS),
         "connection",

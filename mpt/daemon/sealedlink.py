@@ -38,8 +38,10 @@ log = Logger()
 LOOK_AT_NUMBERS: Final = 2.0  # s; 2^28 numbers take longer
 
 
-def ciphers() -> tuple[Cipher, ...]:
-    """Return our ciphers, the best for this CPU first (session 2)."""
+def ciphers(configured: Sequence[str]) -> tuple[Cipher, ...]:
+    """Return our ciphers: the configured ones, else all, the best for this CPU first (session 2)."""
+    if configured:
+        return tuple(map(Cipher, configured))
     if has_aes():
         return Cipher.AES_128_GCM, Cipher.CHACHA20_POLY1305, Cipher.AES_256_GCM
     return Cipher.CHACHA20_POLY1305, Cipher.AES_128_GCM, Cipher.AES_256_GCM
@@ -151,7 +153,7 @@ class SealedLink:
         paths = tuple(
             HelloPath(index, path.interface_name, path.weight_in) for index, path in enumerate(self._config.paths)
         )
-        hello = Hello(self.tunnel_pair, ciphers(), paths, self._mtu, (), __version__)
+        hello = Hello(self.tunnel_pair, ciphers(self._config.ciphers), paths, self._mtu, (), __version__)
         return Terms(self, hello, self._config.require_pq)
 
     def accepts(self, peer_key: bytes, began: float) -> bool:

@@ -16,6 +16,7 @@ from math import ceil, gcd
 from pathlib import Path
 from typing import Literal
 
+from mpt.config.identity import make_identity
 from mpt.config.writer import file_text, interface_text
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
@@ -32,6 +33,7 @@ from mpt.model import (
     PathConfig,
     Permission,
     TunnelConfig,
+    key_text,
 )
 
 Side = Literal["a", "b"]
@@ -48,8 +50,9 @@ class Description:
     """The content of both configuration directories: one tunnel whose paths are `links`, from their a to their b.
 
     `tunnel_ipv4` and `tunnel_ipv6` are the tunnel addresses of a and b, one connection for each given pair. `outer` is
-    the IP version of the paths. `networks` are pairs: a network behind a, a network behind b. `extra` gives lines for a
-    section by its name, at both ends: ``{"path_0": ["tcp_dst = 80"]}``. Times are seconds.
+    the IP version of the paths. `networks` are pairs: a network behind a, a network behind b. `sealed`: each end has a
+    key and names the other's. `extra` gives lines for a section by its name, at both ends:
+    ``{"path_0": ["tcp_dst = 80"]}``. Times are seconds.
     """
 
     links: Sequence[Link]
@@ -63,6 +66,7 @@ class Description:
     max_buffdelay_msec: int = 100
     mtu: int = PACKET
     networks: Sequence[tuple[str, str]] = ()
+    sealed: bool = False
     extra: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
@@ -208,11 +212,14 @@ class Tunnel:
     def __init__(self, description: Description, directory: Path, variables: Mapping[str, str] | None = None) -> None:
         self.description = description
         self.daemons: list[Daemon] = []
-        sides: tuple[tuple[Side, End], ...] = (("a", description.links[0].a), ("b", description.links[0].b))
-        for side, end in sides:
-            configuration = directory / f"host-{side}"
+        ends: dict[Side, End] = {"a": description.links[0].a, "b": description.links[0].b}
+        configurations: dict[Side, Path] = {side: directory / f"host-{side}" for side in ends}
+        for side, configuration in configurations.items():
             write_configuration(description, side, configuration)
-            self.daemons.append(Daemon(end.host, configuration, variables))
+        if description.sealed:
+            _seal(configurations)
+        for side, configuration in configurations.items():
+            self.daemons.append(Daemon(ends[side].host, configuration, variables))
         for daemon in self.daemons:
             daemon.wait_until_ready()
 
@@ -240,6 +247,15 @@ def wait_for_answer(host: Host, address: str, daemons: Sequence[Process] = (), t
             said = "\n".join(daemon.complaint() for daemon in daemons)
             raise HostError(f"no answer from {address} within {timeout:g} s; the daemons said:\n{said}")
         time.sleep(0.05)  # a ping that could not be sent takes no time
+
+
+def _seal(configurations: Mapping[Side, Path]) -> None:
+    """Make a key for each of the two configurations, and name it to the other one."""
+    general = GeneralConfig()
+    for side, directory in configurations.items():
+        key = key_text(make_identity(directory / general.private_key_file).public_key)
+        for file in (configurations[_other(side)] / "connections").iterdir():
+            file.write_text(with_lines(file.read_text(), {"connection": [f"peer_key = {key}"]}))
 
 
 def _other(side: Side) -> Side:

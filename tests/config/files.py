@@ -219,6 +219,7 @@ OTHER = {
     ("connection", "dscp"): "copy",
     ("connection", "ecn"): "normal",
     ("connection", "require_pq"): "1",
+    ("connection", "ciphers"): "chacha20-poly1305 aes-256-gcm",
     ("connection", "order"): "flow",
     ("connection", "mss_clamp"): "auto",
     ("connection", "auth_type"): "1",

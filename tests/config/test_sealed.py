@@ -121,7 +121,7 @@ def test_the_guides_file_becomes_sealed_by_one_line(tmp_path: Path) -> None:
 
 def test_keys_that_only_a_sealed_connection_has_are_told(tmp_path: Path) -> None:
     """On a plain one they change nothing."""
-    for key, value in (("require_pq", "1"), ("order", "flow")):
+    for key, value in (("require_pq", "1"), ("ciphers", "aes-128-gcm"), ("order", "flow")):
         text = changed(CONNECTION, "connection", **{key: value})
         (warning,) = load_directory(write(tmp_path, connections={"a.conf": text})).warnings
         assert f"{key} = '{value}': is ignored: only a connection with a peer_key has it" in warning
@@ -236,6 +236,7 @@ KEYS = {
     "connection": {
         "peer_key": [PEER_KEY, f"{PEER_KEY} {OTHER_PEER_KEY}"],
         "require_pq": ["0", "1"],
+        "ciphers": ["aes-128-gcm", "aes-256-gcm chacha20-poly1305"],
         "order": ["flow", "connection"],
         "mss_clamp": ["auto", "off"],
         "permission": ["0", "3"],

@@ -283,6 +283,7 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("connection", "name"): Effect(names, "other"),
     ("connection", "peer_key"): Effect(loaded, OTHER_PEER_KEY, SEALED),
     ("connection", "require_pq"): Effect(loaded, "1", SEALED),
+    ("connection", "ciphers"): Effect(loaded, "aes-256-gcm", SEALED),
     ("connection", "order"): Effect(loaded, "connection", SEALED),
     ("connection", "mss_clamp"): Effect(loaded, "off", SEALED),
     ("connection", "permission"): Effect(stage_facet(report), "2"),
