@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -29,6 +29,7 @@ class FakeSystem(System):
         self.tuns: dict[str, FakeTun] = {}
         self.sockets: list[FakeSocket] = []
         self.is_dumpable = True
+        self.on_sent: Callable[[bytes], None] = lambda datagram: None  # hears every datagram of the program
         self._devices: dict[int, FakeTun] = {}  # by file descriptor; a device is a tunnel only once it is in `tuns`
         self._script: defaultdict[str, deque[int | None]] = defaultdict(deque)
 
@@ -180,6 +181,7 @@ class FakeSocket(socket.socket):
 
     def sendto(self, datagram: Any, address: Any) -> int:  # type: ignore[override]
         self._system.follow_script("sendto")
+        self._system.on_sent(bytes(datagram))
         self.sent.append((bytes(datagram), address))
         self.ancillary.append([])
         return len(datagram)
@@ -187,6 +189,7 @@ class FakeSocket(socket.socket):
     def sendmsg(self, buffers: Any, ancillary: Any = (), flags: int = 0, address: Any = None) -> int:
         self._system.follow_script("sendmsg")
         datagram = b"".join(buffers)
+        self._system.on_sent(datagram)
         self.sent.append((datagram, address))
         self.ancillary.append(list(ancillary))
         return len(datagram)
