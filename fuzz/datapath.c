@@ -260,8 +260,8 @@ static void read_socket(int peer) {
     const struct mpt_event *events = mpt_take_events(dp, &count, &octets);
     CHECK(count <= PATHS || budget > 0);
     for (uint32_t i = 0; i < count; i++) {
-        CHECK(events[i].path < PATHS && events[i].length >= 40 && octets[events[i].offset] == 0xA1);
-        mpt_send(dp, events[i].path, octets + events[i].offset, 40);
+        CHECK(events[i].subject < PATHS && events[i].length >= 40 && octets[events[i].offset] == 0xA1);
+        mpt_send(dp, events[i].subject, octets + events[i].offset, 40, now);
     }
 }
 

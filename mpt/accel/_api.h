@@ -104,11 +104,30 @@ struct mpt_path_counters { /* outlives every table */
     uint64_t send_errors[MPT_ERRNOS];
 };
 
-struct mpt_event { /* a message that came over a path, for control */
-    uint32_t path; /* its id */
+enum mpt_event_kind { MPT_MESSAGE, MPT_HANDSHAKE, MPT_MOVED, MPT_CONFIRMED };
+
+struct mpt_event { /* for control; the classes of mpt.data.events have the same names */
+    int kind;
+    uint32_t subject; /* the id of the path, of MPT_CONFIRMED the connection's */
+    uint32_t session; /* our index of it, where the datagram was sealed */
+    int fd; /* where the datagram came to; -1: it was not sealed */
+    uint8_t source[28]; /* struct sockaddr_in or sockaddr_in6 */
+    uint32_t size; /* of the whole datagram */
     uint32_t offset; /* of its octets */
     uint32_t length;
     double at; /* the `now` of the wake-up that brought it */
+};
+
+enum mpt_cipher { MPT_AES_128_GCM, MPT_CHACHA20_POLY1305, MPT_AES_256_GCM };
+
+struct mpt_session_keys { /* a key has 32 octets, of which AES-128 takes the first 16 */
+    uint32_t index; /* ours, in the datagrams to us */
+    uint32_t peer_index; /* in the datagrams from us */
+    int cipher; /* enum mpt_cipher */
+    uint8_t send_key[32];
+    uint8_t send_iv[12];
+    uint8_t receive_key[32];
+    uint8_t receive_iv[12];
 };
 
 struct mpt_path_row {
@@ -117,6 +136,8 @@ struct mpt_path_row {
     int usable;
     uint32_t weight; /* 1 .. 10000 */
     uint32_t mtu; /* octets of the largest packet that it carries, 0: unknown */
+    uint32_t seal_id; /* in the envelope, 0 .. 63; of a sealed connection */
+    int unplaced; /* no place to send to is known; of a sealed connection */
     uint8_t outer_remote[28]; /* struct sockaddr_in or sockaddr_in6 */
     uint32_t outer_remote_length; /* 0: the socket is connected */
     struct mpt_address peer; /* from which it takes datagrams */
@@ -144,6 +165,7 @@ struct mpt_connection_row {
     int sets_tos; /* not all are 0 */
     uint32_t mss_clamp; /* octets of the largest packet of TCP, 0: as its ends agree */
     int sequenced; /* packets are sent with sequence numbers */
+    int sealed; /* with the envelope of a session around every datagram */
     uint8_t message_tos; /* the TOS octet of messages */
     struct mpt_network *networks;
     uint32_t network_count;
@@ -157,6 +179,8 @@ struct mpt_counters {
     uint64_t packets_read;
     uint64_t datagrams_received;
     uint64_t keepalives_received;
+    uint64_t messages_received; /* of sealed paths, less keepalives */
+    uint64_t handshakes_received;
     uint64_t packets_delivered;
     uint64_t packets_held;
     uint64_t ecn_unexpected;
@@ -190,8 +214,12 @@ void mpt_set_path_mtus(struct mpt_datapath *datapath, const struct mpt_path_mtu 
 void mpt_serve(struct mpt_datapath *datapath, int fd, double now, double budget, double turn);
 /* Return the `count` messages since the last call, and their octets; they hold until the next call of any function. */
 const struct mpt_event *mpt_take_events(struct mpt_datapath *datapath, uint32_t *count, const uint8_t **octets);
-/* Send a message over a path. Return 0, or the errno; ENOENT: the path is in no table, or has no socket. */
-int mpt_send(struct mpt_datapath *datapath, uint32_t path, const uint8_t *message, uint32_t length);
+/* Send a message over a path. Return 0, or the errno; ENOENT: the path is in no table, has no socket, or is sealed and has
+   no session or no place to send to. */
+int mpt_send(struct mpt_datapath *datapath, uint32_t path, const uint8_t *message, uint32_t length, double now);
+/* The same over the socket `fd` to another address, on a sealed path. `name` has `name_length` octets, 0 for a connected socket. */
+int mpt_send_to(struct mpt_datapath *datapath, uint32_t path, int fd, const uint8_t *name, uint32_t name_length,
+                const uint8_t *message, uint32_t length, double now);
 void mpt_deadline_reached(struct mpt_datapath *datapath, double now);
 double mpt_next_deadline(const struct mpt_datapath *datapath); /* -1: nothing is held */
 void mpt_counters(const struct mpt_datapath *datapath, struct mpt_counters *counters);
@@ -199,7 +227,31 @@ void mpt_counters(const struct mpt_datapath *datapath, struct mpt_counters *coun
 const struct mpt_path_counters *mpt_path_counters(const struct mpt_datapath *datapath, uint32_t path);
 int mpt_offloads(const struct mpt_datapath *datapath);
 
+/* --- sealed connections (session.c, handshake.c); a connection is named by its id --- */
+
+int mpt_can_seal(void); /* it was built with libcrypto */
+void mpt_set_identity(struct mpt_datapath *datapath, const uint8_t *mac1_key); /* 32 octets; NULL: take no initiator */
+/* Take datagrams of responders for these sessions of ours alone; `keys` has 32 octets for each. Return 0, or -1 without
+   memory, and then the old ones stand. */
+int mpt_expect(struct mpt_datapath *datapath, const uint32_t *indexes, const uint8_t *keys, uint32_t count);
+/* Return 0; ENOENT: the table has no such sealed connection; EEXIST: the index is in use; ENOMEM. `keys` are overwritten. */
+int mpt_add_session(struct mpt_datapath *datapath, uint32_t connection, struct mpt_session_keys *keys);
+int mpt_send_with(struct mpt_datapath *datapath, uint32_t connection, uint32_t index); /* 0, or ENOENT */
+void mpt_send_with_none(struct mpt_datapath *datapath, uint32_t connection);
+void mpt_end_session(struct mpt_datapath *datapath, uint32_t connection, uint32_t index);
+uint64_t mpt_sent_numbers(const struct mpt_datapath *datapath, uint32_t connection);
+/* Send the datagrams of a sealed path over `fd` to this address; another path is left as it is. */
+void mpt_set_remote(struct mpt_datapath *datapath, uint32_t path, int fd, const uint8_t *name, uint32_t name_length);
+
 /* --- the pure parts, for tests and fuzzers --- */
+
+/* Seal `content` with the sending half of `keys`, into `datagram` with room for 30 octets more. Return 0, or -1. */
+int mpt_seal(const struct mpt_session_keys *keys, uint32_t path_id, uint64_t number, uint32_t stamp, const uint8_t *content,
+             uint32_t length, uint8_t *datagram);
+/* Open a datagram with the receiving half, in place: the content begins at octet 14. Return its length, or -1. */
+int64_t mpt_open(const struct mpt_session_keys *keys, uint8_t *datagram, uint32_t length);
+/* Let a replay window take `numbers` in turn; `taken` tells which were new. */
+void mpt_replay(const uint64_t *numbers, uint32_t count, uint8_t *taken);
 
 /* The Internet checksum of RFC 1071, as a number. */
 uint16_t mpt_checksum(const uint8_t *octets, uint32_t length);

@@ -1,35 +1,27 @@
 /* See batch.h. Every path sends its packets in as few system calls as it can. Payload is never copied: the kernel gathers
- * headers and payload from their places.
- */
+ * headers and payload from their places, or it is sealed from there into one row of datagrams.
+ *
+ * A packet is sealed when its path is known and its turn has come. The number in its envelope is then used up: what goes again,
+ * over whatever path and with whatever sequence number, is sealed anew. */
 
 #define _GNU_SOURCE /* sendmmsg() */
 
 #include "batch.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103 /* <linux/udp.h> */
-#endif
-#ifndef SOL_UDP
-#define SOL_UDP 17
-#endif
+#include "ancillary.h"
+#include "transmit.h"
 
 enum { PACKETS = 256 };  /* a batch */
-enum { MESSAGE_ROOM = 1 << 18 }; /* octets: more than the run that has filled a socket beyond its limit */
 enum { MESSAGES = 64 };
 enum { SEGMENTS = 63 }; /* of a run: UDP_MAX_SEGMENTS is 64 or more, but old kernels counted the headers, too */
 enum { RUN_BYTES = 65535 - 14 - 40 - 8 }; /* with its headers a run is no longer than a link takes in one piece */
+enum { SEALED_LONGEST = (1 << 16) + HEADER_ROOM }; /* octets: no run is longer, nor a packet of the TUN with all that is added */
+enum { SEALED_ROOM = 3 * SEALED_LONGEST }; /* of what is sealed at once: the kernel takes it from the cache of a core */
 
-
-union control { /* room for the ancillary data of a message: the size of its segments, its TOS octet */
-    struct cmsghdr aligned;
-    uint8_t octets[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(int))];
-};
 struct run { int32_t first; uint32_t count; }; /* packets that one message carries */
 
 struct batch_path { /* beside a path of the table */
@@ -57,17 +49,16 @@ struct batch {
     struct run runs[MESSAGES];
     struct mmsghdr messages[MESSAGES];
     struct iovec pieces[2 * PACKETS];
-    union control controls[MESSAGES];
+    union ancillary ancillaries[MESSAGES];
+    uint16_t stamp; /* of the wake-up */
+    uint8_t sealed[SEALED_ROOM];
 };
 
 static void send_path(struct batch *b, const struct path *path);
-static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, bool cuts);
+static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, bool cuts, uint32_t most);
+static uint32_t seal(struct batch *b, const struct outgoing *o, const struct path *path, uint8_t *datagram);
 static void refused(struct batch *b, struct outgoing *o, const struct path *path, int error, bool again);
-static int try_alone(struct outgoing *o, const struct path *path);
-static int send_alone(const struct outgoing *o, const struct path *path);
-static void limit_waiting(int fd, int octets);
-static void add_tos(struct msghdr *message, union control *room, const struct path *path, uint8_t tos);
-static void add_control(struct msghdr *message, union control *room, int level, int type, const void *value, size_t size);
+static int try_alone(struct batch *b, struct outgoing *o, const struct path *path);
 static void count_sent(struct outgoing *o, const struct path *path);
 static void number_anew(struct batch *b, const struct connection *c);
 
@@ -162,6 +153,8 @@ static bool local_trouble(int error) { return error == EAGAIN || error == ENOBUF
 
 static uint32_t size_of(const struct outgoing *o) { return o->head_length + o->payload_length; }
 
+void batch_set_stamp(struct batch *b, uint16_t stamp) { b->stamp = stamp; }
+
 /* --- into the batch --- */
 
 struct outgoing *batch_add(struct batch *b, const struct connection *c, const struct path *path, bool sequenced) {
@@ -209,14 +202,14 @@ void batch_send(struct batch *b) {
 }
 
 /* A path that refuses a message carries no more of the batch: the peer would take the numbers that now come over other
- * paths for lost. */
+ * paths for lost. What was sealed behind a refused message is sealed anew, message by message, as its numbers change. */
 static void send_path(struct batch *b, const struct path *path) {
     struct batch_path *state = state_of(b, path);
     int32_t next = state->first;
     int refusal = 0;
-    bool cuts = state->segment;
+    bool cuts = state->segment, sealed = connection_of(b, path)->row.sealed;
     while (next >= 0) {
-        uint32_t count = gather(b, path, &next, cuts), done = 0;
+        uint32_t count = gather(b, path, &next, cuts, sealed && state->refuses ? 1 : MESSAGES), done = 0;
         while (done < count) {
             struct run *run = &b->runs[done];
             int sent = refusal ? -1 : sendmmsg(path->row.fd, &b->messages[done], count - done, MSG_DONTWAIT);
@@ -247,20 +240,21 @@ static void send_path(struct batch *b, const struct path *path) {
                 refusal = error;
             number_anew(b, connection_of(b, path));
             done++;
+            if (sealed && i >= 0) {
+                next = i;
+                break;
+            }
         }
     }
 }
 
-static void *name_of(const struct path *path) { /* the peer's address; NULL if the socket is connected */
-    return path->row.outer_remote_length ? (void *)(uintptr_t)path->row.outer_remote : NULL;
-}
-
 /* Make messages of the packets from `next` on: single ones, or, if the link cuts them, runs of equal size and TOS octet,
  * whose last packet may be shorter. */
-static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, bool cuts) {
-    uint32_t count = 0;
+static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, bool cuts, uint32_t most) {
+    const struct place place = place_of(path);
+    uint32_t count = 0, used = 0, overhead = connection_of(b, path)->row.sealed ? SEAL_OVERHEAD : 0;
     struct iovec *piece = b->pieces;
-    for (; count < MESSAGES && *next >= 0; count++) {
+    for (; count < most && *next >= 0 && used + SEALED_LONGEST <= SEALED_ROOM; count++) {
         uint32_t size = size_of(&b->packets[*next]), bytes = 0, last;
         uint8_t tos = b->packets[*next].tos;
         struct run *run = &b->runs[count];
@@ -269,52 +263,42 @@ static uint32_t gather(struct batch *b, const struct path *path, int32_t *next, 
         do {
             struct outgoing *o = &b->packets[*next];
             last = size_of(o);
-            *piece++ = (struct iovec){o->head, o->head_length};
-            if (o->payload_length)
-                *piece++ = (struct iovec){(void *)(uintptr_t)o->payload, o->payload_length};
-            bytes += last;
+            if (overhead)
+                used += seal(b, o, path, b->sealed + used);
+            else {
+                *piece++ = (struct iovec){o->head, o->head_length};
+                if (o->payload_length)
+                    *piece++ = (struct iovec){(void *)(uintptr_t)o->payload, o->payload_length};
+            }
+            bytes += last + overhead;
             run->count++;
             *next = o->next;
         } while (cuts && *next >= 0 && last == size && run->count < SEGMENTS
                  && b->packets[*next].tos == tos && size_of(&b->packets[*next]) <= size
-                 && bytes + size_of(&b->packets[*next]) <= RUN_BYTES);
+                 && bytes + size_of(&b->packets[*next]) + overhead <= RUN_BYTES);
+        if (overhead)
+            *piece++ = (struct iovec){b->sealed + used - bytes, bytes};
         struct msghdr *message = &b->messages[count].msg_hdr;
         *message = (struct msghdr){
-            .msg_name = name_of(path), .msg_namelen = path->row.outer_remote_length,
+            .msg_name = place_name(&place), .msg_namelen = place.name_length,
             .msg_iov = first_piece, .msg_iovlen = (size_t)(piece - first_piece),
         };
-        if (run->count > 1) {
-            uint16_t value = (uint16_t)size;
-            add_control(message, &b->controls[count], SOL_UDP, UDP_SEGMENT, &value, sizeof value);
-        }
+        if (run->count > 1)
+            ancillary_add_segment_size(message, &b->ancillaries[count], size + overhead);
         if (tos)
-            add_tos(message, &b->controls[count], path, tos);
+            ancillary_add_tos(message, &b->ancillaries[count], place.name, tos);
     }
     return count;
 }
 
-int batch_send_message(const struct connection *c, const struct path *path, const uint8_t *message, uint32_t length) {
-    struct outgoing o = {.payload = message, .payload_length = length, .head_length = frame_length(false),
-                         .tos = c->row.message_tos};
-    o.head = o.room;
-    frame_put(o.head, c->row.inner_local.version, false, 0);
-    int error = send_alone(&o, path);
-    if (error != EAGAIN)
-        return error;
-    int limit; /* the socket is full of packets; a message may be one more, or a full line would look like a lossy one */
-    socklen_t length_of_limit = sizeof limit;
-    if (getsockopt(path->row.fd, SOL_SOCKET, SO_SNDBUF, &limit, &length_of_limit) < 0)
-        return error;
-    limit_waiting(path->row.fd, limit / 2 + MESSAGE_ROOM);
-    error = send_alone(&o, path);
-    limit_waiting(path->row.fd, limit / 2);
-    return error;
-}
-
-/* The kernel doubles the value, for its headers. */
-static void limit_waiting(int fd, int octets) {
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &octets, sizeof octets) < 0)
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &octets, sizeof octets);
+/* Put a packet into a sealed datagram with the next number of `path`. Return the length of the datagram. */
+static uint32_t seal(struct batch *b, const struct outgoing *o, const struct path *path, uint8_t *datagram) {
+    uint32_t length = size_of(o) + SEAL_OVERHEAD;
+    memcpy(datagram + ENVELOPE_HEAD, o->head, o->head_length);
+    if (o->payload_length)
+        memcpy(datagram + ENVELOPE_HEAD + o->head_length, o->payload, o->payload_length);
+    session_close(connection_of(b, path)->owner->sending, path->row.seal_id, datagram, length, b->stamp);
+    return length;
 }
 
 /* --- refusals --- */
@@ -325,54 +309,29 @@ static void refused(struct batch *b, struct outgoing *o, const struct path *path
     const struct connection *c = connection_of(b, path);
     path->state->counters.send_errors[errno_index(error)]++;
     for (const struct path *other = c->paths; other < c->paths + c->row.path_count && !local_trouble(error); other++)
-        if (other != path && other->row.usable && size_of(o) - o->frame_length <= path_carries(other, c) && (error = try_alone(o, other)) == 0)
+        if (other != path && other->row.usable && size_of(o) - o->frame_length <= path_carries(other, c)
+            && (error = try_alone(b, o, other)) == 0)
             return;
-    if (again && !local_trouble(error) && (error = try_alone(o, path)) == 0)
+    if (again && !local_trouble(error) && (error = try_alone(b, o, path)) == 0)
         return;
     o->state = FAILED;
     b->counters->send_drops[errno_index(error)]++;
 }
 
-static int try_alone(struct outgoing *o, const struct path *path) {
-    int error = send_alone(o, path);
+static int try_alone(struct batch *b, struct outgoing *o, const struct path *path) {
+    const struct place place = place_of(path);
+    struct iovec pieces[2] = {{o->head, o->head_length}, {(void *)(uintptr_t)o->payload, o->payload_length}};
+    size_t count = o->payload_length ? 2 : 1;
+    if (connection_of(b, path)->row.sealed) {
+        pieces[0] = (struct iovec){b->sealed, seal(b, o, path, b->sealed)};
+        count = 1;
+    }
+    int error = transmit(&place, pieces, count, o->tos);
     if (error == 0)
         count_sent(o, path);
     else
         path->state->counters.send_errors[errno_index(error)]++;
     return error;
-}
-
-static int send_alone(const struct outgoing *o, const struct path *path) {
-    struct iovec pieces[2] = {{o->head, o->head_length}, {(void *)(uintptr_t)o->payload, o->payload_length}};
-    struct msghdr message = {
-        .msg_name = name_of(path), .msg_namelen = path->row.outer_remote_length,
-        .msg_iov = pieces, .msg_iovlen = o->payload_length ? 2 : 1,
-    };
-    union control control;
-    if (o->tos)
-        add_tos(&message, &control, path, o->tos);
-    while (sendmsg(path->row.fd, &message, MSG_DONTWAIT) < 0)
-        if (errno != EINTR)
-            return errno;
-    return 0;
-}
-
-static void add_tos(struct msghdr *message, union control *room, const struct path *path, uint8_t tos) {
-    int value = tos;
-    sa_family_t family;
-    memcpy(&family, path->row.outer_remote, sizeof family);
-    if (family == AF_INET6)
-        add_control(message, room, IPPROTO_IPV6, IPV6_TCLASS, &value, sizeof value);
-    else
-        add_control(message, room, IPPROTO_IP, IP_TOS, &value, sizeof value);
-}
-
-static void add_control(struct msghdr *message, union control *room, int level, int type, const void *value, size_t size) {
-    struct cmsghdr *control = (struct cmsghdr *)(void *)(room->octets + message->msg_controllen);
-    message->msg_control = room;
-    message->msg_controllen += CMSG_SPACE(size);
-    *control = (struct cmsghdr){.cmsg_len = CMSG_LEN(size), .cmsg_level = level, .cmsg_type = type};
-    memcpy(CMSG_DATA(control), value, size);
 }
 
 static void count_sent(struct outgoing *o, const struct path *path) {

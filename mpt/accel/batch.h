@@ -32,8 +32,7 @@ void batch_share_changed(struct batch *batch, const struct connection *connectio
 /* Return a place for the next packet of `connection` over `path`, with its number if it is `sequenced`. Fill it at once. */
 struct outgoing *batch_add(struct batch *batch, const struct connection *connection, const struct path *path, bool sequenced);
 void batch_send(struct batch *batch); /* after it the batch refers to no packets */
-int batch_send_message(const struct connection *connection, const struct path *path, const uint8_t *message,
-                       uint32_t length); /* 0, or the errno */
+void batch_set_stamp(struct batch *batch, uint16_t stamp); /* of the datagrams that are sealed from now on */
 bool batch_cuts(const struct batch *batch); /* whether the kernel and every usable link cut runs of datagrams */
 
 #endif

@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from cffi import FFI
@@ -14,6 +19,30 @@ SOURCES = sorted(file.name for file in HERE.glob("[a-z]*.c"))  # not _native.c, 
 HEADERS = sorted(file.name for file in HERE.glob("*.h"))
 WARNINGS = ["-Wall", "-Wextra", "-Wno-missing-field-initializers", "-Wconversion", "-Wsign-conversion", "-Wshadow"]
 FLAGS = ["-O3", "-std=gnu11", "-fvisibility=hidden", *WARNINGS]
+
+OPENSSL = """
+#include <openssl/evp.h>
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#error it is older than 3.0
+#endif
+int main(void) { return EVP_CIPHER_CTX_new() == 0; }
+"""
+
+
+def has_openssl() -> bool:
+    """Return whether a program for OpenSSL 3 can be built here. Without it the extension has no sealed connections."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory, "openssl.c")
+        source.write_text(OPENSSL)
+        command = [*compiler, str(source), "-lcrypto", "-o", str(Path(directory, "openssl"))]
+        try:
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            return False
+
+
+SEALS = os.environ.get("MPT_BUILD_SEAL", "auto") != "no" and has_openssl()  # "no": for tests
 
 # The code of cffi and of Python's headers is not ours.
 PREAMBLE = """
@@ -32,6 +61,8 @@ ffibuilder.set_source(
     depends=[f"mpt/accel/{name}" for name in HEADERS],
     include_dirs=[str(HERE)],
     extra_compile_args=FLAGS,
+    define_macros=[("MPT_SEAL", None)] if SEALS else [],
+    libraries=["crypto"] if SEALS else [],
     py_limited_api=True,
 )
 

@@ -6,9 +6,11 @@
 #include <math.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "_native.h"
+#include "ancillary.h"
 #include "deliver.h"
 #include "egress.h"
 #include "events.h"
@@ -16,6 +18,8 @@
 #include "pool.h"
 #include "pathstate.h"
 #include "table.h"
+#include "transmit.h"
+#include "unseal.h"
 
 enum { BUSY = 1 << 15 }; /* work, in octets, as the planes count it: after so much it is worth waiting for more */
 #define LINGER 10e-3     /* seconds after such a wake-up in which the others, as those for acknowledgements, wait as well */
@@ -30,7 +34,9 @@ struct mpt_datapath {
     double served_until;
     struct table *table;
     struct path_states states;
+    struct sessions sessions;
     struct events events;
+    struct unsealer unsealer;
     struct pool pool;
     struct delivery *delivery;
     struct egress *egress;
@@ -43,10 +49,11 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
     if (dp == NULL)
         return NULL;
     dp->tun = tun;
-    bool good = pool_init(&dp->pool);
+    dp->unsealer = (struct unsealer){.sessions = &dp->sessions, .events = &dp->events, .counters = &dp->counters};
+    bool good = sessions_init(&dp->sessions) && pool_init(&dp->pool);
     dp->delivery = delivery_new(tun, offloads, &dp->pool, &dp->counters);
     dp->egress = egress_new(tun, offloads, tuning, &dp->counters);
-    dp->ingress = ingress_new(tuning, secret, &dp->pool, dp->delivery, &dp->events, &dp->counters);
+    dp->ingress = ingress_new(tuning, secret, &dp->pool, dp->delivery, &dp->unsealer, &dp->counters);
     good = good && dp->delivery != NULL && dp->egress != NULL && dp->ingress != NULL;
     if (!good || mpt_set_table(dp, NULL, 0, 0) != 0) {
         mpt_free(dp);
@@ -64,13 +71,15 @@ void mpt_free(struct mpt_datapath *dp) {
     pool_destroy(&dp->pool);
     table_free(dp->table);
     path_states_destroy(&dp->states);
+    sessions_destroy(&dp->sessions);
+    gate_destroy(&dp->unsealer.gate);
     events_destroy(&dp->events);
     free(dp->polled);
     free(dp);
 }
 
 int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows, uint32_t count, double now) {
-    struct table *table = table_new(&dp->states, rows, count);
+    struct table *table = table_new(&dp->states, &dp->sessions, rows, count);
     struct pollfd *polled = table != NULL ? calloc(table->path_count + 1, sizeof *polled) : NULL;
     if (polled == NULL || !egress_prepare(dp->egress, table) || !ingress_prepare(dp->ingress, table)) {
         egress_cancel(dp->egress);
@@ -83,6 +92,7 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
     if (dp->table != NULL)
         table_leave(dp->table);
     table_enter(table);
+    sessions_sweep(&dp->sessions);
     table_free(dp->table);
     free(dp->polled);
     dp->table = table;
@@ -100,12 +110,11 @@ void mpt_set_shares(struct mpt_datapath *dp, const struct mpt_share *shares, uin
         if (state == NULL || state->path == NULL)
             continue;
         struct path *path = &dp->table->paths[state->path->index];
-        bool usable = shares[i].weight > 0 && path->row.fd >= 0;
-        if (usable != path->row.usable || (usable && shares[i].weight != path->row.weight)) {
-            path->row.usable = usable;
-            path->row.weight = usable ? shares[i].weight : path->row.weight;
+        bool reweighed = shares[i].weight > 0 && shares[i].weight != path->row.weight;
+        path->is_wanted = shares[i].weight > 0;
+        path->row.weight = reweighed ? shares[i].weight : path->row.weight;
+        if (path_find_out(path) || reweighed)
             egress_share_changed(dp->egress, path);
-        }
         ingress_share_set(dp->ingress, path, now);
     }
     delivery_write(dp->delivery);
@@ -120,6 +129,23 @@ void mpt_set_path_mtus(struct mpt_datapath *dp, const struct mpt_path_mtu *mtus,
         path->row.mtu = mtus[i].mtu;
         egress_mtu_changed(dp->egress, path);
     }
+}
+
+void mpt_set_remote(struct mpt_datapath *dp, uint32_t id, int fd, const uint8_t *name, uint32_t name_length) {
+    const struct path_state *state = path_state_of(&dp->states, id);
+    if (state == NULL || state->path == NULL || !dp->table->connections[state->path->connection].row.sealed)
+        return;
+    struct path *path = &dp->table->paths[state->path->index];
+    path->row.fd = fd;
+    path->row.unplaced = false;
+    path->row.outer_remote_length = name_length;
+    memset(path->row.outer_remote, 0, sizeof path->row.outer_remote);
+    memcpy(path->row.outer_remote, name, name_length);
+    path->row.loop = ancillary_address(name, name_length);
+    ingress_remote_set(dp->ingress, path);
+    if (path_find_out(path))
+        egress_share_changed(dp->egress, path);
+    egress_peers_changed(dp->egress);
 }
 
 /* --- a wake-up --- */
@@ -175,12 +201,63 @@ const struct mpt_event *mpt_take_events(struct mpt_datapath *dp, uint32_t *count
     return events_take(&dp->events, count, octets);
 }
 
-int mpt_send(struct mpt_datapath *dp, uint32_t path, const uint8_t *message, uint32_t length) {
-    const struct path_state *state = path_state_of(&dp->states, path);
-    if (state == NULL || state->path == NULL || state->path->row.fd < 0)
+static int send_to(struct mpt_datapath *dp, uint32_t id, const struct place *to, const uint8_t *message, uint32_t length,
+                   double now) {
+    const struct path_state *state = path_state_of(&dp->states, id);
+    if (state == NULL || state->path == NULL)
         return ENOENT;
-    return egress_send(dp->egress, state->path, message, length);
+    const struct path *path = state->path;
+    const struct connection *c = &dp->table->connections[path->connection];
+    bool elsewhere = to != NULL && c->row.sealed;
+    const struct place place = elsewhere ? *to : place_of(path);
+    if (place.fd < 0 || (!elsewhere && path->row.unplaced))
+        return ENOENT;
+    return transmit_message(c, path, &place, message, length, stamp_of(now));
 }
+
+int mpt_send(struct mpt_datapath *dp, uint32_t path, const uint8_t *message, uint32_t length, double now) {
+    return send_to(dp, path, NULL, message, length, now);
+}
+
+int mpt_send_to(struct mpt_datapath *dp, uint32_t path, int fd, const uint8_t *name, uint32_t name_length,
+                const uint8_t *message, uint32_t length, double now) {
+    return send_to(dp, path, &(struct place){fd, name, name_length}, message, length, now);
+}
+
+/* --- sealed connections --- */
+
+void mpt_set_identity(struct mpt_datapath *dp, const uint8_t *mac1_key) { gate_set_identity(&dp->unsealer.gate, mac1_key); }
+
+int mpt_expect(struct mpt_datapath *dp, const uint32_t *indexes, const uint8_t *keys, uint32_t count) {
+    return gate_expect(&dp->unsealer.gate, indexes, keys, count) ? 0 : -1;
+}
+
+int mpt_add_session(struct mpt_datapath *dp, uint32_t connection, struct mpt_session_keys *keys) {
+    int error = session_add(&dp->sessions, connection, keys);
+    forget(keys, sizeof *keys);
+    return error;
+}
+
+int mpt_send_with(struct mpt_datapath *dp, uint32_t connection, uint32_t index) {
+    return session_send_with(&dp->sessions, connection, index);
+}
+
+void mpt_send_with_none(struct mpt_datapath *dp, uint32_t connection) {
+    struct owner *owner = owner_of(&dp->sessions, connection);
+    if (owner != NULL)
+        owner->sending = NULL;
+}
+
+void mpt_end_session(struct mpt_datapath *dp, uint32_t connection, uint32_t index) {
+    session_end(&dp->sessions, connection, index);
+}
+
+uint64_t mpt_sent_numbers(const struct mpt_datapath *dp, uint32_t connection) {
+    const struct owner *owner = owner_of(&dp->sessions, connection);
+    return owner != NULL && owner->sending != NULL ? session_sent(owner->sending) : 0;
+}
+
+/* --- what happened --- */
 
 void mpt_deadline_reached(struct mpt_datapath *dp, double now) { ingress_deadline_reached(dp->ingress, now); }
 

@@ -160,16 +160,15 @@ void egress_mtu_changed(struct egress *e, const struct path *path) {
     measure(&e->now.connections[c->index], c);
 }
 
-bool egress_cuts(const struct egress *e) { return batch_cuts(e->batch); }
+void egress_peers_changed(struct egress *e) { flow_cache_clear(&e->flows); }
 
-int egress_send(const struct egress *e, const struct path *path, const uint8_t *message, uint32_t length) {
-    return batch_send_message(&e->now.table->connections[path->connection], path, message, length);
-}
+bool egress_cuts(const struct egress *e) { return batch_cuts(e->batch); }
 
 /* --- a packet's way into the batch --- */
 
 uint32_t egress_tun_readable(struct egress *e, double now) {
     e->time = now;
+    batch_set_stamp(e->batch, stamp_of(now));
     uint32_t before = e->vnet ? VNET : 0, work = 0;
     for (int reads = 0; reads < READS && work < WAKE_WORK; reads++) {
         if (e->used + HEADROOM + READ_ROOM > ARENA) {
@@ -266,6 +265,10 @@ static const struct connection *classify(struct egress *e, const uint8_t *packet
 static void encapsulate(
     struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
 ) {
+    if (c->owner != NULL && c->owner->sending == NULL) {
+        drop(e, MPT_NO_SESSION, split->segments);
+        return;
+    }
     const struct path *path = connection_mapped_path(c, packet, length);
     uint32_t size = split->packet == NULL || length < split->headers + split->size ? length : split->headers + split->size;
     if (size > e->now.connections[c->index].narrowest && !fits_some(&e->now.connections[c->index], c, size)) {

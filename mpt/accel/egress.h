@@ -15,9 +15,8 @@ void egress_cancel(struct egress *egress); /* forget the prepared table */
 void egress_commit(struct egress *egress); /* use the prepared table; a connection that stays keeps its numbers */
 void egress_share_changed(struct egress *egress, const struct path *path); /* its weight, or whether it is usable */
 void egress_mtu_changed(struct egress *egress, const struct path *path);
+void egress_peers_changed(struct egress *egress); /* packets to other addresses than before would come back */
 uint32_t egress_tun_readable(struct egress *egress, double now); /* return the work, in octets */
-/* Send a message over a path that has a socket, usable or not. Return 0, or the errno. */
-int egress_send(const struct egress *egress, const struct path *path, const uint8_t *message, uint32_t length);
 bool egress_cuts(const struct egress *egress); /* whether the kernel and every usable link cut runs of datagrams */
 
 #endif

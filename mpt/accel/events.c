@@ -17,26 +17,31 @@ static void *grow(void *array, uint32_t *room, uint32_t needed, size_t size) {
     return more;
 }
 
-void events_add(struct events *e, uint32_t path, const uint8_t *octets, uint32_t length, double at) {
+bool events_add(struct events *e, const struct mpt_event *event, const uint8_t *octets, uint32_t length) {
     if (e->count == MOST_EVENTS || length > MOST_OCTETS - e->used)
-        return;
+        return false;
     struct mpt_event *events = grow(e->events, &e->room, e->count + 1, sizeof *events);
     if (events != NULL)
         e->events = events;
-    uint8_t *all = grow(e->octets, &e->octets_room, e->used + length, 1);
+    uint8_t *all = grow(e->octets, &e->octets_room, e->used + length + 1, 1);
     if (all != NULL)
         e->octets = all;
     if (events == NULL || all == NULL)
-        return;
-    memcpy(all + e->used, octets, length);
-    events[e->count++] = (struct mpt_event){.path = path, .offset = e->used, .length = length, .at = at};
+        return false;
+    if (length > 0)
+        memcpy(all + e->used, octets, length);
+    events[e->count] = *event;
+    events[e->count].offset = e->used;
+    events[e->count++].length = length;
     e->used += length;
+    return true;
 }
 
 const struct mpt_event *events_take(struct events *e, uint32_t *count, const uint8_t **octets) {
     *count = e->count;
     *octets = e->octets;
     e->count = e->used = 0;
+    e->times_taken++;
     return e->events;
 }
 

@@ -10,27 +10,26 @@
 #include "ingress.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/udp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "ancillary.h"
 #include "frame.h"
+#include "identify.h"
 #include "listen.h"
 #include "mss.h"
 #include "ordering.h"
-
-#ifndef UDP_GRO
-#define UDP_GRO 104 /* <linux/udp.h> */
-#endif
-#ifndef SOL_UDP
-#define SOL_UDP 17
-#endif
 
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
 enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and the further cost of a datagram: a wake-up of about 1 ms,
                                                        for which keepalives and commands wait */
 
+struct datagram { /* in a buffer of the pool */
+    uint8_t *octets;
+    uint32_t length;
+    unsigned ecn; /* of its IP header */
+    struct buffer *buffer;
+};
 struct ingress_path { /* beside a path of the table */
     bool has_brought;       /* `last_sequence` holds */
     uint32_t last_sequence; /* of the last packet that came over it */
@@ -47,7 +46,7 @@ struct ingress {
     uint64_t secret; /* of the hashes */
     struct pool *pool;
     struct delivery *delivery;
-    struct events *events;
+    struct unsealer *unsealer;
     struct mpt_counters *counters;
     struct plane now, next; /* `next`: prepared */
     struct flow_cache flows;
@@ -56,34 +55,32 @@ struct ingress {
     struct mmsghdr messages[MESSAGES];
     struct iovec pieces[MESSAGES];
     struct sockaddr_in6 names[MESSAGES];
-    union { struct cmsghdr aligned; uint8_t octets[2 * CMSG_SPACE(sizeof(int))]; } controls[MESSAGES];
+    union ancillary ancillaries[MESSAGES];
 };
 
 static const struct path *laggard(const struct ingress *ingress, const struct connection *c);
 static struct listener *unfinished(const struct ingress *ingress, const struct connection *c);
 static uint32_t receive(struct ingress *ingress, struct listener *listener, double now);
 static struct buffer *take_buffer(struct ingress *ingress);
-static uint32_t read_controls(struct msghdr *message, unsigned *ecn);
-static struct mpt_address sender_of(const struct msghdr *message);
-static void decapsulate(struct ingress *ingress, const struct source *source, struct buffer *buffer, uint8_t *datagram,
-                        uint32_t length, unsigned outer_ecn, double now);
+static void open_plain(struct ingress *ingress, const struct source *source, const struct datagram *datagram, double now);
+static void open_sealed(struct ingress *ingress, const struct datagram *datagram, const struct origin *origin, double now);
 static void not_ip(struct ingress *ingress, const struct source *source, const struct opened *opened, double now);
 static void heard(struct ingress *ingress, const struct path *path, const struct opened *opened, double now);
-static const struct path *identify(struct ingress *ingress, const struct source *source, const uint8_t *packet, uint32_t length,
-                                   int *reason);
+static void arrive(struct ingress *ingress, const struct path *path, const struct opened *opened,
+                   const struct datagram *datagram, double now);
 static void update_backlog(struct ingress *ingress);
 
 /* --- life --- */
 
 struct ingress *ingress_new(const struct mpt_tuning *tuning, uint64_t secret, struct pool *pool, struct delivery *delivery,
-                            struct events *events, struct mpt_counters *counters) {
+                            struct unsealer *unsealer, struct mpt_counters *counters) {
     struct ingress *ingress = calloc(1, sizeof *ingress);
     if (ingress != NULL) {
         ingress->tuning = *tuning;
         ingress->secret = secret;
         ingress->pool = pool;
         ingress->delivery = delivery;
-        ingress->events = events;
+        ingress->unsealer = unsealer;
         ingress->counters = counters;
     }
     return ingress;
@@ -150,15 +147,23 @@ static bool has_path(const struct connection *c, uint32_t id) {
     return false;
 }
 
-static void order_path(struct ordering *order, const struct path *path, double now) {
-    if (order != NULL && path->row.usable)
+static void order_path(struct ordering *order, const struct path *path, bool sealed, double now) {
+    bool brings = path->is_wanted && (path->row.fd >= 0 || sealed); /* sealed datagrams may come to any socket */
+    if (order != NULL && brings)
         ordering_path_up(order, path->row.id, now);
     else if (order != NULL)
         ordering_path_down(order, path->row.id, now);
 }
 
 void ingress_share_set(struct ingress *ingress, const struct path *path, double now) {
-    order_path(ingress->now.orders[path->connection], path, now);
+    order_path(ingress->now.orders[path->connection], path, ingress->now.table->connections[path->connection].row.sealed, now);
+}
+
+void ingress_remote_set(struct ingress *ingress, const struct path *path) {
+    flow_cache_clear(&ingress->flows);
+    struct listener *listener = find_listener(&ingress->now.listening, path->row.fd);
+    if (listener != NULL) /* else it is in no table yet, and nobody reads it */
+        ingress->now.listening.of_path[path->index] = listener;
 }
 
 void ingress_commit(struct ingress *ingress, double now) {
@@ -175,7 +180,7 @@ void ingress_commit(struct ingress *ingress, double now) {
                     ordering_path_down(order, old->paths[k].row.id, now);
         }
         for (uint32_t k = 0; k < c->row.path_count; k++)
-            order_path(next->orders[i], &c->paths[k], now);
+            order_path(next->orders[i], &c->paths[k], c->row.sealed, now);
     }
     for (uint32_t i = 0; ingress->now.table != NULL && i < ingress->now.table->connection_count; i++) {
         struct ordering *old = ingress->now.orders[i]; /* its connection goes: deliver its packets, keep its counts */
@@ -241,7 +246,8 @@ static const struct path *laggard(const struct ingress *ingress, const struct co
     const struct ingress_path *behind = NULL;
     for (const struct path *path = c->paths; path < c->paths + c->row.path_count; path++) {
         const struct ingress_path *state = &ingress->now.paths[path->index];
-        if (!path->row.usable || ingress->now.listening.of_path[path->index]->done_in_wake == ingress->wakes)
+        const struct listener *listener = ingress->now.listening.of_path[path->index];
+        if (!path->is_wanted || listener == NULL || listener->done_in_wake == ingress->wakes)
             continue;
         if (found == NULL || (behind->has_brought
             && (!state->has_brought || (int32_t)(state->last_sequence - behind->last_sequence) < 0))) {
@@ -275,7 +281,7 @@ static uint32_t receive(struct ingress *ingress, struct listener *listener, doub
         ingress->messages[room].msg_hdr = (struct msghdr){
             .msg_name = &ingress->names[room], .msg_namelen = sizeof ingress->names[room],
             .msg_iov = &ingress->pieces[room], .msg_iovlen = 1,
-            .msg_control = &ingress->controls[room], .msg_controllen = sizeof ingress->controls[room],
+            .msg_control = &ingress->ancillaries[room], .msg_controllen = sizeof ingress->ancillaries[room],
         };
     }
     listener->done_in_wake = ingress->wakes;
@@ -287,12 +293,18 @@ static uint32_t receive(struct ingress *ingress, struct listener *listener, doub
     for (int i = 0; i < got; i++) {
         struct msghdr *message = &ingress->messages[i].msg_hdr;
         unsigned ecn;
-        uint32_t length = ingress->messages[i].msg_len, size = read_controls(message, &ecn), at = 0;
-        struct mpt_address sender = sender_of(message);
+        uint32_t length = ingress->messages[i].msg_len, size = ancillary_read(message, &ecn), at = 0;
+        struct mpt_address sender = ancillary_address(message->msg_name, message->msg_namelen);
         const struct source *source = find_source(&ingress->now.listening, listener->fd, &sender);
+        const struct origin origin = {&ingress->names[i], message->msg_namelen, listener->fd};
         do {
             uint32_t left = length - at, step = size && size < left ? size : left;
-            decapsulate(ingress, source, buffers[i], buffers[i]->data + at, step, ecn, now);
+            struct datagram datagram = {buffers[i]->data + at, step, ecn, buffers[i]};
+            ingress->counters->datagrams_received++;
+            if (listener->is_sealed && is_sealed(datagram.octets, step))
+                open_sealed(ingress, &datagram, &origin, now);
+            else
+                open_plain(ingress, source, &datagram, now);
             at += step;
             work += WORK_DATAGRAM + step;
         } while (at < length);
@@ -325,91 +337,39 @@ static struct buffer *take_buffer(struct ingress *ingress) {
     return pool_take(ingress->pool);
 }
 
-/* Read the ancillary data: the size of the datagrams in the buffer, 0 for a single one, and their ECN field. */
-static uint32_t read_controls(struct msghdr *message, unsigned *ecn) {
-    uint32_t size = 0;
-    *ecn = 0;
-    for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control != NULL; control = CMSG_NXTHDR(message, control)) {
-        int value = 0;
-        if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS)
-            *ecn = *CMSG_DATA(control) & 3; /* one octet */
-        else if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_TCLASS) {
-            memcpy(&value, CMSG_DATA(control), sizeof value);
-            *ecn = value & 3;
-        } else if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
-            memcpy(&value, CMSG_DATA(control), sizeof value);
-            size = value > 0 ? (uint32_t)value : 0;
-        }
-    }
-    return size;
-}
-
-static struct mpt_address sender_of(const struct msghdr *message) { /* version 0: the socket is connected */
-    struct mpt_address sender;
-    memset(&sender, 0, sizeof sender); /* octets that IPv4 does not use are compared, too */
-    const struct sockaddr_in6 *name = message->msg_name;
-    if (message->msg_namelen >= sizeof(struct sockaddr_in) && name->sin6_family == AF_INET) {
-        sender.version = 4;
-        memcpy(sender.octets, &((const struct sockaddr_in *)message->msg_name)->sin_addr, 4);
-    } else if (message->msg_namelen >= sizeof(struct sockaddr_in6) && name->sin6_family == AF_INET6) {
-        sender.version = 6;
-        memcpy(sender.octets, &name->sin6_addr, 16);
-    }
-    return sender;
-}
-
 /* --- a datagram's way to the reorder window --- */
 
-static void decapsulate(struct ingress *ingress, const struct source *source, struct buffer *buffer, uint8_t *datagram,
-                        uint32_t length, unsigned outer_ecn, double now) {
+static void drop(struct ingress *ingress, int reason) { ingress->counters->ingress_dropped[reason]++; }
+
+static bool is_packet(const struct opened *opened) {
+    return opened->length > 0 && opened->payload[0] >> 4 == opened->version;
+}
+
+static void open_plain(struct ingress *ingress, const struct source *source, const struct datagram *datagram, double now) {
     struct opened opened;
-    int reason;
-    ingress->counters->datagrams_received++;
-    if (source == NULL) {
-        ingress->counters->ingress_dropped[MPT_UNKNOWN_SOURCE]++;
-        return;
-    }
-    if ((reason = frame_open(datagram, length, &opened)) != 0) {
-        ingress->counters->ingress_dropped[reason]++;
-        return;
-    }
-    uint8_t *packet = opened.payload;
-    length = opened.length;
-    if (length == 0 || packet[0] >> 4 != opened.version) {
+    const struct path *path = NULL;
+    int reason = source != NULL ? frame_open(datagram->octets, datagram->length, &opened) : MPT_UNKNOWN_SOURCE;
+    if (reason == 0 && !is_packet(&opened))
         not_ip(ingress, source, &opened, now);
-        return;
-    }
-    const struct path *path = identify(ingress, source, packet, length, &reason);
-    if (path == NULL) {
-        ingress->counters->ingress_dropped[reason]++;
-        return;
-    }
-    struct mpt_path_counters *counters = &path->state->counters;
-    counters->packets_received++;
-    counters->bytes_received += length;
-    counters->last_received = now;
-    if (outer_ecn) {
-        int result = mpt_decapsulate_ecn(packet, outer_ecn);
-        ingress->counters->ecn_unexpected += result != 0;
-        if (result < 0) {
-            ingress->counters->ingress_dropped[MPT_ECN_NOT_ECT]++;
-            return;
-        }
-    }
-    const struct mpt_connection_row *row = &ingress->now.table->connections[path->connection].row;
-    if (row->mss_clamp)
-        mss_clamp(packet, length, row->mss_clamp, false);
-    buffer->references++;
-    struct packet kept = {packet, length, buffer};
-    struct ordering *order = ingress->now.orders[path->connection];
-    if (!opened.sequenced || order == NULL) {
-        delivery_add(ingress->delivery, kept);
-        return;
-    }
-    ingress->now.paths[path->index].last_sequence = opened.sequence;
-    ingress->now.paths[path->index].has_brought = true;
-    ordering_arrive(order, (struct mark){.sequence = opened.sequence}, kept, path->row.id, now);
-    ingress->waiting = ordering_waits(order) ? &ingress->now.table->connections[path->connection] : NULL;
+    else if (reason != 0 || (path = identify(&ingress->flows, ingress->now.table, source, &opened, &reason)) == NULL)
+        drop(ingress, reason);
+    else
+        arrive(ingress, path, &opened, datagram, now);
+}
+
+static void open_sealed(struct ingress *ingress, const struct datagram *datagram, const struct origin *origin, double now) {
+    struct content content;
+    struct opened opened;
+    int reason = unseal(ingress->unsealer, datagram->octets, datagram->length, origin, now, &content);
+    if (reason == 0 && content.path == NULL)
+        return; /* control was told */
+    if (reason == 0 && (reason = frame_open(content.octets, content.length, &opened)) == 0)
+        reason = is_packet(&opened) ? check_sender(&ingress->flows, ingress->now.table, content.path, &opened)
+                                    : frame_no_packet(&opened);
+    if (reason != 0)
+        drop(ingress, reason);
+    else
+        arrive(ingress, content.path, &opened, datagram, now);
 }
 
 /* Pass a keepalive to control; drop any other payload that is no packet of the announced version. */
@@ -433,39 +393,39 @@ static void heard(struct ingress *ingress, const struct path *path, const struct
     if (order != NULL)
         ordering_keepalive(order, path->row.id, now);
     if (ingress->now.paths[path->index].told_in_wake != ingress->wakes)
-        events_add(ingress->events, path->row.id, opened->payload, opened->length, now);
+        events_add(ingress->unsealer->events, &(struct mpt_event){.subject = path->row.id, .fd = -1, .at = now},
+                   opened->payload, opened->length);
     ingress->now.paths[path->index].told_in_wake = ingress->wakes;
 }
 
-static const struct path *identify(struct ingress *ingress, const struct source *source, const uint8_t *packet, uint32_t length,
-                                   int *reason) {
-    unsigned version = ip_version(packet, length);
-    bool known;
-    *reason = MPT_INNER_TRUNCATED;
-    if (version == 0)
-        return NULL;
-    struct flow *flow = flow_of(&ingress->flows, source, version, packet, &known);
-    if (!known) {
-        struct mpt_address sender = ip_source(packet), destination = ip_destination(packet);
-        flow->found = NULL;
-        flow->reason = MPT_INNER_SOURCE;
-        if (same_address(&destination, &source->loop))
-            flow->reason = MPT_LOOP; /* RFC 2784 section 2.4.1: the packet would come back to its encapsulator */
-        else {
-            uint32_t best = 0; /* a connection that has the destination goes before one that knows the sender better */
-            for (uint32_t i = 0; i < source->path_count; i++) {
-                const struct connection *c = &ingress->now.table->connections[source->paths[i]->connection];
-                uint32_t reach = connection_reach(c, &sender);
-                uint32_t fit = reach && connection_is_here(c, &destination) ? reach + ADDRESS : reach;
-                if (fit > best) {
-                    best = fit;
-                    flow->found = source->paths[i];
-                }
-            }
+static void arrive(struct ingress *ingress, const struct path *path, const struct opened *opened,
+                   const struct datagram *datagram, double now) {
+    struct mpt_path_counters *counters = &path->state->counters;
+    counters->packets_received++;
+    counters->bytes_received += opened->length;
+    counters->last_received = now;
+    if (datagram->ecn) {
+        int result = mpt_decapsulate_ecn(opened->payload, datagram->ecn);
+        ingress->counters->ecn_unexpected += result != 0;
+        if (result < 0) {
+            drop(ingress, MPT_ECN_NOT_ECT);
+            return;
         }
     }
-    *reason = flow->reason;
-    return flow->found;
+    const struct mpt_connection_row *row = &ingress->now.table->connections[path->connection].row;
+    if (row->mss_clamp)
+        mss_clamp(opened->payload, opened->length, row->mss_clamp, false);
+    datagram->buffer->references++;
+    struct packet kept = {opened->payload, opened->length, datagram->buffer};
+    struct ordering *order = ingress->now.orders[path->connection];
+    if (!opened->sequenced || order == NULL) {
+        delivery_add(ingress->delivery, kept);
+        return;
+    }
+    ingress->now.paths[path->index].last_sequence = opened->sequence;
+    ingress->now.paths[path->index].has_brought = true;
+    ordering_arrive(order, (struct mark){.sequence = opened->sequence}, kept, path->row.id, now);
+    ingress->waiting = ordering_waits(order) ? &ingress->now.table->connections[path->connection] : NULL;
 }
 
 /* --- time and counters --- */

@@ -24,6 +24,15 @@ static int listener_by_fd(const void *a, const void *b) {
     return one < two ? -1 : one > two;
 }
 
+/* Add `*path`, which lies behind the paths of the last source, to that or to a new one. */
+static void add_source(struct listening *l, const struct path **path) {
+    const struct mpt_path_row *row = &(*path)->row;
+    struct source *last = &l->sources[l->source_count];
+    if (l->source_count == 0 || compare(last[-1].fd, &last[-1].peer, row->fd, &row->peer) != 0)
+        l->sources[l->source_count++] = (struct source){.fd = row->fd, .peer = row->peer, .loop = row->loop, .paths = path};
+    l->sources[l->source_count - 1].path_count++;
+}
+
 bool listening_init(struct listening *l, const struct table *table) {
     *l = (struct listening){
         .listeners = calloc(table->path_count + 1, sizeof *l->listeners),
@@ -40,15 +49,18 @@ bool listening_init(struct listening *l, const struct table *table) {
         if (table->paths[i].row.fd >= 0)
             l->paths[total++] = &table->paths[i];
     qsort(l->paths, total, sizeof *l->paths, path_by_source);
+    size_t plain = 0;
     for (size_t i = 0; i < total; i++) {
-        const struct mpt_path_row *row = &l->paths[i]->row, *last = i > 0 ? &l->paths[i - 1]->row : NULL;
-        if (last == NULL || last->fd != row->fd)
-            l->listeners[l->listener_count++] = (struct listener){.fd = row->fd};
-        l->of_path[l->paths[i]->index] = &l->listeners[l->listener_count - 1];
-        if (last == NULL || compare(last->fd, &last->peer, row->fd, &row->peer) != 0)
-            l->sources[l->source_count++] =
-                (struct source){.fd = row->fd, .peer = row->peer, .loop = row->loop, .paths = &l->paths[i]};
-        l->sources[l->source_count - 1].path_count++;
+        const struct path *path = l->paths[i];
+        if (l->listener_count == 0 || l->listeners[l->listener_count - 1].fd != path->row.fd)
+            l->listeners[l->listener_count++] = (struct listener){.fd = path->row.fd};
+        struct listener *listener = l->of_path[path->index] = &l->listeners[l->listener_count - 1];
+        if (table->connections[path->connection].row.sealed)
+            listener->is_sealed = true;
+        else {
+            l->paths[plain++] = path;
+            add_source(l, &l->paths[plain - 1]);
+        }
     }
     return true;
 }

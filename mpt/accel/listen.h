@@ -9,6 +9,7 @@
 
 struct listener { /* a socket; sorted by number */
     int fd;
+    bool is_sealed;          /* a sealed path has it: bit 6 of a datagram's first octet decides */
     bool is_behind;          /* it has more than we have taken */
     uint32_t message_length; /* of the longest lately: gives how many to ask for */
     uint32_t done_in_wake;   /* the wake-up in which it had no more */
@@ -22,7 +23,7 @@ struct source { /* one outer address that may send to one socket; sorted by sock
 struct listening {
     struct listener *listeners, **of_path; /* by the path's index; NULL: it has no socket */
     struct source *sources;
-    const struct path **paths; /* of the sources */
+    const struct path **paths; /* of the sources: the plain ones */
     uint32_t listener_count, source_count, behind_count; /* `behind_count` listeners are behind */
 };
 bool listening_init(struct listening *listening, const struct table *table); /* false: no memory, all is freed */

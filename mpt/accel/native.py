@@ -12,21 +12,24 @@ import secrets
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from errno import EEXIST, ENOENT
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
 from mpt.data import candidates, equalizer, knowledge, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
-from mpt.data.datapath import Unsealed
-from mpt.data.events import Event, Message
+from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
 from mpt.data.flowmap import FlowMap
+from mpt.data.framing import Sealed
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
 from mpt.host.udp import can_segment, join_received
 from mpt.model import Address
 from mpt.wire import seal, tos
+from mpt.wire.seal import SessionKeys
 
 BUDGET: Final = 0.002  # s of a wake-up, for which keepalives and commands wait
 TURN: Final = 100e-6  # s in which the reactor has called for all descriptors that it found ready at once
@@ -55,6 +58,10 @@ REASONS: Final = {
 OFFLOADS: Final = {
     number: name.removeprefix("MPT_").lower() for number, name in ffi.typeof("enum mpt_offload").elements.items()
 }
+CIPHERS: Final = {
+    name.removeprefix("MPT_").lower().replace("_", "-"): number
+    for number, name in ffi.typeof("enum mpt_cipher").elements.items()
+}
 
 
 def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = fcntl.ioctl) -> int:
@@ -63,7 +70,7 @@ def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = 
     return sum(bit for bit, name in OFFLOADS.items() if name in given)
 
 
-class NativeDataPath(Unsealed):
+class NativeDataPath:
     """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket in its place.
 
     With `gso` the kernel may cut runs of datagrams and join received ones; with `tun_offload` it does the same for the
@@ -93,8 +100,10 @@ class NativeDataPath(Unsealed):
         if self._engine == ffi.NULL:
             raise MemoryError
         self._connections: dict[Hashable, int] = {}  # key -> id; an id is never used twice
+        self._connection_keys: list[Hashable] = []  # by id
         self._paths: dict[Hashable, int] = {}
         self._path_keys: list[Hashable] = []  # by id
+        self._sockets: dict[int, DataSocket] = {}  # of the table, by descriptor
         self._shares = ffi.new("struct mpt_share[]", 16)
         self._event_count = ffi.new("uint32_t *")
         self._event_octets = ffi.new("const uint8_t **")
@@ -115,33 +124,105 @@ class NativeDataPath(Unsealed):
         return deadline if deadline >= 0 else None
 
     def set_table(self, table: Table, now: float) -> None:
+        sockets = {path.socket.fileno(): path.socket for row in table for path in row.paths if path.socket is not None}
         rows = ffi.new("struct mpt_connection_row[]", [self._connection(row) for row in table])
         failed = lib.mpt_set_table(self._engine, rows, len(table), now)
         self._keep.clear()
         self._prepared.clear()
         if failed:
             raise MemoryError
+        self._sockets = sockets
 
     def send(
-        self,
-        path: Hashable,
-        message: bytes,
-        now: float,  # noqa: ARG002  # of the interface
-        to: tuple[DataSocket, tuple[Any, ...]] | None = None,  # noqa: ARG002  # sealed connections are still to come
+        self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None = None
     ) -> bool:
-        return path in self._paths and lib.mpt_send(self._engine, self._paths[path], message, len(message)) == 0
+        if path not in self._paths:
+            return False
+        number = self._paths[path]
+        if to is None:
+            error = lib.mpt_send(self._engine, number, message, len(message), now)
+        else:
+            data_socket, remote = to
+            name = _name(data_socket.fileno(), remote)
+            error = lib.mpt_send_to(
+                self._engine, number, data_socket.fileno(), name, len(name), message, len(message), now
+            )
+        return bool(error == 0)
 
     def take_events(self) -> Sequence[Event]:
         events = lib.mpt_take_events(self._engine, self._event_count, self._event_octets)
-        octets = self._event_octets[0]
-        return (
-            [
-                Message(self._path_keys[event.path], bytes(ffi.buffer(octets + event.offset, event.length)), event.at)
-                for event in ffi.unpack(events, self._event_count[0])
-            ]
-            if self._event_count[0]
-            else ()
-        )
+        if not self._event_count[0]:
+            return ()
+        return [self._event(event, self._event_octets[0]) for event in ffi.unpack(events, self._event_count[0])]
+
+    def _event(self, event: Any, all_octets: Any) -> Event:
+        octets = bytes(ffi.buffer(all_octets + event.offset, event.length))
+        if event.fd < 0:
+            return Message(self._path_keys[event.subject], octets, event.at)
+        if event.kind == lib.MPT_CONFIRMED:
+            return Confirmed(self._connection_keys[event.subject], event.session, event.at)
+        source, data_socket = _source(bytes(event.source)), self._sockets[event.fd]
+        if event.kind == lib.MPT_HANDSHAKE:
+            return Handshake(data_socket, source, octets, event.at)
+        path = self._path_keys[event.subject]
+        if event.kind == lib.MPT_MOVED:
+            return Moved(path, data_socket, source, event.size, event.at)
+        return Message(path, octets, event.at, source, data_socket, event.session, event.size)
+
+    # --- sealed connections ---
+
+    def set_identity(self, mac1_key: bytes | None) -> None:
+        lib.mpt_set_identity(self._engine, mac1_key if mac1_key is not None else ffi.NULL)
+
+    def expect(self, answers: Mapping[int, bytes]) -> None:
+        if lib.mpt_expect(self._engine, list(answers), b"".join(answers.values()), len(answers)):
+            raise MemoryError
+
+    def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:  # noqa: ARG002  # of the interface
+        if connection not in self._connections:
+            raise KeyError(connection)
+        if keys.is_wiped:
+            raise ValueError("the keys were taken before")
+        given = ffi.new("struct mpt_session_keys *", {"index": keys.index, "peer_index": keys.peer_index})
+        given.cipher = CIPHERS[keys.cipher]
+        for name in ("send_key", "send_iv", "receive_key", "receive_iv"):
+            ffi.memmove(getattr(given, name), getattr(keys, name), len(getattr(keys, name)))
+        error = lib.mpt_add_session(self._engine, self._connections[connection], given)
+        if error == ENOENT:
+            raise KeyError(connection)
+        if error == EEXIST:
+            raise ValueError(f"the session index {keys.index:08x} is in use")
+        if error:
+            raise MemoryError
+        keys.wipe()
+
+    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:  # noqa: ARG002  # of the interface
+        number = self._connections.get(connection)
+        if index is not None:
+            if number is None or lib.mpt_send_with(self._engine, number, index):
+                raise KeyError(index)
+        elif number is not None:
+            lib.mpt_send_with_none(self._engine, number)
+
+    def end_session(self, connection: Hashable, index: int) -> None:
+        if connection in self._connections:
+            lib.mpt_end_session(self._engine, self._connections[connection], index)
+
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:  # noqa: ARG002
+        if path in self._paths:
+            name = _name(socket.fileno(), remote)
+            lib.mpt_set_remote(self._engine, self._paths[path], socket.fileno(), name, len(name))
+
+    def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
+        try:
+            socket.sendto(datagram, remote)
+        except OSError:
+            return False
+        return True
+
+    def sent_numbers(self, connection: Hashable) -> int:
+        number = self._connections.get(connection)
+        return lib.mpt_sent_numbers(self._engine, number) if number is not None else 0
 
     def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
         if len(shares) > len(self._shares):
@@ -171,6 +252,8 @@ class NativeDataPath(Unsealed):
             egress_dropped=egress,
             datagrams_received=totals.datagrams_received,
             keepalives_received=totals.keepalives_received,
+            messages_received=totals.messages_received,
+            handshakes_received=totals.handshakes_received,
             packets_delivered=totals.packets_delivered,
             packets_held=totals.packets_held,
             ecn_unexpected=totals.ecn_unexpected,
@@ -231,10 +314,14 @@ class NativeDataPath(Unsealed):
         rules = self._array(
             "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(flow_map).items())]
         )
-        paths = self._array("path_row", [self._path(path) for path in row.paths])
+        sealed = isinstance(row.framing, Sealed)
+        paths = self._array("path_row", [self._path(path, sealed) for path in row.paths])
+        number = self._connections.setdefault(row.key, len(self._connections))
+        if number == len(self._connection_keys):
+            self._connection_keys.append(row.key)
         tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
         return {
-            "id": self._connections.setdefault(row.key, len(self._connections)),
+            "id": number,
             "inner_local": _address(row.local),
             "inner_remote": _address(row.remote),
             "broadcast": _address(row.broadcast) if row.broadcast is not None else _NOBODY,
@@ -244,6 +331,7 @@ class NativeDataPath(Unsealed):
             "sets_tos": any(tos_by_inner),
             "mss_clamp": row.mss_clamp,
             "sequenced": row.framing.sequenced,
+            "sealed": sealed,
             "message_tos": (row.dscp or 0) << 2,
             "networks": networks["pointer"],
             "network_count": networks["count"],
@@ -253,7 +341,7 @@ class NativeDataPath(Unsealed):
             "path_count": paths["count"],
         }
 
-    def _path(self, row: PathRow) -> dict[str, Any]:
+    def _path(self, row: PathRow, sealed: bool) -> dict[str, Any]:
         number = self._paths.setdefault(row.key, len(self._paths))
         if number == len(self._path_keys):
             self._path_keys.append(row.key)
@@ -261,14 +349,16 @@ class NativeDataPath(Unsealed):
         if descriptor not in self._prepared:
             self._prepared[descriptor] = descriptor >= 0 and _prepare(descriptor, self._gso)
         named = self._prepared[descriptor]
-        remote = _sockaddr(row.remote) if named else b""
-        peer = _peer(row.peer) if named else _NOBODY
+        remote = _sockaddr(row.remote) if named and row.remote else b""
+        peer = _peer(row.peer) if named and not sealed else _NOBODY
         return {
             "id": number,
             "fd": descriptor,
             "usable": row.usable,
             "weight": row.weight,
             "mtu": row.mtu,
+            "seal_id": row.id,
+            "unplaced": sealed and not row.remote,
             "outer_remote": remote.ljust(28, b"\0"),
             "outer_remote_length": len(remote),
             "peer": peer,
@@ -281,14 +371,27 @@ _NOBODY: Final = {"version": 0}
 
 def _prepare(descriptor: int, gso: bool) -> bool:
     """Make a socket ready; return False for a connected socket without addresses."""
-    duplicate = socket.socket(fileno=descriptor)
-    try:
-        if duplicate.family not in (socket.AF_INET, socket.AF_INET6):
+    with _sharing(descriptor) as shared:
+        if shared.family not in (socket.AF_INET, socket.AF_INET6):
             return False
-        join_received(duplicate, gso)
+        join_received(shared, gso)
         return True
+
+
+def _name(descriptor: int, remote: tuple[Any, ...]) -> bytes:
+    """Return the struct sockaddr of `remote`; nothing for a connected socket without addresses."""
+    with _sharing(descriptor) as shared:
+        return _sockaddr(remote) if shared.family in (socket.AF_INET, socket.AF_INET6) else b""
+
+
+@contextmanager
+def _sharing(descriptor: int) -> Iterator[socket.socket]:
+    """A socket object for somebody else's descriptor."""
+    shared = socket.socket(fileno=descriptor)
+    try:
+        yield shared
     finally:
-        duplicate.detach()
+        shared.detach()
 
 
 def _address(address: Address) -> dict[str, Any]:
@@ -317,6 +420,17 @@ def _sockaddr(remote: tuple[Any, ...]) -> bytes:
         return head + octets + bytes(8)
     flow, scope = (*rest, 0, 0)[:2]
     return head + struct.pack("!I", flow) + octets + struct.pack("=I", scope or zone)
+
+
+def _source(name: bytes) -> tuple[Any, ...]:
+    """Return the address of a struct sockaddr as ``recvfrom`` gives it; () if it has none."""
+    family, port = struct.unpack_from("=H", name)[0], struct.unpack_from("!H", name, 2)[0]
+    if family == socket.AF_INET:
+        return socket.inet_ntop(family, name[4:8]), port
+    if family != socket.AF_INET6:
+        return ()
+    flow, scope = struct.unpack_from("!I", name, 4)[0], struct.unpack_from("=I", name, 24)[0]
+    return socket.inet_ntop(family, name[8:24]), port, flow, scope
 
 
 def _port_rules(flow_map: FlowMap) -> dict[int, int]:

@@ -27,7 +27,26 @@ static bool connection_init(struct connection *c, const struct mpt_connection_ro
     return true;
 }
 
-struct table *table_new(struct path_states *states, const struct mpt_connection_row *rows, uint32_t count) {
+/* Note which path has which id; of two with the same the first. */
+static bool sealed_init(struct connection *c, struct sessions *sessions) {
+    for (uint32_t i = 0; i < c->row.path_count; i++) {
+        uint32_t id = c->paths[i].row.seal_id;
+        if (id < PATH_IDS && i < UINT8_MAX && c->place_of_id[id] == 0)
+            c->place_of_id[id] = (uint8_t)(i + 1);
+    }
+    bool good = owner_ensure(sessions, c->row.id);
+    c->owner = owner_of(sessions, c->row.id);
+    return good;
+}
+
+bool path_find_out(struct path *path) {
+    bool before = path->row.usable;
+    path->row.usable = path->is_wanted && path->row.fd >= 0 && !path->row.unplaced;
+    return path->row.usable != before;
+}
+
+struct table *table_new(struct path_states *states, struct sessions *sessions, const struct mpt_connection_row *rows,
+                        uint32_t count) {
     struct table *table = calloc(1, sizeof *table);
     size_t total = 0;
     for (uint32_t i = 0; i < count; i++)
@@ -47,8 +66,11 @@ struct table *table_new(struct path_states *states, const struct mpt_connection_
             good = path_state_ensure(states, rows[i].paths[k].id);
             *path = (struct path){.row = rows[i].paths[k], .index = index, .connection = i,
                                   .state = path_state_of(states, rows[i].paths[k].id)};
-            path->row.usable = path->row.usable && path->row.fd >= 0;
+            path->is_wanted = path->row.usable;
+            path_find_out(path);
         }
+        if (good && c->row.sealed)
+            good = sealed_init(c, sessions);
     }
     if (!good) {
         table_free(table);
@@ -70,11 +92,17 @@ void table_free(struct table *table) {
 void table_enter(const struct table *table) {
     for (uint32_t i = 0; i < table->path_count; i++)
         table->paths[i].state->path = &table->paths[i];
+    for (uint32_t i = 0; i < table->connection_count; i++)
+        if (table->connections[i].owner != NULL)
+            table->connections[i].owner->connection = &table->connections[i];
 }
 
 void table_leave(const struct table *table) {
     for (uint32_t i = 0; i < table->path_count; i++)
         table->paths[i].state->path = NULL;
+    for (uint32_t i = 0; i < table->connection_count; i++)
+        if (table->connections[i].owner != NULL)
+            table->connections[i].owner->connection = NULL;
 }
 
 const struct connection *table_find(const struct table *table, uint32_t id) {
@@ -82,6 +110,11 @@ const struct connection *table_find(const struct table *table, uint32_t id) {
         if (table->connections[i].row.id == id)
             return &table->connections[i];
     return NULL;
+}
+
+const struct path *connection_path_of_id(const struct connection *c, uint32_t path_id) {
+    uint32_t place = path_id < PATH_IDS ? c->place_of_id[path_id] : 0;
+    return place > 0 ? &c->paths[place - 1] : NULL;
 }
 
 bool connection_is_here(const struct connection *c, const struct mpt_address *address) {

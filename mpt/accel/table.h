@@ -7,25 +7,30 @@
 
 #include "packet.h"
 #include "pathstate.h"
+#include "session.h"
 
 struct path {
     struct mpt_path_row row; /* usable only with a socket */
     struct path_state *state;
     uint32_t index, connection; /* its place in the table, and its connection's */
+    bool is_wanted; /* control wants to use it, and will as soon as it has a socket and a place to send to */
 };
 struct connection {
     struct mpt_connection_row row; /* its pointers point into `storage` */
     void *storage;
     struct path *paths; /* row.path_count of them */
     uint32_t index;
+    struct owner *owner; /* of its sessions; NULL: it is not sealed */
+    uint8_t place_of_id[PATH_IDS]; /* of a sealed one: 1 + the place in `paths`; 0: no path has the id */
 };
 struct table {
     struct connection *connections;
     struct path *paths; /* of all connections, in their order */
     uint32_t connection_count, path_count;
 };
-/* Make a table, and the missing states of its paths. NULL: no memory. */
-struct table *table_new(struct path_states *states, const struct mpt_connection_row *rows, uint32_t count);
+/* Make a table, and the missing states of its paths and owners of its sessions. NULL: no memory. */
+struct table *table_new(struct path_states *states, struct sessions *sessions, const struct mpt_connection_row *rows,
+                        uint32_t count);
 void table_free(struct table *table);
 /* Return the octets of the largest packet over `path`. IPv6 never learns of less than 1280 (RFC 8200 section 5). */
 static inline uint32_t path_carries(const struct path *path, const struct connection *connection) {
@@ -33,8 +38,10 @@ static inline uint32_t path_carries(const struct path *path, const struct connec
     uint32_t mtu = path->row.mtu != 0 ? path->row.mtu : UINT32_MAX;
     return connection->row.inner_local.version == 6 && mtu < LEAST_IPV6 ? (uint32_t)LEAST_IPV6 : mtu;
 }
-void table_enter(const struct table *table); /* from now on the states of its paths name its rows */
+void table_enter(const struct table *table); /* from now on the states of its paths and the owners name its rows */
 void table_leave(const struct table *table); /* from now on they name no rows */
+bool path_find_out(struct path *path); /* whether it is usable; return whether that has changed */
+const struct path *connection_path_of_id(const struct connection *connection, uint32_t path_id); /* in envelopes; or NULL */
 const struct connection *table_find(const struct table *table, uint32_t id); /* NULL: there is none */
 bool connection_is_here(const struct connection *connection, const struct mpt_address *address);
 /* Return how precisely `address` is known to be at the peer: ADDRESS for its tunnel address, else 1 + the length of the

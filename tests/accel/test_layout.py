@@ -12,15 +12,17 @@ ACCEL = Path(__file__).parents[2] / "mpt" / "accel"
 # From the bottom up, as docs/architecture.md draws it. Files of one row know nothing of each other.
 LAYERS = (
     {"_native"},
-    {"packet", "schedule", "pathstate", "events"},
-    {"split", "join", "mss", "toobig", "fragment", "pool", "frame"},
+    {"packet", "schedule", "pathstate", "events", "replay"},
+    {"split", "join", "mss", "toobig", "fragment", "pool", "frame", "ancillary", "seal"},
+    {"session", "handshake"},
     {"equalize", "candidates", "window"},
     {"knowledge"},
     {"stream"},
     {"reorder"},
     {"ordering"},
     {"table", "trial"},
-    {"deliver", "listen", "batch"},
+    {"deliver", "listen", "transmit", "unseal"},
+    {"identify", "batch"},
     {"egress", "ingress"},
     {"datapath"},
 )

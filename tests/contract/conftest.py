@@ -39,7 +39,7 @@ WITHOUT_ADDRESSES = {"native on descriptors"}  # knows no peer from another, and
 WITHOUT_MARKS = {"python on descriptors", "native on descriptors"}
 
 
-SEALING = [name for name in DATA_PATHS if not name.startswith("native")]  # the native one has no envelope yet
+SEALING = list(DATA_PATHS)
 
 
 @pytest.fixture(params=[name for name in SEALING if name not in WITHOUT_ADDRESSES])

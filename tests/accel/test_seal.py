@@ -1,0 +1,98 @@
+"""The envelope and the replay window of the engine against their Python twins and the vectors of session 8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpt.data.replay import WINDOW, ReplayWindow
+from mpt.wire.seal import OVERHEAD, STAMP_LENGTH, Cipher, Opener, Sealer, envelope
+from tests.accel.engine import ffi, lib
+from tests.wire.test_seal import CONTENT, IV, KEY, SEALED
+
+pytestmark = pytest.mark.skipif(not lib.mpt_can_seal(), reason="built without OpenSSL")
+CIPHERS = {cipher: getattr(lib, f"MPT_{cipher.name}") for cipher in Cipher}
+
+
+def keys_of(cipher: Cipher, index: int) -> Any:
+    """Both directions have the key and iv of the vectors."""
+    given = ffi.new("struct mpt_session_keys *", {"index": index, "peer_index": index, "cipher": CIPHERS[cipher]})
+    given.send_key = given.receive_key = KEY
+    given.send_iv = given.receive_iv = IV
+    return given
+
+
+def sealed(cipher: Cipher, index: int, path_id: int, number: int, stamp: int, content: bytes) -> bytes:
+    datagram = ffi.new("uint8_t[]", len(content) + OVERHEAD)
+    assert lib.mpt_seal(keys_of(cipher, index), path_id, number, stamp, content, len(content), datagram) == 0
+    return bytes(ffi.buffer(datagram))
+
+
+def opened(cipher: Cipher, datagram: bytes) -> bytes | None:
+    """The stamp and the content."""
+    copy = ffi.new("uint8_t[]", datagram or b"\0")
+    length = lib.mpt_open(keys_of(cipher, 0), copy, len(datagram))
+    return bytes(ffi.buffer(copy))[12 : 14 + length] if length >= 0 else None
+
+
+@pytest.mark.parametrize("cipher", SEALED)
+def test_the_vectors(cipher: Cipher) -> None:
+    """Octet for octet, and back."""
+    vector = bytes.fromhex(SEALED[cipher])
+    assert sealed(cipher, 0xA1B2C3D4, 1, 5, 0x1234, CONTENT) == vector
+    assert opened(cipher, vector) == b"\x12\x34" + CONTENT
+
+
+@given(
+    st.sampled_from(Cipher),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 63),
+    st.integers(0, 2**48 - 1),
+    st.integers(0, 2**16 - 1),
+    st.binary(max_size=300),
+)
+def test_both_make_the_same(cipher: Cipher, index: int, path_id: int, number: int, stamp: int, content: bytes) -> None:
+    """And each opens what the other has sealed."""
+    datagram = sealed(cipher, index, path_id, number, stamp, content)
+    assert datagram == Sealer(cipher, KEY, IV, index).seal(path_id, number, stamp, content)
+    assert opened(cipher, datagram) == Opener(cipher, KEY, IV).open(envelope(datagram), datagram)
+    assert opened(cipher, datagram) == stamp.to_bytes(STAMP_LENGTH, "big") + content
+
+
+@given(st.sampled_from(Cipher), st.binary(max_size=60), st.data())
+def test_what_somebody_has_changed_does_not_open(cipher: Cipher, content: bytes, data: st.DataObject) -> None:
+    """Not a bit of what the nonce and the tag cover; nor what was cut off."""
+    datagram = bytearray(sealed(cipher, 1, 2, 3, 4, content))
+    position = data.draw(st.integers(0, len(datagram) - 1))
+    cut = bytes(datagram[:position])
+    datagram[position] ^= 1 << data.draw(st.integers(0, 7))
+    assert opened(cipher, bytes(datagram)) is None
+    assert opened(cipher, cut) is None
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.integers(0, 300),
+            st.integers(0, 4).map(lambda blocks: blocks * 64),
+            st.integers(WINDOW - 70, WINDOW + 70),
+            st.integers(2 * WINDOW - 70, 2 * WINDOW + 70),
+            st.integers(0, 2**48 - 1),
+        ),
+        max_size=60,
+    )
+)
+def test_the_replay_window(numbers: Sequence[int]) -> None:
+    """It takes the same numbers as its twin, each once."""
+    taken = ffi.new("uint8_t[]", len(numbers))
+    lib.mpt_replay(numbers, len(numbers), taken)
+    window, expected = ReplayWindow(), []
+    for number in numbers:
+        expected.append(window.is_new(number))
+        if expected[-1]:
+            window.accept(number)
+    assert [bool(each) for each in taken] == expected
