@@ -124,6 +124,11 @@ class TunnelConfig:
     mtu_auto: bool = False
 
     @property
+    def addresses(self) -> tuple[InterfaceAddress, ...]:
+        """Return the tunnel's own addresses, with their prefixes."""
+        return tuple(own for own in (self.ipv4_addr, self.ipv6_addr) if own is not None)
+
+    @property
     def broadcast(self) -> IPv4Address | None:
         """Return the broadcast address of the IPv4 prefix, or None if it has none (RFC 3021, or no IPv4)."""
         network = self.ipv4_addr.network if self.ipv4_addr is not None else None
@@ -131,7 +136,7 @@ class TunnelConfig:
 
     def holds(self, address: Address) -> bool:
         """Return whether `address` is one of this tunnel's own addresses."""
-        return any(own is not None and own.ip == address for own in (self.ipv4_addr, self.ipv6_addr))
+        return any(own.ip == address for own in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,9 @@ class DaemonOperations:
         """Give an address to an interface, or take it away (guide 4.1)."""
         netlink = self._machine.netlink
         done = netlink.add_address(interface, address) if add else netlink.delete_address(interface, address)
+        for tunnel in self._running.tunnels:
+            if tunnel.config.name == interface:
+                tunnel.address_changed_by_hand(address, add)
         self._running.interfaces_changed(netlink.snapshot())
         if add:
             return f"{address} {'added to' if done else 'was already on'} {interface}"

@@ -35,6 +35,7 @@ REASONS = {
     Status.ADDRESS_DOWN: "the local address is not there",
     Status.MANUAL_DOWN: "taken down by hand",
 }
+UNKNOWN_PEER = "the peer is not known yet: its remote_ipaddr or remote_port is open"
 BEGINNINGS = {Event.INTERFACE_FOUND, Event.ADDRESS_FOUND, Event.OPERATOR_UP}
 
 
@@ -103,7 +104,16 @@ class Path:
             return "the connection is down, as its file says"
         if self.status is Status.ADDRESS_DOWN and self.refusal:
             return self.refusal
+        if self.status is Status.DOWN and self.is_peer_unknown:
+            return UNKNOWN_PEER
         return REASONS[self.status]
+
+    @property
+    def is_peer_unknown(self) -> bool:
+        """Return whether the peer's address or port is not known yet: nothing can be sent, and nobody is expected."""
+        return not self._connection.is_sealed and (
+            self.config.remote_ipaddr.is_unspecified or self._connection.remote_port == 0
+        )
 
     def row(self, peer_down: bool) -> PathRow:
         """Return this path's row of the data path's table; `peer_down`: the peer says that the path is down."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from mpt import __version__
 from mpt.daemon.connection import Connection
+from mpt.daemon.path import UNKNOWN_PEER
 from mpt.daemon.running import Running
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
@@ -100,7 +101,7 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
     if connection.link is not None and not connection.link.has_keys and path.status is Status.OK:
         status, reason = WAITING, f"there are no keys: {connection.link.why_not}"
     elif path.monitor.is_waiting(counters.last_received):
-        status, reason = WAITING, "the peer was not heard yet"
+        status, reason = WAITING, UNKNOWN_PEER if path.is_peer_unknown else "the peer was not heard yet"
     if path.status is Status.OK and peer_says_down:
         status, reason = WORDS[Status.DOWN], "the peer says that it does not work"
     loss = path.meter.loss()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, Final, cast
 
 from twisted.application.service import MultiService
@@ -24,8 +24,8 @@ from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket
 from mpt.errors import HostError
-from mpt.host.tun import Tun, give_addresses
-from mpt.model import ConnectionConfig, Interface, TunnelConfig
+from mpt.host.tun import Tun
+from mpt.model import ConnectionConfig, Interface, InterfaceAddress, TunnelConfig
 
 log = Logger()
 
@@ -64,6 +64,8 @@ class Tunnel(MultiService):
         self._table_is_refused = False
         self._left_out: frozenset[str] = frozenset()  # connections whose rows failed; that was logged
         self._was_up = True
+        self._taken_by_hand: set[InterfaceAddress] = set()
+        self._told_taken: set[InterfaceAddress] = set()  # by another program, or refused: that was logged
         self._has_identity = False  # the data path takes handshakes
         self._pool = SocketPool(machine, self._socket_readable)
         self._queues = SendQueues(machine.system, self._pool.ports, self._measured)
@@ -135,6 +137,7 @@ class Tunnel(MultiService):
         self.tun = self._machine.open_tun(
             self.config, self._machine.system, self._machine.netlink, self.datapath_choice.tun_flags
         )
+        self._taken_by_hand.clear()
         self.datapath = self.datapath_choice.make(self.tun.fd)
         self._table_asked = True  # `_let_flow` gives the first one
         self._ask_peer.key_exchanges.attach(self)
@@ -167,13 +170,16 @@ class Tunnel(MultiService):
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
         """Note that links, addresses or routes changed.
 
-        A tunnel interface that was switched off and on has lost its IPv6 addresses, and gets them back.
+        The tunnel interface gets lost addresses back: the kernel takes those of IPv6 when it is switched off, another
+        program any.
         """
         self._interfaces = interfaces
         own = interfaces.get(self.config.name)
         is_up = own is not None and own.up
-        if is_up and not self._was_up:
-            self._restore_addresses()
+        if own is not None and is_up:
+            there = self._taken_by_hand.union(own.addresses)
+            missing = [address for address in self.config.addresses if address not in there]
+            self._restore_addresses(missing, taken=self._was_up)
         self._was_up = is_up
         for connection in list(self.connections.values()):
             self._show_interfaces(connection)
@@ -185,11 +191,26 @@ class Tunnel(MultiService):
         except Exception:  # one connection's bug must not hide the change from the others
             log.failure("{name}: a bug while interfaces change", name=connection.config.name)
 
-    def _restore_addresses(self) -> None:
-        try:
-            give_addresses(self.config.name, self.config, self._machine.netlink)
-        except HostError as error:
-            log.error("{error}", error=error)
+    def address_changed_by_hand(self, address: InterfaceAddress, add: bool) -> None:
+        """Note that the operator gives an address to the interface, or takes it away, which is not undone."""
+        (self._taken_by_hand.discard if add else self._taken_by_hand.add)(address)
+
+    def _restore_addresses(self, missing: Iterable[InterfaceAddress], taken: bool) -> None:
+        """Put addresses back; `taken`: by another program. The log tells it once an address."""
+        for address in missing:
+            told = address in self._told_taken
+            try:
+                self._machine.netlink.add_address(self.config.name, address, check_duplicates=False)
+            except HostError as error:
+                self._told_taken.add(address)
+                if not told:
+                    log.error("{error}", error=error)
+                continue
+            if taken:
+                self._told_taken.add(address)
+                if not told:
+                    text = "another program has taken {address} from {name}: it is put back, now and every time"
+                    log.warn(text, address=address, name=self.config.name)
 
     # --- from the reactor to the data path ---------------------------------------------------------------------------
 

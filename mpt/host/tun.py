@@ -62,19 +62,13 @@ def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: i
     try:
         name = _create_interface(fd, config.name, flags, system, netlink)
         netlink.configure_tunnel(name, config.mtu, config.queue_length)
-        give_addresses(name, config, netlink)
+        for address in config.addresses:
+            netlink.add_address(name, address, check_duplicates=False)
         netlink.set_link(name, up=True)
     except BaseException:
         system.close(fd)
         raise
     return Tun(fd, name, system)
-
-
-def give_addresses(name: str, config: TunnelConfig, netlink: NetlinkApi) -> None:
-    """Give the interface `name` the addresses of `config` that it does not have yet. Raises HostError."""
-    for address in (config.ipv4_addr, config.ipv6_addr):
-        if address is not None:
-            netlink.add_address(name, address, check_duplicates=False)
 
 
 def _open_device(system: System) -> int:

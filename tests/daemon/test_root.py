@@ -11,6 +11,7 @@ import pytest
 from mpt.errors import HostError
 from mpt.local.status import start_text
 from mpt.model import TunnelConfig
+from tests.daemon.logged import logged
 from tests.daemon.stage import GENERAL, LOCAL, PACKET, REMOTE, REPLY, TUNNEL, Run, connection
 
 
@@ -133,6 +134,30 @@ def test_a_tunnel_that_was_switched_off_and_on_gets_back_what_the_kernel_took(ru
     after = stage.netlink.snapshot()["tun0"], sorted(map(str, stage.netlink.routes))
     assert set(after[0].addresses) == set(before[0].addresses)
     assert after[1] == before[1]
+
+
+def test_an_address_that_another_program_takes_is_put_back_with_its_routes(run: Run) -> None:
+    """ip address flush dev tun0: the log tells it once an address. One that the operator has taken stays away."""
+    stage = run()
+    before = set(stage.netlink.snapshot()["tun0"].addresses), sorted(map(str, stage.netlink.routes))
+    with logged() as log:
+        for _ in range(3):
+            for address in TUNNEL.addresses:
+                stage.netlink.delete_address("tun0", address)
+            stage.network_changed()
+            after = set(stage.netlink.snapshot()["tun0"].addresses), sorted(map(str, stage.netlink.routes))
+            assert after == before
+    assert sorted(line.partition(": it is put back")[0] for line in log.of("warn")) == [
+        f"another program has taken {address} from tun0" for address in TUNNEL.addresses
+    ]
+    stage.ask("address del fec0::2/64 dev tun0")
+    stage.netlink.delete_address("tun0", TUNNEL.addresses[0])
+    stage.network_changed()
+    assert stage.netlink.snapshot()["tun0"].addresses == TUNNEL.addresses[:1]
+    stage.ask("address add fec0::2/64 dev tun0")
+    stage.netlink.delete_address("tun0", TUNNEL.addresses[1])
+    stage.network_changed()
+    assert set(stage.netlink.snapshot()["tun0"].addresses) == before[0]
 
 
 def test_it_can_start_again_after_a_stop(run: Run) -> None:

@@ -89,6 +89,9 @@ def test_it_says_why_a_path_is_not_up(run: Run) -> None:
     stage.netlink.add_interface("eth1", "10.1.1.2/24")
     stage.network_changed()
     assert "in use by another program" in (reasons(stage)[0] or "")
+    unknown = run(connection(path(1, remote_ipaddr=ip_address("0.0.0.0")), path(2, keepalive_time=0.0), remote_port=0))
+    unknown.reactor.pass_time(3.5)
+    assert reasons(unknown) == ["the peer is not known yet: its remote_ipaddr or remote_port is open"] * 2
     down = run(connection(path(1), status=Status.MANUAL_DOWN))
     assert reasons(down) == ["the connection is down, as its file says"]
 

@@ -94,16 +94,22 @@ def test_4_1_mpt_address(lab: Lab) -> None:
 
 
 def test_4_1_the_address_of_the_tunnel(lab: Lab) -> None:
-    """The tunnel's own address may be taken away and given back: its prefix and the routes from it come with it."""
+    """The tunnel's own address may be taken away and given back: its prefix and the routes from it come with it. If
+    another program takes it, it is put back."""
     a, _, _ = guide_hosts(lab, networks=[("11.1.1.0/24", "21.1.1.0/24")])
     before = a.host.run(["ip", "route"])
     assert "21.1.1.0/24 dev tun0" in before
     a.done("addr", "del", A, "dev", "tun0")
     assert f"src {A.partition('/')[0]}" not in a.host.run(["ip", "route"])
     a.done("addr", "add", A, "dev", "tun0")
-    wait_until(
-        lambda: sorted(a.host.run(["ip", "route"]).splitlines()) == sorted(before.splitlines()), "all routes again", 1
-    )
+
+    def is_as_before() -> bool:
+        return sorted(a.host.run(["ip", "route"]).splitlines()) == sorted(before.splitlines())
+
+    wait_until(is_as_before, "all routes again", 1)
+    assert answers(a.host, B)
+    a.host.ip("address flush dev tun0")
+    wait_until(is_as_before, "the address and all routes again", 1)
     assert answers(a.host, B)
 
 
