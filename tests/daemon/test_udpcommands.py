@@ -85,7 +85,7 @@ def test_a_reload_that_lets_unconnected_sockets_in_warns_of_it(
     """As the start does; a reload that changes nothing of it is silent."""
     stage = run()
     general = replace(GENERAL, udp_commands="unconnected")
-    monkeypatch.setattr(stage.root.operations, "_read_all", lambda: (general, (), ()))
+    monkeypatch.setattr(stage.root.operations, "_read_all", lambda: (general, (), None, ()))
     for _ in range(2):
         stage.ask("reload")
         assert sum("udp_commands = unconnected" in text and "SO_REUSEADDR" in text for text in logged) == 1
