@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
+from secrets import token_bytes
 from typing import Any, Protocol
 
 from mpt.data.counters import Counters
@@ -165,7 +166,7 @@ class PythonDataPath:
         self._sessions = Sessions()
         self._events: list[Event] = []
         self._opening = Opening(self._sessions, self._events)
-        self._egress = Egress(tun, read, write, scheduler, self._sessions)
+        self._egress = Egress(tun, read, write, scheduler, self._sessions, token_bytes(16))
         self._ingress = Ingress(tun, write, gso, self._opening, self._events)
         self._states = PathStates()
 

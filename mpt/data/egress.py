@@ -5,7 +5,7 @@ A packet meets the functions in the order in which they stand here.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from mpt.data.counters import PathCounters, Reason, errno_reason
+from mpt.data.flowkeys import FlowKeys
 from mpt.data.flowmap import FlowMap
 from mpt.data.fragment import fragments, may_be_cut
 from mpt.data.framing import Sealed, frame
@@ -62,7 +63,7 @@ _OpenPath = tuple[DataSocket, tuple[Any, ...], PathCounters, int]
 
 
 class _Sender:
-    """The egress side of one connection; the sequence number outlives changes of the table."""
+    """The egress side of one connection; the sequence numbers outlive changes of the table."""
 
     __slots__ = (
         "_scheduler",
@@ -71,11 +72,12 @@ class _Sender:
         "connection",
         "cycle",
         "flow_map",
+        "has_keys",
         "is_sealed",
         "message_tos",
         "narrowest",
+        "numbers",
         "paths",
-        "sequence",
         "tos_by_inner",
         "ways",
         "widest",
@@ -84,12 +86,13 @@ class _Sender:
     def __init__(self, scheduler: Scheduler) -> None:
         self._weights: dict[int, int] = {}  # of the paths that may be used, by their index
         self._scheduler = scheduler
-        self.sequence = 0
+        self.numbers: defaultdict[int | None, int] = defaultdict(int)  # the next one, by key; None: of the connection
 
     def configure(self, row: ConnectionRow, states: PathStates) -> None:
         self.connection = row
         self._sizes = {index: row.carried(path.mtu) for index, path in enumerate(row.paths)}
         self.is_sealed = isinstance(row.framing, Sealed)
+        self.has_keys = isinstance(row.framing, Sealed) and row.framing.order == "flow"
         self.ways = {
             path.key: _Way(index, path.id, path.socket, path.remote, states.ensure(path.key).counters)
             for index, path in enumerate(row.paths)
@@ -153,6 +156,7 @@ class Egress:
 
     `read` reads one packet from a file descriptor, as ``os.read`` does, and `write` writes one. `scheduler` takes the
     (index, weight) of the paths in use; it gives the endless sequence of the indices that carry the next packets.
+    `secret` is 16 octets for the keys of flows.
     """
 
     def __init__(
@@ -162,6 +166,7 @@ class Egress:
         write: Callable[[int, bytes], int],
         scheduler: Scheduler,
         sessions: Sessions,
+        secret: bytes,
     ) -> None:
         self._tun = tun
         self._read = read
@@ -169,6 +174,7 @@ class Egress:
         self._answers = Allowance()
         self._scheduler = scheduler
         self._sessions = sessions
+        self._keys = FlowKeys(secret)
         self._senders: dict[Hashable, _Sender] = {}
         self._sender_of: dict[Hashable, _Sender] = {}  # by the key of a path
         # inner addresses -> sender, the senders of a group, or the reason to drop
@@ -284,7 +290,9 @@ class Egress:
             if index is None:
                 self.dropped[Reason.NO_PATH] += 1
                 return
-        content = frame(packet[0] >> 4, sender.sequence if numbered else None) + packet
+        key = self._keys.of(packet) if numbered and sender.has_keys else None
+        number = sender.numbers[key]
+        content = frame(packet[0] >> 4, number if numbered else None, key) + packet
         tos_octet = sender.tos_by_inner[tos.octet(packet)] if sender.tos_by_inner is not None else 0
         error = self._transmit(sender, index, session, content, len(packet), tos_octet, now)
         for other in paths:
@@ -295,7 +303,7 @@ class Egress:
         if error is not None:
             self.dropped[errno_reason("send", error)] += 1
         elif numbered:  # only a packet that was sent uses up a number
-            sender.sequence = (sender.sequence + 1) & MASK
+            sender.numbers[key] = (number + 1) & MASK
 
     def _transmit(
         self,

@@ -41,25 +41,31 @@ class Sealed:
 
 class Opened(NamedTuple):
     """A datagram without its frame: the payload begins at `offset`, the frame says that it is of `ip_version`, and
-    `sequence` is the packet's number or None."""
+    `sequence` is the packet's number or None, in the number space of `key`, if there is one."""
 
     offset: int
     ip_version: int
     sequence: int | None
+    key: int | None = None
 
 
 _UNNUMBERED: Final = {version: gre.prefix(version, False) for version in (4, 6)}
 _NUMBERED: Final = {version: gre.prefix(version, True) for version in (4, 6)}
+_KEYED: Final = {version: gre.prefix(version, True, True) for version in (4, 6)}
 # Nearly every datagram has one of these headers; they are looked up by their first four octets.
 _USUAL_UNNUMBERED: Final = {octets: Opened(4, version, None) for version, octets in _UNNUMBERED.items()}
 _USUAL_NUMBERED: Final = {octets: version for version, octets in _NUMBERED.items()}
+_USUAL_KEYED: Final = {octets: version for version, octets in _KEYED.items()}
 
 
-def frame(ip_version: int, sequence: int | None = None) -> bytes:
-    """Return the frame of a packet of `ip_version` or of a message; a `sequence` number is 0 .. 2^32 - 1."""
+def frame(ip_version: int, sequence: int | None = None, key: int | None = None) -> bytes:
+    """Return the frame of a packet of `ip_version` or of a message; a `sequence` number is 0 .. 2^32 - 1, in the number
+    space of `key` if there is one."""
     if sequence is None:
         return _UNNUMBERED[ip_version]
-    return _NUMBERED[ip_version] + sequence.to_bytes(4, "big")
+    if key is None:
+        return _NUMBERED[ip_version] + sequence.to_bytes(4, "big")
+    return _KEYED[ip_version] + (key << 32 | sequence).to_bytes(8, "big")
 
 
 def unframe(datagram: bytes) -> Opened | Reason:
@@ -71,11 +77,14 @@ def unframe(datagram: bytes) -> Opened | Reason:
     version = _USUAL_NUMBERED.get(first)
     if version is not None and len(datagram) >= 8:
         return Opened(8, version, int.from_bytes(datagram[4:8], "big"))
+    version = _USUAL_KEYED.get(first)
+    if version is not None and len(datagram) >= 12:
+        return Opened(12, version, int.from_bytes(datagram[8:12], "big"), int.from_bytes(datagram[4:8], "big"))
     try:
         header = gre.decode(datagram)
     except DecodeError as error:
         return Reason(error.reason)
-    return Opened(header.length, header.ip_version, header.sequence)
+    return Opened(header.length, header.ip_version, header.sequence, header.key)
 
 
 def no_packet(payload: bytes, ip_version: int) -> Reason:

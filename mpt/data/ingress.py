@@ -36,7 +36,9 @@ class _Receiver:
 
     def __init__(self, connection: ConnectionRow) -> None:
         self.connection = connection
-        self.order = Ordering(connection.reorder_window, connection.max_delay) if connection.reorder_window else None
+        self.order: Ordering | None = None
+        if connection.reorder_window:
+            self.order = Ordering(*_window(connection))
 
 
 class _Source:
@@ -198,15 +200,17 @@ class Ingress:
         if isinstance(found, Reason):
             self.dropped[found] += 1
         elif found is not None:
-            self._decapsulate(found.octets, self._sealed[found.path], outer_ecn, now)
+            self._decapsulate(found.octets, self._sealed[found.path], outer_ecn, now, found.stamp)
 
-    def _decapsulate(self, datagram: bytes, source: _Source, outer_ecn: int, now: float) -> None:
-        """Take off the frame and find the path by the inner addresses."""
+    def _decapsulate(
+        self, datagram: bytes, source: _Source, outer_ecn: int, now: float, stamp: int | None = None
+    ) -> None:
+        """Take off the frame and find the path by the inner addresses; what was sealed has a `stamp`."""
         opened = unframe(datagram)
         if isinstance(opened, Reason):
             self.dropped[opened] += 1
             return
-        offset, version, sequence = opened
+        offset, version, sequence, flow = opened
         if len(datagram) < offset + ip.SHORTEST or datagram[offset] >> 4 != version:
             self._not_ip(datagram[offset:], version, source, now)
             return
@@ -229,8 +233,10 @@ class Ingress:
             packet = clamped(packet, receiver.connection.mss_clamp)
         if sequence is None or receiver.order is None:
             self._deliver((packet,))
-        else:
+        elif stamp is None:  # a key has no meaning in the clear
             self._deliver(receiver.order.arrive(sequence, packet, key, now))
+        else:
+            self._deliver(receiver.order.arrive(sequence, packet, key, now, flow, stamp))
 
     def _with_ecn(self, packet: bytes, outer_ecn: int) -> bytes | None:
         """Return `packet` with the network's mark of the outer ECN field; None: the packet is dropped."""
@@ -318,8 +324,9 @@ def _tunnel_of(connection: ConnectionRow) -> bytes:
     return command.keepalive_tunnel(keepalive) or b""
 
 
-def _window(connection: ConnectionRow) -> tuple[int, float]:
-    return connection.reorder_window, connection.max_delay
+def _window(connection: ConnectionRow) -> tuple[int, float, bool]:
+    """Return the arguments of the connection's `Ordering`."""
+    return connection.reorder_window, connection.max_delay, isinstance(connection.framing, Sealed)
 
 
 def _write_reason(error: OSError) -> str:

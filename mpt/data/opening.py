@@ -22,10 +22,11 @@ MESSAGES: Final = 64  # to control in a wake-up: of one path, and handshake data
 
 
 class Content(NamedTuple):
-    """The GRE datagram from an envelope, and the key of the path that it came over."""
+    """The GRE datagram from an envelope, the key of the path that it came over, and its stamp."""
 
     path: Hashable
     octets: bytes
+    stamp: int
 
 
 class _Place:
@@ -138,9 +139,10 @@ class Opening:
         place = self._places[session.connection].get(header.path_id)
         if place is None:
             return Reason.SEAL_PATH
-        content = session.open(header, datagram)
-        if isinstance(content, Reason):
-            return content
+        opened = session.open(header, datagram)
+        if isinstance(opened, Reason):
+            return opened
+        content = opened[seal.STAMP_LENGTH :]
         if not session.is_confirmed:
             session.is_confirmed = True
             self._events.append(Confirmed(session.connection, session.index, now))
@@ -150,7 +152,7 @@ class Opening:
             self._events.append(Moved(place.path, socket, source, len(datagram), now))
         if seal.is_sealed(content):
             return self._message(Message(place.path, content, now, source, socket, session.index, len(datagram)))
-        return Content(place.path, content)
+        return Content(place.path, content, int.from_bytes(opened[: seal.STAMP_LENGTH], "big"))
 
     def _message(self, event: Message) -> Reason | None:
         """Pass a message to control.

@@ -13,7 +13,7 @@ from mpt.data.counters import Reason
 from mpt.data.framing import Sealed
 from mpt.data.pathtable import Table
 from mpt.data.replay import ReplayWindow
-from mpt.wire.seal import STAMP_LENGTH, Envelope, Opener, Sealer, SessionKeys, stamp
+from mpt.wire.seal import Envelope, Opener, Sealer, SessionKeys, stamp
 
 
 class Session:
@@ -42,7 +42,8 @@ class Session:
         return max(max(self._next_numbers.values(), default=0) - 1, 0)
 
     def open(self, header: Envelope, datagram: bytes) -> bytes | Reason:
-        """Return the content of a datagram that comes for the first time, or the reason to drop it."""
+        """Return the stamp (2 octets) and the content of a datagram that comes for the first time, or the reason to
+        drop it."""
         window = self._windows.get(header.path_id)
         if window is None:
             window = self._windows[header.path_id] = ReplayWindow()
@@ -52,7 +53,7 @@ class Session:
         if opened is None:
             return Reason.SEAL_TAG
         window.accept(header.number)
-        return opened[STAMP_LENGTH:]
+        return opened
 
     def is_newest(self, header: Envelope) -> bool:
         """Return whether no greater number of the path than that of `header` has opened."""

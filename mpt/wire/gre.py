@@ -35,16 +35,16 @@ class Header(NamedTuple):
     sequence: int | None
 
 
-def prefix(ip_version: int, sequenced: bool) -> bytes:
-    """Return the first four octets of a header without checksum and key, for a packet of `ip_version` (4 or 6)."""
-    return _BASE.pack(SEQUENCE_PRESENT if sequenced else 0, PROTOCOLS[ip_version])
+def prefix(ip_version: int, sequenced: bool, keyed: bool = False) -> bytes:
+    """Return the first four octets of a header without checksum, for a packet of `ip_version` (4 or 6)."""
+    flags = (SEQUENCE_PRESENT if sequenced else 0) | (KEY_PRESENT if keyed else 0)
+    return _BASE.pack(flags, PROTOCOLS[ip_version])
 
 
-def encode(ip_version: int, sequence: int | None = None) -> bytes:
-    """Return a header of 4 octets, or of 8 with a `sequence` number (0 .. 2^32 - 1)."""
-    if sequence is None:
-        return prefix(ip_version, False)
-    return prefix(ip_version, True) + _WORD.pack(sequence)
+def encode(ip_version: int, sequence: int | None = None, key: int | None = None) -> bytes:
+    """Return a header of 4 octets; 4 more for a `key` and 4 more for a `sequence` number (each 0 .. 2^32 - 1)."""
+    words = b"".join(_WORD.pack(word) for word in (key, sequence) if word is not None)
+    return prefix(ip_version, sequence is not None, key is not None) + words
 
 
 def decode(datagram: bytes) -> Header:

@@ -134,3 +134,10 @@ def test_any_octets_are_decoded_or_dropped(octets: bytes) -> None:
         assert 4 <= gre.decode(octets).length <= len(octets)
     else:
         assert reason.startswith("gre_")
+
+
+def test_a_key_and_a_number_make_twelve_octets() -> None:
+    """RFC 2890: the key comes first; the header of session 8."""
+    assert gre.encode(4, 7, 0x123).hex() == "300008000000012300000007"
+    assert gre.decode(gre.encode(6, 7, 0x123)) == (12, 6, 0x123, 7)
+    assert gre.encode(6, None, 1).hex() == "200086dd00000001"
