@@ -227,8 +227,8 @@ class Connection(Service):
         """Return whether the host refuses a socket of this connection."""
         return any(path.refusal for path in self.paths)
 
-    def row(self) -> ConnectionRow:
-        """Return this connection's row of the data path's table."""
+    def row(self, mtu: int) -> ConnectionRow:
+        """Return this connection's row of the data path's table; `mtu` is that of the tunnel's interface, in octets."""
         config = self.config
         return ConnectionRow(
             key=config.name,
@@ -242,6 +242,7 @@ class Connection(Service):
             dscp=config.dscp,
             ecn=config.ecn,
             broadcast=self._tunnel.broadcast,
+            mss_clamp=mtu if config.mss_clamp == "auto" else 0,
         )
 
     def _framing(self) -> Plain | Sealed:

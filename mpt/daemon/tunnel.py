@@ -351,7 +351,7 @@ class Tunnel(MultiService):
             if connection.config.is_down:
                 continue
             try:
-                rows.append(connection.row())
+                rows.append(connection.row(self.config.mtu))
             except Exception:
                 left_out.add(name)
                 if name not in self._left_out:
