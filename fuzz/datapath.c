@@ -135,21 +135,33 @@ static void drain_peer(int peer) {
     received[peer] = sent; /* the others found no room */
 }
 
+/* Return whether it is the answer to a packet too big: the data path itself has made it. */
+static bool is_answer(const uint8_t *packet, uint32_t length) {
+    bool looks = packet[0] >> 4 == 4 ? length > 48 && packet[9] == ICMP && get16(packet + 20) == 0x0304
+                                     : length > 88 && packet[6] == ICMPV6 && get16(packet + 40) == 0x0200;
+    return looks && find(hash_of(packet, length))->count == 0;
+}
+
+static void take_written(const uint8_t *packet, uint32_t length) {
+    if (is_answer(packet, length))
+        return;
+    written++;
+    check_packet(packet, length);
+}
+
 static void drain_tun(void) {
     static uint8_t frame[FRAME], packets[1 << 17];
     static uint32_t sizes[1024];
     for (ssize_t got; (got = recv(tun[1], frame, sizeof frame, 0)) >= 0;) {
-        written++;
         if (!(offloads & MPT_VNET_HDR)) {
-            check_packet(frame, (uint32_t)got);
+            take_written(frame, (uint32_t)got);
             continue;
         }
         int made = mpt_split(frame, (uint32_t)got, packets, sizeof packets, sizes, 1024);
         CHECK(made >= 1);
-        written += (uint32_t)made - 1;
         const uint8_t *packet = packets;
         for (int i = 0; i < made; packet += sizes[i++])
-            check_packet(packet, sizes[i]);
+            take_written(packet, sizes[i]);
     }
 }
 
@@ -206,7 +218,7 @@ static struct mpt_network network(uint8_t version, uint8_t first, uint32_t bits,
     return (struct mpt_network){address(version, first, 0), version == 4 ? bits : 96 + bits, here};
 }
 
-/* Octets: usable paths; broken paths; window, longest delay, TOS octets, connections; weights. */
+/* Octets: usable paths; broken paths; window, longest delay, TOS octets, connections; weights; how large packets may be. */
 static void set_table(struct input *in) {
     static const uint32_t windows[] = {0, 8, 40, 1000};
     struct mpt_network networks[2][4] = {
@@ -217,9 +229,12 @@ static void set_table(struct input *in) {
     struct mpt_path_row paths[PATHS];
     struct mpt_connection_row rows[2];
     uint8_t usable = take_octet(in), broken = take_octet(in), how = take_octet(in), weights = take_octet(in);
+    uint8_t fit = take_octet(in);
+    static const uint32_t mtus[] = {0, 68, 600, 1400};
     for (int i = 0; i < PATHS; i++) {
         fill_path(&paths[i], i, 1 + (weights >> i & 3), broken >> i & 1);
         paths[i].usable = usable >> i & 1;
+        paths[i].mtu = mtus[fit >> 2 * (i % 3) & 3];
     }
     for (int octet = 0; octet < 256; octet++)
         tos_by_inner[octet] = (uint8_t[]){0, (uint8_t)octet, octet & 3, 46 << 2}[how >> 3 & 3];

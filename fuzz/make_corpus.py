@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from mpt.wire import gre  # noqa: E402
 from mpt.wire.command import encode_keepalive  # noqa: E402
-from tests.accel.model import ACK, CWR, PSH, TCP, UDP, URG, Inner  # noqa: E402
+from tests.accel.model import ACK, CWR, PSH, SYN, TCP, UDP, URG, Inner  # noqa: E402
 
 RIGHT, PAYLOAD, AGAIN = 1, 2, 4  # of join.c
 WAIT, TABLE, DATAGRAM, FLOW, FRAME, STRETCHED, TROUBLE, SHARES = range(8)  # of datapath.c, as what follows
@@ -64,6 +64,16 @@ def split_inputs() -> list[bytes]:
     long = [Inner(version=v, protocol=p, ident=0xFFF0, payload=bytes(50)).frame(1000) for v, p in KINDS]
     urgent = Inner(flags=ACK | PSH | URG | CWR, urgent=150, payload=bytes(300)).frame(100)
     return [*(b"\1\0" + each for each in (*frames, urgent)), *(b"\1\xfe" + each for each in long)]
+
+
+def fit_inputs() -> list[bytes]:
+    """Return SYNs, behind extension headers, too; packets that may be cut, with options, and of ICMP."""
+    syns = [Inner(version=v, flags=SYN, options=bytes.fromhex("01020405b4010101")).octets() for v in (4, 6)]
+    extended = syns[1][:6] + b"\x3c" + syns[1][7:40] + b"\x06\0\x01\x04\0\0\0\0" + syns[1][40:]
+    large = Inner(protocol=UDP, dont_fragment=False, payload=bytes(200)).octets()
+    options = b"\x48\0\0\xf0" + large[4:20] + bytes.fromhex("940400000107070400000000") + large[20:]
+    ping = large[:9] + b"\1" + large[10:20] + b"\x08" + large[21:]
+    return [b"\0\x50" + each for each in (*syns, extended, large, options, ping)]
 
 
 def reorder_inputs() -> list[bytes]:
@@ -160,6 +170,7 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "gre": [header + run(*kind)[0].octets() for header, kind in headers],
         "split": split_inputs(),
+        "fit": fit_inputs(),
         "join": join_inputs(),
         "reorder": reorder_inputs(),
         "datapath": datapath_inputs(),

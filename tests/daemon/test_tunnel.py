@@ -70,10 +70,10 @@ def test_a_connection_whose_row_cannot_be_made_takes_no_other_with_it(
     """The connection is left out, which is logged once; it joins when its row can be made."""
     good = Connection.row
 
-    def row(self: Connection) -> ConnectionRow:
+    def row(self: Connection, mtu: int) -> ConnectionRow:
         if self.config.name == "bad":
             raise ValueError("a bug")
-        return good(self)
+        return good(self, mtu)
 
     stage = run()
     monkeypatch.setattr(Connection, "row", row)
