@@ -354,6 +354,7 @@ static void refuse(
 /* Put `packet` into the batch in fragments. False: it cannot be cut. */
 static bool cut(struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length) {
     struct egress_connection *state = &e->now.connections[c->index];
+    const struct path *mapped = connection_mapped_path(c, packet, length);
     struct fragments fragments;
     if (!fragments_start(&fragments, packet, length, state->widest))
         return false;
@@ -361,7 +362,7 @@ static bool cut(struct egress *e, const struct connection *c, const uint8_t *pac
         uint32_t left = fragments.total - fragments.header - i * fragments.step;
         uint32_t size = fragments.header + (left < fragments.step ? left : fragments.step);
         fits_some(state, c, size);
-        struct outgoing *o = enqueue(e, c, NULL, size);
+        struct outgoing *o = enqueue(e, c, i == 0 ? mapped : NULL, size); /* the others have no ports */
         if (o == NULL)
             continue;
         o->tos = c->row.sets_tos ? c->row.tos_by_inner[tos_octet(packet)] : 0;

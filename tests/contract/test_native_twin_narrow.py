@@ -22,6 +22,7 @@ OTHERS = st.builds(
     Inner,
     version=st.sampled_from([4, 4, 4, 6]),
     protocol=st.sampled_from([TCP, UDP, UDP]),
+    ports=st.sampled_from([(40000, 80), (53, 53), (40000, 5201)]),
     dont_fragment=st.booleans(),
     ident=st.integers(0, 65535),
     payload=st.sampled_from([0, 50, 530, 531, 600, 972, 1400, 1500]).map(bytes),
