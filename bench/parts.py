@@ -74,8 +74,8 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
             [tcp, partial(spread_tcp, streams=SPREAD)],
             [CLIENTS, CLIENTS_SPREAD, MEMORY],
         ),
-        Part("sealed", sealed, [tcp, partial(tcp, back=True)], [_tcp(1, False), _tcp(1, True)]),
         Part("events", [Variant(plane, WINDOW, LOAD_KEEPALIVE) for plane in counted], [while_links_change], [EVENTS]),
+        Part("sealed", sealed, [tcp, partial(tcp, back=True)], [_tcp(1, False), _tcp(1, True)]),
     ]
 
 
