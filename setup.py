@@ -22,7 +22,7 @@ if CHOICE not in ("auto", "yes", "no"):
 
 def not_built(error: Exception) -> None:
     """Say what is missing. pip hides this unless it is an error; the daemon says it again (mpt/accel/choice.py)."""
-    needed = "it needs cffi, a C compiler and Python's headers (Debian: gcc and python3-dev)"
+    needed = "it needs cffi, a C compiler and Python's headers (Debian: gcc and python3-dev; libssl-dev to seal)"
     text = f"mpt: the native data path was not built, {needed}: {error}"
     if CHOICE == "yes":
         sys.exit(text)

@@ -231,7 +231,7 @@ def test_an_installation_without_the_native_data_path_says_how_to_get_it(source:
     said = check("auto")
     assert said.returncode == 0
     assert "the data path is python: the native one was not built" in said.stdout
-    assert "Debian: gcc and python3-dev" in said.stdout
+    assert "Debian: gcc, python3-dev and libssl-dev" in said.stdout
     said = check("native")
     assert said.returncode == 1
     assert "MPT_DATA_PLANE = native: the native data path was not built" in said.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -42,7 +43,13 @@ def has_openssl() -> bool:
             return False
 
 
-SEALS = os.environ.get("MPT_BUILD_SEAL", "auto") != "no" and has_openssl()  # "no": for tests
+SEALS = os.environ.get("MPT_BUILD_SEAL") != "no" and has_openssl()  # "no": for tests
+if not SEALS:
+    print(
+        "mpt: the native data path is built without sealed connections, they need OpenSSL 3 and its headers "
+        "(Debian: libssl-dev)",
+        file=sys.stderr,
+    )
 
 # The code of cffi and of Python's headers is not ours.
 PREAMBLE = """

@@ -15,8 +15,8 @@ from mpt.values import listed
 
 # pip hides the message of setup.py about this, so the daemon gives it.
 TO_HAVE_IT: Final = (
-    "To have it, install a C compiler and Python's headers (Debian: gcc and python3-dev), then mpt again: "
-    "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."
+    "To have it, install a C compiler and the headers of Python and OpenSSL (Debian: gcc, python3-dev and libssl-dev), "
+    "then mpt again: MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."
 )
 
 
@@ -28,12 +28,24 @@ def native_is_built() -> bool:
 @dataclass(frozen=True, slots=True)
 class DataPathChoice:
     """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of its TUN, and the function that makes
-    it from the TUN's file descriptor."""
+    it from the TUN's file descriptor; and what tunnels with sealed connections get instead, if it cannot seal."""
 
     name: str
     why: str
     tun_flags: int
     make: Callable[[int], DataPath]
+    instead: DataPathChoice | None = None
+
+    def for_tunnel(self, sealed: bool) -> DataPathChoice:
+        """Return the data path of a tunnel that has sealed connections, or none."""
+        return self.instead if sealed and self.instead is not None else self
+
+    def told(self, sealed: bool) -> str:
+        """Return the line that tells the operator which data path there is; `sealed`: there are sealed connections."""
+        line = f"the data path is {self.name}: {self.why}"
+        if not sealed or self.instead is None:
+            return line
+        return f"{line}; tunnels with sealed connections have the {self.instead.name} one: {self.instead.why}"
 
 
 def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> DataPathChoice:
@@ -57,7 +69,7 @@ def choose_datapath(
     if choice == "python":
         return _python("asked for", gso)
     try:
-        from mpt.accel.native import TURN, NativeDataPath
+        from mpt.accel.native import TURN, NativeDataPath, can_seal
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
         wrong = "was not built" if absent else f"was built but does not load ({error})"
@@ -71,7 +83,8 @@ def choose_datapath(
         return NativeDataPath(tun, gso, tun_offload, turn=TURN)
 
     flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if tun_offload else 0)
-    return DataPathChoice("native", "asked for" if choice == "native" else "it was built", flags, make)
+    instead = None if can_seal() else _python(f"the native one was built without OpenSSL. {TO_HAVE_IT}", gso)
+    return DataPathChoice("native", "asked for" if choice == "native" else "it was built", flags, make, instead)
 
 
 def _python(why: str, gso: bool) -> DataPathChoice:

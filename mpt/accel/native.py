@@ -70,6 +70,11 @@ def offload_tun(tun: int, wanted: bool, ioctl: Callable[[int, int, Any], Any] = 
     return sum(bit for bit, name in OFFLOADS.items() if name in given)
 
 
+def can_seal() -> bool:
+    """Return whether the engine was built with OpenSSL; without it, it has no sealed connections."""
+    return bool(lib.mpt_can_seal())
+
+
 class NativeDataPath:
     """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket in its place.
 

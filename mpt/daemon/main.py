@@ -117,7 +117,7 @@ def check(config: str | None, user: str | None = None) -> int:
     _warn(loaded.warnings)
     tunnels, connections = len(loaded.config.tunnels), len(loaded.config.connections)
     print(f"{directory}: {tunnels} tunnel(s), {connections} connection(s), no error")
-    print(f"the data path is {datapath_choice.name}: {datapath_choice.why}")
+    print(datapath_choice.told(any(each.is_sealed for each in loaded.config.connections)))
     return 0
 
 

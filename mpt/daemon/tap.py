@@ -72,7 +72,8 @@ def makeService(options: Options) -> IService:
     except MptError as error:
         print(f"mpt: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    log.info("the data path is {name}: {why}", name=datapath_choice.name, why=datapath_choice.why)
+    sealed = any(each.is_sealed for each in loaded.config.connections)
+    log.info("{which}", which=datapath_choice.told(sealed))
     for warning in loaded.warnings:
         log.warn("{warning}", warning=warning)
     ready_fd: int | None = options["ready-fd"]

@@ -50,7 +50,7 @@ class Tunnel(MultiService):
     ) -> None:
         super().__init__()
         self.config = config
-        self.datapath_choice = datapath_choice
+        self.datapath_choice = datapath_choice.for_tunnel(any(each.is_sealed for each in connections))
         self.tun: Tun | None = None
         self.datapath: DataPath | None = None
         self._machine = machine
@@ -82,6 +82,10 @@ class Tunnel(MultiService):
 
         A refused socket is an error if `strict`.
         """
+        if config.is_sealed and self.datapath_choice.instead is not None:
+            raise HostError(
+                f"{config.name}: {self.config.name} began with a data path that cannot seal: start mptsrv anew"
+            )
         connection = Connection(
             self._machine,
             config,

@@ -121,34 +121,6 @@ class DataPath(Protocol):
         """Deliver the held packets and let go of everything."""
 
 
-class Unsealed:
-    """Of a data path that has no sealed connections yet."""
-
-    def set_identity(self, mac1_key: bytes | None) -> None:
-        raise NotImplementedError
-
-    def expect(self, answers: Mapping[int, bytes]) -> None:
-        raise NotImplementedError
-
-    def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:
-        raise NotImplementedError
-
-    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:
-        raise NotImplementedError
-
-    def end_session(self, connection: Hashable, index: int) -> None:
-        raise NotImplementedError
-
-    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:
-        raise NotImplementedError
-
-    def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
-        raise NotImplementedError
-
-    def sent_numbers(self, connection: Hashable) -> int:
-        raise NotImplementedError
-
-
 class PythonDataPath:
     """The reference: one packet at a time, read, decided and written in Python.
 

@@ -42,7 +42,7 @@ def test_the_native_one_was_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = choose_datapath()
     assert plane.name == "python"
     assert plane.why == f"the native one was not built. {TO_HAVE_IT}"
-    assert "gcc and python3-dev" in TO_HAVE_IT
+    assert "gcc, python3-dev and libssl-dev" in TO_HAVE_IT
     assert "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ." in TO_HAVE_IT
     with pytest.raises(ConfigError) as caught:
         choose_datapath("native")
@@ -92,3 +92,20 @@ def test_auto_takes_the_native_one() -> None:
     made.close()
     os.close(tun.fd)
     tun.close()
+
+
+def test_without_openssl_sealed_connections_take_the_python_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their tunnels alone; the operator is told why, and what to install, if there are such connections."""
+    native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
+    monkeypatch.setattr(native, "can_seal", lambda: False)
+    plane = choose_datapath()
+    assert [plane.for_tunnel(sealed).name for sealed in (False, True)] == ["native", "python"]
+    assert plane.told(False) == "the data path is native: it was built"
+    assert plane.told(True) == (
+        "the data path is native: it was built; tunnels with sealed connections have the python one: "
+        f"the native one was built without OpenSSL. {TO_HAVE_IT}"
+    )
+    monkeypatch.setattr(native, "can_seal", lambda: True)
+    plane = choose_datapath()
+    assert plane.for_tunnel(True) is plane
+    assert plane.told(True) == "the data path is native: it was built"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +14,11 @@ from hypothesis import strategies as st
 
 from mpt.data.replay import WINDOW, ReplayWindow
 from mpt.wire.seal import OVERHEAD, STAMP_LENGTH, Cipher, Opener, Sealer, envelope
-from tests.accel.engine import ffi, lib
+from tests.accel.engine import ffi, lib, native
 from tests.wire.test_seal import CONTENT, IV, KEY, SEALED
 
-pytestmark = pytest.mark.skipif(not lib.mpt_can_seal(), reason="built without OpenSSL")
+needs_openssl = pytest.mark.skipif(not lib.mpt_can_seal(), reason="built without OpenSSL")
+ACCEL = Path(native.__file__).parent
 CIPHERS = {cipher: getattr(lib, f"MPT_{cipher.name}") for cipher in Cipher}
 
 
@@ -39,6 +43,7 @@ def opened(cipher: Cipher, datagram: bytes) -> bytes | None:
     return bytes(ffi.buffer(copy))[12 : 14 + length] if length >= 0 else None
 
 
+@needs_openssl
 @pytest.mark.parametrize("cipher", SEALED)
 def test_the_vectors(cipher: Cipher) -> None:
     """Octet for octet, and back."""
@@ -47,6 +52,7 @@ def test_the_vectors(cipher: Cipher) -> None:
     assert opened(cipher, vector) == b"\x12\x34" + CONTENT
 
 
+@needs_openssl
 @given(
     st.sampled_from(Cipher),
     st.integers(0, 2**32 - 1),
@@ -63,6 +69,7 @@ def test_both_make_the_same(cipher: Cipher, index: int, path_id: int, number: in
     assert opened(cipher, datagram) == stamp.to_bytes(STAMP_LENGTH, "big") + content
 
 
+@needs_openssl
 @given(st.sampled_from(Cipher), st.binary(max_size=60), st.data())
 def test_what_somebody_has_changed_does_not_open(cipher: Cipher, content: bytes, data: st.DataObject) -> None:
     """Not a bit of what the nonce and the tag cover; nor what was cut off."""
@@ -96,3 +103,16 @@ def test_the_replay_window(numbers: Sequence[int]) -> None:
         if expected[-1]:
             window.accept(number)
     assert [bool(each) for each in taken] == expected
+
+
+def test_only_one_file_needs_openssl() -> None:
+    """It compiles without, too, and then calls nothing of it; the others do not know the difference."""
+    texts = {file.name: file.read_text() for file in ACCEL.glob("*.[ch]") if not file.name.startswith("_native")}
+    assert [name for name, text in texts.items() if "<openssl/" in text or "#ifdef MPT_SEAL" in text] == ["seal.c"]
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no gcc")
+    flags = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-S", "-o", "-")
+    done = subprocess.run([compiler, *flags, str(ACCEL / "seal.c")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "EVP_" not in done.stdout
