@@ -7,6 +7,7 @@ MPT_FUZZ is how many there are for the plain test, half of it here; MPT_FUZZ_SEE
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 import pytest
 
@@ -14,21 +15,22 @@ from mpt.data.events import Confirmed, Handshake, Message, Moved
 from mpt.testing.datapath import LOCAL_V6, OTHER_PEER, PEER, REMOTE_V6, Stage, connection_row, path_row
 from mpt.testing.session import PeerSession
 from mpt.testing.strategies import mutated
-from mpt.wire import seal
+from mpt.wire import gre, seal
 from mpt.wire.message import Challenge, Keepalive
 from mpt.wire.seal import Cipher, HandshakeDatagram, Retry
 from tests.contract.sealed import OTHER_PLACE, begin, content, news, reply, sealed_row
 from tests.contract.test_datapath_fuzz import COUNT, SEED
 
+Order = Literal["flow", "connection", "none"]
 OUR_KEY, PEER_KEY = seal.mac1_key(b"ours".ljust(32)), seal.mac1_key(b"peer".ljust(32))
 
 
 class Genuine:
     """Sound datagrams, each content once."""
 
-    def __init__(self, sessions: list[PeerSession], random: Random, in_order: bool) -> None:
+    def __init__(self, sessions: list[PeerSession], random: Random, order: Order) -> None:
         self.sessions = sessions
-        self.in_order = in_order
+        self.order = order
         self.random = random
         self.made = 0
 
@@ -51,22 +53,29 @@ class Genuine:
                 return datagram.encode(self.random.choice((OUR_KEY, PEER_KEY)))
             case 5:
                 return Retry(5, octets).encode(PEER_KEY)
-        return session.seal(content(self.made, self.made if self.in_order else None), path_id)
+        sequence = None if self.order == "none" else self.made
+        key = self.random.randrange(5) if self.order == "flow" else None
+        return session.seal(gre.encode(4, sequence, key) + reply(self.made), path_id)
 
 
-@pytest.mark.parametrize("window", [0, 64])
-def test_datagrams_of_any_kind(fast_sealing_stage: Stage, window: int) -> None:
+@pytest.mark.parametrize("order", ["none", "connection", "flow"])
+def test_datagrams_of_any_kind(fast_sealing_stage: Stage, order: Order) -> None:
     """Half of them are recorded ones, sent again from anywhere; most others are damaged."""
     random, stage = Random(SEED), fast_sealing_stage
     wans = stage.new_socket(), stage.new_socket()
     stage.set_table(
-        sealed_row(path_row("a", wans[0]), path_row("b", wans[1], OTHER_PEER, id=1), window=window),
+        sealed_row(
+            path_row("a", wans[0]),
+            path_row("b", wans[1], OTHER_PEER, id=1),
+            order=order,
+            window=0 if order == "none" else 64,
+        ),
         connection_row(path_row("p", wans[0]), key="plain", local=LOCAL_V6, remote=REMOTE_V6),
     )
     stage.datapath.set_identity(OUR_KEY)
     stage.datapath.expect({5: PEER_KEY})
     sessions = [begin(stage, session=PeerSession(cipher)) for cipher in Cipher]
-    genuine = Genuine(sessions, random, window > 0)
+    genuine = Genuine(sessions, random, order)
     recorded = [genuine.make() for _ in range(10)]
     delivered: list[bytes] = []
     told: list[bytes] = []
