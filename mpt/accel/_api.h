@@ -165,6 +165,7 @@ struct mpt_connection_row {
     int sets_tos; /* not all are 0 */
     uint32_t mss_clamp; /* octets of the largest packet of TCP, 0: as its ends agree */
     int sequenced; /* packets are sent with sequence numbers */
+    int keyed; /* and with the keys of their flows, each with numbers of its own */
     int sealed; /* with the envelope of a session around every datagram */
     uint8_t message_tos; /* the TOS octet of messages */
     struct mpt_network *networks;

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "ancillary.h"
+#include "flowkey.h"
 #include "transmit.h"
 
 enum { PACKETS = 256 };  /* a batch */
@@ -30,7 +31,9 @@ struct batch_path { /* beside a path of the table */
     int32_t first, last;   /* its packets; -1: none */
 };
 struct batch_connection { /* beside a connection of the table */
-    uint32_t sequence, first_sequence; /* the next number, and the first of the batch */
+    uint32_t sequence; /* the next number of packets without a key */
+    uint32_t *numbers; /* the next ones by key; NULL: no packet has had a key */
+    uint32_t numbered; /* packets of the batch that have a number */
     uint32_t limit; /* packets that may leave path by path: well within the peer's reorder window, if it equals ours */
     bool batched;
 };
@@ -74,6 +77,8 @@ struct batch *batch_new(bool segments, struct mpt_counters *counters) {
 }
 
 static void plane_free(struct plane *plane) {
+    for (uint32_t i = 0; plane->connections != NULL && i < plane->table->connection_count; i++)
+        free(plane->connections[i].numbers);
     free(plane->paths);
     free(plane->connections);
     *plane = (struct plane){0};
@@ -123,16 +128,33 @@ bool batch_prepare(struct batch *b, const struct table *table) {
     for (uint32_t i = 0; i < table->connection_count; i++) {
         const struct connection *c = &table->connections[i];
         const struct connection *old = b->now.table != NULL ? table_find(b->now.table, c->row.id) : NULL;
-        if (old != NULL)
-            next->connections[i].sequence = b->now.connections[old->index].sequence;
-        next->connections[i].limit = batch_limit(c);
+        const struct batch_connection *before = old != NULL ? &b->now.connections[old->index] : NULL;
+        struct batch_connection *state = &next->connections[i];
+        if (before != NULL)
+            state->sequence = before->sequence;
+        state->limit = batch_limit(c);
+        if (c->row.keyed && (before == NULL || before->numbers == NULL)
+            && (state->numbers = calloc(FLOW_KEYS, sizeof *state->numbers)) == NULL) {
+            plane_free(next);
+            return false;
+        }
     }
     return true;
 }
 
 void batch_cancel(struct batch *b) { plane_free(&b->next); }
 
+/* The numbers by key move on to the new table. */
 void batch_commit(struct batch *b) {
+    for (uint32_t i = 0; i < b->next.table->connection_count; i++) {
+        const struct connection *c = &b->next.table->connections[i];
+        const struct connection *old = b->now.table != NULL ? table_find(b->now.table, c->row.id) : NULL;
+        struct batch_connection *before = old != NULL ? &b->now.connections[old->index] : NULL;
+        if (before != NULL && before->numbers != NULL) {
+            b->next.connections[i].numbers = before->numbers;
+            before->numbers = NULL;
+        }
+    }
     plane_free(&b->now);
     b->now = b->next;
     b->next = (struct plane){0};
@@ -157,26 +179,33 @@ void batch_set_stamp(struct batch *b, uint16_t stamp) { b->stamp = stamp; }
 
 /* --- into the batch --- */
 
-struct outgoing *batch_add(struct batch *b, const struct connection *c, const struct path *path, bool sequenced) {
+/* Return the next number of a space, which is not UNNUMBERED. */
+static uint32_t *number_of(struct batch_connection *state, int32_t space) {
+    return space == NO_KEY ? &state->sequence : &state->numbers[space];
+}
+
+struct outgoing *batch_add(struct batch *b, const struct connection *c, const struct path *path, int32_t space) {
     struct batch_connection *state = &b->now.connections[c->index];
     /* While a path refuses, send each packet at once, so that its fallback keeps the order and wastes no number. */
     struct batch_path *chosen = state_of(b, path);
     bool alone = chosen->refuses || (b->count > 0 && state_of(b, b->packets[0].path)->refuses);
-    if (b->count == PACKETS || alone || (state->batched && state->sequence - state->first_sequence >= state->limit))
+    if (b->count == PACKETS || alone || (state->batched && state->numbered >= state->limit))
         batch_send(b);
     if (!state->batched) {
         state->batched = true;
-        state->first_sequence = state->sequence;
+        state->numbered = 0;
     }
     int32_t i = (int32_t)b->count++;
     struct outgoing *o = &b->packets[i];
     o->path = path;
     o->state = PENDING;
     o->next = -1;
-    o->sequenced = sequenced;
-    o->number = state->sequence;
-    state->sequence += o->sequenced;
-    o->frame_length = frame_length(o->sequenced);
+    o->space = space;
+    if (space != UNNUMBERED) {
+        o->number = (*number_of(state, space))++;
+        state->numbered++;
+    }
+    o->frame_length = frame_length(space);
     o->payload = NULL;
     o->payload_length = 0;
     if (chosen->first < 0) {
@@ -340,18 +369,23 @@ static void count_sent(struct outgoing *o, const struct path *path) {
     path->state->counters.bytes_sent += size_of(o) - o->frame_length;
 }
 
-/* Only a packet that was sent uses up a sequence number: number the pending packets anew, each between its neighbours. */
+/* Only a packet that was sent uses up a sequence number: number the pending packets anew, each between its neighbours. The
+ * first of a number space has kept its number, if it was sent or not. */
 static void number_anew(struct batch *b, const struct connection *c) {
     struct batch_connection *state = &b->now.connections[c->index];
-    uint32_t next = state->first_sequence;
+    state->numbered = 0;
+    for (struct outgoing *o = b->packets + b->count; o-- > b->packets;)
+        if (o->path->connection == c->index && o->space != UNNUMBERED)
+            *number_of(state, o->space) = o->number;
     for (struct outgoing *o = b->packets; o < b->packets + b->count; o++) {
-        if (o->path->connection != c->index || o->state == FAILED || !o->sequenced)
+        if (o->path->connection != c->index || o->state == FAILED || o->space == UNNUMBERED)
             continue;
+        uint32_t *next = number_of(state, o->space);
         if (o->state == PENDING) {
-            o->number = next;
-            frame_renumber(o->head, next);
+            o->number = *next;
+            frame_renumber(o->head, o->space, *next);
         }
-        next = o->number + 1;
+        *next = o->number + 1;
+        state->numbered++;
     }
-    state->sequence = next;
 }

@@ -19,7 +19,7 @@ struct outgoing {
     int32_t next; /* on the same path; -1: none */
     enum state state;
     uint8_t tos;
-    bool sequenced;
+    int32_t space; /* of the number: see frame.h */
     uint8_t room[FRAME_ROOM + HEADER_ROOM];
 };
 struct batch;
@@ -29,8 +29,8 @@ bool batch_prepare(struct batch *batch, const struct table *table); /* for batch
 void batch_cancel(struct batch *batch); /* forget the prepared table */
 void batch_commit(struct batch *batch);
 void batch_share_changed(struct batch *batch, const struct connection *connection);
-/* Return a place for the next packet of `connection` over `path`, with its number if it is `sequenced`. Fill it at once. */
-struct outgoing *batch_add(struct batch *batch, const struct connection *connection, const struct path *path, bool sequenced);
+/* Return a place for the next packet of `connection` over `path`, with its number in `space`. Fill it at once. */
+struct outgoing *batch_add(struct batch *batch, const struct connection *connection, const struct path *path, int32_t space);
 void batch_send(struct batch *batch); /* after it the batch refers to no packets */
 void batch_set_stamp(struct batch *batch, uint16_t stamp); /* of the datagrams that are sealed from now on */
 bool batch_cuts(const struct batch *batch); /* whether the kernel and every usable link cut runs of datagrams */

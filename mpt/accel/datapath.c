@@ -52,7 +52,7 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
     dp->unsealer = (struct unsealer){.sessions = &dp->sessions, .events = &dp->events, .counters = &dp->counters};
     bool good = sessions_init(&dp->sessions) && pool_init(&dp->pool);
     dp->delivery = delivery_new(tun, offloads, &dp->pool, &dp->counters);
-    dp->egress = egress_new(tun, offloads, tuning, &dp->counters);
+    dp->egress = egress_new(tun, offloads, tuning, secret, &dp->counters);
     dp->ingress = ingress_new(tuning, secret, &dp->pool, dp->delivery, &dp->unsealer, &dp->counters);
     good = good && dp->delivery != NULL && dp->egress != NULL && dp->ingress != NULL;
     if (!good || mpt_set_table(dp, NULL, 0, 0) != 0) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "batch.h"
+#include "flowkey.h"
 #include "fragment.h"
 #include "frame.h"
 #include "mss.h"
@@ -44,6 +45,7 @@ struct egress {
     struct flow_cache flows;
     double time; /* of the wake-up */
     struct mpt_tuning tuning;
+    uint64_t secret; /* of the keys of flows */
     struct allowance answers;
     uint32_t used;
     uint8_t arena[ARENA];
@@ -55,7 +57,9 @@ static const struct connection *classify(struct egress *e, const uint8_t *packet
 static void encapsulate(
     struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
 );
-static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, uint32_t size);
+static int32_t number_space(const struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, bool cut);
+static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, int32_t space,
+                                uint32_t size);
 static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t size);
 static void refuse(
     struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, const struct split *split, bool shared
@@ -66,7 +70,8 @@ static void drop(struct egress *e, int reason, uint64_t packets);
 
 /* --- life, and the table --- */
 
-struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, struct mpt_counters *counters) {
+struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, uint64_t secret,
+                          struct mpt_counters *counters) {
     struct egress *e = calloc(1, sizeof *e);
     if (e == NULL)
         return NULL;
@@ -74,6 +79,7 @@ struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning
     e->vnet = offloads & MPT_VNET_HDR;
     e->counters = counters;
     e->tuning = *tuning;
+    e->secret = secret;
     e->answers = (struct allowance){.left = tuning->answers_at_once};
     e->batch = batch_new(offloads & MPT_UDP_SEGMENT, counters);
     if (e->batch == NULL) {
@@ -278,8 +284,9 @@ static void encapsulate(
     if (c->row.mss_clamp && !shared)
         mss_clamp(packet, length, c->row.mss_clamp, split->packet != NULL);
     uint8_t tos = c->row.sets_tos ? c->row.tos_by_inner[tos_octet(packet)] : 0;
+    int32_t space = number_space(e, c, packet, length, false);
     for (uint32_t i = 0; i < split->segments; i++) {
-        struct outgoing *o = enqueue(e, c, path, size);
+        struct outgoing *o = enqueue(e, c, path, space, size);
         if (o == NULL)
             continue;
         o->tos = tos;
@@ -295,25 +302,31 @@ static void encapsulate(
             o->head = packet - o->frame_length;
             o->head_length = o->frame_length + length;
         }
-        frame_put(o->head, packet[0] >> 4, o->sequenced, o->number);
+        frame_put(o->head, packet[0] >> 4, o->space, o->number);
     }
+}
+
+/* Return the number space of a packet of `c`; `cut`: it will be cut into fragments. */
+static int32_t number_space(const struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, bool cut) {
+    return !c->row.sequenced ? UNNUMBERED : !c->row.keyed ? NO_KEY : (int32_t)flow_key(e->secret, packet, length, cut);
 }
 
 /* Return a place in the batch for the next packet of `c`, of `size` octets at the most: over `path` if it is usable, without a
  * number, as a mapped flow keeps its order by itself and waits for no other path; else over the next of the cycle. NULL: no
  * path is usable. The caller has looked whether some path carries the packet. */
-static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, uint32_t size) {
+static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, int32_t space,
+                                uint32_t size) {
     struct egress_connection *state = &e->now.connections[c->index];
     e->counters->packets_read++;
     if (path != NULL && path->row.usable && size <= path_carries(path, c))
-        return batch_add(e->batch, c, path, false);
+        return batch_add(e->batch, c, path, UNNUMBERED);
     if (state->cycle_count == 0) {
         e->counters->egress_dropped[MPT_NO_PATH]++;
         return NULL;
     }
     uint32_t next = size <= state->narrowest ? cycle_next(state->cycle, state->cycle_count)
                                              : cycle_next_fitting(state->cycle, state->cycle_count);
-    return batch_add(e->batch, c, &c->paths[next], c->row.sequenced);
+    return batch_add(e->batch, c, &c->paths[next], space);
 }
 
 /* --- packets that do not fit every path --- */
@@ -358,18 +371,19 @@ static bool cut(struct egress *e, const struct connection *c, const uint8_t *pac
     struct fragments fragments;
     if (!fragments_start(&fragments, packet, length, state->widest))
         return false;
+    int32_t space = number_space(e, c, packet, length, true);
     for (uint32_t i = 0; i < fragments.count; i++) {
         uint32_t left = fragments.total - fragments.header - i * fragments.step;
         uint32_t size = fragments.header + (left < fragments.step ? left : fragments.step);
         fits_some(state, c, size);
-        struct outgoing *o = enqueue(e, c, i == 0 ? mapped : NULL, size); /* the others have no ports */
+        struct outgoing *o = enqueue(e, c, i == 0 ? mapped : NULL, space, size); /* the others have no ports */
         if (o == NULL)
             continue;
         o->tos = c->row.sets_tos ? c->row.tos_by_inner[tos_octet(packet)] : 0;
         o->head = o->room;
         o->head_length = o->frame_length + fragments.header;
         o->payload_length = fragments_head(&fragments, i, o->room + o->frame_length, &o->payload);
-        frame_put(o->head, 4, o->sequenced, o->number);
+        frame_put(o->head, 4, o->space, o->number);
     }
     return true;
 }

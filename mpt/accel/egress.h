@@ -8,7 +8,8 @@
 #include "table.h"
 
 struct egress;
-struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, struct mpt_counters *counters); /* NULL: no memory */
+struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, uint64_t secret,
+                          struct mpt_counters *counters); /* NULL: no memory */
 void egress_free(struct egress *egress);
 bool egress_prepare(struct egress *egress, const struct table *table); /* for egress_commit(); false: no memory */
 void egress_cancel(struct egress *egress); /* forget the prepared table */

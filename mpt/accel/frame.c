@@ -3,7 +3,7 @@
 
 #include "frame.h"
 
-enum { PROTOCOL = 2 }; /* the offset of the protocol type */
+enum { PROTOCOL = 2, KEY = 4 }; /* offsets of the protocol type, and of the key where no checksum stands before it */
 enum { PROTOCOL_IPV4 = 0x0800, PROTOCOL_IPV6 = 0x86DD };
 enum { CHECKSUM_PRESENT = 0x8000, KEY_PRESENT = 0x2000, SEQUENCE_PRESENT = 0x1000, VERSION_MASK = 0x0007 };
 enum { MUST_BE_ZERO = 0x4C00 }; /* bits 1, 4 and 5: RFC 2784 section 2.3, less the bits that RFC 2890 gave a meaning */
@@ -13,16 +13,18 @@ enum { AUTH_TYPE = 2, ROUND = 4, TUNNEL_VERSION = 5, SENDER = 8, RECEIVER = 24, 
 
 /* --- to the network --- */
 
-uint32_t frame_length(bool sequenced) { return sequenced ? 8 : 4; }
+uint32_t frame_length(int32_t space) { return space == UNNUMBERED ? 4 : space == NO_KEY ? 8 : 12; }
 
-void frame_put(uint8_t *head, unsigned version, bool sequenced, uint32_t sequence) {
-    put16(head, sequenced ? SEQUENCE_PRESENT : 0);
+void frame_put(uint8_t *head, unsigned version, int32_t space, uint32_t number) {
+    put16(head, space == UNNUMBERED ? 0 : space == NO_KEY ? SEQUENCE_PRESENT : KEY_PRESENT | SEQUENCE_PRESENT);
     put16(head + PROTOCOL, version == 4 ? PROTOCOL_IPV4 : PROTOCOL_IPV6);
-    if (sequenced)
-        frame_renumber(head, sequence);
+    if (space >= 0)
+        put32(head + KEY, (uint32_t)space);
+    if (space != UNNUMBERED)
+        frame_renumber(head, space, number);
 }
 
-void frame_renumber(uint8_t *head, uint32_t sequence) { put32(head + 4, sequence); }
+void frame_renumber(uint8_t *head, int32_t space, uint32_t number) { put32(head + frame_length(space) - 4, number); }
 
 /* --- from the network --- */
 
@@ -30,6 +32,9 @@ int frame_open(uint8_t *datagram, uint32_t length, struct opened *opened) {
     int header = mpt_gre_decode(datagram, length, &opened->version, &opened->sequenced, &opened->sequence);
     if (header < 0)
         return -header;
+    unsigned flags = get16(datagram);
+    opened->has_key = flags & KEY_PRESENT;
+    opened->key = opened->has_key ? get32(datagram + (flags & CHECKSUM_PRESENT ? KEY + 4 : KEY)) : 0;
     opened->payload = datagram + header;
     opened->length = length - (uint32_t)header;
     return 0;

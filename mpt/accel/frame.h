@@ -7,18 +7,20 @@
 
 #include "packet.h"
 
-enum { FRAME_ROOM = 8 }; /* the longest frame that we send */
+enum { FRAME_ROOM = 12 }; /* the longest frame that we send */
+enum { UNNUMBERED = -2, NO_KEY = -1 }; /* number spaces: none, that of the connection, or from 0 on that of a key */
 
-uint32_t frame_length(bool sequenced);
+uint32_t frame_length(int32_t space);
 /* Write the frame of a packet of `version`, or of a message, to the frame_length() octets at `head`. */
-void frame_put(uint8_t *head, unsigned version, bool sequenced, uint32_t sequence);
-void frame_renumber(uint8_t *head, uint32_t sequence); /* change the number of a sequenced frame */
+void frame_put(uint8_t *head, unsigned version, int32_t space, uint32_t number);
+void frame_renumber(uint8_t *head, int32_t space, uint32_t number); /* change the number of a numbered frame */
 
 struct opened { /* a datagram without its frame */
     uint8_t *payload; /* a packet, a message or anything else */
     uint32_t length;
-    uint32_t version, sequence; /* `version` is the IP version that the frame names */
+    uint32_t version, sequence, key; /* `version` is the IP version that the frame names */
     int sequenced; /* `sequence` holds */
+    bool has_key;
 };
 int frame_open(uint8_t *datagram, uint32_t length, struct opened *opened); /* 0, or the reason to drop it */
 /* Return whether a payload is a keepalive, and its tunnel addresses. More octets may follow its header. */

@@ -31,8 +31,8 @@ struct datagram { /* in a buffer of the pool */
     struct buffer *buffer;
 };
 struct ingress_path { /* beside a path of the table */
-    bool has_brought;       /* `last_sequence` holds */
-    uint32_t last_sequence; /* of the last packet that came over it */
+    bool has_brought;       /* `last` holds */
+    uint32_t last;          /* how far the last packet was that came over it: its number; its time of sending if it was sealed */
     uint32_t told_in_wake;  /* the wake-up in which control was last told of a keepalive */
 };
 struct plane { /* of one table */
@@ -67,7 +67,7 @@ static void open_sealed(struct ingress *ingress, const struct datagram *datagram
 static void not_ip(struct ingress *ingress, const struct source *source, const struct opened *opened, double now);
 static void heard(struct ingress *ingress, const struct path *path, const struct opened *opened, double now);
 static void arrive(struct ingress *ingress, const struct path *path, const struct opened *opened,
-                   const struct datagram *datagram, double now);
+                   const struct datagram *datagram, const struct mark *mark, double now);
 static void update_backlog(struct ingress *ingress);
 
 /* --- life --- */
@@ -112,7 +112,8 @@ static void release(void *context, struct packet packet) { pool_release(((struct
 /* Return the old order of a connection, if it can go on as the order of `c`. */
 static struct ordering **order_before(const struct ingress *ingress, const struct connection *c) {
     const struct connection *old = ingress->now.table != NULL ? table_find(ingress->now.table, c->row.id) : NULL;
-    if (old == NULL || old->row.reorder_window != c->row.reorder_window || old->row.max_delay != c->row.max_delay)
+    if (old == NULL || old->row.reorder_window != c->row.reorder_window || old->row.max_delay != c->row.max_delay
+        || old->row.sealed != c->row.sealed)
         return NULL;
     return &ingress->now.orders[old->index];
 }
@@ -131,7 +132,7 @@ bool ingress_prepare(struct ingress *ingress, const struct table *table) {
         if (c->row.reorder_window == 0 || order_before(ingress, c) != NULL)
             continue;
         struct sink sink = {deliver, release, ingress};
-        next->orders[i] = ordering_new(&ingress->tuning, c->row.reorder_window, c->row.max_delay, false,
+        next->orders[i] = ordering_new(&ingress->tuning, c->row.reorder_window, c->row.max_delay, c->row.sealed,
                                        ingress->secret, sink);
         good = next->orders[i] != NULL;
     }
@@ -250,7 +251,7 @@ static const struct path *laggard(const struct ingress *ingress, const struct co
         if (!path->is_wanted || listener == NULL || listener->done_in_wake == ingress->wakes)
             continue;
         if (found == NULL || (behind->has_brought
-            && (!state->has_brought || (int32_t)(state->last_sequence - behind->last_sequence) < 0))) {
+            && (!state->has_brought || (int32_t)(state->last - behind->last) < 0))) {
             found = path;
             behind = state;
         }
@@ -354,7 +355,7 @@ static void open_plain(struct ingress *ingress, const struct source *source, con
     else if (reason != 0 || (path = identify(&ingress->flows, ingress->now.table, source, &opened, &reason)) == NULL)
         drop(ingress, reason);
     else
-        arrive(ingress, path, &opened, datagram, now);
+        arrive(ingress, path, &opened, datagram, &(struct mark){.sequence = opened.sequence}, now);
 }
 
 static void open_sealed(struct ingress *ingress, const struct datagram *datagram, const struct origin *origin, double now) {
@@ -369,7 +370,8 @@ static void open_sealed(struct ingress *ingress, const struct datagram *datagram
     if (reason != 0)
         drop(ingress, reason);
     else
-        arrive(ingress, content.path, &opened, datagram, now);
+        arrive(ingress, content.path, &opened, datagram,
+               &(struct mark){opened.sequence, opened.key, opened.has_key, content.stamp}, now);
 }
 
 /* Pass a keepalive to control; drop any other payload that is no packet of the announced version. */
@@ -399,7 +401,7 @@ static void heard(struct ingress *ingress, const struct path *path, const struct
 }
 
 static void arrive(struct ingress *ingress, const struct path *path, const struct opened *opened,
-                   const struct datagram *datagram, double now) {
+                   const struct datagram *datagram, const struct mark *mark, double now) {
     struct mpt_path_counters *counters = &path->state->counters;
     counters->packets_received++;
     counters->bytes_received += opened->length;
@@ -422,9 +424,9 @@ static void arrive(struct ingress *ingress, const struct path *path, const struc
         delivery_add(ingress->delivery, kept);
         return;
     }
-    ingress->now.paths[path->index].last_sequence = opened->sequence;
+    ordering_arrive(order, *mark, kept, path->row.id, now);
+    ingress->now.paths[path->index].last = row->sealed ? (uint32_t)ordering_sent(order) : mark->sequence;
     ingress->now.paths[path->index].has_brought = true;
-    ordering_arrive(order, (struct mark){.sequence = opened->sequence}, kept, path->row.id, now);
     ingress->waiting = ordering_waits(order) ? &ingress->now.table->connections[path->connection] : NULL;
 }
 

@@ -336,6 +336,7 @@ class NativeDataPath:
             "sets_tos": any(tos_by_inner),
             "mss_clamp": row.mss_clamp,
             "sequenced": row.framing.sequenced,
+            "keyed": isinstance(row.framing, Sealed) and row.framing.order == "flow",
             "sealed": sealed,
             "message_tos": (row.dscp or 0) << 2,
             "networks": networks["pointer"],

@@ -52,6 +52,8 @@ bool ordering_waits(const struct ordering *o) {
 
 void ordering_drops(const struct ordering *o, uint64_t *dropped) { reorder_drops(o->reorder, dropped); }
 
+int64_t ordering_sent(const struct ordering *o) { return o->sent; }
+
 static int64_t unwrapped(struct ordering *o, uint16_t stamp, double now) {
     int64_t due = o->sent + (int64_t)((now - o->came) * o->stamps_a_second);
     o->came = now;

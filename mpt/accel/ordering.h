@@ -17,6 +17,7 @@ struct ordering *ordering_new(const struct mpt_tuning *tuning, uint32_t window, 
                               uint64_t secret, struct sink sink); /* NULL: no memory */
 void ordering_free(struct ordering *ordering);
 void ordering_arrive(struct ordering *ordering, struct mark mark, struct packet packet, uint32_t path, double now);
+int64_t ordering_sent(const struct ordering *ordering); /* when the last packet with a stamp was sent, in stamps */
 void ordering_deadline(struct ordering *ordering, double now);
 double ordering_next_deadline(const struct ordering *ordering); /* -1: none */
 void ordering_set_behind(struct ordering *ordering, bool is_behind);

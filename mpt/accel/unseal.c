@@ -73,7 +73,7 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
     event->subject = path->row.id;
     if (newest && is_elsewhere(path, origin))
         tell_moved(u, path->state, event);
-    struct content opened = {path, datagram + ENVELOPE_HEAD, length - SEAL_OVERHEAD};
+    struct content opened = {path, datagram + ENVELOPE_HEAD, length - SEAL_OVERHEAD, get16(datagram + ENVELOPE_HEAD - 2)};
     if (is_sealed(opened.octets, opened.length))
         return take_message(u, path->state, &opened, event);
     *content = opened;

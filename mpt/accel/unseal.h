@@ -26,6 +26,7 @@ struct content { /* a GRE datagram out of an envelope, and its path; NULL: there
     const struct path *path;
     uint8_t *octets;
     uint32_t length;
+    uint16_t stamp;
 };
 static inline bool is_sealed(const uint8_t *datagram, uint32_t length) { return length > 0 && datagram[0] & SEALED_BIT; }
 /* Return 0, or the reason to drop it. It is opened in its place. */

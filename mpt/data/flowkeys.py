@@ -41,6 +41,6 @@ def flow_of(packet: bytes) -> bytes:
     """Return the octets that name the flow of an IP packet: addresses, protocol, ports if there are any."""
     pair = packet[12:20] + packet[9:10] if packet[0] >> 4 == 4 else packet[8:40] + packet[6:7]
     found = ip.transport(packet)
-    if found is None or found[0] not in (ip.TCP, ip.UDP) or found[2]:
+    if found is None or found[0] not in (ip.TCP, ip.UDP) or found[2] or len(packet) < found[1] + 4:
         return pair
     return pair + packet[found[1] : found[1] + 4]

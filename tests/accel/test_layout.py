@@ -13,7 +13,7 @@ ACCEL = Path(__file__).parents[2] / "mpt" / "accel"
 LAYERS = (
     {"_native"},
     {"packet", "schedule", "pathstate", "events", "replay"},
-    {"split", "join", "mss", "toobig", "fragment", "pool", "frame", "ancillary", "seal"},
+    {"split", "join", "mss", "toobig", "fragment", "flowkey", "pool", "frame", "ancillary", "seal"},
     {"session", "handshake"},
     {"equalize", "candidates", "window"},
     {"knowledge"},
