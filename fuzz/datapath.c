@@ -7,7 +7,7 @@
 
 #include <poll.h>
 
-enum { NUMBERS = 1 << 14, KNOWN = 1 << 12 };
+enum { NUMBERS = 1 << 14, KEY_NUMBERS = 8, KNOWN = 1 << 12 };
 enum { PATIENCE = 50 }; /* milliseconds for a datagram that was sent; it takes none unless the machine is busy */
 enum { READ_NOW = 8 /* a bit of the kind of a step: and let it be read */ };
 
@@ -19,7 +19,7 @@ static uint8_t tos_by_inner[256];
 static double now;
 static uint64_t written, received[PATHS]; /* packets that came out of the TUN, and datagrams at the peers */
 static uint64_t sent_before[2], refused; /* by the connections before they began; packets that no path took */
-static bool number_used[2][NUMBERS];
+static bool number_used[2][NUMBERS], key_number_used[2][4096][KEY_NUMBERS];
 static struct known { uint64_t hash; uint32_t count; } known[KNOWN]; /* the packets that peers sent and nobody wrote */
 static uint32_t known_count;
 
@@ -95,13 +95,16 @@ static uint64_t sent_by(int connection) {
 static void check_datagram(int peer, const uint8_t *datagram, uint32_t length, uint8_t tos) {
     uint32_t version, sequence;
     int sequenced, header = mpt_gre_decode(datagram, length, &version, &sequenced, &sequence);
-    CHECK(header == (sequenced ? 8 : 4) && length > (uint32_t)header);
+    bool keyed = datagram[0] & 0x20;
+    CHECK(header == (keyed ? 12 : sequenced ? 8 : 4) && (sequenced || !keyed) && length > (uint32_t)header);
     CHECK(ip_version(datagram + header, length - (uint32_t)header) == version);
     CHECK(peer == PAIR || tos == tos_by_inner[tos_octet(datagram + header)]);
     int connection = peer > PAIR;
     CHECK(!sequenced || sequence < sent_by(connection) - sent_before[connection] + refused);
-    if (sequenced && sequence < NUMBERS) {
-        bool *used = &number_used[connection][sequence];
+    if (sequenced && sequence < (keyed ? KEY_NUMBERS : NUMBERS)) {
+        uint32_t key = keyed ? get32(datagram + 4) : 0;
+        CHECK(key < 4096);
+        bool *used = keyed ? &key_number_used[connection][key][sequence] : &number_used[connection][sequence];
         CHECK(!*used);
         *used = true;
     }
@@ -218,7 +221,7 @@ static struct mpt_network network(uint8_t version, uint8_t first, uint32_t bits,
     return (struct mpt_network){address(version, first, 0), version == 4 ? bits : 96 + bits, here};
 }
 
-/* Octets: usable paths; broken paths; window, longest delay, TOS octets, connections; weights; how large packets may be. */
+/* Octets: usable paths; broken paths, keys; window, longest delay, TOS octets, connections; weights; how large packets may be. */
 static void set_table(struct input *in) {
     static const uint32_t windows[] = {0, 8, 40, 1000};
     struct mpt_network networks[2][4] = {
@@ -243,7 +246,7 @@ static void set_table(struct input *in) {
             .id = (uint32_t)i,
             .inner_local = address(i ? 6 : 4, i ? 13 : 10, 2), .inner_remote = address(i ? 6 : 4, i ? 14 : 10, 3),
             .reorder_window = windows[how & 3], .max_delay = how & 4 ? 0.01 : 0.1, .sets_tos = (how >> 3 & 3) != 0,
-            .sequenced = windows[how & 3] != 0,
+            .sequenced = windows[how & 3] != 0, .keyed = broken >> 7,
             .networks = networks[i], .network_count = 4, .rules = rules, .rule_count = 2,
             .paths = i == 0 ? paths : paths + OTHER_V4, .path_count = i == 0 ? OTHER_V4 : PATHS - OTHER_V4,
         };
@@ -254,6 +257,7 @@ static void set_table(struct input *in) {
         count = 2;
     for (uint32_t i = count; i < 2; i++) { /* a connection that is gone begins anew */
         memset(number_used[i], 0, sizeof number_used[i]);
+        memset(key_number_used[i], 0, sizeof key_number_used[i]);
         sent_before[i] = sent_by((int)i);
     }
     CHECK(mpt_set_table(dp, rows, count, now) == 0);
@@ -375,6 +379,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     written = 0;
     memset(received, 0, sizeof received);
     memset(number_used, 0, sizeof number_used);
+    memset(key_number_used, 0, sizeof key_number_used);
     memset(sent_before, 0, sizeof sent_before);
     memset(known, 0, sizeof known);
     known_count = 0;

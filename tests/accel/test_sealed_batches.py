@@ -14,6 +14,7 @@ import pytest
 from mpt.testing.datapath import OTHER_PEER, PEER, Stage, closing, numbered, packet, path_row
 from mpt.testing.session import OpenedDatagram, PeerSession
 from mpt.wire import gre
+from mpt.wire.ip import UDP
 from mpt.wire.seal import OVERHEAD, Cipher, envelope
 from tests.accel.engine import inside, lib, native_stage, split, with_offload
 from tests.accel.test_batches import FROM_PEER, SO_NO_CHECK, TO_PEER, plain, read
@@ -137,6 +138,54 @@ def test_a_path_that_refuses_leaves_it_to_the_others(stage: Stage) -> None:
         assert sorted(contents_of(session, sent)) == [gre.encode(4, n + 6 * turn) + p for n, p in enumerate(packets)]
         assert {envelope(datagram).path_id for datagram, _ in sent} == {1}
     assert stage.counters().paths["b"].packets_sent == 12
+
+
+def of_flow(port: int, count: int, first: int = 0) -> list[bytes]:
+    """The packets of a flow, which can be told apart."""
+    return [packet(body=port.to_bytes(4, "big") + n.to_bytes(2, "big"), protocol=UDP) for n in range(first, count)]
+
+
+def numbers_of_flows(contents: list[bytes]) -> dict[int, list[tuple[int, bytes]]]:
+    """(number, packet) of each key."""
+    flows: dict[int, list[tuple[int, bytes]]] = {}
+    for each in contents:
+        header = gre.decode(each)
+        assert header.key is not None
+        assert header.sequence is not None
+        flows.setdefault(header.key, []).append((header.sequence, each[header.length :]))
+    return flows
+
+
+def test_a_packet_that_cannot_go_uses_no_number_of_its_flow(stage: Stage) -> None:
+    """The numbers of each flow follow each other, whatever is refused in its midst."""
+    wan = stage.new_socket()
+    stage.set_table(sealed_row(path_row("a", wan), order="flow", window=100))
+    session = begin(stage)
+    flows = [of_flow(port, 8) for port in (1, 2, 3)]
+    packets = [each for together in zip(*flows, strict=True) for each in together]
+    too_long = packet(body=(1).to_bytes(4, "big") + bytes(65_480), protocol=UDP)
+    for turn in range(2):
+        read(stage, *plain(*packets[:10], too_long, *packets[10:]))
+        found = numbers_of_flows(contents_of(session, wan.sent()))
+        assert sorted(found.values()) == sorted(list(enumerate(flow, 8 * turn)) for flow in flows)
+    assert stage.counters().egress_dropped == {"send_emsgsize": 2}
+
+
+def test_a_path_that_refuses_leaves_the_flows_to_the_others(stage: Stage) -> None:
+    """With the numbers that they have."""
+    wans = stage.new_socket(), stage.new_socket()
+    network = stage.datapath._network  # type: ignore[attr-defined]
+    broken = replace(path_row("a", wans[0]), remote=("255.255.255.255", 1))  # EACCES without SO_BROADCAST
+    healthy = path_row("b", wans[1], OTHER_PEER, id=1)
+    healthy = replace(healthy, remote=(network.address(OTHER_PEER), healthy.remote[1]))
+    row = sealed_row(replace(broken, peer=network.address(PEER)), healthy, order="flow", window=100)
+    inside(stage).set_table((row,), stage.now)
+    session = begin(stage)
+    for turn in range(2):  # in the second it is known to refuse
+        flows = [of_flow(port, 8) for port in (1, 2, 3)]
+        read(stage, *plain(*(each for together in zip(*flows, strict=True) for each in together)))
+        found = numbers_of_flows(contents_of(session, wans[1].sent()))
+        assert sorted(map(sorted, found.values())) == sorted(list(enumerate(flow, 8 * turn)) for flow in flows)
 
 
 def test_a_socket_that_is_full() -> None:
