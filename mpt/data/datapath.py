@@ -13,13 +13,14 @@ from secrets import token_bytes
 from typing import Any, Protocol
 
 from mpt.data.counters import Counters
-from mpt.data.egress import Egress, Scheduler, send_message
+from mpt.data.egress import Egress, send_message
 from mpt.data.events import Event
 from mpt.data.ingress import Ingress
 from mpt.data.opening import Opening
 from mpt.data.pathstate import PathMeasures, PathStates
 from mpt.data.pathtable import DataSocket, Table
 from mpt.data.scheduler import WeightedCycle
+from mpt.data.sender import Scheduler
 from mpt.data.sessions import Sessions
 from mpt.wire.seal import SessionKeys
 

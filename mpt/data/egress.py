@@ -5,23 +5,22 @@ A packet meets the functions in the order in which they stand here.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from ipaddress import ip_address
 from operator import itemgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from mpt.data.counters import PathCounters, Reason, errno_reason
+from mpt.data.counters import Reason, errno_reason
 from mpt.data.flowkeys import FlowKeys
-from mpt.data.flowmap import FlowMap
 from mpt.data.fragment import fragments, may_be_cut
-from mpt.data.framing import Sealed, frame
+from mpt.data.framing import frame
 from mpt.data.mss import clamped
 from mpt.data.pathstate import PathStates
-from mpt.data.pathtable import ANY_SIZE, ConnectionRow, DataSocket, Table
+from mpt.data.pathtable import DataSocket, Table
+from mpt.data.sender import Scheduler, Sender
 from mpt.data.sessions import Session, Sessions
 from mpt.data.toobig import Allowance, answer
 from mpt.host.udp import more_room, tos_ancillary
@@ -33,122 +32,6 @@ BATCH: Final = 64  # packets a wake-up: bounds how long keepalives and commands 
 PACKET_SIZE: Final = 65535
 FLOWS_CACHED: Final = 4096  # address pairs; then the cache starts anew
 LOCAL_TROUBLE: Final = frozenset({EAGAIN, ENOBUFS, EMSGSIZE})  # this packet cannot go, nor over another path
-
-
-class Cycle(Protocol):
-    """An endless sequence of the indices of paths, as `mpt.data.scheduler.WeightedCycle` is one."""
-
-    def __next__(self) -> int: ...
-
-    def next_of(self, fitting: Container[int], /) -> int | None:
-        """Return the first of the next indices that is in `fitting`; None: there is none."""
-
-
-Scheduler = Callable[[Sequence[tuple[int, int]]], Cycle]
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """The egress side of one path, in the row of its connection at `index`. It is open if there is a socket, and the
-    peer's address is known."""
-
-    index: int
-    id: int
-    socket: DataSocket | None
-    remote: tuple[Any, ...]
-    counters: PathCounters
-
-
-_OpenPath = tuple[DataSocket, tuple[Any, ...], PathCounters, int]
-
-
-class _Sender:
-    """The egress side of one connection; the sequence numbers outlive changes of the table."""
-
-    __slots__ = (
-        "_scheduler",
-        "_sizes",
-        "_weights",
-        "connection",
-        "cycle",
-        "flow_map",
-        "has_keys",
-        "is_sealed",
-        "message_tos",
-        "narrowest",
-        "numbers",
-        "paths",
-        "tos_by_inner",
-        "ways",
-        "widest",
-    )
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._weights: dict[int, int] = {}  # of the paths that may be used, by their index
-        self._scheduler = scheduler
-        self.numbers: defaultdict[int | None, int] = defaultdict(int)  # the next one, by key; None: of the connection
-
-    def configure(self, row: ConnectionRow, states: PathStates) -> None:
-        self.connection = row
-        self._sizes = {index: row.carried(path.mtu) for index, path in enumerate(row.paths)}
-        self.is_sealed = isinstance(row.framing, Sealed)
-        self.has_keys = isinstance(row.framing, Sealed) and row.framing.order == "flow"
-        self.ways = {
-            path.key: _Way(index, path.id, path.socket, path.remote, states.ensure(path.key).counters)
-            for index, path in enumerate(row.paths)
-        }
-        self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable})
-        self.message_tos = (row.dscp or 0) << 2
-        by_inner = tos.encapsulated(row.dscp, row.ecn)
-        self.tos_by_inner = (
-            by_inner if any(by_inner) else None
-        )  # None, the usual case: the socket's 0 is right for every packet
-        self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no look-up for every packet
-
-    def set_shares(self, shares: dict[Hashable, int]) -> None:
-        """Use paths with these weights from now on; 0: not used."""
-        weights = dict(self._weights)
-        for path, weight in shares.items():
-            if path in self.ways:
-                weights[self.ways[path].index] = weight
-        if weights != self._weights:
-            self._share_out({index: weights[index] for index in sorted(weights) if weights[index]})
-
-    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...]) -> None:
-        """Send the datagrams of `path` there from now on."""
-        self.ways[path] = replace(self.ways[path], socket=socket, remote=remote)
-        before = self.paths
-        self._open_paths()
-        if self.paths.keys() != before.keys():
-            self._share_out(self._weights)
-
-    def _share_out(self, weights: dict[int, int]) -> None:
-        self._weights = weights
-        self._open_paths()
-        self.cycle = self._scheduler([(index, weight) for index, weight in weights.items() if index in self.paths])
-
-    def _open_paths(self) -> None:
-        """Find the paths that carry packets, by their index: socket, remote address, counters, id."""
-        self.paths = {
-            way.index: (way.socket, way.remote, way.counters, way.id)
-            for way in self.ways.values()
-            if way.index in self._weights and way.socket is not None and way.remote
-        }
-        self._measure()
-
-    def set_path_mtus(self, mtus: dict[Hashable, int]) -> None:
-        """Send no larger packets over these paths from now on; 0: of any size."""
-        for path, mtu in mtus.items():
-            self._sizes[self.ways[path].index] = self.connection.carried(mtu)
-        self._measure()
-
-    def _measure(self) -> None:
-        sizes = [self._sizes[index] for index in self.paths]
-        self.narrowest, self.widest = min(sizes, default=ANY_SIZE), max(sizes, default=ANY_SIZE)
-
-    def fitting(self, size: int) -> dict[int, _OpenPath]:
-        """Return the paths that carry a packet of `size` octets."""
-        return {index: path for index, path in self.paths.items() if size <= self._sizes[index]}
 
 
 class Egress:
@@ -175,10 +58,10 @@ class Egress:
         self._scheduler = scheduler
         self._sessions = sessions
         self._keys = FlowKeys(secret)
-        self._senders: dict[Hashable, _Sender] = {}
-        self._sender_of: dict[Hashable, _Sender] = {}  # by the key of a path
+        self._senders: dict[Hashable, Sender] = {}
+        self._sender_of: dict[Hashable, Sender] = {}  # by the key of a path
         # inner addresses -> sender, the senders of a group, or the reason to drop
-        self._flows: dict[bytes, _Sender | tuple[_Sender, ...] | Reason] = {}
+        self._flows: dict[bytes, Sender | tuple[Sender, ...] | Reason] = {}
         self._peers: dict[Hashable, Address] = {}  # outer addresses, by the key of the path
         self._own_peers: frozenset[Address] = frozenset()
         self.packets_read = 0
@@ -186,7 +69,7 @@ class Egress:
 
     def set_table(self, table: Table, states: PathStates) -> None:
         """Use `table` from the next packet on; connections that stay keep their sequence numbers."""
-        senders = {row.key: self._senders.get(row.key) or _Sender(self._scheduler) for row in table}
+        senders = {row.key: self._senders.get(row.key) or Sender(self._scheduler) for row in table}
         for row in table:
             senders[row.key].configure(row, states)
         self._senders = senders
@@ -228,7 +111,7 @@ class Egress:
             found = flows.get(packet[12:20] if version == 4 else packet[8:40] if version == 6 else b"")
             if found is None:
                 found = self._classify(packet)
-            if isinstance(found, _Sender):
+            if isinstance(found, Sender):
                 self._send(found, packet, now)
             elif isinstance(found, Reason):
                 self.dropped[found] += 1
@@ -237,7 +120,7 @@ class Egress:
                 for sender in found:
                     self._send(sender, packet, now)
 
-    def _classify(self, packet: bytes) -> _Sender | tuple[_Sender, ...] | Reason:
+    def _classify(self, packet: bytes) -> Sender | tuple[Sender, ...] | Reason:
         """Return the connection of `packet` by its inner addresses; for a group all its connections; else the reason
         to drop it."""
         version = ip.version(packet)
@@ -246,7 +129,7 @@ class Egress:
         key = packet[12:20] if version == 4 else packet[8:40]
         half = len(key) // 2
         source, destination = ip_address(key[:half]), ip_address(key[half:])
-        found: _Sender | tuple[_Sender, ...] | Reason
+        found: Sender | tuple[Sender, ...] | Reason
         if destination in self._own_peers:
             found = Reason.LOOP
         else:
@@ -256,7 +139,7 @@ class Egress:
         self._flows[key] = found
         return found
 
-    def _receivers(self, source: Address, destination: Address) -> _Sender | tuple[_Sender, ...] | None:
+    def _receivers(self, source: Address, destination: Address) -> Sender | tuple[Sender, ...] | None:
         """Return the connection that fits best, or every connection that takes packets to the group `destination`."""
         connections = [(sender, sender.connection) for sender in self._senders.values()]
         if any(row.is_group(destination) for _, row in connections):
@@ -264,7 +147,7 @@ class Egress:
         fits = [(row.reach(destination), sender) for sender, row in connections if row.sends(source, destination)]
         return max(fits, key=itemgetter(0), default=(0, None))[1]
 
-    def _send(self, sender: _Sender, packet: bytes, now: float) -> None:
+    def _send(self, sender: Sender, packet: bytes, now: float) -> None:
         """Encapsulate and send over the mapped path, else over the next of the cycle, else over any path that works.
 
         A packet of a mapped flow has no number: its flow keeps its order by itself, and waits for no other path.
@@ -307,7 +190,7 @@ class Egress:
 
     def _transmit(
         self,
-        sender: _Sender,
+        sender: Sender,
         index: int,
         session: Session | None,
         content: bytes,
@@ -327,7 +210,7 @@ class Egress:
         counters.bytes_sent += size
         return None
 
-    def _refuse(self, sender: _Sender, packet: bytes, now: float) -> None:
+    def _refuse(self, sender: Sender, packet: bytes, now: float) -> None:
         """Cut a packet that fits no path, if its sender lets us, or else drop it and tell the sender what would fit.
 
         The answer comes from the peer's tunnel address: Linux drops what arrives from its own.
@@ -357,9 +240,9 @@ class Egress:
         for sender, its_mtus in self._by_sender(mtus):
             sender.set_path_mtus(its_mtus)
 
-    def _by_sender(self, values: Mapping[Hashable, int]) -> Iterable[tuple[_Sender, dict[Hashable, int]]]:
+    def _by_sender(self, values: Mapping[Hashable, int]) -> Iterable[tuple[Sender, dict[Hashable, int]]]:
         """Return values of paths by the paths' connections."""
-        of_sender: dict[_Sender, dict[Hashable, int]] = {}
+        of_sender: dict[Sender, dict[Hashable, int]] = {}
         for path, value in values.items():
             if path in self._sender_of:
                 of_sender.setdefault(self._sender_of[path], {})[path] = value

@@ -1,0 +1,132 @@
+"""The egress side of one connection: its paths by share and size, and what is right for every packet of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Container, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from mpt.data.counters import PathCounters
+from mpt.data.flowmap import FlowMap
+from mpt.data.framing import Sealed
+from mpt.data.pathstate import PathStates
+from mpt.data.pathtable import ANY_SIZE, ConnectionRow, DataSocket
+from mpt.wire import tos
+
+
+class Cycle(Protocol):
+    """An endless sequence of the indices of paths, as `mpt.data.scheduler.WeightedCycle` is one."""
+
+    def __next__(self) -> int: ...
+
+    def next_of(self, fitting: Container[int], /) -> int | None:
+        """Return the first of the next indices that is in `fitting`; None: there is none."""
+
+
+Scheduler = Callable[[Sequence[tuple[int, int]]], Cycle]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The egress side of one path, in the row of its connection at `index`. It is open if there is a socket, and the
+    peer's address is known."""
+
+    index: int
+    id: int
+    socket: DataSocket | None
+    remote: tuple[Any, ...]
+    counters: PathCounters
+
+
+OpenPath = tuple[DataSocket, tuple[Any, ...], PathCounters, int]
+
+
+class Sender:
+    """The egress side of one connection; the sequence numbers outlive changes of the table."""
+
+    __slots__ = (
+        "_scheduler",
+        "_sizes",
+        "_weights",
+        "connection",
+        "cycle",
+        "flow_map",
+        "has_keys",
+        "is_sealed",
+        "message_tos",
+        "narrowest",
+        "numbers",
+        "paths",
+        "tos_by_inner",
+        "ways",
+        "widest",
+    )
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._weights: dict[int, int] = {}  # of the paths that may be used, by their index
+        self._scheduler = scheduler
+        self.numbers: defaultdict[int | None, int] = defaultdict(int)  # the next one, by key; None: of the connection
+
+    def configure(self, row: ConnectionRow, states: PathStates) -> None:
+        """Send as `row` says from now on."""
+        self.connection = row
+        self._sizes = {index: row.carried(path.mtu) for index, path in enumerate(row.paths)}
+        self.is_sealed = isinstance(row.framing, Sealed)
+        self.has_keys = isinstance(row.framing, Sealed) and row.framing.order == "flow"
+        self.ways = {
+            path.key: Way(index, path.id, path.socket, path.remote, states.ensure(path.key).counters)
+            for index, path in enumerate(row.paths)
+        }
+        self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable})
+        self.message_tos = (row.dscp or 0) << 2
+        by_inner = tos.encapsulated(row.dscp, row.ecn)
+        self.tos_by_inner = (
+            by_inner if any(by_inner) else None
+        )  # None, the usual case: the socket's 0 is right for every packet
+        self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no look-up for every packet
+
+    def set_shares(self, shares: dict[Hashable, int]) -> None:
+        """Use paths with these weights from now on; 0: not used."""
+        weights = dict(self._weights)
+        for path, weight in shares.items():
+            if path in self.ways:
+                weights[self.ways[path].index] = weight
+        if weights != self._weights:
+            self._share_out({index: weights[index] for index in sorted(weights) if weights[index]})
+
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...]) -> None:
+        """Send the datagrams of `path` there from now on."""
+        self.ways[path] = replace(self.ways[path], socket=socket, remote=remote)
+        before = self.paths
+        self._open_paths()
+        if self.paths.keys() != before.keys():
+            self._share_out(self._weights)
+
+    def _share_out(self, weights: dict[int, int]) -> None:
+        self._weights = weights
+        self._open_paths()
+        self.cycle = self._scheduler([(index, weight) for index, weight in weights.items() if index in self.paths])
+
+    def _open_paths(self) -> None:
+        """Find the paths that carry packets, by their index: socket, remote address, counters, id."""
+        self.paths = {
+            way.index: (way.socket, way.remote, way.counters, way.id)
+            for way in self.ways.values()
+            if way.index in self._weights and way.socket is not None and way.remote
+        }
+        self._measure()
+
+    def set_path_mtus(self, mtus: dict[Hashable, int]) -> None:
+        """Send no larger packets over these paths from now on; 0: of any size."""
+        for path, mtu in mtus.items():
+            self._sizes[self.ways[path].index] = self.connection.carried(mtu)
+        self._measure()
+
+    def _measure(self) -> None:
+        sizes = [self._sizes[index] for index in self.paths]
+        self.narrowest, self.widest = min(sizes, default=ANY_SIZE), max(sizes, default=ANY_SIZE)
+
+    def fitting(self, size: int) -> dict[int, OpenPath]:
+        """Return the paths that carry a packet of `size` octets."""
+        return {index: path for index, path in self.paths.items() if size <= self._sizes[index]}
