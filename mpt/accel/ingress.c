@@ -212,7 +212,7 @@ uint32_t ingress_sockets(const struct ingress *ingress, struct pollfd *polled) {
  * ahead of each other that the reorder window could not hold it. */
 uint32_t ingress_socket_readable(struct ingress *ingress, int fd, double now) {
     struct listening *listening = &ingress->now.listening;
-    struct listener unknown = {.fd = fd}, *asked = find_listener(listening, fd);
+    struct listener unknown = {.fd = fd, .is_sealed = true}, *asked = find_listener(listening, fd);
     bool was_behind = listening->behind_count > 0;
     uint32_t wake = ++ingress->wakes, work = 0;
     if (ingress->waiting != NULL && !ordering_waits(ingress->now.orders[ingress->waiting->index]))

@@ -9,7 +9,7 @@
 
 struct listener { /* a socket; sorted by number */
     int fd;
-    bool is_sealed;          /* a sealed path has it: bit 6 of a datagram's first octet decides */
+    bool is_sealed;          /* plain paths have it not alone: bit 6 of a datagram's first octet decides */
     bool is_behind;          /* it has more than we have taken */
     uint32_t message_length; /* of the longest lately: gives how many to ask for */
     uint32_t done_in_wake;   /* the wake-up in which it had no more */

@@ -108,7 +108,7 @@ class NativeDataPath:
         self._connection_keys: list[Hashable] = []  # by id
         self._paths: dict[Hashable, int] = {}
         self._path_keys: list[Hashable] = []  # by id
-        self._sockets: dict[int, DataSocket] = {}  # of the table, by descriptor
+        self._sockets: dict[int, DataSocket] = {}  # of the table and asked for, by descriptor
         self._shares = ffi.new("struct mpt_share[]", 16)
         self._event_count = ffi.new("uint32_t *")
         self._event_octets = ffi.new("const uint8_t **")
@@ -119,7 +119,9 @@ class NativeDataPath:
         lib.mpt_serve(self._engine, self._tun, now, self._budget, self._turn)
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
-        lib.mpt_serve(self._engine, socket.fileno(), now, self._budget, self._turn)
+        descriptor = socket.fileno()
+        self._sockets[descriptor] = socket  # of the table, or one that a sealed path had
+        lib.mpt_serve(self._engine, descriptor, now, self._budget, self._turn)
 
     def deadline_reached(self, now: float) -> None:
         lib.mpt_deadline_reached(self._engine, now)

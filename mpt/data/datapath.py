@@ -96,7 +96,7 @@ class DataPath(Protocol):
     def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:
         """Send the datagrams of a sealed path over `socket` to `remote` from now on; do nothing for other paths. Cheap.
 
-        The next table has its own; control gives the same there. Only the sockets of tables are read.
+        The next table has its own; control gives the same there.
         """
 
     def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:

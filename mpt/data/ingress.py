@@ -171,7 +171,7 @@ class Ingress:
 
     def _receive(self, socket: DataSocket, now: float) -> bool:
         """Take up to BATCH datagrams; return whether these were all."""
-        receive, sources, sealed = socket.recvmsg, self._sources.get(socket, {}), self._opening.has(socket)
+        receive, sources, sealed = socket.recvmsg, self._sources.get(socket, {}), self._opening.reads(socket)
         end = self.datagrams_received + BATCH
         while self.datagrams_received < end:
             try:

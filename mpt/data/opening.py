@@ -51,7 +51,7 @@ class Opening:
         self._events = events
         self._places: dict[Hashable, dict[int, _Place]] = {}  # connection -> path id
         self._place_of: dict[Hashable, _Place] = {}  # by path
-        self._sockets: set[DataSocket] = set()
+        self._plain: set[DataSocket | None] = set()  # the sockets that plain paths have alone
         self._identity: bytes | None = None
         self._expected: dict[int, bytes] = {}  # our session index -> mac1 key of the responder
         self._messages: Counter[Hashable] = Counter()  # in this wake-up, by path
@@ -65,15 +65,17 @@ class Opening:
         """Take the datagrams of the sealed paths of `table`."""
         self._places.clear()
         self._place_of.clear()
-        self._sockets.clear()
         for row in table:
             if isinstance(row.framing, Sealed):
                 places = self._places.setdefault(row.key, {})
                 for path in row.paths:
                     place = places.setdefault(path.id, _Place(path.key, path.socket, path.remote))
                     self._place_of[path.key] = place
-                    if path.socket is not None:
-                        self._sockets.add(path.socket)
+        by_framing = {
+            sealed: {path.socket for row in table if isinstance(row.framing, Sealed) is sealed for path in row.paths}
+            for sealed in (False, True)
+        }
+        self._plain = by_framing[False] - by_framing[True]
 
     def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...]) -> None:
         """Note where the datagrams of a sealed path go from now on."""
@@ -94,9 +96,10 @@ class Opening:
         self._handshakes = 0
         self._moved.clear()
 
-    def has(self, socket: DataSocket) -> bool:
-        """Return whether a sealed path has this socket; on others every datagram is plain."""
-        return socket in self._sockets
+    def reads(self, socket: DataSocket) -> bool:
+        """Return whether sealed datagrams may come to this socket: not if plain paths have it alone. A path has one
+        socket, but its peer may begin anew at another one that the path had."""
+        return socket not in self._plain
 
     def take(self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float) -> Content | Reason | None:
         """Return what a sealed datagram brings, or the reason to drop it; None: control is told."""

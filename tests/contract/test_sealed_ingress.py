@@ -394,6 +394,23 @@ def test_a_path_that_has_moved_is_told(sealing_stage: Stage, how: str) -> None:
     assert kinds(news(stage)) == ([] if how == "first" else [Moved])
 
 
+def test_a_socket_that_no_path_has_now(sealing_stage: Stage) -> None:
+    """The peer of a path that has moved to another socket may come back, or begin anew, where the path was before."""
+    stage, wans = sealing_stage, (sealing_stage.new_socket(), sealing_stage.new_socket())
+    stage.set_table(sealed_row(path_row("p", wans[0])))
+    session = begin(stage)
+    stage.datapath.set_identity(OUR_KEY)
+    stage.set_table(sealed_row(path_row("p", wans[1])))
+    stage.receive(wans[1], session.seal(content(0)))
+    news(stage)
+    assert stage.receive(wans[0], session.seal(content(1)), initiation()) == [reply(1)]
+    moved, handshake = news(stage)
+    assert isinstance(moved, Moved) and (moved.socket, moved.source) == (wans[0], place(PEER))
+    assert isinstance(handshake, Handshake) and handshake.socket is wans[0]
+    assert stage.receive(wans[0], content(2)) == []
+    assert dropped(stage) == {"unknown_source": 1}
+
+
 def test_only_the_newest_datagram_moves_a_path(sealing_stage: Stage) -> None:
     """One that was overtaken has been elsewhere before; a replayed one opens nothing."""
     stage = sealing_stage
