@@ -246,8 +246,9 @@ class SealedLink:
     # --- doing -------------------------------------------------------------------------------------------------------
 
     def _do(self, actions: Sequence[Action]) -> None:
-        """Carry out what the sessions decide."""
-        datapath = self._datapath()
+        """Carry out what the sessions decide. The data path gets its newest table only if it is to do something."""
+        is_asked = any(isinstance(action, Add | SendWith | End) for action in actions)
+        datapath = self._datapath() if is_asked else None
         name, now = self._config.name, self._machine.now()
         for action in actions:
             match action:
@@ -275,7 +276,7 @@ class SealedLink:
 
     def _roam(self, actions: Sequence[roaming.Action]) -> None:
         """Carry out what roaming decides."""
-        datapath, now = self._datapath(), self._machine.now()
+        datapath, now = self._datapath() if actions else None, self._machine.now()
         for action in actions:
             assert isinstance(action.place, Place)
             match action:

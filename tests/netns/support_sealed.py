@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.netns.support import start, wait_until
 from tests.netns.support_control import Site
 
 A, B = "10.9.0.1", "10.9.0.2"  # inside the tunnel
+A6, B6 = "fd09::1", "fd09::2"
 PORT = 4754
 
 
@@ -38,6 +40,41 @@ def write_connection(
         interface, *rest = path.split("\n")
         text += "\n".join([f"[path_{index}]", f"interface_name = {interface}", *rest]) + "\n"
     (directory / "connections" / f"{name}.conf").write_text(text)
+
+
+def write_plain(directory: Path, own: str, peer: str, remotes: Iterable[str]) -> None:
+    """Write a plain connection over eth1, eth2 ... on the port of the sealed one, as the guide has it."""
+    text = f"""[connection]
+name = plain
+permission = 3
+ip_ver = {ip_address(own).version}
+ip_local = {own}
+local_port = {PORT}
+ip_remote = {peer}
+remote_port = {PORT}
+remote_cmd_port = 65050
+path_count = 2
+network_count = 0
+reorder_window = 0
+max_buffdelay_msec = 100
+status = 0
+auth_type = 0
+"""
+    for index, remote in enumerate(remotes):
+        text += f"""[path_{index}]
+interface_name = eth{index + 1}
+ip_ver = 4
+public_ipaddr = 0.0.0.0
+gw_ipaddr = 0.0.0.0
+remote_ipaddr = {remote}
+keepalive_time = 0.2
+dead_time = 2
+weight_out = 1
+weight_in = 1
+cmd_default = {int(index == 0)}
+status = 0
+"""
+    (directory / "connections" / "z-plain.conf").write_text(text)
 
 
 class SealedHosts:
