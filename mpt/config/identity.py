@@ -32,7 +32,8 @@ def load_identity(path: Path) -> Identity:
         text = f"the private key {path} cannot be read: give it to the user of mptsrv, `chown USER {path}`"
         raise ConfigError(text) from None
     except OSError as error:
-        raise ConfigError(f"the private key {path} cannot be read: {error.strerror}") from error
+        advice = ": it must belong to the user of the daemon" if isinstance(error, PermissionError) else ""
+        raise ConfigError(f"the private key {path} cannot be read: {error.strerror}{advice}") from error
     if mode & _OTHERS:
         raise ConfigError(
             f"the private key {path} is open to others (mode {mode:04o}): take it from them with `chmod 600 {path}`, "

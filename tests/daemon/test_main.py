@@ -165,6 +165,15 @@ def test_the_unit_restarts_after_a_failure_but_not_with_a_broken_configuration()
     assert not [line for line in unit if line.startswith(("ExecStartPre", "ConfigurationDirectory"))]
 
 
+def test_the_unit_starts_a_user_with_few_rights() -> None:
+    """By options that mptsrv has; systemd makes the same user, so nothing of it ever runs as root."""
+    lines = [line.partition("=") for line in (CONF / "mpt.service").read_text().splitlines()]
+    unit = {key: value for key, _, value in lines}
+    program, *arguments = unit["ExecStart"].split()
+    options = _parser().parse_args(arguments)
+    assert (Path(program).name, options.user, options.config) == ("mptsrv", unit["User"], "/etc/mpt")
+
+
 def test_the_document_has_the_help_of_mptsrv() -> None:
     """docs/commands.md, section "The daemon": every option with its words; the layout differs between Pythons."""
     text = " ".join(DOCUMENT.read_text().split())
