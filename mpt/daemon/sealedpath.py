@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.logger import Logger
@@ -134,7 +135,7 @@ class SealedPath(Path):
             socket=place.socket if place is not None else own,
             remote=place.address if place is not None else (),
             peer=host,
-            peer_address=self.config.remote_ipaddr,
+            peer_address=ip_address(host) if host else self.config.remote_ipaddr,
             weight=self.config.weight_out,
             usable=self.share(peer_down) > 0,
             ports=self.config.ports,

@@ -26,7 +26,7 @@ from tests.daemon.sealedpair import (
     peer_path,
     sealed,
 )
-from tests.daemon.stage import Run, connection, path
+from tests.daemon.stage import REPLY, Run, connection, path
 
 
 def test_two_hosts_that_know_each_other(run: Run) -> None:
@@ -177,3 +177,15 @@ def test_nothing_secret_is_shown(run: Run) -> None:
         shown = str(pair.a.root.operations.status().as_json()) + "".join(log)
     assert A_KEYS.octets.hex() not in shown and base64.b64encode(A_KEYS.octets).decode() not in shown
     assert base64.b64encode(B_KEYS.public).decode() in shown
+
+
+def test_a_packet_to_where_the_peer_was_found_is_a_loop(run: Run) -> None:
+    """Also after a new table: it would come back out of the tunnel."""
+    pair = connected(run, b=b_side(peer_path(1, **UNKNOWN), peer_path(2, **UNKNOWN)))
+    for carrier in (False, True):
+        pair.b.netlink.set_carrier("eth2", carrier)
+        pair.b.network_changed()
+        pair.pass_time(0.1)
+    pair.b.tun.inject(REPLY[:16] + ip_address("10.1.1.2").packed + REPLY[20:])
+    pair.pass_time(0.1)
+    assert pair.b.datapath.counters().egress_dropped == {"loop": 1}
