@@ -13,10 +13,12 @@ sys.path.insert(0, str(HERE.parent))
 
 from mpt.wire import gre  # noqa: E402
 from mpt.wire.command import encode_keepalive  # noqa: E402
+from mpt.wire.seal import HandshakeDatagram, Retry  # noqa: E402
 from tests.accel.model import ACK, CWR, PSH, SYN, TCP, UDP, URG, Inner  # noqa: E402
 
 RIGHT, PAYLOAD, AGAIN = 1, 2, 4  # of join.c
 WAIT, TABLE, DATAGRAM, FLOW, FRAME, STRETCHED, TROUBLE, SHARES = range(8)  # of datapath.c, as what follows
+RAW, SEALED, REPLAYED, DAMAGED, MOVED, RENEWED, WOKEN, ENDED = range(8)  # of seal.c
 NOW = 8
 V4, V6, PAIR, OTHER_V4, OTHER_V6, STRANGER = (peer << 4 for peer in range(6))
 LINK, SHORT_ONLY, REFUSING = 0x10, 0x20, 0x40  # of TROUBLE
@@ -164,6 +166,46 @@ def datapath_inputs() -> list[bytes]:
     return [b"".join(each) for each in inputs]
 
 
+def sealed(content: bytes, session: int = 0, path_id: int = 0, by: int = 1) -> bytes:
+    """Return a step that seals `content`; an odd step `by` of the number lets it arrive at once."""
+    return step(SEALED, bytes((session, path_id)) + by.to_bytes(2, "big") + content)
+
+
+def seal_inputs() -> list[bytes]:
+    """Return inputs of the seal target."""
+    packet = gre.encode(4, 7) + run(*KINDS[0])[0].octets()
+    messages = [bytes((first,)) + bytes(40) for first in (0x41, 0x43, 0x45, 0x4F, 0x42, 0x50)]
+    later = [sealed(packet, by=by) for by in (0, 0, 2, 0, 100, 8190)]
+    inputs = [
+        [sealed(packet), *map(sealed, messages), sealed(b""), step(WOKEN), step(REPLAYED, b"\0")],
+        [*later, *(step(REPLAYED, bytes((n,))) for n in (5, 0, 1, 2, 3, 4, 4)), step(WOKEN)],
+        [*(sealed(packet, n % 2, n % 4) for n in range(8)), step(MOVED, b"\1"), sealed(packet), step(WOKEN)],
+        [sealed(packet), step(DAMAGED, b"\0\0\x0c\1\0"), step(DAMAGED, b"\0\0\x20\1\1"), sealed(packet)],
+        [sealed(packet), step(RENEWED, b"\2"), sealed(packet), step(RENEWED, b"\7"), step(ENDED, b"\0")],
+        [step(RAW, bytes((0x40, 1, 0, 0, 0, 7)) + bytes(30)), step(RAW, b"\x45" + bytes(40)), sealed(packet)],
+        [sealed(messages[0])] * 70 + [step(WOKEN), sealed(messages[0])],
+    ]
+    return [bytes((ciphers,)) + b"".join(each) for each in inputs for ciphers in (0b0100, 0b1010)]
+
+
+def handshake_inputs() -> list[bytes]:
+    """Return inputs of the handshake target: datagrams whose mac1 is made right for a key, or is not."""
+    first = HandshakeDatagram(False, 9, 0, 0, 0, data=b"hello").encode(bytes(32))
+    answers = [HandshakeDatagram(True, 9, n, 0, 5, b"token", bytes(1100)).encode(bytes(32)) for n in (1, 2, 3, 4)]
+    retries = [Retry(n, b"token" * 51).encode(bytes(32)) for n in (1, 3)]
+
+    def given(datagrams: Iterable[bytes], key: int | None) -> list[bytes]:
+        return [step(1 | key << 1 if key is not None else 0, each) for each in datagrams]
+
+    inputs = [
+        [b"\7", *given([first, *answers, *retries], 0), *given([first], None)],
+        [b"\6", *given(answers, 1), *given([*answers, *retries], 3), *given([first], 0)],
+        [b"\3", *given([first, first[:30], b"\x40" + bytes(40), b"\x4c"], 0), *given(answers[:1] + retries[:1], 1)],
+        [b"\1", *given([first] * 70, 0), *given([first + bytes(2000)], 0)],
+    ]
+    return [b"".join(each) for each in inputs]
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Return the inputs of each target."""
     headers = (gre.encode(4), KINDS[0]), (gre.encode(6, 7), KINDS[3]), (b"\xb0\0\x08\0" + bytes(12), KINDS[1])
@@ -173,6 +215,8 @@ def seeds() -> dict[str, list[bytes]]:
         "fit": fit_inputs(),
         "join": join_inputs(),
         "reorder": reorder_inputs(),
+        "seal": seal_inputs(),
+        "handshake": handshake_inputs(),
         "datapath": datapath_inputs(),
     }
 
