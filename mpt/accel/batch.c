@@ -338,7 +338,7 @@ static void refused(struct batch *b, struct outgoing *o, const struct path *path
     const struct connection *c = connection_of(b, path);
     path->state->counters.send_errors[errno_index(error)]++;
     for (const struct path *other = c->paths; other < c->paths + c->row.path_count && !local_trouble(error); other++)
-        if (other != path && other->row.usable && size_of(o) - o->frame_length <= path_carries(other, c)
+        if (other != path && other->row.usable && size_of(o) - o->frame_length <= path_carries(other)
             && (error = try_alone(b, o, other)) == 0)
             return;
     if (again && !local_trouble(error) && (error = try_alone(b, o, path)) == 0)

@@ -60,7 +60,7 @@ static void encapsulate(
 static int32_t number_space(const struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, bool cut);
 static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, int32_t space,
                                 uint32_t size);
-static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t size);
+static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t *size);
 static void refuse(
     struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, const struct split *split, bool shared
 );
@@ -108,7 +108,7 @@ static void measure(struct egress_connection *state, const struct connection *c)
     state->narrowest = UINT32_MAX;
     state->widest = 0;
     for (uint32_t i = 0; i < state->cycle_count; i++) {
-        uint32_t size = path_carries(&c->paths[state->cycle[i].index], c);
+        uint32_t size = path_carries(&c->paths[state->cycle[i].index]);
         state->narrowest = size < state->narrowest ? size : state->narrowest;
         state->widest = size > state->widest ? size : state->widest;
     }
@@ -277,7 +277,7 @@ static void encapsulate(
     }
     const struct path *path = connection_mapped_path(c, packet, length);
     uint32_t size = split->packet == NULL || length < split->headers + split->size ? length : split->headers + split->size;
-    if (size > e->now.connections[c->index].narrowest && !fits_some(&e->now.connections[c->index], c, size)) {
+    if (size > e->now.connections[c->index].narrowest && !fits_some(&e->now.connections[c->index], c, &size)) {
         refuse(e, c, packet, length, split, shared);
         return;
     }
@@ -318,7 +318,7 @@ static struct outgoing *enqueue(struct egress *e, const struct connection *c, co
                                 uint32_t size) {
     struct egress_connection *state = &e->now.connections[c->index];
     e->counters->packets_read++;
-    if (path != NULL && path->row.usable && size <= path_carries(path, c))
+    if (path != NULL && path->row.usable && size <= path_carries(path))
         return batch_add(e->batch, c, path, UNNUMBERED);
     if (state->cycle_count == 0) {
         e->counters->egress_dropped[MPT_NO_PATH]++;
@@ -331,11 +331,14 @@ static struct outgoing *enqueue(struct egress *e, const struct connection *c, co
 
 /* --- packets that do not fit every path --- */
 
-/* Mark the paths of the cycle that carry a packet of `size` octets. Return whether there are some, or no path is usable. */
-static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t size) {
+/* Mark the paths of the cycle that carry a packet of `size` octets. Return whether there are some, or no path is usable. For
+ * IPv6, every link carries 1280: if no path does, the widest has to, as if the packet were smaller. */
+static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t *size) {
     bool some = state->cycle_count == 0;
+    if (c->row.inner_local.version == 6 && *size <= LEAST_IPV6 && *size > state->widest)
+        *size = state->widest;
     for (struct cycle_entry *entry = state->cycle; entry < state->cycle + state->cycle_count; entry++) {
-        entry->fits = size <= path_carries(&c->paths[entry->index], c);
+        entry->fits = *size <= path_carries(&c->paths[entry->index]);
         some = some || entry->fits;
     }
     return some;
@@ -375,7 +378,7 @@ static bool cut(struct egress *e, const struct connection *c, const uint8_t *pac
     for (uint32_t i = 0; i < fragments.count; i++) {
         uint32_t left = fragments.total - fragments.header - i * fragments.step;
         uint32_t size = fragments.header + (left < fragments.step ? left : fragments.step);
-        fits_some(state, c, size);
+        fits_some(state, c, &size);
         struct outgoing *o = enqueue(e, c, i == 0 ? mapped : NULL, space, size); /* the others have no ports */
         if (o == NULL)
             continue;

@@ -16,6 +16,7 @@
 
 enum { ICMP = 1, TCP = 6, UDP = 17, ICMPV6 = 58 };
 enum { MAX_PACKET = 65535 };
+enum { LEAST_IPV6 = 1280 }; /* octets that every link carries (RFC 8200 section 5) */
 enum { VNET = sizeof(struct virtio_net_hdr) }; /* 10; its fields are in host byte order */
 
 /* Offsets of header fields, in octets. */

@@ -32,11 +32,8 @@ struct table {
 struct table *table_new(struct path_states *states, struct sessions *sessions, const struct mpt_connection_row *rows,
                         uint32_t count);
 void table_free(struct table *table);
-/* Return the octets of the largest packet over `path`. IPv6 never learns of less than 1280 (RFC 8200 section 5). */
-static inline uint32_t path_carries(const struct path *path, const struct connection *connection) {
-    enum { LEAST_IPV6 = 1280 };
-    uint32_t mtu = path->row.mtu != 0 ? path->row.mtu : UINT32_MAX;
-    return connection->row.inner_local.version == 6 && mtu < LEAST_IPV6 ? (uint32_t)LEAST_IPV6 : mtu;
+static inline uint32_t path_carries(const struct path *path) { /* octets of the largest packet */
+    return path->row.mtu != 0 ? path->row.mtu : UINT32_MAX;
 }
 void table_enter(const struct table *table); /* from now on the states of its paths and the owners name its rows */
 void table_leave(const struct table *table); /* from now on they name no rows */

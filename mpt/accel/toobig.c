@@ -63,7 +63,7 @@ uint32_t too_big_answer(const uint8_t *packet, uint32_t length, uint32_t size, c
         put_sum(out + IP4_CHECKSUM, sum_words(out, IP4_HEADER / 4, 0));
     } else {
         icmp[0] = PACKET_TOO_BIG;
-        put32(icmp + 4, size);
+        put32(icmp + 4, size < LEAST_IPV6 ? (uint32_t)LEAST_IPV6 : size);
         out[0] = 0x60;
         put16(out + IP6_LENGTH, message);
         out[IP6_NEXT_HEADER] = ICMPV6;

@@ -17,7 +17,6 @@ from mpt.model import Address, NetworkConfig, PortMap
 
 ADDRESS: Final = 130  # more than 1 + the length of any prefix
 ANY_SIZE: Final = 0xFFFFFFFF  # octets, more than any packet has
-LEAST_IPV6: Final = 1280
 LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")
 
 
@@ -78,13 +77,6 @@ class ConnectionRow:
     ecn: bool = False
     broadcast: Address | None = None  # of the tunnel's IPv4 prefix
     mss_clamp: int = 0
-
-    def carried(self, mtu: int) -> int:
-        """Return the octets of the largest packet over a path with this `mtu`, also over an unknown one: ANY_SIZE.
-
-        IPv6 never learns of less than 1280: such packets are sent all the same (RFC 8200 section 5).
-        """
-        return max(mtu, LEAST_IPV6) if mtu and self.local.version == 6 else mtu or ANY_SIZE
 
     def sends(self, source: Address, destination: Address) -> bool:
         """Return whether a packet from `source` to `destination` enters the tunnel here (draft section 4)."""

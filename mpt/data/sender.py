@@ -12,6 +12,7 @@ from mpt.data.flowmap import FlowMap
 from mpt.data.framing import Sealed
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ANY_SIZE, ConnectionRow, DataSocket
+from mpt.data.toobig import LEAST_IPV6
 from mpt.wire import tos
 
 
@@ -71,7 +72,7 @@ class Sender:
     def configure(self, row: ConnectionRow, states: PathStates) -> None:
         """Send as `row` says from now on."""
         self.connection = row
-        self._sizes = {index: row.carried(path.mtu) for index, path in enumerate(row.paths)}
+        self._sizes = {index: path.mtu or ANY_SIZE for index, path in enumerate(row.paths)}
         self.is_sealed = isinstance(row.framing, Sealed)
         self.has_keys = isinstance(row.framing, Sealed) and row.framing.order == "flow"
         self.ways = {
@@ -120,7 +121,7 @@ class Sender:
     def set_path_mtus(self, mtus: dict[Hashable, int]) -> None:
         """Send no larger packets over these paths from now on; 0: of any size."""
         for path, mtu in mtus.items():
-            self._sizes[self.ways[path].index] = self.connection.carried(mtu)
+            self._sizes[self.ways[path].index] = mtu or ANY_SIZE
         self._measure()
 
     def _measure(self) -> None:
@@ -128,5 +129,10 @@ class Sender:
         self.narrowest, self.widest = min(sizes, default=ANY_SIZE), max(sizes, default=ANY_SIZE)
 
     def fitting(self, size: int) -> dict[int, OpenPath]:
-        """Return the paths that carry a packet of `size` octets."""
+        """Return the paths that carry a packet of `size` octets.
+
+        For IPv6, every link carries 1280 (RFC 8200 section 5): if no path does, the widest has to.
+        """
+        if size <= LEAST_IPV6 and self.connection.local.version == 6:
+            size = min(size, self.widest)
         return {index: path for index, path in self.paths.items() if size <= self._sizes[index]}

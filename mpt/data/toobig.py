@@ -13,6 +13,7 @@ from mpt.model import Address
 from mpt.wire import ip
 from mpt.wire.gre import checksum
 
+LEAST_IPV6: Final = 1280  # octets that every link carries (RFC 8200 section 5); nobody is told of less
 ANSWERS: Final = 100.0  # a second
 ANSWERS_AT_ONCE: Final = 50.0
 _LONGEST: Final = {4: 576, 6: 1280}  # octets of an answer (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 (c))
@@ -40,7 +41,7 @@ def answer(packet: bytes, size: int, sender: Address) -> bytes | None:
         head = bytes((0x45, _CONTROL_TOS)) + (_IPV4 + len(message)).to_bytes(2, "big") + bytes(2)
         head += _DONT_FRAGMENT.to_bytes(2, "big") + bytes((_TTL, ip.ICMP, 0, 0)) + sender.packed + source
         return head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + message
-    message = bytes((_PACKET_TOO_BIG, 0, 0, 0)) + size.to_bytes(4, "big") + quoted
+    message = bytes((_PACKET_TOO_BIG, 0, 0, 0)) + max(size, LEAST_IPV6).to_bytes(4, "big") + quoted
     pseudo = sender.packed + source + len(message).to_bytes(4, "big") + bytes((0, 0, 0, ip.ICMPV6))
     message = message[:2] + checksum(pseudo + message).to_bytes(2, "big") + message[4:]
     head = bytes((0x60, 0, 0, 0)) + len(message).to_bytes(2, "big") + bytes((ip.ICMPV6, _TTL))
