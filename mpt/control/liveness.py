@@ -136,7 +136,7 @@ class Liveness:
     def _note(self, last_heard: float) -> None:
         """Note a sign of life. An answer to the first asks counts from the first of them: it may have been slow."""
         self._heard = last_heard
-        if self._began is None or last_heard < self._began:
+        if self._began is None or last_heard <= self._began:
             return
         took = last_heard - (self._began if self._asks <= ASKS else self._asked_at)
         self._answer_time = max(took, self._answer_time / 2)

@@ -21,7 +21,7 @@ the peer's handshake goes on, and its own one, if it is still under way, is drop
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mpt.control.keyexchange import Established, Failed
@@ -329,6 +329,15 @@ class Sessions:
         if self.state is State.SENDING and not self._turn:
             self._begin_at = min(self._begin_at, now)
         return []
+
+    def slept(self, seconds: float) -> None:
+        """Tell that the machine has slept, so that `now` has not moved for so long: keys are older than they seem."""
+        self.current, self.offered = (
+            replace(each, made=each.made - seconds) if each is not None else None
+            for each in (self.current, self.offered)
+        )
+        self._old = [replace(each, ends=each.ends - seconds, last=each.last - seconds) for each in self._old]
+        self._begin_at -= seconds
 
     def deadline_reached(self, now: float, may_begin: bool) -> list[Action]:
         """Do what is due; `may_begin`: an address of the peer is known."""

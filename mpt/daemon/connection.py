@@ -77,8 +77,8 @@ class Connection(Service):
     A `strict` connection does not start when a socket is refused. `interfaces()` returns the machine's interfaces now.
     `table_changed()` asks for a new table for the data path, `shares_changed(name)` for new shares alone.
     `measured(path key)` returns the measures of a path. `send(path key, message)` sends a message over it. `datapath()`
-    returns the data path with its newest table. `ask_peer` talks to the peer's command port. `link` has the sessions of
-    a sealed connection.
+    returns the data path with its newest table. `mtu_changed()` asks for another MTU of the tunnel. `ask_peer` talks to
+    the peer's command port. `link` has the sessions of a sealed connection.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Connection(Service):
         measured: Callable[[tuple[str, int]], PathMeasures],
         send: Callable[[tuple[str, int], bytes], None],
         datapath: Callable[[], DataPath | None],
+        mtu_changed: Callable[[], None],
         ask_peer: AskPeer,
         strict: bool = True,
     ) -> None:
@@ -105,6 +106,7 @@ class Connection(Service):
         self._routes = routes
         self._interfaces = interfaces
         self._shares_changed = shares_changed
+        self._mtu_changed = mtu_changed
         self._measured = measured
         self._pool = pool
         self._send = send
@@ -143,6 +145,8 @@ class Connection(Service):
             self._sealed_paths,
             self._want_paths,
             lambda said: reporter.peer_said(said),
+            self._measured,
+            self._mtu_changed,
         )
         for index in range(len(self.config.paths)):
             self._add_sealed_path(index)

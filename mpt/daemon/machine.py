@@ -10,6 +10,7 @@ from mpt.errors import HostError
 from mpt.host.clocks import sleep_clocks
 from mpt.host.credentials import UdpSender, udp_sender
 from mpt.host.netlink import Netlink, NetlinkApi
+from mpt.host.resolvers import name_servers
 from mpt.host.sockets import open_data_socket
 from mpt.host.system import System
 from mpt.host.tap import Tap, drops_what_returns_elsewhere
@@ -33,6 +34,7 @@ class Machine:
     udp_sender: Callable[[Address, int, int], UdpSender | None] = udp_sender
     open_tap: Callable[[str, int, int], Any] = Tap
     is_filtered: Callable[[str], bool] = drops_what_returns_elsewhere
+    name_servers: Callable[[], tuple[Address, ...]] = name_servers
     sleep_clocks: Callable[[], tuple[float, float]] = sleep_clocks
     data_ports: dict[tuple[Address, int], dict[Any, tuple[str, int]]] = field(default_factory=dict)
 

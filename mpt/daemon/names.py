@@ -167,8 +167,8 @@ class Lookup:
 class PeerAddresses:
     """The addresses at which the peer of one path may be: the `listed` ones, and those of `names`.
 
-    `path` is its name in the log. `interface()` is where it goes out; None: anywhere. `servers()` are the name servers.
-    `changed()` is called when `addresses` has become another value.
+    `path` is its name in the log, `interface` where it goes out (None: anywhere). `changed()` is called when there are
+    other `addresses`.
     """
 
     def __init__(
@@ -177,8 +177,7 @@ class PeerAddresses:
         path: str,
         listed: Sequence[Address],
         names: Sequence[str],
-        interface: Callable[[], str | None],
-        servers: Callable[[], Sequence[Address]],
+        interface: str | None,
         changed: Callable[[], None],
     ) -> None:
         self._machine = machine
@@ -186,7 +185,6 @@ class PeerAddresses:
         self._listed = tuple(listed)
         self._watches = {name: NameWatch(machine.now()) for name in names}
         self._interface = interface
-        self._servers = servers
         self._changed = changed
         self._lookups: dict[str, Lookup] = {}
         self._complained: set[str] = set()
@@ -234,7 +232,7 @@ class PeerAddresses:
                 self._complain(name, reason)
             self._loop.follow()
 
-        self._lookups[name] = Lookup(self._machine, name, self._servers(), self._interface(), done)
+        self._lookups[name] = Lookup(self._machine, name, self._machine.name_servers(), self._interface, done)
 
     def _follow_answers(self) -> None:
         named = [address for watch in self._watches.values() for address in watch.addresses]

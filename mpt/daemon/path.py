@@ -92,6 +92,11 @@ class Path:
         return self.monitor.status
 
     @property
+    def local_port(self) -> int:
+        """Return the UDP port of our end."""
+        return self._connection.local_port
+
+    @property
     def reason(self) -> str:
         """Return the reason of the status, in the operator's words."""
         if self.status is Status.OK and self._why_back:
@@ -158,7 +163,7 @@ class Path:
         else:
             bound = interface.name if self.config.bind_to_device else None
             index = interface.index if bound is not None or address.is_link_local else 0
-            endpoint = LocalEndpoint(address, self._connection.local_port, bound, index)
+            endpoint = LocalEndpoint(address, self.local_port, bound, index)
             try:
                 self._open_socket(endpoint, interface.index)
             except HostError as error:
@@ -341,7 +346,7 @@ class Path:
             return
         self._close_socket()
         self.remote = _socket_address(self.config, self._connection.remote_port, interface_index)
-        self.port = self._pool.acquire(endpoint, self.key)
+        self.port = self._pool.acquire(endpoint, self.key, fragments=not self._connection.is_sealed)
         self._table_changed()
 
     def _close_socket(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +20,7 @@ from mpt.daemon.descriptors import Readable
 from mpt.daemon.looks import Looks
 from mpt.daemon.machine import Machine
 from mpt.errors import DecodeError, HostError
+from mpt.host.sockets import allow_fragments
 from mpt.model import Address
 from mpt.wire import command
 
@@ -85,10 +87,32 @@ class PathPort:
     def __init__(self, machine: Machine, endpoint: LocalEndpoint, readable: Callable[[Any], None]) -> None:
         self.endpoint = endpoint
         self.users: set[tuple[str, int]] = set()
+        self._fragmenting: set[tuple[str, int]] = set()
+        self._fragments = True
         self.socket = machine.open_data_socket(endpoint.address, endpoint.port, endpoint.interface, machine.system)
         self._reading = Readable(
             machine.reactor, "data", self.socket.fileno, partial(readable, self.socket), self._clear_error
         )
+
+    def add(self, user: tuple[str, int], fragments: bool) -> None:
+        """Let `user` use the socket. Datagrams are fragmented on their way if one of the users wants `fragments`."""
+        self.users.add(user)
+        if fragments:
+            self._fragmenting.add(user)
+        self._allow_fragments()
+
+    def discard(self, user: tuple[str, int]) -> None:
+        """Note that `user` needs the socket no longer."""
+        self.users.discard(user)
+        self._fragmenting.discard(user)
+        self._allow_fragments()
+
+    def _allow_fragments(self) -> None:
+        wanted = bool(self._fragmenting) or not self.users
+        if wanted is not self._fragments:
+            with suppress(OSError):  # then size probes find out less
+                allow_fragments(self.socket, self.endpoint.address.version, wanted)
+            self._fragments = wanted
 
     def start(self) -> None:
         """Begin to read."""
@@ -117,20 +141,20 @@ class SocketPool:
         self._ports: dict[LocalEndpoint, PathPort] = {}
         self.looks = Looks(machine.reactor, machine.open_tap, machine.is_filtered)
 
-    def acquire(self, endpoint: LocalEndpoint, user: tuple[str, int]) -> PathPort:
-        """Return the socket of `endpoint`, opened if need be; raises HostError."""
+    def acquire(self, endpoint: LocalEndpoint, user: tuple[str, int], fragments: bool = True) -> PathPort:
+        """Return the socket of `endpoint`, opened if need be; raises HostError. `fragments` as in `PathPort.add`."""
         port = self._ports.get(endpoint)
         if port is None:
             port = self._open(endpoint)
             port.start()
             self._ports[endpoint] = port
             self._machine.data_ports.setdefault(endpoint[:2], {})[endpoint] = user
-        port.users.add(user)
+        port.add(user, fragments)
         return port
 
     def release(self, port: PathPort, user: tuple[str, int]) -> None:
         """Note that `user` needs `port` no longer; after its last user it is closed."""
-        port.users.discard(user)
+        port.discard(user)
         if not port.users:
             del self._ports[port.endpoint]
             del self._machine.data_ports[port.endpoint[:2]][port.endpoint]

@@ -20,6 +20,7 @@ from mpt.daemon.publicaddress import PublicAddresses
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.running import Running
 from mpt.daemon.settings import Settings
+from mpt.daemon.sleepwatch import SleepWatch
 from mpt.daemon.tunnel import Tunnel
 from mpt.daemon.udpcommands import UdpCommands
 from mpt.model import Config
@@ -66,6 +67,7 @@ class Root(MultiService):
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
             self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, datapath_choice, lost))
+        self.sleep_watch = SleepWatch(machine, self.runs.slept)
         for service in (
             routes,
             self.watch,
@@ -74,6 +76,7 @@ class Root(MultiService):
             self.key_exchanges,
             *self.runs.tunnels,
             self.local_socket,
+            self.sleep_watch,
         ):
             service.setServiceParent(self)
 

@@ -125,6 +125,11 @@ class Running:
         config = connection.config
         return self.on_disk.get(config.place, config) if config.place is not None else config
 
+    def slept(self, seconds: float) -> None:
+        """Tell the tunnels that the machine has slept for so long."""
+        for tunnel in self.tunnels:
+            tunnel.slept(seconds)
+
     def interfaces_changed(self, interfaces: Mapping[str, Interface]) -> None:
         """Tell the tunnels the links and addresses as they are now."""
         for tunnel in self.tunnels:

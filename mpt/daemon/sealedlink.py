@@ -7,7 +7,7 @@ path is. This carries it out.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted.logger import Logger
@@ -21,20 +21,23 @@ from mpt.control.roaming import Answer, Challenge, Roaming, Use
 from mpt.control.session import Action, Add, Begin, Cancel, End, SendWith, Sessions, State
 from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.machine import Machine
+from mpt.daemon.pathsizes import PathKey, PathSizes
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.datapath import DataPath
 from mpt.data.events import Message, Moved
+from mpt.data.pathstate import PathMeasures
 from mpt.errors import DecodeError
 from mpt.host.cpu import has_aes
 from mpt.local.status import SealedStatus
 from mpt.model import Address, ConnectionConfig, key_text
 from mpt.wire import message
 from mpt.wire.hello import Hello, HelloPath
-from mpt.wire.seal import PATH_IDS, Cipher
+from mpt.wire.seal import OVERHEAD, PATH_IDS, Cipher
 
 log = Logger()
 
+_GRE_LENGTHS: Final = {"none": 4, "connection": 8, "flow": 12}  # octets, by the order of packets (session 3)
 LOOK_AT_NUMBERS: Final = 2.0  # s; 2^28 numbers take longer
 
 
@@ -52,7 +55,8 @@ class SealedLink:
 
     `host` has the handshakes. `datapath()` returns the data path with its newest table; None while there is none.
     `want_paths(count)` makes and opens the paths that the peer has beyond ours. `reported(message)` takes what the peer
-    says about its paths.
+    says about its paths. `measured(path)` returns the measures of a path. `mtu_changed()` is called when `tunnel_mtu`
+    may have changed.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class SealedLink:
         paths: Sequence[SealedPath],
         want_paths: Callable[[int], None],
         reported: Callable[[message.PathStatus | message.PathStatusSeen], None],
+        measured: Callable[[PathKey], PathMeasures],
+        mtu_changed: Callable[[], None],
     ) -> None:
         self.peer_keys = config.peer_keys
         self._machine = machine
@@ -80,6 +86,11 @@ class SealedLink:
         self._log_lines = Bucket(LOG_LINES, machine.now())
         self._said = ""  # the last line of the log about failures
         self._looked_at_numbers = 0.0
+        self._unanswered = 0  # handshakes, one after the other
+        self._mtu_changed = mtu_changed
+        frame = OVERHEAD + _GRE_LENGTHS[config.order if config.reorder_window else "none"]
+        self._sizes = PathSizes(machine, frame, self._send_probe, measured, self._sizes_changed)
+        self._ways: dict[PathKey, tuple[object, ...]] = {}  # of the paths that work
         self._timer = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
 
     # --- its life ----------------------------------------------------------------------------------------------------
@@ -100,6 +111,8 @@ class SealedLink:
         self._do(self._sessions.stop(self._machine.now()))
         self._host.remove(self)
         self._timer.stop()
+        self._sizes.stop()
+        self._ways.clear()
 
     def lost(self) -> None:
         """Note that the data path is a new one, without keys."""
@@ -109,7 +122,48 @@ class SealedLink:
         """Note that paths, or their sockets, have changed: the peer may be where it was, seen from there."""
         for path in self._paths:
             self._roaming.set(path.key, path.peer_place)
+            self._follow_way(path)
         self._timer.follow()
+
+    def _follow_way(self, path: SealedPath) -> None:
+        """Find out how large the datagrams of a path may be when it works, and anew when it goes another way."""
+        way: tuple[object, ...] | None = None
+        if path.is_proven and path.port is not None and path.link_mtu:
+            way = (path.peer_place, path.link_mtu)
+        if way == self._ways.get(path.key):
+            return
+        if way is None or path.port is None:
+            del self._ways[path.key]
+            self._sizes.end(path.key)
+        else:
+            self._ways[path.key] = way
+            self._sizes.begin(path.key, path.link_mtu, path.port.endpoint.address.version)
+
+    def slept(self, seconds: float) -> None:
+        """Note that the machine has slept: keys may be too old, places and NAT entries may be gone."""
+        self._sessions.slept(seconds)
+        for path in self._paths:
+            path.ask()
+            path.look_for_peer()
+        self._timer.follow()
+
+    @property
+    def tunnel_mtu(self) -> int | None:
+        """Return the octets of the largest packet that all paths carry; None: nobody knows."""
+        return self._sizes.tunnel_mtu()
+
+    def _send_probe(self, path: PathKey, octets: bytes) -> None:
+        datapath = self._datapath()
+        if datapath is not None:
+            datapath.send(path, octets, self._machine.now())
+
+    def _sizes_changed(self, mtus: Mapping[PathKey, int]) -> None:
+        for path in self._paths:
+            path.mtu = self._sizes.mtu(path.key)
+        datapath = self._datapath()
+        if mtus and datapath is not None:
+            datapath.set_path_mtus(dict(mtus), self._machine.now())
+        self._mtu_changed()
 
     @property
     def has_keys(self) -> bool:
@@ -164,6 +218,7 @@ class SealedLink:
         """Note that a handshake has brought keys: for the paths that its initiator has named."""
         now = self._machine.now()
         first = self._sessions.current is None
+        self._unanswered = 0
         place = established.place
         self._roaming.shown(place, now)
         if established.is_initiator:
@@ -189,10 +244,21 @@ class SealedLink:
         if failed.failure is Failure.DROPPED:
             return
         if failed.is_initiator:
+            self._look_elsewhere(failed)
             self._do(self._sessions.failed(failed, self._machine.now()))
         if failed.detail != self._said and self._log_lines.take(LOG_LINES, self._machine.now()):
             self._said = failed.detail
             log.warn("{name}: no new keys: {why}; it is tried again", name=self._config.name, why=failed.detail)
+
+    def _look_elsewhere(self, failed: Failed) -> None:
+        """Note that no handshake is answered: names may have other addresses, and NATs may have stuck entries."""
+        if failed.failure is not Failure.NO_ANSWER:
+            return
+        self._unanswered += 1
+        for path in self._paths:
+            path.look_for_peer()
+            if self._unanswered & self._unanswered - 1 == 0:  # the 1st, 2nd, 4th time ...
+                path.take_new_source_port()
 
     # --- events of the data path -------------------------------------------------------------------------------------
 
@@ -230,8 +296,8 @@ class SealedLink:
                 return
             case message.SizeProbe(size):
                 path.protocol.send(message.SizeSeen(size).encode())
-            case message.SizeSeen():
-                pass
+            case message.SizeSeen(size):
+                self._sizes.seen(path.key, size)
         if place == path.peer_place:
             path.heard()
 

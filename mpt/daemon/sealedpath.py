@@ -7,26 +7,34 @@ its silence, is `mpt.control.liveness`.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from twisted.logger import Logger
 
 from mpt.control.keyexchange import Place
 from mpt.control.liveness import Liveness, Step
+from mpt.control.names import in_order
 from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
 from mpt.daemon.machine import Machine
+from mpt.daemon.names import PeerAddresses
 from mpt.daemon.path import Path
 from mpt.daemon.pathport import LocalEndpoint, SocketPool
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import PathRow
+from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, Status, unspecified
 from mpt.wire.message import Keepalive
 
 log = Logger()
+
+SOURCE_PORTS: Final = range(49152, 65536)  # ours, that are taken by chance (RFC 6335 section 6)
+PORT_TRIES: Final = 4
 
 _GONE = {Event.INTERFACE_LOST, Event.INTERFACE_FOUND, Event.ADDRESS_LOST, Event.ADDRESS_FOUND, Event.OPERATOR_DOWN}
 
@@ -66,6 +74,10 @@ class SealedPath(Path):
         self._last_sent = 0.0
         self._interface_index = 0
         self._liveness: Liveness | None = None
+        self._source_port: int | None = None
+        self._peer_addresses: PeerAddresses | None = None
+        self.link_mtu = 0  # octets
+        self.mtu = 0  # octets of the largest packet that it carries; 0: nobody knows
         super().__init__(machine, pool, connection, index, send, table_changed, changed, began=lambda: None)
         self._timer = DeadlineLoop(machine, self._next_look, self._due)
 
@@ -85,10 +97,16 @@ class SealedPath(Path):
         """Return the places of the peer that the file names; none without a socket."""
         if self.port is None:
             return []
-        endpoint = self.port.endpoint
-        addresses = self.config.remote_addresses or (self.config.remote_ipaddr,)
-        fitting = [each for each in addresses if each.version == endpoint.address.version and not each.is_unspecified]
+        version = self.port.endpoint.address.version
+        fitting = [each for each in self._addresses if each.version == version and not each.is_unspecified]
         return [Place(self.port.socket, self._socket_address_of(each)) for each in fitting]
+
+    @property
+    def _addresses(self) -> tuple[Address, ...]:
+        """Return the peer's addresses by the file, the answers for its names included."""
+        if self._peer_addresses is not None:
+            return self._peer_addresses.addresses
+        return in_order(self.config.remote_addresses) or (self.config.remote_ipaddr,)
 
     def places(self, is_learned_good: bool) -> list[Place]:
         """Return where a handshake may be tried over this path, the best place first.
@@ -140,6 +158,7 @@ class SealedPath(Path):
             usable=self.share(peer_down) > 0,
             ports=self.config.ports,
             id=self.key[1],
+            mtu=self.mtu,
         )
 
     def share(self, peer_down: bool) -> int:
@@ -147,12 +166,64 @@ class SealedPath(Path):
         usable = self.status is Status.OK and self.is_proven and self.peer_place is not None and not peer_down
         return self.config.weight_out if usable else 0
 
+    @property
+    def local_port(self) -> int:
+        """Return the UDP port of our end: the configured one, or the last one that was taken by chance."""
+        return self._source_port or super().local_port
+
+    def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
+        """Begin, also to ask for the names of the peer."""
+        super().open(interfaces, strict)
+        config, machine = self.config, self._machine
+        if config.remote_names and self._peer_addresses is None:
+            line = config.interface_name if config.bind_to_device else None
+            self._peer_addresses = PeerAddresses(
+                machine, str(self), config.remote_addresses, config.remote_names, line, self._peer_found
+            )
+
+    def _peer_found(self) -> None:
+        """Note that a name was answered: a path that does not work tries what is new."""
+        places = self.configured_places
+        if places and not self.is_proven and self.peer_place not in places:
+            self._try(places[0])
+            self._ask()
+        self._changed()
+
+    def _try(self, place: Place) -> None:
+        self.peer_place = place
+        self._table_changed()
+        self._changed()
+
+    def _try_next(self) -> None:
+        """Try the next address of a peer that has several, as long as none answers."""
+        places = self.configured_places
+        if len(places) > 1:
+            turn = places.index(self.peer_place) + 1 if self.peer_place in places else 0
+            self._try(places[turn % len(places)])
+
     def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
         """Look for the interface and the local address; ask the peer for a sign of life if the socket is new."""
         before = self.port
+        interface = interfaces.get(self.config.interface_name)
+        self.link_mtu = interface.mtu if interface is not None else 0
         super().interfaces_changed(interfaces, strict)
         if self.port is not before:
             self._ask()
+
+    def take_new_source_port(self) -> None:
+        """Send from another port from now on: an entry of a NAT on the way, for the present one, may be stuck."""
+        if self.port is None or not self._begins:
+            return
+        endpoint = self.port.endpoint
+        ports = [secrets.choice(SOURCE_PORTS) for _ in range(PORT_TRIES)]
+        for port in (*ports, endpoint.port):
+            with suppress(HostError):
+                self._open_socket(endpoint._replace(port=port), self._interface_index)
+                self._source_port = port
+                break
+        log.info("{path}: the peer does not answer; port {port} is tried here", path=self, port=self.local_port)
+        self._changed()
+        self._ask()
 
     def heard(self) -> None:
         """Note that something of the peer has come, as a message or by a handshake."""
@@ -161,6 +232,8 @@ class SealedPath(Path):
             self.is_proven = True
             log.info("{path}: the peer is heard", path=self)
             self._changed()
+        if self._peer_addresses is not None:
+            self._peer_addresses.works()
         self._event(Event.KEEPALIVE_HEARD)
         self.look()
 
@@ -178,9 +251,17 @@ class SealedPath(Path):
     def believe_peer(self) -> None:
         """Do nothing: a sealed path comes up by what is heard."""
 
+    def look_for_peer(self) -> None:
+        """Ask for the names of the peer again: it does not answer."""
+        if self._peer_addresses is not None:
+            self._peer_addresses.silent()
+
     def stop(self) -> None:
         """Stop everything and close the socket."""
         self._timer.stop()
+        if self._peer_addresses is not None:
+            self._peer_addresses.stop()
+            self._peer_addresses = None
         super().stop()
 
     def _ask(self) -> None:
@@ -211,13 +292,16 @@ class SealedPath(Path):
         for step in self._liveness.check(now, self._last_sent, last_heard):
             match step:
                 case Step.KEEPALIVE | Step.ASK:
+                    if step is Step.ASK and self._liveness.is_silent:
+                        self._try_next()
                     self.protocol.send(Keepalive(asks=step is Step.ASK).encode())
                 case Step.SILENT:
                     self.is_proven = False
                     self._event(Event.DEAD_TIME_OVER)
+                    self.look_for_peer()
                     self._silent(self)
                 case Step.NEW_SOURCE_PORT:
-                    pass
+                    self.take_new_source_port()
         self._timer.follow()
 
     def _event(self, event: Event) -> bool:
@@ -233,10 +317,12 @@ class SealedPath(Path):
         """Return a monitor that knows no time, which is left to liveness."""
         initial = Status.MANUAL_DOWN if self._connection.is_down else self.config.status
         now = self._machine.now()
-        self._liveness = Liveness(self.config.keepalive_time, self.config.dead_time, self._has_configured_peer(), now)
+        self._liveness = Liveness(self.config.keepalive_time, self.config.dead_time, self._begins, now)
         return PathMonitor(initial, 0.0, 0.0, now)
 
-    def _has_configured_peer(self) -> bool:
+    @property
+    def _begins(self) -> bool:
+        """Return whether this end may begin: it knows where to."""
         config = self.config
         return bool(config.remote_addresses or config.remote_names) or not config.remote_ipaddr.is_unspecified
 

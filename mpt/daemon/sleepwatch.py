@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -16,7 +17,7 @@ log = Logger()
 INTERVAL: Final = 1.0  # s; the kernel tells nobody, so somebody has to look
 
 
-class SleepWatch:
+class SleepWatch(Service):
     """Calls `slept(seconds)` within a second after the machine has woken up."""
 
     def __init__(self, machine: Machine, slept: Callable[[float], None]) -> None:
@@ -26,13 +27,15 @@ class SleepWatch:
         self._loop = LoopingCall(self._look)
         self._loop.clock = machine.reactor
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Begin to look."""
+        super().startService()
         self._sleep = Sleep(*self._machine.sleep_clocks())
         self._loop.start(INTERVAL, now=False)
 
-    def stop(self) -> None:
+    def stopService(self) -> None:
         """Look no more."""
+        super().stopService()
         if self._loop.running:
             self._loop.stop()
 

@@ -47,7 +47,7 @@ def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
     config = tunnel.config
     return TunnelStatus(
         name=config.name,
-        mtu=config.mtu,
+        mtu=tunnel.mtu,
         ipv4_addr=str(config.ipv4_addr) if config.ipv4_addr else None,
         ipv6_addr=str(config.ipv6_addr) if config.ipv6_addr else None,
         data_plane=tunnel.datapath_choice.name,

@@ -66,6 +66,7 @@ class Tunnel(MultiService):
         self._was_up = True
         self._taken_by_hand: set[InterfaceAddress] = set()
         self._told_taken: set[InterfaceAddress] = set()  # by another program, or refused: that was logged
+        self.mtu = config.mtu  # of the interface
         self._has_identity = False  # the data path takes handshakes
         self._pool = SocketPool(machine, self._socket_readable)
         self._queues = SendQueues(machine.system, self._pool.ports, self._measured)
@@ -98,6 +99,7 @@ class Tunnel(MultiService):
             self._measured,
             self._send,
             self._newest_datapath,
+            self._mtu_changed,
             self._ask_peer,
             strict,
         )
@@ -108,6 +110,12 @@ class Tunnel(MultiService):
             self.remove(config.name)
             raise
         return connection
+
+    def slept(self, seconds: float) -> None:
+        """Note that the machine has slept for so long."""
+        for connection in self.connections.values():
+            if connection.link is not None:
+                connection.link.slept(seconds)
 
     def remove(self, name: str) -> None:
         """Stop a connection and forget it; its held packets are delivered."""
@@ -143,6 +151,7 @@ class Tunnel(MultiService):
         )
         self._taken_by_hand.clear()
         self.datapath = self.datapath_choice.make(self.tun.fd)
+        self.mtu = self.config.mtu
         self._table_asked = True  # `_let_flow` gives the first one
         self._ask_peer.key_exchanges.attach(self)
 
@@ -194,6 +203,22 @@ class Tunnel(MultiService):
             connection.interfaces_changed(self._interfaces)
         except Exception:  # one connection's bug must not hide the change from the others
             log.failure("{name}: a bug while interfaces change", name=connection.config.name)
+
+    def _mtu_changed(self) -> None:
+        """Give the interface the MTU that all sealed paths carry, if it is to have that."""
+        if not self.config.mtu_auto or self.tun is None:
+            return
+        links = (each.link for each in self.connections.values() if each.link is not None)
+        mtu = min((link.tunnel_mtu for link in links if link.tunnel_mtu is not None), default=self.mtu)
+        if mtu == self.mtu:
+            return
+        try:
+            self._machine.netlink.configure_tunnel(self.tun.name, mtu, self.config.queue_length)
+        except HostError as error:
+            log.error("{error}", error=error)
+            return
+        self.mtu = mtu
+        log.info("the MTU of {name} is {mtu}, as its paths allow", name=self.config.name, mtu=mtu)
 
     def address_changed_by_hand(self, address: InterfaceAddress, add: bool) -> None:
         """Note that the operator gives an address to the interface, or takes it away, which is not undone."""

@@ -27,6 +27,7 @@ IP_PMTUDISC_OMIT = 5
 # the sender fragments nothing. What is too large for the interface is refused with EMSGSIZE.
 IPV6_MTU_DISCOVER = 23
 IPV6_DONTFRAG = 62
+PMTUDISC_WANT = 1
 PMTUDISC_PROBE = 3
 
 SIOCOUTQ = 0x5411  # <linux/sockios.h>
@@ -70,16 +71,18 @@ def open_data_socket(address: Address, port: int, interface: str | None, system:
     return data_socket
 
 
-def forbid_fragments(data_socket: socket.socket, version: int) -> None:
-    """Let the datagrams of a socket of IP `version` pass whole or not at all, so that size probes say the truth.
+def allow_fragments(data_socket: socket.socket, version: int, allowed: bool) -> None:
+    """Let the datagrams of a socket of IP `version` be fragmented, as at first, or pass whole or not at all.
 
-    For sockets whose paths all find out how large their datagrams may be. Raises OSError.
+    Not at all is for sockets whose paths find out how large their datagrams may be: then size probes say the truth.
+    Raises OSError.
     """
     if version == 4:
-        data_socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+        how = IP_PMTUDISC_OMIT if allowed else PMTUDISC_PROBE
+        data_socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, how)
     else:
-        data_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-        data_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)
+        data_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_WANT if allowed else PMTUDISC_PROBE)
+        data_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 0 if allowed else 1)
 
 
 def _index(interface: str, system: System) -> int:

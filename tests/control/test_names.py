@@ -1,4 +1,4 @@
-"""The order of a peer's addresses, their race, and when a name is asked for again."""
+"""The order of a peer's addresses, and when a name is asked for again."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ import itertools
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mpt.control.names import (
-    ATTEMPT_DELAY,
-    FIRST_PAUSE,
     FIRST_REST,
-    LONGEST_PAUSE,
     LONGEST_REST,
     MOST_ADDRESSES,
     RETRY,
     NameWatch,
-    Race,
     in_order,
 )
 from mpt.model import Address
@@ -50,90 +44,6 @@ def test_the_order_of_trial(
 def test_a_name_with_many_addresses_is_cut() -> None:
     """A zone may list any number."""
     assert len(in_order(ip_address(number) for number in range(1000))) == MOST_ADDRESSES
-
-
-def race(*addresses: Address) -> Race:
-    fresh = Race(NOW)
-    fresh.set_addresses(addresses, NOW)
-    return fresh
-
-
-def tried(here: Race, until: float) -> list[tuple[float, Address]]:
-    """Follow the deadlines until then: what is tried when, in seconds from the start."""
-    found = []
-    while (due := here.next_deadline()) is not None and due <= NOW + until:
-        assert here.deadline_reached(due - 0.01) is None
-        address = here.deadline_reached(due)
-        assert address is not None
-        found.append((round(due - NOW, 3), address))
-    return found
-
-
-def test_one_address_after_the_other_then_all_again_with_pauses() -> None:
-    """A quarter of a second each; one second, two, four and fifteen at the most between the turns."""
-    here = race(X, A)
-    times = tried(here, 100.0)
-    assert [address for _, address in times] == [X, A] * (len(times) // 2)
-    begins = [at for at, address in times if address == X]
-    assert [at for at, address in times if address == A] == [at + ATTEMPT_DELAY for at in begins]
-    pauses = [later - earlier - ATTEMPT_DELAY for earlier, later in itertools.pairwise(begins)]
-    assert pauses[:6] == [FIRST_PAUSE, 2.0, 4.0, 8.0, LONGEST_PAUSE, LONGEST_PAUSE]
-
-
-def test_the_first_answer_ends_it() -> None:
-    """Nothing else is tried. The next race begins with the winner."""
-    here = race(X, A, B)
-    assert tried(here, 0.3) == [(0.0, X), (0.25, A)]
-    here.won(A)
-    assert here.next_deadline() is None and here.deadline_reached(NOW + 1) is None
-    here.begin(NOW + 10)
-    assert [address for _, address in tried(here, 10.6)] == [A, X, B]
-
-
-def test_a_race_that_runs_is_not_begun_again() -> None:
-    """A path that is told of several times has one race."""
-    here = race(X, A)
-    tried(here, 0.0)
-    here.begin(NOW + 0.1)
-    assert tried(here, 0.3) == [(0.25, A)]
-
-
-def test_an_address_that_cannot_be_tried_costs_no_time() -> None:
-    """No route, no such family: the next one at once, if there is one left."""
-    here = race(X, A)
-    assert tried(here, 0.0) == [(0.0, X)]
-    here.failed(X, NOW + 0.01)
-    assert tried(here, 0.2) == [(0.01, A)]
-    here.failed(A, NOW + 0.02)
-    assert tried(here, 1.0) == []
-    here.failed(B, NOW + 0.02)
-
-
-def test_addresses_that_come_later_are_tried_in_the_same_race() -> None:
-    """A name is answered after the listed addresses were tried."""
-    here = Race(NOW)
-    assert here.next_deadline() is None and here.deadline_reached(NOW) is None
-    here.set_addresses((A,), NOW)
-    assert tried(here, 0.0) == [(0.0, A)]
-    here.set_addresses((X, A), NOW + 0.1)
-    assert tried(here, 0.9) == [(0.25, X)]
-    here.set_addresses((X, A), NOW + 0.9)
-    here.set_addresses((X, A, B), NOW + 1.0)
-    assert tried(here, 1.0) == [(1.0, B)]
-
-
-@given(st.lists(st.sampled_from([A, B, C, X, Y]), unique=True, min_size=1), st.integers(0, 4))
-def test_every_address_has_its_turn(addresses: list[Address], winner: int) -> None:
-    """Once a turn, in the order that was given, a former winner first."""
-    here = race(*addresses)
-    won = addresses[winner % len(addresses)]
-    here.won(won)
-    here.begin(NOW)
-    turn = [address for _, address in tried(here, ATTEMPT_DELAY * len(addresses) - 0.1)]
-    assert turn == [won, *(address for address in addresses if address != won)]
-
-
-# ---- names -------------------------------------------------------------------------------------------------------
 
 
 def questions(watch: NameWatch, seconds: float, answer: tuple[Address, ...] = (), begin: float = 0.0) -> list[float]:

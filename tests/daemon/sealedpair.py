@@ -55,11 +55,12 @@ class SealedPair:
         b: ConnectionConfig | None = None,
         keys: tuple[Keys, Keys] = (A_KEYS, B_KEYS),
         more: tuple[ConnectionConfig, ...] = (),
+        tunnels: tuple[TunnelConfig, TunnelConfig] = (TUNNEL, B_TUNNEL),
     ) -> None:
         self._run = run
         self._configs = [
-            Config(Path("conf"), general("a"), (TUNNEL,), (a or a_side(), *more), identity(keys[0])),
-            Config(Path("conf"), general("b"), (B_TUNNEL,), (b or b_side(),), identity(keys[1])),
+            Config(Path("conf"), general("a"), (tunnels[0],), (a or a_side(), *more), identity(keys[0])),
+            Config(Path("conf"), general("b"), (tunnels[1],), (b or b_side(),), identity(keys[1])),
         ]
         self.a = run(config=self._configs[0], host=2)
         self.b = run(config=self._configs[1], host=3, reactor=self.a.reactor)

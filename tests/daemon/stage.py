@@ -118,6 +118,8 @@ class Stage:
         self.filtered: set[str] = set()  # interfaces with rp_filter = 1
         self.unconnected: set[int] = set()
         self.look_ups = 0
+        self.name_servers: tuple[Address, ...] = ()
+        self.slept = 0.0  # seconds that the machine has slept in all
         self.machine = Machine(
             self.reactor,
             self.reactor.seconds,
@@ -126,6 +128,8 @@ class Stage:
             udp_sender=self._udp_sender,
             open_tap=self.taps.open,
             is_filtered=lambda interface: interface in self.filtered,
+            name_servers=lambda: self.name_servers,
+            sleep_clocks=lambda: (self.reactor.seconds(), self.reactor.seconds() + self.slept),
         )
         config = config or Config(Path("conf"), general, tunnels, connections or (connection(),))
         plane = plane or choose_datapath("python")

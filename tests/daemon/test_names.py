@@ -33,10 +33,10 @@ class Asking:
         self.reactor = FakeReactor()
         self.servers = servers
         self.changes = 0
-        machine = Machine(self.reactor, self.reactor.seconds, self.system, self.netlink)
-        self.peer = PeerAddresses(
-            machine, "path_0 of c", listed, names, lambda: "eth1", lambda: self.servers, self._changed
+        machine = Machine(
+            self.reactor, self.reactor.seconds, self.system, self.netlink, name_servers=lambda: self.servers
         )
+        self.peer = PeerAddresses(machine, "path_0 of c", listed, names, "eth1", self._changed)
 
     def _changed(self) -> None:
         self.changes += 1

@@ -132,12 +132,12 @@ def test_a_machine_that_has_slept_is_told_of_within_a_second(logged: list[str]) 
     )
     told: list[float] = []
     watch = SleepWatch(machine, told.append)
-    watch.start()
+    watch.startService()
     reactor.pass_time(10.0)
     assert told == []
     asleep = 3600.0
     reactor.pass_time(5 * INTERVAL)
     assert told == [pytest.approx(3600.0)] and any("slept for 3600 s" in text for text in logged)
-    watch.stop()
-    watch.stop()
+    watch.stopService()
+    watch.stopService()
     assert reactor.getDelayedCalls() == []

@@ -14,7 +14,7 @@ from mpt.host.sockets import (
     IP_MTU_DISCOVER,
     IP_PMTUDISC_OMIT,
     SO_RCVBUFFORCE,
-    forbid_fragments,
+    allow_fragments,
     open_data_socket,
 )
 from mpt.host.udp import SO_SNDBUFFORCE, UDP_SEGMENT
@@ -123,12 +123,14 @@ def test_a_socket_that_forbids_fragments_sends_whole_datagrams() -> None:
             watcher.settimeout(PATIENCE)
             for version, own, peer in ((4, "10.1.1.2", "10.1.1.3"), (6, "fd01::2", "fd01::3")):
                 with open_data_socket(ip_address(own), 23456, "eth1") as data_socket:
-                    forbid_fragments(data_socket, version)
+                    allow_fragments(data_socket, version, False)
                     with pytest.raises(OSError, match="Message too long"):
                         data_socket.sendto(bytes(largest[version] + 1), (peer, 23456))
                     data_socket.sendto(bytes(largest[version]), (peer, 23456))
                     run_of = [(socket.IPPROTO_UDP, UDP_SEGMENT, (700).to_bytes(2, "little"))]
                     data_socket.sendmsg([bytes(1400)], run_of, 0, (peer, 23456))
+                    allow_fragments(data_socket, version, True)
+                    data_socket.sendto(bytes(largest[version] + 1), (peer, 23456))
                 sizes: list[int] = []
                 while len(sizes) < 3:
                     frame = watcher.recv(2000)
