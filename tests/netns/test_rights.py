@@ -13,6 +13,8 @@ from mpt.lab.lab import Lab
 from mpt.lab.process import Process, python
 from tests.netns.support import LIVELY, answers, edit, figure_3, samples, start, udp_sockets, wait_until
 from tests.netns.support import no_traceback as no_traceback
+from tests.netns.support_sealed import A as SEALED_A
+from tests.netns.support_sealed import SealedHosts, wait_for_answer
 
 B = "10.0.0.3"
 USER = "nobody"
@@ -28,6 +30,7 @@ mount -t tmpfs -o mode=755 tmpfs /mnt
 cp -r "$1" /mnt/conf
 chmod 755 /mnt/conf
 chown -R "$2" /mnt/conf/connections
+[ ! -e /mnt/conf/private.key ] || chown "$2" /mnt/conf/private.key
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /var/log
 mount -t tmpfs -o mode=755 tmpfs /dev/net
@@ -158,16 +161,29 @@ def test_a_daemon_with_a_user_has_few_rights_and_goes_on_working(lab: Lab) -> No
     assert "10.1.1.3" not in a.run(["ip", "route"])
 
 
+def test_a_daemon_with_a_user_has_keys(lab: Lab) -> None:
+    """Its private key is the user's; whatever a handshake needs is still there, also when the peer has begun anew."""
+    hosts = SealedHosts(lab)
+    hosts.write()
+    edit(hosts.directories["a"], (r"^private_key_file.*", "private_key_file = private.key"))
+    (peer,) = start((hosts.b, hosts.directories["b"]))
+    Unprivileged(hosts.a, hosts.directories["a"])
+    wait_for_answer(hosts.b, SEALED_A, 20.0)
+    peer.process.kill()
+    start((hosts.b, hosts.directories["b"]))
+    wait_for_answer(hosts.b, SEALED_A, 5.0)
+
+
 def test_what_a_user_cannot_do_is_refused_at_the_start(lab: Lab) -> None:
     """In one line: an unknown user, root, a pidfile that could not be removed. A low port keeps one capability more."""
     a, _, _ = figure_3(lab)
     directory = samples(lab, "a")
-    for options, text in (
-        (("--user", "nobody2"), "there is no user nobody2: make one with: useradd --system --no-create-home nobody2"),
-        (("--user", "root"), "the user root has all rights: name another, or leave out --user"),
-        (("--pidfile", "/run/mpt.pid"), "cannot write the pidfile /run/mpt.pid as the user nobody: Permission denied"),
-    ):
-        refused = Unprivileged(a, directory, *options)
+    refusals = {
+        "there is no user nobody2: make one with: useradd --system --no-create-home nobody2": ("--user", "nobody2"),
+        "the user root has all rights: name another, or leave out --user": ("--user", "root"),
+        "cannot write the pidfile /run/mpt.pid as the user nobody: Permission denied": ("--pidfile", "/run/mpt.pid"),
+    }
+    for text, refused in {text: Unprivileged(a, directory, *options) for text, options in refusals.items()}.items():
         assert refused.process.wait(20) == 1
         assert refused.process.errors().startswith(f"mpt: {text}") and refused.process.errors().count("\n") == 1
     edit(directory, (r"^local_port.*", "local_port = 700"))
