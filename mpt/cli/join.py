@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +86,7 @@ def _check_prefix(text: JoinText, here: Sequence[Line]) -> None:
 
 
 def _connection_text(text: JoinText, server: str, names: Sequence[str]) -> str:
-    """Return the file of the connection to the server."""
+    """Return the file of the connection to the server; the server's other clients are behind it."""
     head: list[tuple[str, object]] = [("name", server), ("peer_key", text.server_key)]
     head += [("ip_local", text.own.ip), ("ip_remote", text.peer)]
     head += [("remote_port", text.port)] if text.port != DEFAULT_PORT else []
@@ -94,9 +95,10 @@ def _connection_text(text: JoinText, server: str, names: Sequence[str]) -> str:
         (f"path_{number}", [("interface_name", name), ("remote_ipaddr", text.servers)])
         for number, name in enumerate(names)
     ]
-    own = [each for each in text.networks if each.version == text.own.version]
+    sources = (ip_network(text.own.ip), *(each for each in text.networks if each.version == text.own.version))
     blocks += [
-        (f"net_{number}", [("src_addr", network), ("dst_addr", text.own.network)]) for number, network in enumerate(own)
+        (f"net_{number}", [("src_addr", source), ("dst_addr", text.own.network)])
+        for number, source in enumerate(sources)
     ]
     written = [f"; Made by mpt join: this host is {text.client} for the server."]
     for title, rows in blocks:

@@ -263,15 +263,16 @@ def test_the_paths_are_chosen(words: tuple[str, ...], expected: list[str], lapto
     assert [path.interface_name for path in connection.paths] == expected
 
 
-def test_ten_lines_are_written(laptop: Command, tmp_path: Path) -> None:
+def test_a_dozen_lines_are_written(laptop: Command, tmp_path: Path) -> None:
     """What has one sensible value is left out; another port is not."""
     laptop(join_text_of({**CONTENT, "port": 5000, "networks": ["192.168.7.0/24", "fd00:7::/64"]}), "--all")
     text = (tmp_path / "laptop" / "connections" / "192.0.2.10.conf").read_text()
-    assert len([line for line in text.splitlines() if " = " in line]) == 5 + 2 * 2 + 2
+    assert len([line for line in text.splitlines() if " = " in line]) == 5 + 2 * 2 + 2 * 2
     (connection,) = loaded(tmp_path / "laptop").connections
     assert connection.remote_port == 5000
     assert [(str(each.source), str(each.destination)) for each in connection.networks] == [
-        ("192.168.7.0/24", "10.77.0.0/24")
+        ("10.77.0.2/32", "10.77.0.0/24"),
+        ("192.168.7.0/24", "10.77.0.0/24"),
     ]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN
 from mpt.lab.process import python
@@ -17,7 +15,6 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "getting-started.md"
 PROGRAMS = {"mpt": python("mpt.cli.main"), "mptsrv": python("mpt.daemon.main")}
 
 
-@pytest.mark.parametrize("data_plane", ["python"], indirect=True)
 def test_five_commands_make_a_tunnel(lab: Lab) -> None:
     """Word for word; TEXT and KEY are what the command before has printed."""
     server, laptop, _ = figure_3(lab, PLAIN)
