@@ -32,8 +32,7 @@ struct reorder *reorder_new(const struct mpt_tuning *tuning, uint32_t window, do
     knowledge_init(&shared->known, tuning, window, max_delay, equalizer);
     bool good = window_init(&shared->window, window, secret, sink)
         && candidates_init(&r->candidates, tuning, window, max_delay, sink, &shared->drops)
-        && (r->only = stream_new(shared, 0, has_stamps ? NULL : &r->candidates)) != NULL
-        && (has_stamps || held_reserve(&shared->window, &r->only->held));
+        && (r->only = stream_new(shared, 0, has_stamps ? NULL : &r->candidates)) != NULL;
     if (!good) {
         reorder_free(r);
         return NULL;

@@ -38,7 +38,7 @@ struct stream *stream_new(struct shared *shared, uint32_t key, struct candidates
     s->key = key;
     s->newest = -1;
     s->newest_sent = NOTHING_SENT;
-    held_init(&s->held, (uint64_t)key << 32);
+    held_init(&s->held, (uint64_t)key << 32, candidates != NULL);
     s->positions = malloc((shared->known.room + PATHS_MORE) * sizeof *s->positions);
     if (s->positions == NULL) {
         free(s);

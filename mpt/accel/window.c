@@ -1,6 +1,6 @@
 /* The packets that all streams of a connection hold; in Python a dictionary, a heap and a list of each stream do this.
  *
- * Held packets lie in `slots`, one more than the window. A slot is found by its stream and position through a hash table
+ * Held packets lie in `slots`, at the most one more than the window, and no more than were ever held at once. A slot is found by its stream and position through a hash table
  * of chains, the lowest position of a stream through a heap, its oldest packet through a list. So each step costs no more
  * than O(log window) for any numbers: the hash has a secret.
  */
@@ -9,20 +9,17 @@
 
 #include <stdlib.h>
 
-enum { NONE = -1, HEAP_ROOM = 16 };
+enum { NONE = -1, HEAP_ROOM = 16, FIRST_SLOTS = 16 };
 
 bool window_init(struct window *w, uint32_t size, uint64_t secret, struct sink sink) {
     unsigned bits = 4;
     while ((1u << bits) < size + 1)
         bits++;
-    *w = (struct window){.size = size, .shift = 64 - bits, .secret = secret | 1, .sink = sink};
-    w->slots = calloc(size + 1, sizeof *w->slots);
+    *w = (struct window){.size = size, .shift = 64 - bits, .secret = secret | 1, .sink = sink, .free = NONE};
     w->chains = malloc(sizeof *w->chains << bits);
-    if (w->slots == NULL || w->chains == NULL)
+    if (w->chains == NULL)
         return false;
     memset(w->chains, 0xFF, sizeof *w->chains << bits); /* NONE */
-    for (uint32_t i = 0; i <= size; i++)
-        w->slots[i].chain = i < size ? (int32_t)i + 1 : NONE;
     return true;
 }
 
@@ -31,12 +28,8 @@ void window_destroy(struct window *w) {
     free(w->chains);
 }
 
-void held_init(struct held *h, uint64_t salt) { *h = (struct held){.oldest = NONE, .youngest = NONE, .salt = salt}; }
-
-bool held_reserve(const struct window *w, struct held *h) {
-    h->reserved = h->heap_room = 2 * (w->size + 2);
-    h->heap = malloc(h->heap_room * sizeof *h->heap);
-    return h->heap != NULL;
+void held_init(struct held *h, uint64_t salt, bool keeps_heap) {
+    *h = (struct held){.oldest = NONE, .youngest = NONE, .salt = salt, .keeps_heap = keeps_heap};
 }
 
 void held_destroy(struct window *w, struct held *h) {
@@ -104,7 +97,7 @@ static void heap_push(struct held *h, int64_t position) {
 /* Forget all positions. The heap of a stream that held much for once is given back: many streams share the window. */
 static void heap_clear(struct held *h) {
     h->heap_count = 0;
-    if (h->heap_room <= HEAP_ROOM || h->heap_room == h->reserved)
+    if (h->heap_room <= HEAP_ROOM || h->keeps_heap)
         return;
     free(h->heap);
     h->heap = NULL;
@@ -122,12 +115,29 @@ const struct slot *window_lowest(const struct window *w, struct held *h) {
 
 /* --- in and out --- */
 
+/* Return a free slot; NONE: no memory. */
+static int32_t take_free(struct window *w) {
+    int32_t i = w->free;
+    if (i != NONE) {
+        w->free = w->slots[i].chain;
+        return i;
+    }
+    if (w->used == w->room) {
+        uint32_t room = w->room == 0 ? FIRST_SLOTS : 2 * w->room;
+        struct slot *more = realloc(w->slots, room * sizeof *more);
+        if (more == NULL)
+            return NONE;
+        w->slots = more;
+        w->room = room;
+    }
+    return (int32_t)w->used++;
+}
+
 struct slot *window_hold(struct window *w, struct held *h, int64_t position, struct packet packet) {
-    if (!heap_make_room(w, h))
+    int32_t i = heap_make_room(w, h) ? take_free(w) : NONE, *chain = chain_of(w, h, position);
+    if (i == NONE)
         return NULL;
-    int32_t i = w->free, *chain = chain_of(w, h, position);
     struct slot *slot = &w->slots[i];
-    w->free = slot->chain;
     slot->owner = h;
     slot->position = position;
     slot->packet = packet;

@@ -12,7 +12,8 @@ struct held { /* the packets that one stream holds */
     int32_t oldest, youngest; /* slots, in the order in which they were put here */
     uint32_t pooled;          /* packets that lie in buffers of the pool */
     int64_t *heap;            /* positions held, and delivered ones that have not left it yet */
-    uint32_t heap_count, heap_room, reserved; /* `reserved`: it always has so much room */
+    uint32_t heap_count, heap_room;
+    bool keeps_heap;          /* it is the only stream */
     uint64_t salt;            /* of the hash: other streams hold the same positions */
 };
 struct slot {
@@ -27,7 +28,8 @@ struct slot {
 };
 struct window {
     uint32_t size, count;     /* at most `size` are held, but for one that has just come */
-    struct slot *slots;
+    struct slot *slots;       /* `room` of them; those from `used` on were never used */
+    uint32_t room, used;
     int32_t *chains, free;
     unsigned shift;           /* 64 less the bits of the hash */
     uint64_t secret;          /* of the hash, odd: a peer that knew it could make all its numbers fall on one chain */
@@ -35,8 +37,7 @@ struct window {
 };
 bool window_init(struct window *window, uint32_t size, uint64_t secret, struct sink sink); /* false: no memory */
 void window_destroy(struct window *window);
-void held_init(struct held *held, uint64_t salt);
-bool held_reserve(const struct window *window, struct held *held); /* room for a whole window at once; false: no memory */
+void held_init(struct held *held, uint64_t salt, bool keeps_heap);
 void held_destroy(struct window *window, struct held *held); /* releases the packets; only held_init() may follow */
 const struct slot *window_find(const struct window *window, const struct held *held, int64_t position); /* NULL: none */
 const struct slot *window_oldest(const struct window *window, const struct held *held); /* something must be held */
