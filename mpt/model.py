@@ -215,6 +215,7 @@ class ConnectionConfig:
     reorder_window: int = 0  # packets; 0: no reordering here, no sequence numbers from here
     max_buffdelay_msec: int = 100
     max_loss: int = 30  # per cent; above it a path is left; 0: never
+    size_probe: bool = False  # whether padded keepalives find the largest datagrams of each path, on a plain connection
     dscp: int | None = 0  # of the datagrams; None: the packet's
     ecn: bool = False  # whether datagrams have the packet's ECN field (RFC 6040, normal mode)
     auth_type: AuthType = AuthType.NONE

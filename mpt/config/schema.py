@@ -260,6 +260,13 @@ CONNECTION = (  # guide 2.6.3.1
         in_create=False,
     ),
     Key(
+        "size_probe",
+        flag,
+        "0",
+        "1: the peer is mpt, and padded keepalives find out how large a datagram each path carries.",
+        in_create=False,
+    ),
+    Key(
         "dscp",
         values.dscp,
         "0",

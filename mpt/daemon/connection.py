@@ -32,6 +32,7 @@ from mpt.daemon.sealedlink import SealedLink
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.sealedreports import SealedReporter
 from mpt.daemon.settings import Settings
+from mpt.daemon.sizeprobes import SizeProbes
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.datapath import DataPath
 from mpt.data.events import Message
@@ -119,6 +120,7 @@ class Connection(Service):
         self.link: SealedLink | None = None
         self.paths: list[Path] = []
         self.reporter: Reporter
+        self._size_probes: SizeProbes | None = None  # of a plain connection
         if config.is_sealed:
             self._make_sealed(tunnel.mtu, datapath)
         else:
@@ -129,6 +131,7 @@ class Connection(Service):
             self.reporter = Reporter(
                 machine, config, self.paths, self.public_address, ask_peer.begin, ask_peer.settings, self._peer_changed
             )
+            self._size_probes = SizeProbes(machine, config, tunnel.mtu, self.paths, send, measured, datapath)
         self._peer_routes = [NO_ROUTE] * len(self.paths)
         self._seen: tuple[object, ...] = ()  # the facts that the paths depend on, as seen last
         self._route_news: dict[int, str] = {}  # by path index: the last line of the log
@@ -211,6 +214,8 @@ class Connection(Service):
         super().stopService()
         if self.link is not None:
             self.link.stop()
+        if self._size_probes is not None:
+            self._size_probes.stop()
         self._dead_check.stop()
         self.reporter.stop()
         for path in self.paths:
@@ -279,6 +284,8 @@ class Connection(Service):
         path = self.paths[index]
         path.protocol.datagramReceived(message.octets, path.remote)
         self._losses.heard(index)
+        if self._size_probes is not None:
+            self._size_probes.received(path.key, message.octets)
 
     def gateway(self, index: int) -> Address | None:
         """Return the gateway of path `index`; None if it is not known or not needed."""
@@ -367,6 +374,8 @@ class Connection(Service):
             self._losses.look()
             for path in self.paths:
                 self._public_addresses.follow(path)
+        if self._size_probes is not None:
+            self._size_probes.follow()
         self._shares_changed(self.config.name)
         self.reporter.paths_changed()
         self._dead_check.follow()

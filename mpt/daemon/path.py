@@ -75,6 +75,7 @@ class Path:
         self._why_back = ""
         self._left_at = 0.0
         self._is_mute = False
+        self.mtu = 0  # octets of the largest packet that it carries; 0: nobody knows
         self.cause: str | None = None  # the fault that a look has found
         self._cause_logged: tuple[str, float] | None = None
         self.remote = _socket_address(self.config, connection.remote_port, 0)
@@ -133,6 +134,7 @@ class Path:
             weight=config.weight_out,
             usable=self.share(peer_down) > 0,
             ports=config.ports,
+            mtu=self.mtu,
         )
 
     def share(self, peer_down: bool) -> int:

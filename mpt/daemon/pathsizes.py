@@ -21,7 +21,7 @@ class PathSizes:
 
     `frame`: the octets of a datagram before and behind its packet. `send(path, message)` sends a message, `measured`
     returns a path's measures. `changed(mtus)` is called with the octets of the largest packet of paths for which it has
-    changed, perhaps none: then `tunnel_mtu` may have changed.
+    changed, perhaps none: then `tunnel_mtu` may have changed. `probe(size)` returns the message of a probe.
     """
 
     def __init__(
@@ -31,12 +31,14 @@ class PathSizes:
         send: Callable[[PathKey, bytes], object],
         measured: Callable[[PathKey], PathMeasures],
         changed: Callable[[Mapping[PathKey, int]], None],
+        probe: Callable[[int], bytes] = lambda size: SizeProbe(size).encode(),
     ) -> None:
         self._machine = machine
         self._frame = frame
         self._send = send
         self._measured = measured
         self._changed = changed
+        self._probe = probe
         self._paths: dict[PathKey, PathMtu] = {}
         self._packets: dict[PathKey, int] = {}
         self._told: tuple[dict[PathKey, int], int | None] = ({}, None)
@@ -80,6 +82,11 @@ class PathSizes:
         found = self._paths.get(path)
         return found.size - self._frame if found is not None else 0
 
+    def is_settled(self, path: PathKey) -> bool:
+        """Return whether the search for the largest size of `path` has ended."""
+        found = self._paths.get(path)
+        return found is not None and found.state is State.SETTLED
+
     def tunnel_mtu(self) -> int | None:
         """Return the MTU of the tunnel for these paths; None until one of them is known."""
         known = [path.settled for path in self._paths.values() if path.state is not State.ASSUMED]
@@ -97,7 +104,7 @@ class PathSizes:
             if probes:
                 self._packets[key] = packets
             for size in probes:
-                self._send(key, SizeProbe(size).encode())
+                self._send(key, self._probe(size))
         self._tell()
 
     def _tell(self) -> None:

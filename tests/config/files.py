@@ -216,6 +216,7 @@ OTHER = {
     ("connection", "reorder_window"): "1000",
     ("connection", "max_buffdelay_msec"): "150",
     ("connection", "max_loss"): "20",
+    ("connection", "size_probe"): "1",
     ("connection", "dscp"): "copy",
     ("connection", "ecn"): "normal",
     ("connection", "require_pq"): "1",

@@ -105,6 +105,7 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("connection", "reorder_window"): [("0", 0), ("10000", 10_000), ("", 0)],
     ("connection", "max_buffdelay_msec"): [("1", 1), ("60000", 60_000), ("0", 100), ("", 100)],
     ("connection", "max_loss"): [("0", 0), ("100", 100), ("5", 5), ("", 30)],
+    ("connection", "size_probe"): [*FLAGS, ("", False)],
     ("connection", "dscp"): [("copy", None), ("63", 63), ("EF", 46), ("af41", 34), ("CS0", 0), ("LE", 1), ("", 0)],
     ("connection", "ecn"): [("normal", True), ("Compatibility", False), ("", False)],
     ("connection", "peer_key"): [
@@ -201,6 +202,7 @@ BAD: dict[tuple[str, str], list[str]] = {
             f"{PEER_KEY} {OTHER_PEER_KEY} {THIRD}",
         ),
     ],
+    ("connection", "size_probe"): BAD_FLAGS,
     ("connection", "require_pq"): BAD_FLAGS,
     ("connection", "ciphers"): ["aes", "aes-128-gcm,aes-256-gcm", "aes-128-gcm aes-128-gcm"],
     ("connection", "order"): ["none", "1"],

@@ -129,6 +129,14 @@ def loss(stage: Stage) -> Any:
     return seen
 
 
+def probes(stage: Stage) -> Any:
+    """Return the sizes of the messages that leave within a second after the peer was heard."""
+    stage.receive(1, KEEPALIVE_IN)
+    stage.clear()
+    stage.reactor.pass_time(1.0, step=0.05)
+    return {len(datagram) for each in stage.data_sockets for datagram, _, _ in each.take_sent()}
+
+
 def report(stage: Stage) -> Any:
     """Return receiver, form and possible signers of the report that a path is taken down."""
     stage.clear()
@@ -299,6 +307,7 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("connection", "reorder_window"): Effect(stage_facet(packets), "100"),
     ("connection", "max_buffdelay_msec"): Effect(stage_facet(deliveries), "100", NUMBERED),
     ("connection", "max_loss"): Effect(stage_facet(loss), "10", LOSSY),
+    ("connection", "size_probe"): Effect(stage_facet(probes), "1", {"path_0": {"keepalive_time": "0.2"}}),
     ("connection", "dscp"): Effect(stage_facet(packets), "copy"),
     ("connection", "ecn"): Effect(stage_facet(packets), "normal"),
     ("connection", "auth_type"): Effect(stage_facet(report), "1"),

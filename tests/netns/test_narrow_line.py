@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.ping import ping
@@ -12,6 +15,7 @@ from tests.netns.support import no_traceback as no_traceback
 PEER = "10.0.0.3"
 NARROW = 1300
 LARGEST = 1440 - 28  # octets in a ping that fills the tunnel's MTU
+GRAIN = 8  # octets by which what is found may be too small
 ENOUGH = 30.0  # Mbit/s; it was 0.1
 
 
@@ -32,16 +36,43 @@ def behind_routers(lab: Lab) -> tuple[Host, Host]:
 def test_full_size_packets_pass_a_narrow_line(lab: Lab) -> None:
     """Singly and in runs, over both paths."""
     a, b = behind_routers(lab)
-    conf_a, conf_b = (samples(lab, side, *LIVELY) for side in ("a", "b"))
+    start(*configured(lab, a, b))
+    wait_until(lambda: answers(a, PEER), "an answer through the tunnel")
+    assert None not in ping(a, PEER, count=20, interval=0.02, timeout=0.5, size=LARGEST)
+    assert_transfer(a, b)
+
+
+def test_probes_find_the_size_of_a_line_that_loses_fragments(lab: Lab) -> None:
+    """Both ends find it, the log names it, and large packets go over the other line."""
+    a, b = behind_routers(lab)
+    for host in (b, next(host for host in lab.hosts if host.name == "r1")):  # before the kernel joins them
+        host.run(["nft", "add", "table", "ip", "lossy"])
+        host.run(["nft", "add chain ip lossy in { type filter hook prerouting priority -450; }"])
+        host.run(["nft", "add rule ip lossy in ip frag-off & 0x3fff != 0 drop"])
+    daemons = start(*configured(lab, a, b, (r"^\[connection\]$", "[connection]\nsize_probe = 1")))
+    found = re.compile(r"path_0 of .*: datagrams of more than (\d+) octets are lost on the way")
+    wait_until(lambda: all(found.search(daemon.process.output()) for daemon in daemons), "the size of the line", 25)
+    for daemon in daemons:
+        (size,) = found.findall(daemon.process.output())
+        assert NARROW - 28 - GRAIN <= int(size) <= NARROW - 28
+        assert "path_1 of" not in "".join(re.findall(r".*octets are lost on the way.*", daemon.process.output()))
+    assert None not in ping(a, PEER, count=20, interval=0.02, size=LARGEST)
+    assert_transfer(a, b)
+
+
+def configured(lab: Lab, a: Host, b: Host, *changes: tuple[str, str]) -> list[tuple[Host, Path]]:
+    """Return both hosts with the guide's samples for the routers between them, and `changes`."""
+    conf_a, conf_b = (samples(lab, side, *LIVELY, *changes) for side in ("a", "b"))
     edit(conf_a, (r"^(remote_ipaddr .*= 10\.\d)\.\d\.3", r"\1.9.3"), (r"^(gw_ipaddr .*= 10\.(\d)\.\d)\.\d", r"\1.1"))
     edit(
         conf_b,
         (r"^(public_ipaddr .*= 10\.\d)\.\d\.3", r"\1.9.3"),
         (r"^(gw_ipaddr .*= 10\.\d)\.\d\.\d", r"\1.9.1"),
     )
-    start((a, conf_a), (b, conf_b))
-    wait_until(lambda: answers(a, PEER), "an answer through the tunnel")
-    assert None not in ping(a, PEER, count=20, interval=0.02, timeout=0.5, size=LARGEST)
+    return [(a, conf_a), (b, conf_b)]
+
+
+def assert_transfer(a: Host, b: Host) -> None:
     result = Transfer(a, b, PEER, seconds=1, warmup=0.5).finish()
     print(f"\none of two lines carries {NARROW} octets: TCP {result.mbit:.0f} Mbit/s")
     assert result.verified
