@@ -21,7 +21,8 @@ class PathSizes:
 
     `frame`: the octets of a datagram before and behind its packet. `send(path, message)` sends a message, `measured`
     returns a path's measures. `changed(mtus)` is called with the octets of the largest packet of paths for which it has
-    changed, perhaps none: then `tunnel_mtu` may have changed. `probe(size)` returns the message of a probe.
+    changed, perhaps none: then `tunnel_mtu` or `is_settled` may have changed. `probe(size)` returns the message of a
+    probe.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class PathSizes:
         self._probe = probe
         self._paths: dict[PathKey, PathMtu] = {}
         self._packets: dict[PathKey, int] = {}
-        self._told: tuple[dict[PathKey, int], int | None] = ({}, None)
+        self._told: tuple[dict[PathKey, int], int | None, set[PathKey]] = ({}, None, set())
         self._loop = DeadlineLoop(machine, self._next_deadline, self._look)
 
     def begin(self, path: PathKey, link_mtu: int, version: int) -> None:
@@ -109,10 +110,10 @@ class PathSizes:
 
     def _tell(self) -> None:
         """Tell what has changed."""
-        before, tunnel_before = self._told
+        before, *rest_before = self._told
         mtus = {path: self.mtu(path) for path in self._paths}
-        self._told = mtus, self.tunnel_mtu()
+        self._told = mtus, self.tunnel_mtu(), set(filter(self.is_settled, mtus))
         news = {path: mtu for path, mtu in mtus.items() if before.get(path) != mtu}
-        if news or tunnel_before != self._told[1]:
+        if news or rest_before != [*self._told[1:]]:
             self._changed(news)
         self._loop.follow()

@@ -121,16 +121,16 @@ class SizeProbes:
         datapath = self._datapath()
         if datapath is not None:
             datapath.set_path_mtus(known, self._machine.now())
-        for key, mtu in mtus.items():
-            before = self._told.get(key, self._mtu)
-            if mtu == before or (mtu < self._mtu and not self._is_settled(key)):
+        for path in self._paths:
+            before = self._told.get(path.key, self._mtu)
+            if path.mtu in (0, before) or (path.mtu < self._mtu and not self._is_settled(path.key)):
                 continue
-            self._told[key] = mtu
-            if mtu < self._mtu:
+            self._told[path.key] = path.mtu
+            if path.mtu < self._mtu:
                 text = "{path}: datagrams of more than {size} octets are lost on the way: it gets packets up to {mtu}"
-                log.warn(text, path=self._paths[key[1]], size=mtu + self._frame, mtu=mtu)
+                log.warn(text, path=path, size=path.mtu + self._frame, mtu=path.mtu)
             else:
-                log.info("{path}: it carries packets of {mtu} octets again", path=self._paths[key[1]], mtu=mtu)
+                log.info("{path}: it carries packets of {mtu} octets again", path=path, mtu=path.mtu)
 
     def _is_settled(self, path: PathKey) -> bool:
         return self._sizes is not None and self._sizes.is_settled(path)

@@ -52,8 +52,8 @@ def test_the_largest_size_of_a_narrow_line_is_found_and_the_path_kept_off_what_i
     """The other path has the large packets. When the line is wide again, that is noticed, too."""
     stage = run(connection(size_probe=True))
     with logged() as log:
-        play(stage, 60.0, lambda number: 1272 if number == 1 else LARGEST)
-    assert 1264 <= mtus(stage)[0] <= 1268 and mtus(stage)[1] == 1440
+        play(stage, 60.0, lambda number: 1260 if number == 1 else LARGEST)
+    assert 1252 <= mtus(stage)[0] <= 1256 and mtus(stage)[1] == 1440
     (told,) = (line for line in log if "octets" in line)
     assert "path_0 of c" in told and f"more than {mtus(stage)[0] + 4} octets are lost" in told
     with logged() as log:
