@@ -105,7 +105,7 @@ def test_the_size_of_a_path_limits_its_packets(run: Run) -> None:
     pair.pass_time(1.0)
     frame = OVERHEAD + 4  # no reorder window: no sequence numbers
     expected = 1500 - 28 - frame
-    assert [each.mtu for each in pair.a.root.runs.connections()[0].paths] == [expected] * 2  # type: ignore[attr-defined]
+    assert [each.mtu for each in pair.a.root.runs.connections()[0].paths] == [expected] * 2
     assert pair.a.netlink.snapshot()["tun0"].mtu == expected
     assert pair.a.root.operations.status().tunnels[0].mtu == expected
     assert pair.b.netlink.snapshot()["tun0"].mtu == 1440  # as its file says

@@ -35,7 +35,7 @@ def play(stage: Stage, seconds: float, carries: Callable[[int], int]) -> set[int
 
 def mtus(stage: Stage) -> list[int]:
     """Return the largest packet of each path as the next table has it."""
-    return [each.mtu for each in stage.root.runs.tunnels[0].connections["c"].row().paths]
+    return [each.mtu for each in stage.root.runs.tunnels[0].connections["c"].row(1440).paths]
 
 
 def test_a_line_that_carries_everything_is_left_alone(run: Run) -> None:
