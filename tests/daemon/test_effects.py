@@ -351,6 +351,7 @@ def test_a_key_has_its_effect(
 ) -> None:
     """The facet is the same with the same files, and another with another value of the key."""
     native = ModuleType("mpt.accel.native")
+    monkeypatch.setattr(native, "can_seal", lambda: True, raising=False)
     monkeypatch.setattr(native, "NativeDataPath", object, raising=False)
     monkeypatch.setattr(native, "TURN", 0.0, raising=False)
     monkeypatch.setitem(sys.modules, "mpt.accel.native", native)  # the choice alone, also where there is no compiler
