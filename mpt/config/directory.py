@@ -216,6 +216,9 @@ def _check_mtu(interface: IniFile, tunnels: Sequence[TunnelConfig], connections:
         versions = {version for connection in own for path in connection.paths for version in _versions(path)}
         sealed = any(connection.is_sealed for connection in own)
         largest = _LARGEST_MTU[6 if 6 in versions else 4] - (_SEALED_MORE if sealed else 0)
+        if tunnel.mtu_auto and own and not sealed:
+            message = f"is {tunnel.mtu}: only the paths of sealed connections say more, and this tunnel has none"
+            interface.sections[f"tun_{number}"].warn("mtu", message)
         if tunnel.mtu > largest:
             paths = ("an IPv6 path" if 6 in versions else "IPv4 paths") + (" of a sealed connection" if sealed else "")
             interface.sections[f"tun_{number}"].warn(

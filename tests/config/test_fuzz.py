@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mpt.config.directory import load_directory
 from mpt.config.parser import ConfigurationErrors
+from tests.config import test_clients, test_sealed
 from tests.config.files import CONNECTION, CREATE_CLIENT, INTERFACE, write
 
 ROUNDS = int(os.environ.get("MPT_FUZZ_CONFIG", "2000"))
@@ -19,6 +20,7 @@ PIECES = [
     *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\r", b"\n", b"\\\n", b"\t", b"'", b'"', b";", b"#", b"=", b"[", b"]", b"[]"),
     *(b"-1", b"0", b"65535", b"99999999999999999999", b"0x", b"0xFFFF", b"1e999", b"nan", b"0.1", b".", b"\xd9\xa3"),
     *(b"0.0.0.0", b"::", b"fe80::1%x", b"::ffff:1.2.3.4", b"10.0.0.2/24", b"/", b"%", b"private_ipaddr", b"6"),
+    *(b"vpn.example 2001:db8::1", b"[client a]", b"[client laptop]", b"AAAA=", b"auto", b"peer_key = x\n"),
     *(b"[path_1]", b"[path_99]", b"[tun_0]", b"[net_0]", b"[connection]", b"[general]", b"tcp_dst = 1-65535\n"),
 ]
 
@@ -75,3 +77,30 @@ def test_a_spoilt_file_is_an_error_or_a_configuration(tmp_path: Path) -> None:
         if change_interface:
             interface.write_text(INTERFACE)
     assert min(outcomes.values()) > ROUNDS // 20, outcomes
+
+
+def test_spoilt_files_of_sealed_connections_are_errors_or_a_configuration(tmp_path: Path) -> None:
+    """A connection with keys, clients, and their template."""
+    dice = random.Random(SEED)
+    texts = {
+        "home.conf": test_sealed.CLIENT.replace("10.0.0.2", "10.0.0.1").replace("= 10.0.0.1\n\n", "= 10.0.9.9\n\n"),
+        "clients.conf": test_clients.CLIENTS,
+        "conf.template": test_clients.TEMPLATE,
+    }
+    write(tmp_path, test_clients.INTERFACE, texts)
+    assert len(load_directory(tmp_path).config.connections) == 3
+    outcomes = {"loaded": 0, "refused": 0}
+    for number in range(ROUNDS // 5):
+        name = dice.choice(list(texts))
+        data = mutated(texts[name].encode(), dice)
+        (tmp_path / "connections" / name).write_bytes(data)
+        try:
+            load_directory(tmp_path)
+            outcomes["loaded"] += 1
+        except ConfigurationErrors as error:
+            outcomes["refused"] += 1
+            assert error.problems and all(problem.file.name for problem in error.problems), data
+        except Exception as error:
+            raise AssertionError(f"round {number}: {data!r}") from error
+        (tmp_path / "connections" / name).write_text(texts[name])
+    assert min(outcomes.values()) > ROUNDS // 100, outcomes

@@ -14,7 +14,7 @@ from mpt.config.parser import ConfigurationErrors
 from mpt.config.writer import save
 from mpt.model import ConnectionConfig, Permission, Status
 from mpt.values import remotes, text_of
-from tests.config.files import CONNECTION, OTHER_PEER_KEY, PEER_KEY, PUBLIC_KEY, changed, line_of, write
+from tests.config.files import CONNECTION, OTHER_PEER_KEY, PEER_KEY, PUBLIC_KEY, changed, line_of, without, write
 from tests.config.test_roundtrip import survivor
 
 INTERFACE = """\
@@ -208,6 +208,15 @@ def test_mtu_auto_survives_and_a_large_one_is_told(tmp_path: Path) -> None:
         interface = INTERFACE.replace("auto", str(mtu))
         warnings = load_directory(write(tmp_path, interface, {"home.conf": CLIENT})).warnings
         assert bool(warnings) is warns
+
+
+def test_mtu_auto_without_a_sealed_connection_is_told(tmp_path: Path) -> None:
+    """Nothing would ever change it; clients may still come to an empty tunnel."""
+    interface = INTERFACE.replace("[general]", "[general]\ncmdport_local = 60456")
+    text = changed(changed(CONNECTION, "connection", network_count="0"), "connection", ip_local="10.0.0.2")
+    text = without(without(text, "net_0"), "net_1")
+    (warning,) = load_directory(write(tmp_path, interface, {"home.conf": text})).warnings
+    assert "mtu = 'auto': is 1280" in warning
 
 
 # ---- what is saved ---------------------------------------------------------------------------------------------------
