@@ -38,6 +38,7 @@ class RouteKeeper(Service):
         self._disagreements: set[RoutePlace] = set()  # logged already
         self._refusals: dict[RoutePlace, str] = {}
         self._defaults: dict[tuple[str, int], Route | None] = {}
+        self._is_sure = False  # nothing has changed since `restore`
         self.doubts = 0  # how often default routes were in doubt
 
     def startService(self) -> None:
@@ -60,6 +61,7 @@ class RouteKeeper(Service):
         before = self._wanted.get(user, ())
         if before == routes:
             return
+        self._is_sure = False
         places = {_place(route): route for route in routes}
         for place in {_place(route) for route in before} - places.keys():
             wishes = self._wishes[place]
@@ -106,13 +108,17 @@ class RouteKeeper(Service):
             self._defaults = certain
             self.doubts += 1
         if any(is_doubtful(interface) for _, _, interface in self._wishes):
+            self._is_sure = False
             self._foreign.clear()
             versions = {destination.version for destination, _, _ in self._wishes}
             listed = [route for version in sorted(versions) for route in self._netlink.own_routes(version)]
             self._own = {_place(route): route for route in listed if _place(route) in self._wishes}
 
     def restore(self) -> None:
-        """Put lost routes back, and try refused ones again."""
+        """Put lost routes back, and try refused ones again. Costs nothing if no route was in doubt."""
+        if self._is_sure and self.is_complete:
+            return
+        self._is_sure = True
         for place, wishes in self._wishes.items():
             self._settle(place)
             if len(wishes) > 1 and len(set(wishes.values())) > 1 and place not in self._disagreements:
