@@ -46,7 +46,8 @@ bool session_is_new(const struct session *session, const struct envelope *envelo
 /* Note that it has opened. Return whether its number is the highest of the path id; -1: no memory, and it must be dropped. */
 int session_arrived(struct session *session, const struct envelope *envelope);
 uint64_t session_sent(const struct session *session); /* the largest number that was used; 0 if none was */
-/* Seal `content`, which lies ENVELOPE_HEAD octets behind the start of a datagram of `length` octets, with the next number. */
-void session_close(struct session *session, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp);
+/* Seal a datagram of `length` octets with the next number, as seal_close() does. */
+void session_close(struct session *session, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp,
+                   struct piece rest);
 
 #endif
