@@ -10,14 +10,13 @@ from __future__ import annotations
 import fcntl
 import secrets
 import socket
-import struct
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from errno import EEXIST, ENOENT
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
+from mpt.accel.sockaddr import NOBODY, address_fields, from_sockaddr, host_fields, name_for, sharing, sockaddr
 from mpt.data import candidates, equalizer, knowledge, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
@@ -27,7 +26,6 @@ from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
 from mpt.host.udp import can_segment, join_received
-from mpt.model import Address
 from mpt.wire import seal, tos
 from mpt.wire.seal import SessionKeys
 
@@ -150,7 +148,7 @@ class NativeDataPath:
             error = lib.mpt_send(self._engine, number, message, len(message), now)
         else:
             data_socket, remote = to
-            name = _name(data_socket.fileno(), remote)
+            name = name_for(data_socket.fileno(), remote)
             error = lib.mpt_send_to(
                 self._engine, number, data_socket.fileno(), name, len(name), message, len(message), now
             )
@@ -168,7 +166,7 @@ class NativeDataPath:
             return Message(self._path_keys[event.subject], octets, event.at)
         if event.kind == lib.MPT_CONFIRMED:
             return Confirmed(self._connection_keys[event.subject], event.session, event.at)
-        source, data_socket = _source(bytes(event.source)), self._sockets[event.fd]
+        source, data_socket = from_sockaddr(bytes(event.source)), self._sockets[event.fd]
         if event.kind == lib.MPT_HANDSHAKE:
             return Handshake(data_socket, source, octets, event.at)
         path = self._path_keys[event.subject]
@@ -217,7 +215,7 @@ class NativeDataPath:
 
     def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:  # noqa: ARG002
         if path in self._paths:
-            name = _name(socket.fileno(), remote)
+            name = name_for(socket.fileno(), remote)
             lib.mpt_set_remote(self._engine, self._paths[path], socket.fileno(), name, len(name))
 
     def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
@@ -312,7 +310,7 @@ class NativeDataPath:
         networks = self._array(
             "network",
             [
-                {"base": _address(network.network_address), "length": network.prefixlen, "here": here}
+                {"base": address_fields(network.network_address), "length": network.prefixlen, "here": here}
                 for pair in row.networks
                 for network, here in ((pair.source, True), (pair.destination, False))
             ],
@@ -329,9 +327,9 @@ class NativeDataPath:
         tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
         return {
             "id": number,
-            "inner_local": _address(row.local),
-            "inner_remote": _address(row.remote),
-            "broadcast": _address(row.broadcast) if row.broadcast is not None else _NOBODY,
+            "inner_local": address_fields(row.local),
+            "inner_remote": address_fields(row.remote),
+            "broadcast": address_fields(row.broadcast) if row.broadcast is not None else NOBODY,
             "reorder_window": row.reorder_window,
             "max_delay": row.max_delay,
             "tos_by_inner": tos_by_inner,
@@ -357,8 +355,8 @@ class NativeDataPath:
         if descriptor not in self._prepared:
             self._prepared[descriptor] = descriptor >= 0 and _prepare(descriptor, self._gso)
         named = self._prepared[descriptor]
-        remote = _sockaddr(row.remote) if named and row.remote else b""
-        peer = _peer(row.peer) if named and not sealed else _NOBODY
+        remote = sockaddr(row.remote) if named and row.remote else b""
+        peer = host_fields(row.peer) if named and not sealed else NOBODY
         return {
             "id": number,
             "fd": descriptor,
@@ -370,75 +368,17 @@ class NativeDataPath:
             "outer_remote": remote.ljust(28, b"\0"),
             "outer_remote_length": len(remote),
             "peer": peer,
-            "loop": _address(row.peer_address),
+            "loop": address_fields(row.peer_address),
         }
-
-
-_NOBODY: Final = {"version": 0}
 
 
 def _prepare(descriptor: int, gso: bool) -> bool:
     """Make a socket ready; return False for a connected socket without addresses."""
-    with _sharing(descriptor) as shared:
+    with sharing(descriptor) as shared:
         if shared.family not in (socket.AF_INET, socket.AF_INET6):
             return False
         join_received(shared, gso)
         return True
-
-
-def _name(descriptor: int, remote: tuple[Any, ...]) -> bytes:
-    """Return the struct sockaddr of `remote`; nothing for a connected socket without addresses."""
-    with _sharing(descriptor) as shared:
-        return _sockaddr(remote) if shared.family in (socket.AF_INET, socket.AF_INET6) else b""
-
-
-@contextmanager
-def _sharing(descriptor: int) -> Iterator[socket.socket]:
-    """A socket object for somebody else's descriptor."""
-    shared = socket.socket(fileno=descriptor)
-    try:
-        yield shared
-    finally:
-        shared.detach()
-
-
-def _address(address: Address) -> dict[str, Any]:
-    return {"version": address.version, "octets": address.packed.ljust(16, b"\0")}
-
-
-def _octets(host: str) -> tuple[int, bytes, int]:
-    """Return the family, octets and zone index of a numeric host such as fe80::1%eth0."""
-    plain, _, zone = host.partition("%")
-    family = socket.AF_INET6 if ":" in plain else socket.AF_INET
-    index = 0 if not zone else int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
-    return family, socket.inet_pton(family, plain), index
-
-
-def _peer(host: str) -> dict[str, Any]:
-    family, octets, _ = _octets(host)  # a socket with link-local peers is bound to their zone
-    return {"version": 4 if family == socket.AF_INET else 6, "octets": octets.ljust(16, b"\0")}
-
-
-def _sockaddr(remote: tuple[Any, ...]) -> bytes:
-    """Return the struct sockaddr_in or sockaddr_in6 of an address for ``sendto``."""
-    host, port, *rest = remote
-    family, octets, zone = _octets(host)
-    head = struct.pack("=H", family) + struct.pack("!H", port)
-    if family == socket.AF_INET:
-        return head + octets + bytes(8)
-    flow, scope = (*rest, 0, 0)[:2]
-    return head + struct.pack("!I", flow) + octets + struct.pack("=I", scope or zone)
-
-
-def _source(name: bytes) -> tuple[Any, ...]:
-    """Return the address of a struct sockaddr as ``recvfrom`` gives it; () if it has none."""
-    family, port = struct.unpack_from("=H", name)[0], struct.unpack_from("!H", name, 2)[0]
-    if family == socket.AF_INET:
-        return socket.inet_ntop(family, name[4:8]), port
-    if family != socket.AF_INET6:
-        return ()
-    flow, scope = struct.unpack_from("!I", name, 4)[0], struct.unpack_from("=I", name, 24)[0]
-    return socket.inet_ntop(family, name[8:24]), port, flow, scope
 
 
 def _port_rules(flow_map: FlowMap) -> dict[int, int]:
