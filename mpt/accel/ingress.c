@@ -18,7 +18,7 @@
 #include "identify.h"
 #include "listen.h"
 #include "mss.h"
-#include "ordering.h"
+#include "orders.h"
 
 enum { MESSAGES = 32, TURN_BYTES = 1 << 16 }; /* a turn is one system call, a wake-up some of them */
 enum { WAKE_WORK = 1 << 20, WORK_DATAGRAM = 1024 }; /* octets, and the further cost of a datagram: a wake-up of about 1 ms,
@@ -38,7 +38,7 @@ struct ingress_path { /* beside a path of the table */
 struct plane { /* of one table */
     const struct table *table;
     struct ingress_path *paths;
-    struct ordering **orders; /* by connection; NULL: no window. In a prepared plane also NULL: the old one stays */
+    struct orders orders;
     struct listening listening;
 };
 struct ingress {
@@ -68,7 +68,6 @@ static void not_ip(struct ingress *ingress, const struct source *source, const s
 static void heard(struct ingress *ingress, const struct path *path, const struct opened *opened, double now);
 static void arrive(struct ingress *ingress, const struct path *path, const struct opened *opened,
                    const struct datagram *datagram, const struct mark *mark, double now);
-static void update_backlog(struct ingress *ingress);
 
 /* --- life --- */
 
@@ -87,9 +86,7 @@ struct ingress *ingress_new(const struct mpt_tuning *tuning, uint64_t secret, st
 }
 
 static void plane_free(struct plane *plane) {
-    for (uint32_t i = 0; plane->orders != NULL && i < plane->table->connection_count; i++)
-        ordering_free(plane->orders[i]);
-    free(plane->orders);
+    orders_free(&plane->orders);
     free(plane->paths);
     listening_destroy(&plane->listening);
     *plane = (struct plane){0};
@@ -109,55 +106,20 @@ static void deliver(void *context, struct packet packet) { delivery_add(((struct
 
 static void release(void *context, struct packet packet) { pool_release(((struct ingress *)context)->pool, packet); }
 
-/* Return the old order of a connection, if it can go on as the order of `c`. */
-static struct ordering **order_before(const struct ingress *ingress, const struct connection *c) {
-    const struct connection *old = ingress->now.table != NULL ? table_find(ingress->now.table, c->row.id) : NULL;
-    if (old == NULL || old->row.reorder_window != c->row.reorder_window || old->row.max_delay != c->row.max_delay
-        || old->row.sealed != c->row.sealed)
-        return NULL;
-    return &ingress->now.orders[old->index];
-}
-
 bool ingress_prepare(struct ingress *ingress, const struct table *table) {
     struct plane *next = &ingress->next;
+    struct sink sink = {deliver, release, ingress};
     plane_free(next);
-    *next = (struct plane){
-        .table = table,
-        .paths = calloc(table->path_count + 1, sizeof *next->paths),
-        .orders = calloc(table->connection_count + 1, sizeof(struct ordering *)),
-    };
-    bool good = next->paths != NULL && next->orders != NULL && listening_init(&next->listening, table);
-    for (uint32_t i = 0; good && i < table->connection_count; i++) {
-        const struct connection *c = &table->connections[i];
-        if (c->row.reorder_window == 0 || order_before(ingress, c) != NULL)
-            continue;
-        struct sink sink = {deliver, release, ingress};
-        next->orders[i] = ordering_new(&ingress->tuning, c->row.reorder_window, c->row.max_delay, c->row.sealed,
-                                       ingress->secret, sink);
-        good = next->orders[i] != NULL;
-    }
+    *next = (struct plane){.table = table, .paths = calloc(table->path_count + 1, sizeof *next->paths)};
+    bool good = next->paths != NULL && listening_init(&next->listening, table)
+        && orders_prepare(&next->orders, &ingress->now.orders, table, &ingress->tuning, ingress->secret, sink);
     if (!good)
         plane_free(next);
     return good;
 }
 
-static bool has_path(const struct connection *c, uint32_t id) {
-    for (uint32_t i = 0; i < c->row.path_count; i++)
-        if (c->paths[i].row.id == id)
-            return true;
-    return false;
-}
-
-static void order_path(struct ordering *order, const struct path *path, bool sealed, double now) {
-    bool brings = path->is_wanted && (path->row.fd >= 0 || sealed); /* sealed datagrams may come to any socket */
-    if (order != NULL && brings)
-        ordering_path_up(order, path->row.id, now);
-    else if (order != NULL)
-        ordering_path_down(order, path->row.id, now);
-}
-
 void ingress_share_set(struct ingress *ingress, const struct path *path, double now) {
-    order_path(ingress->now.orders[path->connection], path, ingress->now.table->connections[path->connection].row.sealed, now);
+    orders_path_set(&ingress->now.orders, path, now);
 }
 
 void ingress_remote_set(struct ingress *ingress, const struct path *path) {
@@ -169,34 +131,13 @@ void ingress_remote_set(struct ingress *ingress, const struct path *path) {
 
 void ingress_commit(struct ingress *ingress, double now) {
     struct plane *next = &ingress->next;
-    for (uint32_t i = 0; i < next->table->connection_count; i++) {
-        const struct connection *c = &next->table->connections[i];
-        struct ordering **before = order_before(ingress, c), *order;
-        if (before != NULL) {
-            const struct connection *old = table_find(ingress->now.table, c->row.id);
-            next->orders[i] = order = *before;
-            *before = NULL;
-            for (uint32_t k = 0; order != NULL && k < old->row.path_count; k++)
-                if (!has_path(c, old->paths[k].row.id))
-                    ordering_path_down(order, old->paths[k].row.id, now);
-        }
-        for (uint32_t k = 0; k < c->row.path_count; k++)
-            order_path(next->orders[i], &c->paths[k], c->row.sealed, now);
-    }
-    for (uint32_t i = 0; ingress->now.table != NULL && i < ingress->now.table->connection_count; i++) {
-        struct ordering *old = ingress->now.orders[i]; /* its connection goes: deliver its packets, keep its counts */
-        if (old == NULL)
-            continue;
-        ordering_flush(old);
-        ordering_drops(old, ingress->counters->ingress_dropped);
-    }
+    orders_commit(&next->orders, &ingress->now.orders, ingress->counters->ingress_dropped, now);
     delivery_write(ingress->delivery);
     plane_free(&ingress->now);
     ingress->now = *next;
     *next = (struct plane){0};
     ingress->waiting = NULL;
     flow_cache_clear(&ingress->flows);
-    update_backlog(ingress);
 }
 
 uint32_t ingress_sockets(const struct ingress *ingress, struct pollfd *polled) {
@@ -213,9 +154,8 @@ uint32_t ingress_sockets(const struct ingress *ingress, struct pollfd *polled) {
 uint32_t ingress_socket_readable(struct ingress *ingress, int fd, double now) {
     struct listening *listening = &ingress->now.listening;
     struct listener unknown = {.fd = fd, .is_sealed = true}, *asked = find_listener(listening, fd);
-    bool was_behind = listening->behind_count > 0;
     uint32_t wake = ++ingress->wakes, work = 0;
-    if (ingress->waiting != NULL && !ordering_waits(ingress->now.orders[ingress->waiting->index]))
+    if (ingress->waiting != NULL && !orders_waits(&ingress->now.orders, ingress->waiting->index))
         ingress->waiting = NULL; /* its time is over */
     const struct connection *waiting = ingress->waiting; /* the last one that waited */
     if (asked == NULL)
@@ -235,8 +175,7 @@ uint32_t ingress_socket_readable(struct ingress *ingress, int fd, double now) {
     }
     if (asked == &unknown && unknown.is_behind)
         listening->behind_count--; /* its place in the table is still to come */
-    if (was_behind != (listening->behind_count > 0))
-        update_backlog(ingress);
+    ingress->now.orders.is_behind = listening->behind_count > 0;
     delivery_write(ingress->delivery);
     return work;
 }
@@ -332,9 +271,7 @@ static struct buffer *take_buffer(struct ingress *ingress) {
     delivery_write(ingress->delivery);
     if ((buffer = pool_take(ingress->pool)) != NULL)
         return buffer;
-    for (uint32_t i = 0; i < ingress->now.table->connection_count; i++)
-        if (ingress->now.orders[i] != NULL)
-            ordering_copy_out(ingress->now.orders[i]);
+    orders_copy_out(&ingress->now.orders);
     return pool_take(ingress->pool);
 }
 
@@ -390,10 +327,8 @@ static void not_ip(struct ingress *ingress, const struct source *source, const s
 
 /* Pass the first keepalive of a path in a wake-up to control, and count all. */
 static void heard(struct ingress *ingress, const struct path *path, const struct opened *opened, double now) {
-    struct ordering *order = ingress->now.orders[path->connection];
     ingress->counters->keepalives_received++;
-    if (order != NULL)
-        ordering_keepalive(order, path->row.id, now);
+    orders_keepalive(&ingress->now.orders, path, now);
     if (ingress->now.paths[path->index].told_in_wake != ingress->wakes)
         events_add(ingress->unsealer->events, &(struct mpt_event){.subject = path->row.id, .fd = -1, .at = now},
                    opened->payload, opened->length);
@@ -419,47 +354,25 @@ static void arrive(struct ingress *ingress, const struct path *path, const struc
         mss_clamp(opened->payload, opened->length, row->mss_clamp, false);
     datagram->buffer->references++;
     struct packet kept = {opened->payload, opened->length, datagram->buffer};
-    struct ordering *order = ingress->now.orders[path->connection];
-    if (!opened->sequenced || order == NULL) {
+    if (!opened->sequenced || !orders_has(&ingress->now.orders, path)) {
         delivery_add(ingress->delivery, kept);
         return;
     }
-    ordering_arrive(order, *mark, kept, path->row.id, now);
-    ingress->now.paths[path->index].last = row->sealed ? (uint32_t)ordering_sent(order) : mark->sequence;
+    orders_arrive(&ingress->now.orders, path, *mark, kept, now);
+    ingress->now.paths[path->index].last = row->sealed ? (uint32_t)orders_sent(&ingress->now.orders, path) : mark->sequence;
     ingress->now.paths[path->index].has_brought = true;
-    ingress->waiting = ordering_waits(order) ? &ingress->now.table->connections[path->connection] : NULL;
+    ingress->waiting = orders_waits(&ingress->now.orders, path->connection) ? &ingress->now.table->connections[path->connection] : NULL;
 }
 
 /* --- time and counters --- */
 
-/* Tell every order whether datagrams wait in a socket: then they are read later than they came. */
-static void update_backlog(struct ingress *ingress) {
-    for (uint32_t i = 0; i < ingress->now.table->connection_count; i++)
-        if (ingress->now.orders[i] != NULL)
-            ordering_set_behind(ingress->now.orders[i], ingress->now.listening.behind_count > 0);
-}
-
 void ingress_deadline_reached(struct ingress *ingress, double now) {
-    for (uint32_t i = 0; i < ingress->now.table->connection_count; i++)
-        if (ingress->now.orders[i] != NULL && ordering_held(ingress->now.orders[i]) > 0)
-            ordering_deadline(ingress->now.orders[i], now);
+    orders_deadline(&ingress->now.orders, now);
     delivery_write(ingress->delivery);
 }
 
-double ingress_next_deadline(const struct ingress *ingress) {
-    double first = -1;
-    for (uint32_t i = 0; i < ingress->now.table->connection_count; i++) {
-        double deadline = ingress->now.orders[i] != NULL ? ordering_next_deadline(ingress->now.orders[i]) : -1;
-        if (deadline >= 0 && (first < 0 || deadline < first))
-            first = deadline;
-    }
-    return first;
-}
+double ingress_next_deadline(const struct ingress *ingress) { return orders_next_deadline(&ingress->now.orders); }
 
 void ingress_count(const struct ingress *ingress, struct mpt_counters *counters) {
-    for (uint32_t i = 0; i < ingress->now.table->connection_count; i++)
-        if (ingress->now.orders[i] != NULL) {
-            ordering_drops(ingress->now.orders[i], counters->ingress_dropped);
-            counters->packets_held += ordering_held(ingress->now.orders[i]);
-        }
+    orders_count(&ingress->now.orders, counters->ingress_dropped, &counters->packets_held);
 }

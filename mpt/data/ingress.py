@@ -7,7 +7,7 @@ A datagram meets the functions in the order in which they stand here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from errno import EAGAIN, ENOBUFS
 from ipaddress import ip_address
 from typing import Any, Final
@@ -77,6 +77,8 @@ class Ingress:
         self._sources: dict[DataSocket, dict[str, _Source]] = {}
         self._sealed: dict[Hashable, _Source] = {}  # by the key of a sealed path
         self._backlog: set[DataSocket] = set()  # sockets that have more than we have taken
+        self._is_behind = False  # there were some after the last wake-up: packets are read later than they came
+        self._holding: dict[Ordering, None] = {}  # the orders that hold packets, and some that just did
         self.datagrams_received = 0
         self.keepalives_received = 0
         self.packets_delivered = 0
@@ -100,12 +102,17 @@ class Ingress:
             receiver.connection = row
             for path in row.paths:
                 self._add_path(receiver, path, states.ensure(path.key).counters, now)
-        self._backlog.clear()  # a socket with more is readable at once
-        self._tell_whether_behind()
+        self._holding = dict.fromkeys(order for order in self._orders() if order.held)
         for receiver in old.values():
             if receiver.order is not None:
+                receiver.order.is_behind = self._is_behind
                 self._deliver(receiver.order.flush())
                 self.dropped.update(receiver.order.dropped)
+        self._backlog.clear()  # a socket with more is readable at once
+        self._is_behind = False
+
+    def _orders(self) -> Iterator[Ordering]:
+        return (receiver.order for receiver in self._receivers.values() if receiver.order is not None)
 
     def _remove_paths(self, receiver: _Receiver, row: ConnectionRow, now: float) -> None:
         """Wait no longer for paths that are not in `row` any more."""
@@ -153,21 +160,13 @@ class Ingress:
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
-        was_behind = bool(self._backlog)
         self._told.clear()
         self._opening.wake_up()
         if self._receive(socket, now):
             self._backlog.discard(socket)
         else:
             self._backlog.add(socket)
-        if bool(self._backlog) != was_behind:
-            self._tell_whether_behind()
-
-    def _tell_whether_behind(self) -> None:
-        """Tell every order whether datagrams wait in a socket: then they are read later than they came."""
-        for receiver in self._receivers.values():
-            if receiver.order is not None:
-                receiver.order.is_behind = bool(self._backlog)
+        self._is_behind = bool(self._backlog)
 
     def _receive(self, socket: DataSocket, now: float) -> bool:
         """Take up to BATCH datagrams; return whether these were all."""
@@ -233,10 +232,15 @@ class Ingress:
             packet = clamped(packet, receiver.connection.mss_clamp)
         if sequence is None or receiver.order is None:
             self._deliver((packet,))
-        elif stamp is None:  # a key has no meaning in the clear
-            self._deliver(receiver.order.arrive(sequence, packet, key, now))
         else:
-            self._deliver(receiver.order.arrive(sequence, packet, key, now, flow, stamp))
+            if stamp is None:
+                flow, stamp = None, 0  # a key has no meaning in the clear
+            order = receiver.order
+            order.is_behind = self._is_behind
+            delivery = order.arrive(sequence, packet, key, now, flow, stamp)
+            self._deliver(delivery)
+            if not delivery and order.held:
+                self._holding.setdefault(order)
 
     def _with_ecn(self, packet: bytes, outer_ecn: int) -> bytes | None:
         """Return `packet` with the network's mark of the outer ECN field; None: the packet is dropped."""
@@ -256,6 +260,7 @@ class Ingress:
         receiver, key = path
         self.keepalives_received += 1
         if receiver.order is not None:
+            receiver.order.is_behind = self._is_behind
             receiver.order.keepalive(key, now)
         if key not in self._told:
             self._told.add(key)
@@ -286,13 +291,16 @@ class Ingress:
 
     def deadline_reached(self, now: float) -> None:
         """Deliver the packets whose time in the reorder buffers is over."""
-        for receiver in self._receivers.values():
-            if receiver.order is not None and receiver.order.held:
-                self._deliver(receiver.order.deadline_reached(now))
+        for order in tuple(self._holding):
+            order.is_behind = self._is_behind
+            if order.held:
+                self._deliver(order.deadline_reached(now))
+            if not order.held:
+                del self._holding[order]
 
     def next_deadline(self) -> float | None:
         """Return the earliest deadline of the reorder buffers; None when nothing is held."""
-        deadlines = (receiver.order.next_deadline() for receiver in self._receivers.values() if receiver.order)
+        deadlines = (order.next_deadline() for order in self._holding)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _deliver(self, packets: Iterable[bytes]) -> None:
@@ -307,14 +315,13 @@ class Ingress:
 
     def held(self) -> int:
         """Return how many packets wait in the reorder buffers."""
-        return sum(receiver.order.held for receiver in self._receivers.values() if receiver.order)
+        return sum(order.held for order in self._orders())
 
     def drops(self) -> dict[str, int]:
         """Return every drop by its reason, the drops of the reorder buffers included."""
         total = Counter(self.dropped)
-        for receiver in self._receivers.values():
-            if receiver.order is not None:
-                total.update(receiver.order.dropped)
+        for order in self._orders():
+            total.update(order.dropped)
         return {reason: count for reason, count in total.items() if count}
 
 

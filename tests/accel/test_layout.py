@@ -21,7 +21,7 @@ LAYERS = (
     {"reorder"},
     {"ordering"},
     {"table", "trial"},
-    {"deliver", "listen", "transmit", "unseal"},
+    {"deliver", "listen", "transmit", "unseal", "orders"},
     {"identify", "batch"},
     {"egress", "ingress"},
     {"datapath"},
