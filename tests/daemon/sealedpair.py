@@ -42,7 +42,8 @@ def a_side(*paths: PathConfig, **changes: Any) -> ConnectionConfig:
 
 def b_side(*paths: PathConfig, **changes: Any) -> ConnectionConfig:
     paths = paths or (peer_path(1), peer_path(2))
-    return replace(connection(*paths), ip_local=REMOTE, ip_remote=LOCAL, peer_keys=(A_KEYS.public,), **changes)
+    mirrored: dict[str, Any] = {"ip_local": REMOTE, "ip_remote": LOCAL, "peer_keys": (A_KEYS.public,)}
+    return replace(connection(*paths), **(mirrored | changes))
 
 
 class SealedPair:
@@ -74,6 +75,11 @@ class SealedPair:
         setattr(self, which, self._run(config=self._configs[index], host=2 + index, reactor=self.a.reactor))
         self.cables = Cables(self.a, self.b)
         self.cables.cut = cut
+
+    def a_changes(self, config: ConnectionConfig) -> None:
+        """Host A is started again with another connection."""
+        self._configs[0] = replace(self._configs[0], connections=(config,))
+        self.kill("a")
 
     def pass_time(self, seconds: float, step: float = 0.05) -> None:
         self.cables.pass_time(seconds, step)

@@ -188,3 +188,27 @@ def test_a_packet_to_where_the_peer_was_found_is_a_loop(run: Run) -> None:
     pair.b.tun.inject(REPLY[:16] + ip_address("10.1.1.2").packed + REPLY[20:])
     pair.pass_time(0.1)
     assert pair.b.datapath.counters().egress_dropped == {"loop": 1}
+
+
+def test_a_server_hears_a_client_at_each_of_its_addresses(run: Run) -> None:
+    """Also at one that none of its paths uses: the client comes by its second address, then by its first."""
+    pair = SealedPair(run, a=a_side(path(2, **QUICK)), b=b_side(peer_path(1, **UNKNOWN), peer_path(2, **UNKNOWN)))
+    pair.until(pair.carries, 2.0)
+    pair.b.root.runs.tunnels[0]._set_table()  # as for any other change
+    pair.a_changes(a_side(path(1, **QUICK)))
+    pair.until(pair.carries, 3.0)
+
+
+def test_a_client_that_comes_or_goes_disturbs_no_other(run: Run) -> None:
+    """No packet of the others is lost, and their keys stay."""
+    other = b_side(
+        peer_path(1, **UNKNOWN), name="other", ip_remote=ip_address("10.0.0.9"), peer_keys=(OTHER_KEYS.public,)
+    )
+    pair = connected(run, a=a_side(path(1, **QUICK)), b=b_side(peer_path(1, **UNKNOWN)))
+    age = sealed(pair.b)["keys_age"]
+    for _ in range(5):
+        added = pair.b.root.runs.add(other)
+        assert pair.carries()
+        pair.b.root.runs.remove(added)
+        assert pair.carries()
+    assert sealed(pair.b)["keys_age"] > age
