@@ -6,7 +6,7 @@ A command that fails raises an exception, and has changed nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path as FilePath
 
@@ -34,12 +34,20 @@ _Read = tuple[GeneralConfig, tuple[ConnectionConfig, ...], Identity | None, tupl
 
 
 class DaemonOperations:
-    """Carries out the commands on `running`; `peer_control` asks the peers."""
+    """Carries out the commands on `running`; `peer_control` asks the peers. `handshakes_dropped()` counts the handshake
+    datagrams that led to nothing, by reason."""
 
-    def __init__(self, machine: Machine, running: Running, peer_control: PeerControl) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        running: Running,
+        peer_control: PeerControl,
+        handshakes_dropped: Callable[[], Mapping[str, int]],
+    ) -> None:
         self._machine = machine
         self._running = running
         self._peer_control = peer_control
+        self._handshakes_dropped = handshakes_dropped
         self._started_at = 0.0
         self._taken: dict[str, set[InterfaceAddress]] = {}  # of paths, by interface taken down
 
@@ -281,7 +289,8 @@ class DaemonOperations:
     def status(self) -> StatusDocument:
         """Return the document of `mpt show status`."""
         now = self._machine.now()
-        return status_document(self._running, now, now - self._started_at, self._peer_control.counters)
+        refused, handshakes = self._peer_control.counters, self._handshakes_dropped()
+        return status_document(self._running, now, now - self._started_at, refused, handshakes)
 
     # --- details -----------------------------------------------------------------------------------------------------
 

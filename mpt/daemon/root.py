@@ -50,13 +50,13 @@ class Root(MultiService):
         self.runs = Running(config.directory, settings)
         self.public_addresses = PublicAddresses(machine, settings)
         self.peer_control = PeerControl(machine, config.general.cmdport_local, PeerRequests(machine, self.runs))
-        self.operations = DaemonOperations(machine, self.runs, self.peer_control)
+        self.key_exchanges = HostKeyExchanges(machine, settings, config.key_log_path)
+        self.operations = DaemonOperations(machine, self.runs, self.peer_control, lambda: self.key_exchanges.counters)
         local_commands = LocalCommands(machine, self.operations)
         self.local_socket = LocalSocket(machine, config.general.control_socket, local_commands)
         self.peer_control.local_commands = UdpCommands(machine, settings, local_commands)
         routes = RouteKeeper(machine.netlink)
         self.watch = NetWatch(machine, routes, self.runs.interfaces_changed)
-        self.key_exchanges = HostKeyExchanges(machine, settings, config.key_log_path)
         ask_peer = AskPeer(
             self.peer_control.begin,
             self.peer_control.handshakes.forget,

@@ -23,8 +23,11 @@ def _text(address: Address) -> str:
     return str(address)
 
 
-def status_document(running: Running, now: float, uptime: float, refused: Mapping[str, int]) -> StatusDocument:
-    """Return the whole state at `now`, in monotonic seconds; `refused` counts command datagrams by reason."""
+def status_document(
+    running: Running, now: float, uptime: float, refused: Mapping[str, int], handshakes: Mapping[str, int]
+) -> StatusDocument:
+    """Return the whole state at `now`, in monotonic seconds; `refused` counts command datagrams by reason, `handshakes`
+    the handshake datagrams that led to nothing."""
     general = running.settings.general
     tunnels = [(tunnel, tunnel.counters()) for tunnel in running.tunnels]  # once each: it is a copy
     return StatusDocument(
@@ -40,6 +43,7 @@ def status_document(running: Running, now: float, uptime: float, refused: Mappin
             for connection in tunnel.connections.values()
         ],
         control_dropped=refused,
+        handshakes_dropped=dict(handshakes),
     )
 
 

@@ -118,7 +118,8 @@ class TunnelStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatusDocument:
-    """The whole daemon. `control_dropped` counts refused command datagrams, by reason."""
+    """The whole daemon. `control_dropped` counts refused command datagrams, `handshakes_dropped` handshake datagrams
+    that led to nothing, by reason."""
 
     version: str  # of the program
     pid: int
@@ -128,6 +129,7 @@ class StatusDocument:
     tunnels: Sequence[TunnelStatus]
     connections: Sequence[ConnectionStatus]
     control_dropped: Mapping[str, int] = field(default_factory=dict)
+    handshakes_dropped: Mapping[str, int] = field(default_factory=dict)
     schema: str = SCHEMA
 
     def as_json(self) -> dict[str, Any]:
@@ -187,6 +189,8 @@ def status_text(document: StatusDocument) -> str:
     ]
     if document.control_dropped:
         lines.append(f"  refused commands: {_reasons(document.control_dropped)}")
+    if document.handshakes_dropped:
+        lines.append(f"  dropped handshake datagrams: {_reasons(document.handshakes_dropped)}")
     for tunnel in document.tunnels:
         addresses = ", ".join(address for address in (tunnel.ipv4_addr, tunnel.ipv6_addr) if address)
         lines += [
