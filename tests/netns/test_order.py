@@ -10,13 +10,14 @@ from mpt.lab.lab import Lab
 from mpt.lab.links import Shape
 from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import Description, Tunnel
-from tests.netns.support import answers, figure_3, on_every_data_plane, wait_until
+from tests.netns.support import answers, figure_3, on_every_data_plane, wait_until, wait_until_heard
 from tests.netns.support import no_traceback as no_traceback
 
 A, B, PORT = "10.0.0.1", "10.0.0.2", 5600
 MAIN = Shape(rate_mbit=50, delay_ms=10, loss_percent=1)
 BACKUP = Shape(rate_mbit=10, delay_ms=40)
 WINDOW, MAX_BUFFDELAY = 1000, 200  # packets, ms
+LONGEST = 50  # ms; the slow line takes 95
 RATE, SECONDS, LEARNING = 1000, 3.0, 1.0  # packets a second, s
 
 
@@ -65,15 +66,19 @@ def test_a_backup_line_costs_the_main_line_nothing(lab: Lab) -> None:
     How long they take to the millisecond, tests/data/test_backup_line.py says, and for other weights, too.
     """
     a, b, links = figure_3(lab, MAIN, BACKUP)
-    Tunnel(
+    tunnel = Tunnel(
         Description(links, weights=(10_000, 1), dead=1.0, reorder_window=WINDOW, max_buffdelay_msec=MAX_BUFFDELAY),
         lab.directory,
     )
     wait_until(lambda: answers(a, B), "an answer through the tunnel")
-    latency, rate = min(udp_latency(a, b, 0.95) for _ in range(2)), tcp(a, b)
+    latency, rate = udp_latency(a, b, 0.95), tcp(a, b)
     links[1].pull()
     wait_until(lambda: answers(a, B), "an answer over the main line")
     alone_latency, alone_rate = udp_latency(a, b, 0.95), tcp(a, b)
+    if latency > alone_latency + MAX_BUFFDELAY / 4:  # measured a second time: the machine is shared
+        links[1].plug()
+        wait_until_heard(*tunnel.daemons)
+        latency = udp_latency(a, b, 0.95)
     print(
         f"\nweights 10000:1, 1 % lost on the main line: TCP {rate:.1f} Mbit/s, alone {alone_rate:.1f}; "
         f"UDP p95 {latency:.1f} ms, alone {alone_latency:.1f}"
@@ -92,6 +97,8 @@ def test_a_mapped_call_does_not_wait_for_a_slow_line(lab: Lab) -> None:
         lab.directory,
     )
     wait_until(lambda: answers(a, B), "an answer through the tunnel")
-    latency = min(udp_latency(a, b, 0.5, beside=PORT + 1) for _ in range(2))
+    latency = udp_latency(a, b, 0.5, beside=PORT + 1)
+    if latency >= LONGEST:  # measured a second time: the machine is shared
+        latency = udp_latency(a, b, 0.5, beside=PORT + 1)
     print(f"\na call over a line of 5 ms, beside one of 95 ms: {latency:.1f} ms")
-    assert latency < 50
+    assert latency < LONGEST
