@@ -218,6 +218,7 @@ class Tunnel(MultiService):
             log.error("{error}", error=error)
             return
         self.mtu = mtu
+        self._table_changed()
         log.info("the MTU of {name} is {mtu}, as its paths allow", name=self.config.name, mtu=mtu)
 
     def address_changed_by_hand(self, address: InterfaceAddress, add: bool) -> None:
@@ -380,7 +381,7 @@ class Tunnel(MultiService):
             if connection.config.is_down:
                 continue
             try:
-                rows.append(connection.row(self.config.mtu))
+                rows.append(connection.row(self.mtu))
             except Exception:
                 left_out.add(name)
                 if name not in self._left_out:
