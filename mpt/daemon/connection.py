@@ -180,13 +180,21 @@ class Connection(Service):
         return path
 
     def _want_paths(self, count: int) -> None:
-        """Make and open the paths that the peer has beyond ours, with the settings of our last section."""
-        if count <= len(self.paths) or not self.running:
+        """Make and open the paths that the peer has beyond ours, with the settings of our last section; close those
+        that it has no longer."""
+        before = len(self.paths)
+        wanted = max(count, len(self.config.paths))
+        if wanted == before or not self.running or self.link is None:
             return
-        more = [self._add_sealed_path(index) for index in range(len(self.paths), count)]
+        gone = self._sealed_paths[wanted:]
+        del self.paths[wanted:], self._sealed_paths[wanted:], self._peer_routes[wanted:]
+        more = [self._add_sealed_path(index) for index in range(before, wanted)]
         self._peer_routes += [NO_ROUTE] * len(more)
         if isinstance(self.reporter, SealedReporter):
-            self.reporter.paths_grew()
+            self.reporter.begin_anew()
+        for path in gone:
+            path.stop()
+            self.link.forget(path)
         for path in more:
             path.open(self._interfaces(), strict=False)
         self._table_changed()
@@ -221,7 +229,7 @@ class Connection(Service):
         for path in self.paths:
             path.stop()
             self._public_addresses.forget(path)
-            self._routes.keep(str(path), ())
+            self._routes.keep(_owner(path), ())
         self._routes.keep(self.config.name, ())
         self._ask_peer.forget(self.config.ip_local, self.config.ip_remote)
 
@@ -435,7 +443,7 @@ class Connection(Service):
         """Keep the routes to the peer that the paths now need; log which gateways were found, or are missing."""
         for index, path in enumerate(self.paths):
             found = self._peer_route(path, interfaces)
-            self._routes.keep(str(path), (found.route,) if found.route is not None else ())
+            self._routes.keep(_owner(path), (found.route,) if found.route is not None else ())
             text = _news(found)
             if text is not None and text != self._route_news.get(index):
                 report = log.info if found.missing is None else log.warn
@@ -461,6 +469,11 @@ def _news(found: PeerRoute) -> str | None:
     if not found.is_found or found.route is None:
         return None
     return f"the gateway is now {found.route.gateway}" if found.route.gateway else "no gateway is needed now"
+
+
+def _owner(path: Path) -> str:
+    """Return the name under which the routes to the peer of `path` are kept; its own may change with the peer."""
+    return f"path_{path.key[1]} of {path.key[0]}"
 
 
 def _places(config: ConnectionConfig) -> list[PathPlace]:

@@ -106,13 +106,13 @@ class DaemonOperations:
             (connection, index)
             for connection in self._running.connections()
             for index, path in enumerate(connection.paths)
-            if path.config.remote_ipaddr == destination and source in _own_addresses(connection, path)
+            if path.peer == destination and source in _own_addresses(connection, path)
         ]
         if not concerned:
             known = ", ".join(
                 sorted(
                     {
-                        f"{connection.public_address(path)} {path.config.remote_ipaddr}"
+                        f"{connection.public_address(path)} {path.peer}"
                         for connection in self._running.connections()
                         for path in connection.paths
                     }

@@ -139,6 +139,12 @@ class SealedLink:
             self._ways[path.key] = way
             self._sizes.begin(path.key, path.link_mtu, path.port.endpoint.address.version)
 
+    def forget(self, path: SealedPath) -> None:
+        """Note that a path is gone."""
+        self._roaming.forget(path.key)
+        if self._ways.pop(path.key, None) is not None:
+            self._sizes.end(path.key)
+
     def slept(self, seconds: float) -> None:
         """Note that the machine has slept: keys may be too old, places and NAT entries may be gone."""
         self._sessions.slept(seconds)
@@ -269,6 +275,8 @@ class SealedLink:
 
     def moved(self, event: Moved) -> None:
         """Note that the newest datagram of a path came from elsewhere."""
+        if not any(path.key == event.path for path in self._paths):
+            return  # it has gone meanwhile
         self._roam(self._roaming.moved(event.path, Place(event.socket, event.source), event.size, event.at))
 
     def received(self, index: int, event: Message) -> None:

@@ -93,6 +93,13 @@ class SealedPath(Path):
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
     @property
+    def peer(self) -> Address:
+        """Return the address of the peer, where it is now; unspecified while it is not known."""
+        if self.peer_place is None:
+            return self.config.remote_ipaddr
+        return ip_address(str(self.peer_place.address[0]))
+
+    @property
     def configured_places(self) -> list[Place]:
         """Return the places of the peer that the file names; none without a socket."""
         if self.port is None:

@@ -53,8 +53,8 @@ class SealedReporter(Reporter):
         self._forget()
         super().stop()
 
-    def paths_grew(self) -> None:
-        """Note that there are more paths; all begin anew."""
+    def begin_anew(self) -> None:
+        """Note that there are more paths, or fewer."""
         self._forget()
         self._agreement = self._new_agreement()
         self.paths_changed()

@@ -56,6 +56,9 @@ def test_a_responder_without_an_address_learns_everything(run: Run) -> None:
     assert [each["status"] for each in paths(pair.a)] == ["up", "up"]
     assert [(each["name"], each["status"]) for each in paths(pair.b)] == [("path_0", "up"), ("path_1", "up")]
     assert pair.carries()
+    pair.a_changes(a_side(path(1, **QUICK)))
+    pair.until(pair.carries, 3.0)
+    assert [(each["name"], each["status"]) for each in paths(pair.b)] == [("path_0", "up")]
 
 
 @pytest.mark.parametrize("who", ["a", "b"])
@@ -212,3 +215,21 @@ def test_a_client_that_comes_or_goes_disturbs_no_other(run: Run) -> None:
         pair.b.root.runs.remove(added)
         assert pair.carries()
     assert sealed(pair.b)["keys_age"] > age
+
+
+def test_a_tunnel_that_is_made_again_has_new_keys(run: Run) -> None:
+    """The new data path knows none; the peer follows at once."""
+    pair = connected(run)
+    pair.pass_time(5.0)
+    pair.a.root.runs.tunnels[0]._tun_lost()
+    pair.until(pair.carries, 2.0)
+    assert sealed(pair.a)["keys_age"] < 2 and sealed(pair.b)["keys_age"] < 2
+
+
+def test_the_operator_names_a_path_by_where_its_peer_is(run: Run) -> None:
+    """Also at the end that has no address of the peer in its file."""
+    pair = connected(run, b=b_side(peer_path(1, **UNKNOWN), peer_path(2, **UNKNOWN)))
+    asked = pair.b.ask("path down 10.2.2.3 10.2.2.2")
+    pair.until(lambda: asked.reply is not None, 1.0)
+    assert "the peer knows" in asked.text and paths(pair.a)[1]["peer_says_down"]
+    assert pair.carries()
