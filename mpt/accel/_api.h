@@ -104,7 +104,7 @@ struct mpt_path_counters { /* outlives every table */
     uint64_t send_errors[MPT_ERRNOS];
 };
 
-enum mpt_event_kind { MPT_MESSAGE, MPT_HANDSHAKE, MPT_MOVED, MPT_CONFIRMED };
+enum mpt_event_kind { MPT_MESSAGE, MPT_HANDSHAKE, MPT_MOVED, MPT_COPIED, MPT_CONFIRMED };
 
 struct mpt_event { /* for control; the classes of mpt.data.events have the same names */
     int kind;

@@ -19,6 +19,7 @@ class Lib:
     MPT_UDP_SEGMENT: int
     MPT_HANDSHAKE: int
     MPT_MOVED: int
+    MPT_COPIED: int
     MPT_CONFIRMED: int
 
     def mpt_new(self, tun: int, offloads: int, secret: int, tuning: Any, /) -> Any: ...

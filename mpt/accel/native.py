@@ -19,7 +19,7 @@ from mpt.accel._native import ffi, lib
 from mpt.accel.sockaddr import NOBODY, address_fields, from_sockaddr, host_fields, name_for, sharing, sockaddr
 from mpt.data import candidates, equalizer, knowledge, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
-from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
+from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.flowmap import FlowMap
 from mpt.data.framing import Sealed
 from mpt.data.pathstate import PathMeasures
@@ -172,6 +172,8 @@ class NativeDataPath:
         path = self._path_keys[event.subject]
         if event.kind == lib.MPT_MOVED:
             return Moved(path, data_socket, source, event.size, event.at)
+        if event.kind == lib.MPT_COPIED:
+            return Copied(path, data_socket, source, event.size, event.at)
         return Message(path, octets, event.at, source, data_socket, event.session, event.size)
 
     # --- sealed connections ---

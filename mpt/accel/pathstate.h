@@ -13,7 +13,7 @@ struct path_state {
     struct mpt_path_counters counters;
     const struct path *path; /* its row in the present table; NULL: it has none */
     uint32_t told_in_wake, messages; /* messages that control was told of in that wake-up, and below: that it moved */
-    bool is_moved;
+    bool is_moved, is_copied;
 };
 struct path_states {
     struct path_state **by_id; /* NULL: never seen */

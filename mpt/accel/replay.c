@@ -12,6 +12,8 @@ bool replay_is_new(const struct replay *r, uint64_t number) {
     return r->next - number <= REPLAY_WINDOW && !(r->seen[number / 64 % REPLAY_WORDS] & bit_of(number));
 }
 
+bool replay_is_recent(const struct replay *r, uint64_t number) { return number < r->next && r->next - number <= REPLAY_RECENT; }
+
 void replay_accept(struct replay *r, uint64_t number) {
     if (number >= r->next) {
         /* The words of new numbers begin empty. The word of the highest number so far, if there is one, is in use. */

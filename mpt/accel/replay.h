@@ -5,13 +5,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { REPLAY_WINDOW = 8192, REPLAY_WORDS = REPLAY_WINDOW / 64 + 1 }; /* numbers; a word more than they fill at the least */
+enum { REPLAY_WINDOW = 8192, REPLAY_RECENT = 64, REPLAY_WORDS = REPLAY_WINDOW / 64 + 1 }; /* numbers; a word more than they fill at the least */
 
 struct replay { /* zeros at first */
     uint64_t next; /* one more than the highest number that was accepted */
     uint64_t seen[REPLAY_WORDS]; /* a ring of bits */
 };
 bool replay_is_new(const struct replay *replay, uint64_t number); /* it was not accepted, and is not behind the window */
+bool replay_is_recent(const struct replay *replay, uint64_t number); /* it is one of the newest, accepted or not */
 void replay_accept(struct replay *replay, uint64_t number); /* a new number, below 2^48 */
 
 #endif

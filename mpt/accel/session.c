@@ -154,6 +154,10 @@ bool session_is_new(const struct session *s, const struct envelope *e) {
     return s->arrived[e->path_id] == NULL || replay_is_new(s->arrived[e->path_id], e->number);
 }
 
+bool session_is_recent(const struct session *s, const struct envelope *e) {
+    return s->arrived[e->path_id] != NULL && replay_is_recent(s->arrived[e->path_id], e->number);
+}
+
 int session_arrived(struct session *s, const struct envelope *e) {
     struct replay **arrived = &s->arrived[e->path_id];
     if (*arrived == NULL && (*arrived = calloc(1, sizeof **arrived)) == NULL)

@@ -43,6 +43,7 @@ void sessions_sweep(struct sessions *sessions); /* end those of connections that
 struct session *session_find(const struct sessions *sessions, uint32_t index); /* NULL: there is none */
 /* Whether a datagram of this path id and number may be opened: it has not arrived before. Changes nothing. */
 bool session_is_new(const struct session *session, const struct envelope *envelope);
+bool session_is_recent(const struct session *session, const struct envelope *envelope); /* its number is one of the newest */
 /* Note that it has opened. Return whether its number is the highest of the path id; -1: no memory, and it must be dropped. */
 int session_arrived(struct session *session, const struct envelope *envelope);
 uint64_t session_sent(const struct session *session); /* the largest number that was used; 0 if none was */

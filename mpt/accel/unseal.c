@@ -13,6 +13,7 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
                          struct mpt_event *event, struct content *content);
 static bool is_elsewhere(const struct path *path, const struct origin *origin);
 static void tell_moved(struct unsealer *u, struct path_state *state, struct mpt_event *event);
+static void tell_copied(struct unsealer *u, struct path_state *state, struct mpt_event *event);
 static int take_message(struct unsealer *u, struct path_state *state, const struct content *message, struct mpt_event *event);
 
 int unseal(struct unsealer *u, uint8_t *datagram, uint32_t length, const struct origin *origin, double now,
@@ -57,8 +58,12 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
     const struct path *path = connection_path_of_id(session->owner->connection, envelope.path_id);
     if (path == NULL)
         return MPT_SEAL_PATH;
-    if (!session_is_new(session, &envelope))
+    event->subject = path->row.id;
+    if (!session_is_new(session, &envelope)) {
+        if (session_is_recent(session, &envelope) && is_elsewhere(path, origin))
+            tell_copied(u, path->state, event);
         return MPT_SEAL_REPLAY;
+    }
     if (!seal_open(session->receive, datagram, length, &envelope))
         return MPT_SEAL_TAG;
     int newest = session_arrived(session, &envelope);
@@ -102,7 +107,7 @@ static void wake(struct unsealer *u, struct path_state *state) {
         return;
     state->told_in_wake = u->events->times_taken;
     state->messages = 0;
-    state->is_moved = false;
+    state->is_moved = state->is_copied = false;
 }
 
 static void tell_moved(struct unsealer *u, struct path_state *state, struct mpt_event *event) {
@@ -110,6 +115,13 @@ static void tell_moved(struct unsealer *u, struct path_state *state, struct mpt_
     event->kind = MPT_MOVED;
     if (!state->is_moved)
         state->is_moved = events_add(u->events, event, NULL, 0);
+}
+
+static void tell_copied(struct unsealer *u, struct path_state *state, struct mpt_event *event) {
+    wake(u, state);
+    event->kind = MPT_COPIED;
+    if (!state->is_copied)
+        state->is_copied = events_add(u->events, event, NULL, 0);
 }
 
 /* Pass a message to control. Its keepalives tell the equalizer nothing: unlike those of plain paths they do not leave at one

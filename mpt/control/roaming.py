@@ -1,21 +1,26 @@
 """Decides where the peer of a sealed path is, when its datagrams begin to come from elsewhere (session 5).
 
 A *place* is one of our sockets and an address behind it, as one hashable value; nothing here looks inside. The data
-path tells when the newest number of a path came from another place than the present one (`moved`). What must hold:
+path tells when the newest number of a path came from another place than the present one (`moved`). A place is *proven*
+by the answer to a challenge that was sent there: the peer receives at it. What must hold:
 
-- A place is used only after a challenge that was sent to it was answered from it, and the newest number came from it
-  together with the answer or after it. So the newest genuine datagram decides among places at which the peer receives.
-- Before that, a place gets at most three times the octets that came from it.
-- The present place is challenged, too. Its answer is a new datagram with a new number. It changes nothing by itself.
+- A place is used only when it is proven, and the newest number came from it then or later, or else the present place
+  does not answer its own challenges. So nobody takes a path by sending, and among places at which the peer receives,
+  the newest genuine datagram decides.
+- Before it is used, a place gets at most three times the octets that came from it.
+- An answer counts wherever it comes from: whoever is first with a copy of it only brings it sooner.
+- A copy that comes too late (`copied`) may be the genuine datagram. So its place is challenged, too, but only while
+  there is trouble: when the path has just moved, or when the peer asks again and again for signs of life that it gets.
+  At all other times copies are met with silence, as everything that may have been recorded.
 - A challenge is a keyed hash of path, place and time, so nothing has to be kept for it. A flood of places may push a
   genuine one out of the few that are remembered; its answer counts all the same.
-- Only challenges and answers are sent to a place that is not used.
 
 What this prevents, and what it cannot:
 
 - *Somebody copies datagrams and forwards them from elsewhere, first each time.* He cannot read the challenge, and the
-  peer does not get it. Nothing changes, however often he does it.
-- *The same at the peer's old address, or with it as a forged source, after the peer has moved.* Likewise.
+  peer does not get it. Nothing changes, however often he does it, and wherever the peer goes meanwhile.
+- *The same from the peer's old address, or with it as a forged source, after the peer has moved.* Likewise. If he began
+  before it moved, the peer notices that it gets no answer, and the path follows within seconds.
 - *Somebody relays in both directions, but is slower than the line.* He may get the path for one round trip each time
   that he is first once: the place that was left is challenged again at once if it had answered, and the peer's answer
   to that brings the path back.
@@ -44,6 +49,10 @@ SLOT: Final = 10.0  # s; a challenge may be answered in its slot and in the next
 FIRST_PAUSE: Final = 0.1  # s until a challenge is sent again; doubled each time
 LONGEST_PAUSE: Final = 2.0  # s
 TRIES: Final = 3  # challenges without another datagram from the place
+TRIAL: Final = 0.5  # s in which the present place may answer, when another one has
+TRIAL_PAUSE: Final = 0.15  # s between its challenges
+TROUBLE: Final = 3.0  # s in which late copies are looked at
+ASKS: Final = 3  # by the peer, within `TROUBLE`, that mean that it does not hear us
 CREDIT: Final = 3  # octets sent to a place for each that came from there (RFC 9000 section 8.1)
 PLACES: Final = 8  # that are remembered for a path
 SMALLEST: Final = seal.OVERHEAD + 1 + message.NONCE_LENGTH  # octets of a datagram with a challenge
@@ -86,6 +95,7 @@ class _Candidate:
     tries: int = 0
     pause: float = FIRST_PAUSE  # after the next challenge
     due: float = 0.0  # of the next challenge
+    heard: float | None = None  # when anything came from there
     moved: float | None = None  # when the newest number came from there
     proven: float | None = None  # when a challenge was answered from there
 
@@ -103,12 +113,17 @@ class _Candidate:
 
     def note(self, size: int, now: float) -> None:
         """Note a datagram of `size` octets from there, which has the newest number."""
-        if self.moved is not None and now - self.moved > SLOT:
+        self.note_copy(size, now)
+        self.moved = now
+
+    def note_copy(self, size: int, now: float) -> None:
+        """Note a datagram of `size` octets from there."""
+        if self.heard is not None and now - self.heard > SLOT:
             self.pause = FIRST_PAUSE
         if self.proven is not None and now - self.proven > PROOF_TIME:
             self.proven = None
+        self.heard = now
         self.credit += CREDIT * size
-        self.moved = now
         self.tries = min(self.tries, 1)
 
 
@@ -118,6 +133,10 @@ class _Path:
     due: float = 0.0  # of the next challenge to `place`
     answered: float | None = None  # when `place` has answered last
     checked: Place | None = None  # the place that was left although it answers
+    trouble: float = -TROUBLE  # when it was noticed last
+    asks: list[float] = field(default_factory=list)  # when the peer has asked for a sign of life, lately
+    rival: Place | None = None  # the place that is proven and will be used, unless the present one answers
+    verdict: float = 0.0  # when
     candidates: OrderedDict[Place, _Candidate] = field(default_factory=OrderedDict)  # the latest at the end
 
 
@@ -133,6 +152,11 @@ class Roaming:
         """Return where the peer of `path` is; None while nobody knows."""
         state = self._paths.get(path)
         return state.place if state is not None else None
+
+    def answered(self, path: Hashable) -> float | None:
+        """Return when the peer has last answered a challenge to the present place of `path`."""
+        state = self._paths.get(path)
+        return state.answered if state is not None else None
 
     def set(self, path: Hashable, place: Place | None) -> None:
         """Note that the peer of `path` is at `place` without a question: by configuration, or a socket of ours is new.
@@ -159,40 +183,67 @@ class Roaming:
         state = self._paths.setdefault(path, _Path())
         if place == state.place:
             return []
+        state.trouble = now
         if state.place is None and now - self._shown.get(place, -SHOWN_TIME) < SHOWN_TIME:
             return self._use(path, state, place, now)
         candidate = _candidate(state, place)
         candidate.note(size, now)
         if candidate.wins:
             return self._use(path, state, place, now)
-        actions: list[Action] = []
-        if now >= candidate.due:
-            actions += self._challenge(path, place, candidate, size, now)
-        if state.place is not None and now >= state.due:
-            state.due = now + FIRST_PAUSE
-            actions.append(self._question(path, state.place, SMALLEST, now))
-        return actions
+        return self._ask_both(path, state, place, candidate, size, now)
+
+    def asked(self, path: Hashable, now: float) -> None:
+        """Note that the peer has asked for a sign of life over `path`. If it goes on, it does not hear the answers."""
+        state = self._paths.setdefault(path, _Path())
+        state.asks = [*(at for at in state.asks[1 - ASKS :] if now - at < TROUBLE), now]
+        if len(state.asks) == ASKS:
+            state.trouble = now
+
+    def copied(self, path: Hashable, place: Place, size: int, now: float) -> list[Action]:
+        """Note that a copy of a datagram of `path` came late from `place`, in `size` octets; it may be the original."""
+        state = self._paths.get(path)
+        if state is None or now - state.trouble >= TROUBLE or place == state.place:
+            return []
+        candidate = _candidate(state, place)
+        candidate.note_copy(size, now)
+        return self._ask_both(path, state, place, candidate, SMALLEST, now)
 
     def challenged(self, path: Hashable, place: Place, octets: bytes, size: int) -> Answer:
         """Return the answer to a challenge with these 8 `octets`, which came from `place` in a datagram of `size`."""
         return Answer(path, place, message.Response(octets, size).encode())
 
     def responded(self, path: Hashable, place: Place, octets: bytes, now: float) -> list[Action]:
-        """Note that a response with these 8 `octets` came from `place`. All but the answer to ours is ignored."""
+        """Note that a response with these 8 `octets` came from `place`. One that answers no challenge is ignored."""
         state = self._paths.get(path)
-        if state is None or not self._is_ours(path, place, octets, now):
+        if state is None:
             return []
-        if place == state.place:
-            state.answered = now
+        places = [place, *state.candidates] if state.place is None else [state.place, place, *state.candidates]
+        proven = next((each for each in places if self._is_ours(path, each, octets, now)), None)
+        if proven is None:
             return []
-        candidate = _candidate(state, place)
+        if proven == state.place:
+            state.answered, state.rival = now, None
+            return []
+        candidate = _candidate(state, proven)
         candidate.proven = now
-        return self._use(path, state, place, now) if candidate.wins else []
+        if candidate.wins or state.place is None:
+            return self._use(path, state, proven, now)
+        if state.rival is None:
+            state.rival, state.verdict, state.due = proven, now + TRIAL, now + TRIAL_PAUSE
+            return [self._question(path, state.place, SMALLEST, now)]
+        return []
 
     def deadline_reached(self, now: float) -> list[Action]:
         """Return the challenges that are sent again: they, or their answers, may have been lost."""
         actions: list[Action] = []
-        for path, state in self._paths.items():
+        for path, state in list(self._paths.items()):
+            if state.rival is not None and state.place is not None:
+                if now >= state.verdict:
+                    actions += self._use(path, state, state.rival, now)
+                    state = self._paths[path]
+                elif now >= state.due:
+                    state.due = now + TRIAL_PAUSE
+                    actions.append(self._question(path, state.place, SMALLEST, now))
             for place, candidate in state.candidates.items():
                 if candidate.is_open and now >= candidate.due:
                     actions += self._challenge(path, place, candidate, SMALLEST, now)
@@ -200,8 +251,22 @@ class Roaming:
 
     def next_deadline(self) -> float | None:
         """Return when to call `deadline_reached` next; None while nothing is to be sent again."""
-        candidates = (each for state in self._paths.values() for each in state.candidates.values())
-        return min((each.due for each in candidates if each.is_open), default=None)
+        states = self._paths.values()
+        challenges = [each.due for state in states for each in state.candidates.values() if each.is_open]
+        trials = [min(state.due, state.verdict) for state in states if state.rival is not None]
+        return min(challenges + trials, default=None)
+
+    def _ask_both(
+        self, path: Hashable, state: _Path, place: Place, candidate: _Candidate, size: int, now: float
+    ) -> list[Action]:
+        """Challenge a candidate, and the present place."""
+        actions: list[Action] = []
+        if now >= candidate.due:
+            actions += self._challenge(path, place, candidate, size, now)
+        if state.place is not None and now >= state.due:
+            state.due = now + FIRST_PAUSE
+            actions.append(self._question(path, state.place, SMALLEST, now))
+        return actions
 
     def _challenge(self, path: Hashable, place: Place, candidate: _Candidate, size: int, now: float) -> list[Action]:
         """Challenge a candidate. Only the first time in the size of what caused it: the way there may be narrower."""
@@ -218,7 +283,7 @@ class Roaming:
         """Leave the present place. If it has just answered, ask it once more, unless the path has come back by that."""
         left = state.place
         still_answers = state.answered is not None and now - state.answered <= PROOF_TIME and state.checked != place
-        fresh = self._paths[path] = _Path(place, candidates=state.candidates)
+        fresh = self._paths[path] = _Path(place, candidates=state.candidates, trouble=state.trouble)
         fresh.candidates.pop(place, None)
         actions: list[Action] = [Use(path, place)]
         if left is not None and still_answers:

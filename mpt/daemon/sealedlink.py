@@ -25,7 +25,7 @@ from mpt.daemon.pathsizes import PathKey, PathSizes
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.datapath import DataPath
-from mpt.data.events import Message, Moved
+from mpt.data.events import Copied, Message, Moved
 from mpt.data.pathstate import PathMeasures
 from mpt.errors import DecodeError
 from mpt.host.cpu import has_aes
@@ -279,6 +279,10 @@ class SealedLink:
             return  # it has gone meanwhile
         self._roam(self._roaming.moved(event.path, Place(event.socket, event.source), event.size, event.at))
 
+    def copied(self, event: Copied) -> None:
+        """Note that a datagram of a path came again, from elsewhere."""
+        self._roam(self._roaming.copied(event.path, Place(event.socket, event.source), event.size, event.at))
+
     def received(self, index: int, event: Message) -> None:
         """Note a message over path `index`; one that cannot be read is ignored, as one that is unknown."""
         try:
@@ -290,12 +294,15 @@ class SealedLink:
         match decoded:
             case message.Keepalive(asks):
                 if asks:
+                    self._roaming.asked(path.key, event.at)
                     path.protocol.send(message.Keepalive().encode())
             case message.Challenge(nonce):
                 self._roam([self._roaming.challenged(path.key, place, nonce, event.size)])
                 return
             case message.Response(nonce):
                 self._roam(self._roaming.responded(path.key, place, nonce, event.at))
+                if self._roaming.answered(path.key) == event.at:  # wherever the answer comes from
+                    path.heard()
             case message.PathStatus() | message.PathStatusSeen():
                 self._reported(decoded)
             case message.Close():
@@ -348,8 +355,8 @@ class SealedLink:
                     self._host.release(session)
         self._timer.follow()
 
-    def _roam(self, actions: Sequence[roaming.Action]) -> None:
-        """Carry out what roaming decides."""
+    def _roam(self, actions: Sequence[roaming.Action], is_proven: bool = True) -> None:
+        """Carry out what roaming decides; a place that is used `is_proven`, unless nobody has asked the peer there."""
         datapath, now = self._datapath() if actions else None, self._machine.now()
         for action in actions:
             assert isinstance(action.place, Place)
@@ -363,6 +370,8 @@ class SealedLink:
                         datapath.set_remote(path.key, action.place.socket, action.place.address, now)
                     log.info("{path}: the peer is now at {host}", path=path, host=action.place.address[0])
                     path.use(action.place)
+                    if is_proven:
+                        path.heard()
         self._timer.follow()
 
     def _use_place(self, place: Place) -> None:
@@ -372,7 +381,7 @@ class SealedLink:
             return
         if path.peer_place != place:
             self._roaming.set(path.key, place)
-            self._roam([Use(path.key, place)])
+            self._roam([Use(path.key, place)], is_proven=False)
 
     def _places(self, turn: int = 0) -> list[Place]:
         """Return where a handshake may be tried: the paths that work first, another one with each turn."""

@@ -20,7 +20,7 @@ from mpt.daemon.sendqueues import SendQueues
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
-from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
+from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket
 from mpt.errors import HostError
@@ -295,6 +295,10 @@ class Tunnel(MultiService):
                 link = self._link(cast("tuple[str, int]", event.path)[0])
                 if link is not None:
                     link.moved(event)
+            case Copied():
+                link = self._link(cast("tuple[str, int]", event.path)[0])
+                if link is not None:
+                    link.copied(event)
             case Confirmed():
                 link = self._link(event.connection)
                 if link is not None:

@@ -44,6 +44,17 @@ class Moved(NamedTuple):
     at: float
 
 
+class Copied(NamedTuple):
+    """A datagram came that has come before, lately and from elsewhere: its number is one of the newest, its tag was not
+    looked at. One of the two is a copy, and nobody knows which. At most one a wake-up and path."""
+
+    path: Hashable
+    socket: DataSocket
+    source: tuple[Any, ...]
+    size: int
+    at: float
+
+
 class Confirmed(NamedTuple):
     """The first datagram of `session` (our index) has opened: the peer has the same keys. Once a session."""
 
@@ -52,4 +63,4 @@ class Confirmed(NamedTuple):
     at: float
 
 
-Event = Message | Handshake | Moved | Confirmed
+Event = Message | Handshake | Moved | Copied | Confirmed

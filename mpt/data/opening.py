@@ -11,7 +11,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Final, NamedTuple
 
 from mpt.data.counters import Reason
-from mpt.data.events import Confirmed, Event, Handshake, Message, Moved
+from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.framing import Sealed
 from mpt.data.pathtable import DataSocket, Table
 from mpt.data.sessions import Sessions
@@ -57,6 +57,7 @@ class Opening:
         self._messages: Counter[Hashable] = Counter()  # in this wake-up, by path
         self._handshakes = 0  # in this wake-up
         self._moved: set[Hashable] = set()  # paths of which control was told in this wake-up
+        self._copied: set[Hashable] = set()
         self.keepalives_received = 0
         self.messages_received = 0
         self.handshakes_received = 0
@@ -95,6 +96,7 @@ class Opening:
         self._messages.clear()
         self._handshakes = 0
         self._moved.clear()
+        self._copied.clear()
 
     def reads(self, socket: DataSocket) -> bool:
         """Return whether sealed datagrams may come to this socket: not if plain paths have it alone. A path has one
@@ -142,14 +144,18 @@ class Opening:
         place = self._places[session.connection].get(header.path_id)
         if place is None:
             return Reason.SEAL_PATH
+        is_elsewhere = socket is not place.socket or source[:2] != place.address
         opened = session.open(header, datagram)
         if isinstance(opened, Reason):
+            is_copy = opened is Reason.SEAL_REPLAY and is_elsewhere and session.is_recent(header)
+            if is_copy and place.path not in self._copied:
+                self._copied.add(place.path)
+                self._events.append(Copied(place.path, socket, source, len(datagram), now))
             return opened
         content = opened[seal.STAMP_LENGTH :]
         if not session.is_confirmed:
             session.is_confirmed = True
             self._events.append(Confirmed(session.connection, session.index, now))
-        is_elsewhere = socket is not place.socket or source[:2] != place.address
         if is_elsewhere and session.is_newest(header) and place.path not in self._moved:
             self._moved.add(place.path)
             self._events.append(Moved(place.path, socket, source, len(datagram), now))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 WINDOW: Final = 8192  # numbers; session 3 asks for as many at least
+RECENT: Final = 64  # numbers
 _BITS: Final = 64  # of a block
 _BLOCKS: Final = WINDOW // _BITS + 1  # one more than the window: the newest block is seldom full
 
@@ -29,6 +30,10 @@ class ReplayWindow:
         if self.newest - number >= WINDOW:
             return False
         return not self._blocks[number // _BITS % _BLOCKS] >> number % _BITS & 1
+
+    def is_recent(self, number: int) -> bool:
+        """Return whether `number` is one of the `RECENT` newest ones, come or not."""
+        return self.newest - RECENT < number <= self.newest
 
     def accept(self, number: int) -> None:
         """Note that `number`, which is new, has come."""

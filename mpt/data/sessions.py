@@ -55,6 +55,10 @@ class Session:
         window.accept(header.number)
         return opened
 
+    def is_recent(self, header: Envelope) -> bool:
+        """Return whether the number of `header` is one of the newest of its path."""
+        return self._windows[header.path_id].is_recent(header.number)
+
     def is_newest(self, header: Envelope) -> bool:
         """Return whether no greater number of the path than that of `header` has opened."""
         return self._windows[header.path_id].newest == header.number

@@ -62,8 +62,8 @@ class Nat:
         before, self.outer = self.outer, ip_interface(outer)
         self.router.ip(f"address add {self.outer} dev {self.interface}")
         self._translate()
-        self.router.ip(f"address delete {before} dev {self.interface}")
         self.flush()
+        self.router.ip(f"address delete {before} dev {self.interface}")
 
     def _translate(self) -> None:
         out = f'oifname "{self.interface}"'

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from mpt.data.events import Confirmed, Handshake, Message, Moved
+from mpt.data.events import Confirmed, Copied, Handshake, Message, Moved
 from mpt.testing.datapath import LOCAL_V6, OTHER_PEER, PEER, REMOTE_V6, Stage, connection_row, path_row
 from mpt.testing.session import PeerSession
 from mpt.testing.strategies import mutated
@@ -93,7 +93,7 @@ def test_datagrams_of_any_kind(fast_sealing_stage: Stage, order: Order) -> None:
             if isinstance(event, Message):
                 told.append(event.octets)
             else:
-                assert isinstance(event, Confirmed | Moved | Handshake)
+                assert isinstance(event, Confirmed | Copied | Moved | Handshake)
         if number % 1000 == 0:
             stage.counters()
             for wan in wans:

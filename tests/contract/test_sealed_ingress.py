@@ -6,9 +6,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from mpt.data.events import Confirmed, Handshake, Message, Moved
+from mpt.data.events import Confirmed, Copied, Handshake, Message, Moved
 from mpt.data.framing import Plain
-from mpt.data.replay import WINDOW
+from mpt.data.replay import RECENT, WINDOW
 from mpt.testing.datapath import (
     LOCAL,
     LOCAL_V6,
@@ -412,14 +412,31 @@ def test_a_socket_that_no_path_has_now(sealing_stage: Stage) -> None:
 
 
 def test_only_the_newest_datagram_moves_a_path(sealing_stage: Stage) -> None:
-    """One that was overtaken has been elsewhere before; a replayed one opens nothing."""
+    """One that was overtaken has been elsewhere before; a replayed one opens nothing: it is told as a copy."""
     stage = sealing_stage
     wan, session = one_path(stage)
     datagrams = [session.seal(content(number)) for number in range(3)]
     stage.receive(wan, datagrams[0], datagrams[2])
     news(stage)
     assert stage.receive(wan, datagrams[1], datagrams[2], host=OTHER_PLACE) == [reply(1)]
+    assert news(stage) == [Copied("p", wan, place(OTHER_PLACE), len(datagrams[2]), stage.now)]
+
+
+def test_only_a_late_copy_from_elsewhere_is_told(sealing_stage: Stage) -> None:
+    """Once a wake-up; not the copy of an old datagram, nor one from where the path is."""
+    stage = sealing_stage
+    wan, session = one_path(stage)
+    datagrams = [session.seal(content(number)) for number in range(RECENT + 1)]
+    stage.receive(wan, *datagrams)
+    news(stage)
+    stage.receive(wan, *datagrams)
+    stage.receive(wan, datagrams[0], host=OTHER_PLACE)
     assert news(stage) == []
+    for datagram in datagrams[1:]:
+        wan.deliver(datagram, OTHER_PLACE)
+    stage.datapath.socket_readable(wan, stage.now)
+    assert kinds(news(stage)) == [Copied]
+    assert dropped(stage)["seal_replay"] == 2 * (RECENT + 1)
 
 
 def test_a_move_is_told_once_a_wake_up(sealing_stage: Stage) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.control.roaming import (
+    ASKS,
     CREDIT,
     FIRST_PAUSE,
     PLACES,
@@ -18,6 +19,8 @@ from mpt.control.roaming import (
     SHOWN_TIME,
     SLOT,
     SMALLEST,
+    TRIAL,
+    TROUBLE,
     Action,
     Answer,
     Challenge,
@@ -80,16 +83,34 @@ def test_the_answer_and_the_move_may_come_in_any_order(moved_first: bool) -> Non
         lambda: here.responded(PATH, NEW, nonce, now),
     ]
     actions = [action for event in events[:: 1 if moved_first else -1] for action in event()]
-    assert actions == [Use(PATH, NEW)]
+    assert actions[-1] == Use(PATH, NEW)
 
 
 def test_an_answer_without_the_newest_number_changes_nothing_yet() -> None:
     """A relay that is slower than the line brings answers whose numbers are not the newest any more."""
     here = roaming()
     nonce = challenge(here.moved(PATH, NEW, 100, NOW), NEW)
-    assert here.responded(PATH, NEW, nonce, NOW + 0.05) == []
+    assert sizes(here.responded(PATH, NEW, nonce, NOW + 0.05)) == {OLD: SMALLEST}
     assert here.place(PATH) == OLD
-    assert here.moved(PATH, NEW, 100, NOW + 0.05 + PROOF_TIME) == [Use(PATH, NEW)]
+    assert here.moved(PATH, NEW, 100, NOW + 0.05 + TRIAL - 0.1) == [Use(PATH, NEW)]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_present_place_has_its_trial_when_another_one_is_proven(answers: bool) -> None:
+    """It stays if it answers in time; if not, the proven place is used, whoever brings the newest numbers."""
+    here = roaming()
+    nonce = challenge(here.moved(PATH, NEW, 100, NOW), NEW)
+    question = challenge(here.responded(PATH, NEW, nonce, NOW + 0.05), OLD)
+    if answers:
+        assert here.responded(PATH, ELSEWHERE, question, NOW + 0.1) == []
+    asked, used = 0, []
+    while (due := here.next_deadline()) is not None and due < NOW + 5.0:
+        actions = here.deadline_reached(due)
+        asked += OLD in sizes(actions)
+        used += [(due - NOW, each.place) for each in actions if isinstance(each, Use)]
+    assert asked == (0 if answers else 3)
+    assert [place for _, place in used] == ([] if answers else [NEW])
+    assert all(at == pytest.approx(0.05 + TRIAL) for at, _ in used)
 
 
 def test_a_proof_is_forgotten() -> None:
@@ -103,18 +124,26 @@ def test_a_proof_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nonce_of", "source"),
-    [(OLD, NEW), (NEW, OLD), (NEW, ELSEWHERE), (OLD, OLD), (None, NEW)],
-    ids=["the old one's from the new place", "from the old", "from elsewhere", "the old answers", "any octets"],
+    ("nonce_of", "source", "proves"),
+    [
+        (OLD, NEW, False),
+        (OLD, OLD, False),
+        (None, NEW, False),
+        (NEW, NEW, True),
+        (NEW, OLD, True),
+        (NEW, ELSEWHERE, True),
+    ],
 )
-def test_only_the_answer_to_a_place_from_that_place_counts(nonce_of: Place | None, source: Place) -> None:
-    """Nothing else is taken for a proof."""
+def test_only_the_answer_to_the_challenge_of_a_place_proves_it(
+    nonce_of: Place | None, source: Place, proves: bool
+) -> None:
+    """Wherever it comes from: a copy of it may have been faster."""
     here = roaming()
     actions = here.moved(PATH, NEW, 100, NOW)
     nonce = bytes(8) if nonce_of is None else challenge(actions, nonce_of)
     here.responded(PATH, source, nonce, NOW + 0.05)
-    assert not any(isinstance(each, Use) for each in here.moved(PATH, NEW, 100, NOW + 0.05))
-    assert here.place(PATH) == OLD
+    assert any(isinstance(each, Use) for each in here.moved(PATH, NEW, 100, NOW + 0.05)) is proves
+    assert here.place(PATH) == (NEW if proves else OLD)
 
 
 def test_another_paths_answer_does_not_count() -> None:
@@ -241,6 +270,20 @@ def test_a_flood_of_places_does_not_keep_a_peer_from_moving() -> None:
     assert len(here._paths[PATH].candidates) <= PLACES
 
 
+@pytest.mark.parametrize("trouble", ["none", "move", "asks", "few asks", "long ago"])
+def test_late_copies_are_looked_at_in_trouble_alone(trouble: str) -> None:
+    """Whoever sends recorded datagrams again gets no answer."""
+    here = roaming()
+    if trouble == "move":
+        here.moved(PATH, ELSEWHERE, 100, NOW)
+    asks = {"asks": ASKS, "few asks": ASKS - 1, "long ago": ASKS}.get(trouble, 0)
+    for each in range(asks):
+        here.asked(PATH, NOW - (TROUBLE + 1 if trouble == "long ago" else 0.1) + each / 100)
+    actions = here.copied(PATH, NEW, 1400, NOW)
+    assert sizes(actions).get(NEW) == (SMALLEST if trouble in ("move", "asks") else None)
+    assert here.copied(PATH, OLD, 1400, NOW) == [] and here.copied(9, NEW, 1400, NOW) == []
+
+
 # ---- two ends and somebody between them --------------------------------------------------------------------------
 
 
@@ -284,21 +327,35 @@ class World:
     def at(self, time: float, work: Callable[[], None]) -> None:
         heapq.heappush(self._queue, (time, next(self._order), work))
 
-    def client_sends(self, nonce: bytes | None = None, size: int = 1000) -> None:
+    def client_asks(self, seconds: float) -> None:
+        """Ask as long as nothing comes from the server, which uses another place."""
+
+        def ask() -> None:
+            if self.here.place(PATH) != self.source:
+                self.client_sends(asks=True)
+
+        for tick in range(int(seconds * 3)):
+            self.at(self.now + tick / 3, ask)
+
+    def client_sends(self, nonce: bytes | None = None, size: int = 1000, asks: bool = False) -> None:
         number, self._number, source = self._number, self._number + 1, self.source
         arrives = self.now + self.lines[source]
         for place, time in [(source, arrives), *self.copies(number, source, arrives)]:
-            self.at(time, lambda place=place: self.arrives(number, place, nonce, size))  # type: ignore[misc]
+            self.at(time, lambda place=place: self.arrives(number, place, nonce, size, asks))  # type: ignore[misc]
 
-    def arrives(self, number: int, place: Place, nonce: bytes | None, size: int) -> None:
+    def arrives(self, number: int, place: Place, nonce: bytes | None, size: int, asks: bool) -> None:
         self.received[place] = self.received.get(place, 0) + size
         if number in self._seen:
-            return  # a replay
+            if place != self.here.place(PATH):
+                self.act(self.here.copied(PATH, place, size, self.now))
+            return
         self._seen.add(number)
         if number > self._newest:
             self._newest = number
             if place != self.here.place(PATH):
                 self.act(self.here.moved(PATH, place, size, self.now))
+        if asks:
+            self.here.asked(PATH, self.now)
         if nonce is not None:
             self.act(self.here.responded(PATH, place, nonce, self.now))
 
@@ -371,6 +428,30 @@ def test_who_sits_at_the_old_address_and_copies_brings_nothing_back() -> None:
     world.assert_nobody_was_flooded()
 
 
+@pytest.mark.parametrize("from_where", [OLD, ELSEWHERE])
+def test_who_is_always_first_does_not_hide_a_client_that_moves(from_where: Place) -> None:
+    """Nothing but copies seems to come, from elsewhere or from the client's old place. What comes late from the new
+    place shows where to ask, and the old place does not answer."""
+    world = World({NEW: 0.02}, NEW, place=OLD)
+    world.copies = lambda number, source, arrives: [(from_where, arrives - 0.005)]
+    world.traffic(10.0)
+    world.client_asks(10.0)
+    world.run(11.0)
+    assert [place for _, place in world.used] == [NEW]
+    assert world.used[0][0] - NOW < 2.0
+    world.assert_nobody_was_flooded()
+
+
+def test_who_is_always_first_does_not_hide_a_client_that_is_new() -> None:
+    """The server knows no place of it yet."""
+    world = World({NEW: 0.02}, NEW)
+    world.here.set(PATH, None)
+    world.copies = lambda number, source, arrives: [(ELSEWHERE, arrives - 0.005)]
+    world.traffic(2.0)
+    world.run(3.0)
+    assert [place for _, place in world.used] == [NEW]
+
+
 def test_a_slow_relay_of_a_busy_path_gets_nothing() -> None:
     """It was first once, and relays the challenge; the client's later datagrams have newer numbers."""
     world = World({OLD: 0.02}, OLD)
@@ -414,16 +495,18 @@ def test_a_relay_that_is_always_first_is_a_router_until_it_is_late() -> None:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[str, int, float]]:
-    kinds = st.sampled_from(["moved", "answer", "wrong", "deadline"])
+    kinds = st.sampled_from(["moved", "moved", "answer", "junk", "deadline", "copied"])
     steps = st.tuples(kinds, st.integers(0, PLACES - 1), st.sampled_from([0.0, 0.0, 0.05, 0.4, 0.7, 1.1, 8.0, 25.0]))
     return draw(st.lists(steps, max_size=60))
 
 
 @given(histories())
 def test_the_rule_agrees_with_a_model_that_remembers_everything(history: list[tuple[str, int, float]]) -> None:
-    """Used is what has answered its own challenge, and has sent the newest number with that or within a second."""
+    """Used is what was proven and has sent the newest number then or within a second, or what was proven while the
+    present place did not answer."""
     here = roaming(0)
     place, now = 0, NOW
+    trial: tuple[int, float] | None = None
     moves: dict[int, float] = {}
     proofs: dict[int, float] = {}
     asked: dict[int, tuple[float, bytes]] = {}
@@ -433,39 +516,44 @@ def test_the_rule_agrees_with_a_model_that_remembers_everything(history: list[tu
         now += later
         actions: list[Action] = []
         expected = None
-        if kind == "moved":
-            actions = here.moved(PATH, where, 50, now)
+        if kind in ("moved", "copied"):
+            actions = (here.moved if kind == "moved" else here.copied)(PATH, where, 50, now)
             received[where] = received.get(where, 0) + 50
-            if where != place:
-                moves[where] = now
+        if kind == "moved" and where != place:
+            moves[where] = now
+            expected = where if 0.0 <= now - proofs.get(where, -9.9) <= PROOF_TIME else None
         elif kind == "deadline":
             actions = here.deadline_reached(now)
+            expected = trial[0] if trial is not None and now >= trial[1] else None
         elif kind == "answer" and where in asked:
             at, nonce = asked[where]
-            actions = here.responded(PATH, where, nonce, now)
-            if where != place and now // SLOT - at // SLOT <= 1:
+            actions = here.responded(PATH, (where + 1) % PLACES, nonce, now)
+            if now // SLOT - at // SLOT > 1:
+                pass
+            elif where == place:
+                trial = None
+            else:
                 proofs[where] = now
-        elif kind == "wrong":
-            wrong = next((nonce for other, (_, nonce) in asked.items() if other != where), bytes(8))
-            actions = here.responded(PATH, where, wrong, now)
-        if kind in ("moved", "answer") and where != place and where in moves and where in proofs:
-            expected = where if 0.0 <= moves[where] - proofs[where] <= PROOF_TIME else None
-            if kind == "answer" and moves[where] != now:
-                expected = None
+                expected = where if moves.get(where) == now else None
+                if expected is None and trial is None:
+                    trial = where, now + TRIAL
+        elif kind == "junk":
+            actions = here.responded(PATH, where, bytes(8), now)
         assert [each.place for each in actions if isinstance(each, Use)] == ([] if expected is None else [expected])
         if expected is not None:
-            place = expected
-            moves.pop(place)
-            proofs.pop(place)
+            place, trial = expected, None
+            moves.pop(place, None)
+            proofs.pop(place, None)
         assert here.place(PATH) == place
         for action in actions:
             if isinstance(action, Challenge):
-                asked[int(str(action.place))] = now, challenge([action], action.place)
-                if action.place != place:
-                    target = int(str(action.place))
+                target = int(str(action.place))
+                asked[target] = now, challenge([action], target)
+                if target != place:
                     sent[target] = sent.get(target, 0) + len(action.message) + seal.OVERHEAD
         if kind == "deadline":
             due = here.next_deadline()
             assert due is None or due > now
     for target, octets in sent.items():
-        assert target == 0 or octets <= CREDIT * received[target] + SMALLEST  # it may have been asked when it was left
+        # a place that is used is asked as often as needed, also when it is left
+        assert target == 0 or octets <= CREDIT * received[target] + SMALLEST

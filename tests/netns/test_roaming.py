@@ -8,8 +8,6 @@ from __future__ import annotations
 import random
 import time
 
-import pytest
-
 from mpt.config.identity import make_identity
 from mpt.lab.eavesdropper import Eavesdropper, Forger, Seen
 from mpt.lab.lab import Lab
@@ -19,7 +17,7 @@ from mpt.lab.ping import ping
 from mpt.lab.transfer import Transfer
 from mpt.model import key_text
 from tests.netns.support import no_traceback as no_traceback
-from tests.netns.support import start, wait_until
+from tests.netns.support import on_every_data_plane, start, wait_until
 from tests.netns.support_control import Site
 from tests.netns.support_sealed import PORT, A, B, wait_for_answer, write_connection, write_host
 
@@ -68,13 +66,14 @@ def since(seen: list[Seen], start: float, place: str, end: str = "source") -> li
     return [each.at for each in seen if each.at >= start and getattr(each, end)[0] == place]
 
 
-@pytest.mark.parametrize("data_plane", ["python"], indirect=True)
+@on_every_data_plane
 def test_a_client_whose_address_changes_is_followed(lab: Lab) -> None:
     """The address and the port at the translator change, then those of the client itself: the tunnel is back within a
     round trip and 100 ms, or a second, and a transfer goes on. A client that is idle for longer than the translator
     remembers is still reached by the server."""
     stage = Stage(lab, keepalive=1.0)
     a, b = stage.a.host, stage.b.host
+    talk = a.start(["ping", "-q", "-i", "0.05", B])  # so that the client always has something to send
     transfer = Transfer(b, a, A, seconds=4.0)
     wait_until(lambda: transfer.poll() and transfer.progress[-1].bytes > 1 << 20, "a megabyte")
     for address in (SECOND, THIRD):
@@ -91,25 +90,23 @@ def test_a_client_whose_address_changes_is_followed(lab: Lab) -> None:
     assert wait_for_answer(a, B, 2.0) < 1.0
     result = transfer.finish()
     assert result.verified and result.longest_gap < 1.5
+    a.end(talk)
     stage.nat.set_timeout(2)
     assert None not in ping(b, A, count=1)
     time.sleep(3.5)
     assert None not in ping(b, A, count=3, interval=0.1)
 
 
-@pytest.mark.parametrize("data_plane", ["python"], indirect=True)
 def test_who_copies_datagrams_steals_nothing(lab: Lab) -> None:
     """He is first each time: from his own host, then from the client's old place when it has moved. No ping is lost, he
     gets challenges alone; and what he has recorded brings nothing when he sends it again."""
     stage = Stage(lab, keepalive=1.0)
     a, b, random_ = stage.a.host, stage.b.host, random.Random(7)
     source: tuple[str, int] | None = None
-    is_copying = True
     with Forger(stage.man) as forger:
 
         def copy(seen: Seen) -> None:
-            if is_copying:
-                forger.send(seen.payload, seen.destination, source)
+            forger.send(seen.payload, seen.destination, source)
 
         with Eavesdropper(stage.outside, "ab", copy) as out, Eavesdropper(stage.outside, "ba") as back:
             assert None not in ping(a, B, count=50, interval=0.02)
@@ -117,10 +114,10 @@ def test_who_copies_datagrams_steals_nothing(lab: Lab) -> None:
             assert stage.dropped("seal_replay") > 90  # the client's own datagrams came too late
             caught = forger.answers()
             assert 0 < len(caught) < 12 and sum(map(len, caught)) < 3 * sum(len(each.payload) for each in out.seen)
-            old, is_copying = out.seen[-1].source, False
-            stage.nat.move(f"{SECOND}/24")
+            old = out.seen[-1].source
+            stage.nat.move(f"{SECOND}/24")  # while he goes on
             wait_for_answer(a, B, 2.0)
-            source, is_copying = old, True
+            source = old
             moved = time.monotonic()
             assert None not in ping(a, B, count=50, interval=0.02)
             assert len(since(list(back.seen), moved, old[0], "destination")) < 12
