@@ -38,6 +38,8 @@ from mpt.wire.seal import OVERHEAD, PATH_IDS, Cipher
 log = Logger()
 
 _GRE_LENGTHS: Final = {"none": 4, "connection": 8, "flow": 12}  # octets, by the order of packets (session 3)
+VERSIONS: Final = 4  # tries of one handshake, by turns
+OTHER_VERSION: Final = 1.0  # s without an answer until a path takes the other IP version
 LOOK_AT_NUMBERS: Final = 2.0  # s; 2^28 numbers take longer
 
 
@@ -87,6 +89,8 @@ class SealedLink:
         self._said = ""  # the last line of the log about failures
         self._looked_at_numbers = 0.0
         self._unanswered = 0  # handshakes, one after the other
+        self._turn = 0  # of our handshake
+        self._begun: list[float] = []  # when it was begun, for each IP version
         self._mtu_changed = mtu_changed
         frame = OVERHEAD + _GRE_LENGTHS[config.order if config.reorder_window else "none"]
         self._sizes = PathSizes(machine, frame, self._send_probe, measured, self._sizes_changed)
@@ -334,6 +338,7 @@ class SealedLink:
         for action in actions:
             match action:
                 case Begin(turn):
+                    self._turn, self._begun = turn, [now]
                     self._host.begin(self, turn, self._places(turn))
                 case Cancel():
                     self._host.cancel(self)
@@ -383,6 +388,22 @@ class SealedLink:
             self._roaming.set(path.key, place)
             self._roam([Use(path.key, place)], is_proven=False)
 
+    @property
+    def _other_version_at(self) -> float | None:
+        """Return when to try the other IP version of a path, if our handshake has no answer by then."""
+        is_begun = self._sessions.state in (State.BEGINNING, State.RENEWING) and 0 < len(self._begun) < VERSIONS
+        if not is_begun or self._host.is_answered(self):
+            return None
+        has_other = any(path.has_other_version and not path.is_proven for path in self._paths)
+        return self._begun[-1] + OTHER_VERSION if has_other else None
+
+    def _try_other_version(self, now: float) -> None:
+        """Begin our handshake again at the other addresses of paths that have any."""
+        self._begun.append(now)
+        for path in self._paths:
+            path.try_other_version()
+        self._host.begin(self, self._turn, self._places(self._turn))
+
     def _places(self, turn: int = 0) -> list[Place]:
         """Return where a handshake may be tried: the paths that work first, another one with each turn."""
         usable = [path for path in self._paths if path.status in SENDS_KEEPALIVES]
@@ -393,7 +414,11 @@ class SealedLink:
     def _next_deadline(self) -> float | None:
         if self._sessions.state is State.STOPPED:
             return None
-        times = [self._sessions.next_deadline(bool(self._places())), self._roaming.next_deadline()]
+        times = [
+            self._sessions.next_deadline(bool(self._places())),
+            self._roaming.next_deadline(),
+            self._other_version_at,
+        ]
         if self._sessions.current is not None:
             times.append(self._looked_at_numbers + LOOK_AT_NUMBERS)
         return min((each for each in times if each is not None), default=None)
@@ -404,6 +429,9 @@ class SealedLink:
             datapath = self._datapath()
             if datapath is not None and self._sessions.current is not None:
                 self._do(self._sessions.numbers_used(datapath.sent_numbers(self._config.name), now))
+        other_at = self._other_version_at
+        if other_at is not None and now >= other_at:
+            self._try_other_version(now)
         self._roam(self._roaming.deadline_reached(now))
         expired = self._sessions.has_expired
         self._do(self._sessions.deadline_reached(now, bool(self._places())))

@@ -76,6 +76,7 @@ class SealedPath(Path):
         self._liveness: Liveness | None = None
         self._source_port: int | None = None
         self._peer_addresses: PeerAddresses | None = None
+        self._interfaces: Mapping[str, Interface] = {}
         self.link_mtu = 0  # octets
         self.mtu = 0  # octets of the largest packet that it carries; 0: nobody knows
         super().__init__(machine, pool, connection, index, send, table_changed, changed, began=lambda: None)
@@ -188,8 +189,40 @@ class SealedPath(Path):
                 machine, str(self), config.remote_addresses, config.remote_names, line, self._peer_found
             )
 
+    @property
+    def _versions(self) -> list[int]:
+        """Return the IP versions for which there are addresses at both ends, in the order of their trial."""
+        config, interface = self.config, self._interfaces.get(self.config.interface_name)
+        is_free = config.any_version and config.public_ipaddr.is_unspecified and config.gateway_ipaddr.is_unspecified
+        if not is_free or config.private_ipaddr is not None or interface is None:
+            return [config.ip_ver]
+        here = {each.version for each in interface.addresses if not each.is_link_local}
+        known = dict.fromkeys(each.version for each in self._addresses if not each.is_unspecified)
+        return [version for version in known if version in here] or [config.ip_ver]
+
+    @property
+    def has_other_version(self) -> bool:
+        """Return whether the peer may be reached by another IP version, too."""
+        return len(self._versions) > 1
+
+    def try_other_version(self) -> None:
+        """Open another socket, of the other IP version, if there is one: the peer does not answer."""
+        others = [version for version in self._versions if version != self.config.ip_ver]
+        if others and not self.is_proven:
+            self._take_version(others[0])
+            self.interfaces_changed(self._interfaces)
+
+    def _take_version(self, version: int) -> None:
+        nowhere = unspecified(version)
+        self.config = replace(
+            self.config, ip_ver=version, public_ipaddr=nowhere, gateway_ipaddr=nowhere, remote_ipaddr=nowhere
+        )
+        self.peer_place = None
+
     def _peer_found(self) -> None:
         """Note that a name was answered: a path that does not work tries what is new."""
+        if self.config.ip_ver not in self._versions and not self.is_proven:
+            self.interfaces_changed(self._interfaces)
         places = self.configured_places
         if places and not self.is_proven and self.peer_place not in places:
             self._try(places[0])
@@ -211,6 +244,11 @@ class SealedPath(Path):
     def interfaces_changed(self, interfaces: Mapping[str, Interface], strict: bool = False) -> None:
         """Look for the interface and the local address; ask the peer for a sign of life if the socket is new."""
         before = self.port
+        self._interfaces = interfaces
+        first = self._versions[0]
+        is_new = self.port is None and not self._has_session
+        if self.config.ip_ver != first and not self.is_proven and (is_new or self.config.ip_ver not in self._versions):
+            self._take_version(first)
         interface = interfaces.get(self.config.interface_name)
         self.link_mtu = interface.mtu if interface is not None else 0
         super().interfaces_changed(interfaces, strict)
