@@ -80,7 +80,7 @@ class SealedPath(Path):
         self.link_mtu = 0  # octets
         self.mtu = 0  # octets of the largest packet that it carries; 0: nobody knows
         super().__init__(machine, pool, connection, index, send, table_changed, changed, began=lambda: None)
-        self._timer = DeadlineLoop(machine, self._next_look, self._due)
+        self._timer = DeadlineLoop(machine, self._next_look, self._due, reads_first=True)
 
     def __str__(self) -> str:
         return f"path_{self.key[1]} of {self.key[0]} ({self.config.interface_name} to {self.peer_text})"

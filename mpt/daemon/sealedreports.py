@@ -56,6 +56,7 @@ class SealedReporter(Reporter):
     def begin_anew(self) -> None:
         """Note that there are more paths, or fewer."""
         self._forget()
+        self._failures = [0] * len(self._paths)
         self._agreement = self._new_agreement()
         self.paths_changed()
 

@@ -56,6 +56,8 @@ def test_a_responder_without_an_address_learns_everything(run: Run) -> None:
     assert [each["status"] for each in paths(pair.a)] == ["up", "up"]
     assert [(each["name"], each["status"]) for each in paths(pair.b)] == [("path_0", "up"), ("path_1", "up")]
     assert pair.carries()
+    pair.b.root.runs.tunnels[0].connections["c"].switch(1, False)
+    pair.until(lambda: paths(pair.a)[1]["peer_says_down"], 1.0)
     pair.a_changes(a_side(path(1, **QUICK)))
     pair.until(pair.carries, 3.0)
     assert [(each["name"], each["status"]) for each in paths(pair.b)] == [("path_0", "up")]

@@ -53,7 +53,6 @@ def test_a_server_that_knows_no_address(lab: Lab) -> None:
         assert wait_for_answer(a.host, B6, 3.0) < 3.0
 
 
-@on_every_data_plane
 def test_the_wrong_key_and_no_answer_are_named(lab: Lab) -> None:
     """Not one octet of an answer to who does not know the key; both daemons say what is wrong, once."""
     hosts = SealedHosts(lab, count=1)
