@@ -14,7 +14,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from mpt.control.admission import LOG_LINES, Bucket
-from mpt.control.keyexchange import Established, Failed, Failure, Place, Send, Terms
+from mpt.control.keyexchange import Established, Failed, Failure, Outcome, Place, Send, Terms
 from mpt.control.keyexchanges import KeyExchanges
 from mpt.daemon.keylog import KeyLog
 from mpt.daemon.machine import Machine
@@ -217,12 +217,19 @@ class HostKeyExchanges(Service):
                 carrier.expect(expected)
         for place, datagram in sent:
             any(carrier.send_raw(place.socket, place.address, datagram) for carrier in self._carriers)
-        for outcome in self._exchanges.take_outcomes():
-            if isinstance(outcome, Established):
-                _link(outcome.connection).established(outcome)
-            else:
-                self._failed(outcome)
         self._timer.follow()
+        for outcome in self._exchanges.take_outcomes():
+            try:
+                self._ended(outcome)
+            except Exception:  # one connection's bug must not hold the others' keys back
+                if self._log_lines.take(LOG_LINES, self._machine.now()):
+                    log.failure("a bug at the end of a handshake")
+
+    def _ended(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Established):
+            _link(outcome.connection).established(outcome)
+        else:
+            self._failed(outcome)
 
     def _answer(self, peer_key: bytes, hello: Hello, began: float) -> Terms | Failure:
         """Return our terms for a peer: those of the connection with its key that fits its tunnel addresses.

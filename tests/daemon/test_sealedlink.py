@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from mpt.control.keyexchange import Established
 from mpt.daemon.peerrequests import PeerRequests
+from mpt.daemon.sealedlink import SealedLink
 from mpt.data.counters import Reason
 from mpt.wire.command import encode_keepalive
 from tests.daemon.logged import logged
@@ -235,3 +237,23 @@ def test_the_operator_names_a_path_by_where_its_peer_is(run: Run) -> None:
     pair.until(lambda: asked.reply is not None, 1.0)
     assert "the peer knows" in asked.text and paths(pair.a)[1]["peer_says_down"]
     assert pair.carries()
+
+
+def test_a_bug_in_one_connection_keeps_no_others_handshake_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged, and the next handshake is served."""
+    pair = SealedPair(run)
+    good, calls = SealedLink.established, []
+
+    def established(self: SealedLink, outcome: Established) -> None:
+        calls.append(self)
+        if len(calls) <= 2:
+            raise ValueError("a bug")
+        good(self, outcome)
+
+    monkeypatch.setattr(SealedLink, "established", established)
+    with logged() as log:
+        pair.pass_time(3.0)
+        for stage in (pair.a, pair.b):
+            stage.ask("restart")
+        pair.until(pair.carries, 5.0)
+    assert log.of("critical") == ["a bug at the end of a handshake"] * 2
