@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import scale, targets
+from bench import scale, sealedscale, targets
 from bench.clients import ManyConnections, build_clients
 from bench.measure import Effort, memory_after_load, memory_at_start, require_programs
 from bench.parts import LEGEND, NAMES, Part, parts
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--quick", action="store_true", help="one short round of fewer variants: does it work at all?")
     options.add_argument("--soak", type=float, metavar="S", help="instead, S seconds of loads, flaps and reloads")
     options.add_argument("--scale", type=int, metavar="N", help="instead, what a server of N connections costs")
+    options.add_argument("--sealed", action="store_true", help="with --scale: sealed clients that all begin at once")
     options.add_argument("--seed", type=int, default=1, metavar="N", help="of the events of the soak [1]")
     options.add_argument("--preload", default="", metavar="FILES", help="libraries of a sanitizer, for its daemons")
     options.add_argument("--data-plane", choices=["python", "native"], help="only this data path [all that are built]")
@@ -148,12 +149,15 @@ def _scale(options: argparse.Namespace) -> int:
     facts = machine()
     planes = [options.data_plane] if options.data_plane else ["python", *(["native"] if native_is_built() else [])]
     measured = {}
+    kind, of, names = ("sealed clients", sealedscale.measure, sealedscale.NAMES)
+    if not options.sealed:
+        kind, of, names = ("connections", scale.measure, scale.NAMES)
     for plane in planes:
-        _say(f"a server of {options.scale} connections, {plane}")
-        measured[plane] = scale.measure(plane, options.scale)
+        _say(f"a server of {options.scale} {kind}, {plane}")
+        measured[plane] = of(plane, options.scale)
     lines = [f"{'':20}" + "".join(f"{plane:>12}" for plane in planes)]
-    lines += [f"{name:20}" + "".join(f"{measured[plane][name]:12.3f}" for plane in planes) for name in scale.NAMES]
-    _publish(options.json, facts, "\n".join(lines), {"scale": {"connections": options.scale, **measured}})
+    lines += [f"{name:20}" + "".join(f"{measured[plane][name]:12.3f}" for plane in planes) for name in names]
+    _publish(options.json, facts, "\n".join(lines), {"scale": {kind.replace(" ", "_"): options.scale, **measured}})
     return 0
 
 

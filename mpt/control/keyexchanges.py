@@ -23,6 +23,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
+from mpt.control.deadlines import Deadlines
 from mpt.control.doorkeeper import Doorkeeper, Verdict
 from mpt.control.keyexchange import Established, Failure, KeyExchange, Outcome, Place, Send, Terms, TlsEngine
 from mpt.errors import DecodeError
@@ -58,6 +59,10 @@ class KeyExchanges:
         self._by_first: dict[tuple[Place, int], KeyExchange] = {}  # of responders, by place and index of the peer
         self._half_open: dict[KeyExchange, Place] = {}  # and the place that the doorkeeper counts
         self._open: set[KeyExchange] = set()  # without an outcome yet
+        self._begun: dict[Hashable, KeyExchange] = {}  # open ones of this host, by connection
+        self._ended: dict[Hashable, KeyExchange] = {}  # the established ones that are not forgotten, by connection
+        self._expected: Mapping[int, bytes] | None = {}  # None: to be made anew
+        self._deadlines = Deadlines[KeyExchange]()
         self._sessions: set[int] = set()  # indexes in use
         self._outcomes: list[Outcome] = []
 
@@ -88,15 +93,19 @@ class KeyExchanges:
             terms=terms,
         )
         self._enter(exchange)
+        self._begun[terms.connection] = exchange
+        self._expected = None
         return self._worked(exchange, exchange.begin(now))
 
     def is_answered(self, connection: Hashable) -> bool:
         """Return whether the peer has answered the handshake that this host has under way for `connection`."""
-        return any(exchange.is_answered for exchange in self._begun_for(connection))
+        exchange = self._begun.get(connection)
+        return exchange is not None and exchange.is_answered
 
     def cancel(self, connection: Hashable) -> None:
         """Drop what this host has under way for `connection`; no outcome follows."""
-        for exchange in self._begun_for(connection):
+        exchange = self._begun.get(connection)
+        if exchange is not None:
             exchange.drop()
             self._forget(exchange)
 
@@ -131,16 +140,15 @@ class KeyExchanges:
     def deadline_reached(self, now: float) -> list[Send]:
         """Send again what is not acknowledged; give up, or forget, what is too old."""
         sent = []
-        for exchange in list(self._by_index.values()):
-            if exchange.next_deadline() <= now:
-                sent += self._worked(exchange, exchange.deadline_reached(now))
-                if now >= exchange.gives_up:
-                    self._forget(exchange)
+        for exchange in self._deadlines.take(now):
+            sent += self._worked(exchange, exchange.deadline_reached(now))
+            if now >= exchange.gives_up:
+                self._forget(exchange)
         return sent
 
     def next_deadline(self) -> float | None:
         """Return when `deadline_reached` is due; None: there is no handshake."""
-        return min((exchange.next_deadline() for exchange in self._by_index.values()), default=None)
+        return self._deadlines.next()
 
     def take_outcomes(self) -> list[Outcome]:
         """Return the handshakes that have ended since the last call. The index of each Established stays in use."""
@@ -148,8 +156,13 @@ class KeyExchanges:
         return outcomes
 
     def expected(self) -> Mapping[int, bytes]:
-        """Return the indexes of the handshakes that this host has begun, each with the mac1 key of its peer."""
-        return {index: each.mac1_key for index, each in self._by_index.items() if each.is_initiator}
+        """Return the indexes of the handshakes that this host has begun, each with the mac1 key of its peer.
+
+        As long as they are the same it is the same object.
+        """
+        if self._expected is None:
+            self._expected = {index: each.mac1_key for index, each in self._by_index.items() if each.is_initiator}
+        return self._expected
 
     def confirmed(self, index: int) -> None:
         """Note that a datagram of the session `index` has opened: the peer needs nothing of its handshake any more."""
@@ -166,13 +179,6 @@ class KeyExchanges:
         for exchange in list(self._by_index.values()):
             exchange.drop()
             self._forget(exchange)
-
-    def _begun_for(self, connection: Hashable) -> list[KeyExchange]:
-        return [
-            each
-            for each in self._open
-            if each.is_initiator and each.terms is not None and each.terms.connection == connection
-        ]
 
     def _exchange_of(self, datagram: HandshakeDatagram | Retry, place: Place) -> KeyExchange | None:
         """Return the handshake that a datagram is for; None: there is none yet, or none any more."""
@@ -208,7 +214,7 @@ class KeyExchanges:
         """Note that `exchange` has gone on; return what it sends."""
         outcome = exchange.outcome
         if outcome is not None and exchange in self._open:
-            self._open.discard(exchange)
+            self._ends(exchange)
             self._outcomes.append(outcome)
             if isinstance(outcome, Established):
                 self._sessions.add(exchange.index)
@@ -219,15 +225,23 @@ class KeyExchanges:
         )  # who keeps the place for the whole time
         if exchange.is_over and not isinstance(outcome, Established) and not is_stranger:
             self._forget(exchange)
+        elif exchange.index in self._by_index:
+            self._deadlines.set(exchange, exchange.next_deadline())
         return sent
 
+    def _ends(self, exchange: KeyExchange) -> None:
+        """Note that `exchange` has an outcome, or is forgotten."""
+        self._open.discard(exchange)
+        if exchange.is_initiator and exchange.terms is not None:
+            if self._begun.get(exchange.terms.connection) is exchange:
+                del self._begun[exchange.terms.connection]
+
     def _forget_earlier(self, exchange: KeyExchange, established: Established) -> None:
-        """Forget the handshakes of the same connection that are over: an authenticated peer fills no table."""
-        for other in list(self._by_index.values()):
-            ended = other.outcome
-            is_same = isinstance(ended, Established) and ended.connection == established.connection
-            if is_same and other is not exchange:
-                self._forget(other)
+        """Forget the handshake of the same connection that is over: an authenticated peer fills no table."""
+        earlier = self._ended.get(established.connection)
+        if earlier is not None:
+            self._forget(earlier)
+        self._ended[established.connection] = exchange
 
     def _close_door(self, exchange: KeyExchange) -> None:
         place = self._half_open.pop(exchange, None)
@@ -236,8 +250,13 @@ class KeyExchanges:
 
     def _forget(self, exchange: KeyExchange) -> None:
         self._by_index.pop(exchange.index, None)
-        self._open.discard(exchange)
+        self._ends(exchange)
+        self._deadlines.discard(exchange)
         self._close_door(exchange)
+        if isinstance(exchange.outcome, Established) and self._ended.get(exchange.outcome.connection) is exchange:
+            del self._ended[exchange.outcome.connection]
+        if exchange.is_initiator:
+            self._expected = None
         if exchange.first is not None:
             self._by_first.pop(exchange.first, None)
 

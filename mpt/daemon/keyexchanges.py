@@ -211,7 +211,7 @@ class HostKeyExchanges(Service):
         if self._exchanges is None:
             return
         expected = self._exchanges.expected()
-        if expected != self._expected:
+        if expected is not self._expected:
             self._expected = expected
             for carrier in self._carriers:
                 carrier.expect(expected)

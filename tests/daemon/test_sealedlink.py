@@ -157,6 +157,17 @@ def test_a_path_that_is_taken_down_here_is_down_there(run: Run) -> None:
     pair.until(lambda: not paths(pair.b)[0]["peer_says_down"], 3.0)
 
 
+def test_a_path_is_named_by_where_its_peer_was_found(run: Run) -> None:
+    """The server has no address of the peer in its files; the paths there stay as they are after a new command."""
+    pair = connected(run, b=b_side(peer_path(1, **UNKNOWN), peer_path(2, **UNKNOWN)))
+    said = pair.b.ask("path down 10.1.1.3 10.1.1.9").text
+    assert said.endswith("there are: 10.1.1.3 10.1.1.2, 10.2.2.3 10.2.2.2")
+    pair.b.ask("path down 10.1.1.3 10.1.1.2")
+    pair.until(lambda: paths(pair.a)[0]["peer_says_down"], 1.0)
+    pair.b.ask("path up 10.1.1.3 10.1.1.2")
+    pair.until(lambda: all(each["status"] == "up" for each in (*paths(pair.a), *paths(pair.b))), 3.0)
+
+
 def test_plain_and_sealed_connections_share_a_port(run: Run) -> None:
     """The first octet tells them apart; the plain one stays as it is."""
     plain = connection(name="plain", ip_local=ip_address("fec0::2"), ip_remote=ip_address("fec0::3"), ip_ver=6)
