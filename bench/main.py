@@ -149,12 +149,11 @@ def _scale(options: argparse.Namespace) -> int:
     facts = machine()
     planes = [options.data_plane] if options.data_plane else ["python", *(["native"] if native_is_built() else [])]
     measured = {}
-    kind, of, names = ("sealed clients", sealedscale.measure, sealedscale.NAMES)
-    if not options.sealed:
-        kind, of, names = ("connections", scale.measure, scale.NAMES)
+    kind = "sealed clients" if options.sealed else "connections"
+    names: Sequence[str] = sealedscale.NAMES if options.sealed else scale.NAMES
     for plane in planes:
         _say(f"a server of {options.scale} {kind}, {plane}")
-        measured[plane] = of(plane, options.scale)
+        measured[plane] = (sealedscale if options.sealed else scale).measure(plane, options.scale)
     lines = [f"{'':20}" + "".join(f"{plane:>12}" for plane in planes)]
     lines += [f"{name:20}" + "".join(f"{measured[plane][name]:12.3f}" for plane in planes) for name in names]
     _publish(options.json, facts, "\n".join(lines), {"scale": {kind.replace(" ", "_"): options.scale, **measured}})

@@ -5,7 +5,7 @@ loop. A client has two paths, which are two addresses of its own, and no tunnel:
 and takes no packets. The input has commands, a line each; the output has the answer to each, an object in JSON:
 
     begin N KEY  let so many clients of the server with this key, in hex, begin at once
-    state        how many clients are up, on both paths; the seconds that it took; handshakes that brought keys, and others
+    state        how many clients are up, on both paths; the seconds that it took; handshakes by their results
     ask          let every client ask for an answer over both paths, spread over a second; the answer comes later, with
                  the asks that nobody has answered within two seconds
     renew S      let every client renew its session, spread over S seconds
@@ -24,7 +24,7 @@ from ipaddress import IPv4Address
 from bench.sealedscale import CLIENTS, KEEPALIVE, PATHS, SERVER, SERVER_OUTER, identity, outer
 from mpt.control.keyexchange import Established, Failure, Place, Send, Terms
 from mpt.control.keyexchanges import KeyExchanges
-from mpt.control.session import RENEW_NUMBERS, Action, Add, Begin, Cancel, End, Sessions, SendWith
+from mpt.control.session import RENEW_NUMBERS, Action, Add, Begin, Cancel, End, SendWith, Sessions
 from mpt.daemon.tls import TlsKey
 from mpt.errors import DecodeError
 from mpt.lab.tunnel import DATA_PORT
@@ -276,7 +276,9 @@ class Loop:
         numbers = range(count)
         self._clients = [Client(number, server_key) for number in numbers]
         self._numbers = {outer(path, number): (path, number) for path in range(PATHS) for number in numbers}
-        self._sources = [[bytes(4) + outer(path, number).packed + bytes(4) for path in range(PATHS)] for number in numbers]
+        self._sources = [
+            [bytes(4) + outer(path, number).packed + bytes(4) for path in range(PATHS)] for number in numbers
+        ]
         self._began = time.monotonic()
         for number, client in enumerate(self._clients):
             client.start(time.monotonic())

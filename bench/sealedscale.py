@@ -15,6 +15,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2s
 from ipaddress import IPv4Address
@@ -29,7 +30,7 @@ from mpt.lab.iperf import iperf3, result
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN
 from mpt.lab.ping import ping
-from mpt.lab.tunnel import DATA_PORT, Daemon, wait_for_answer
+from mpt.lab.tunnel import Daemon, wait_for_answer
 from mpt.model import Identity, key_text
 
 PATHS = 2  # of a client
@@ -39,11 +40,8 @@ CLIENTS = IPv4Address("172.17.0.0")  # the first
 DAEMON, SERVER_KEY = -1, -2  # numbers of identities
 DAEMON_ADDRESS = IPv4Address("172.31.0.1")
 UP_TIME = 120.0  # s until all clients must be up
-RENEW_SECONDS = 30.0  # over which all sessions are renewed
 PINGS, PING_INTERVAL = 100, 0.03  # s
-STREAM_ROUNDS, STREAM_SECONDS = 3, 3
 REPEATS = 5  # of a command
-SETTLE = 6.0  # s after the last handshake, and more than a client waits before it asks again
 TIMEOUT = 60.0  # s for a command
 NAMES = (
     "start_s",
@@ -66,6 +64,18 @@ NAMES = (
     "tcp1_mbit_one",
     "tcp1_mbit",
 )
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: seconds of idleness, over which all sessions are renewed, and until what was done is over;
+    and the rounds and seconds of the streams."""
+
+    idle: float = 10.0
+    renew: float = 30.0
+    settle: float = 6.0
+    rounds: int = 3
+    stream: int = 3
 
 
 def outer(path: int, number: int) -> IPv4Address:
@@ -177,11 +187,11 @@ class SealedServer:
         (self.directory / "connections" / "clients.conf").write_text(clients_text(clients))
         return self.ask("reload", "clients.conf")
 
-    def stream(self) -> float:
+    def stream(self, seconds: int) -> float:
         """Return the Mbit/s of a TCP stream from the server to the daemon's client."""
-        words = ("--json", "--time", str(STREAM_SECONDS))
+        words = ("--json", "--time", str(seconds))
         with iperf3(self.host, self.peer, [str(DAEMON_ADDRESS)], *words) as (running,):
-            received = result(running, STREAM_SECONDS + TIMEOUT)["end"]["sum_received"]
+            received = result(running, seconds + TIMEOUT)["end"]["sum_received"]
         return float(received["bits_per_second"]) / 1e6
 
     def memory(self) -> int:
@@ -189,9 +199,9 @@ class SealedServer:
         return self.process.memory().resident
 
 
-def measure(data_plane: str, clients: int, idle: float = 10.0, renew: float = RENEW_SECONDS) -> dict[str, float]:
-    """Return the figures of a server of so many sealed clients, by name. It is idle for `idle` seconds, then all
-    sessions are renewed, spread over `renew` seconds."""
+def measure(data_plane: str, clients: int, effort: Effort | None = None) -> dict[str, float]:
+    """Return the figures of a server of so many sealed clients, by name."""
+    effort = effort or Effort()
     with Lab() as lab:
         one = SealedServer(lab, data_plane, 0, "one")
         server = SealedServer(lab, data_plane, clients, "many")
@@ -206,20 +216,21 @@ def measure(data_plane: str, clients: int, idle: float = 10.0, renew: float = RE
         state = server.begin()
         figures |= {"up_s": state["seconds"], "up_cpu_s": process.cpu_seconds() - cpu}
         figures |= {"handshakes_a_s": clients / state["seconds"]}
-        time.sleep(SETTLE)
+        time.sleep(effort.settle)
         figures["kb_per_client"] = each()
-        idle_cpu = _cpu_in(server, idle)
-        figures["idle_cpu_percent"] = 100 * idle_cpu / idle
+        idle_cpu = _cpu_in(server, effort.idle) / effort.idle
+        figures["idle_cpu_percent"] = 100 * idle_cpu
 
-        server.tell("renew", renew)
-        renew_cpu = _cpu_in(server, renew + SETTLE) - idle_cpu / idle * (renew + SETTLE)
+        server.tell("renew", effort.renew)
+        seconds = effort.renew + effort.settle
+        renew_cpu = _cpu_in(server, seconds) - idle_cpu * seconds
         renewed = server.tell("state")["established"] - state["established"]
         if renewed < clients:
             raise HostError(f"only {renewed} of {clients} sessions were renewed")
         figures |= {"renew_cpu_ms_each": 1000 * renew_cpu / renewed, "kb_per_client_after": each()}
         figures["status_s"] = min(_timed(lambda: server.ask("show", "status")) for _ in range(REPEATS))
         figures |= _changes(server)
-        figures |= _streams(one, server)
+        figures |= _streams(one, server, effort)
         return {name: figures[name] for name in NAMES}
 
 
@@ -273,9 +284,9 @@ def _unanswered(server: SealedServer) -> float:
     return server.tell("ask")["unanswered"]
 
 
-def _streams(one: SealedServer, many: SealedServer) -> dict[str, float]:
+def _streams(one: SealedServer, many: SealedServer, effort: Effort) -> dict[str, float]:
     """Return the medians of a stream beside no other client, and beside all of them, taken in turn."""
-    rounds = [(one.stream(), many.stream()) for _ in range(STREAM_ROUNDS)]
+    rounds = [(one.stream(effort.stream), many.stream(effort.stream)) for _ in range(effort.rounds)]
     return {
         "tcp1_mbit_one": statistics.median(each[0] for each in rounds),
         "tcp1_mbit": statistics.median(each[1] for each in rounds),

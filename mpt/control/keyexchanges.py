@@ -232,9 +232,9 @@ class KeyExchanges:
     def _ends(self, exchange: KeyExchange) -> None:
         """Note that `exchange` has an outcome, or is forgotten."""
         self._open.discard(exchange)
-        if exchange.is_initiator and exchange.terms is not None:
-            if self._begun.get(exchange.terms.connection) is exchange:
-                del self._begun[exchange.terms.connection]
+        connection = exchange.terms.connection if exchange.terms is not None else None
+        if self._begun.get(connection) is exchange:
+            del self._begun[connection]
 
     def _forget_earlier(self, exchange: KeyExchange, established: Established) -> None:
         """Forget the handshake of the same connection that is over: an authenticated peer fills no table."""

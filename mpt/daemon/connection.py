@@ -76,7 +76,8 @@ class Connection(Service):
     """A connection on `tunnel`.
 
     A `strict` connection does not start when a socket is refused. `interfaces()` returns the machine's interfaces now.
-    `table_changed()` asks for a new table for the data path, `shares_changed(name)` for new shares alone.
+    `table_changed()` asks for a new table for the data path, `table_grows()` for one that only has more paths, and
+    `shares_changed(name)` for new shares alone.
     `measured(path key)` returns the measures of a path. `send(path key, message)` sends a message over it. `datapath()`
     returns the data path with its newest table. `mtu_changed()` asks for another MTU of the tunnel. `ask_peer` talks to
     the peer's command port. `link` has the sessions of a sealed connection.
@@ -91,6 +92,7 @@ class Connection(Service):
         routes: RouteKeeper,
         interfaces: Callable[[], Mapping[str, Interface]],
         table_changed: Callable[[], None],
+        table_grows: Callable[[], None],
         shares_changed: Callable[[str], None],
         measured: Callable[[tuple[str, int]], PathMeasures],
         send: Callable[[tuple[str, int], bytes], None],
@@ -112,6 +114,8 @@ class Connection(Service):
         self._pool = pool
         self._send = send
         self._table_changed = table_changed
+        self._table_grows = table_grows
+        self._is_growing = False
         self._had_path = True
         self._log_lines = Bucket(LOG_LINES, machine.now())
         self._ask_peer = ask_peer
@@ -170,7 +174,7 @@ class Connection(Service):
             self.config,
             index,
             self._send,
-            self._table_changed,
+            self._path_needs_table,
             self._path_changed,
             self._measured,
             self.link.path_silent,
@@ -195,9 +199,15 @@ class Connection(Service):
         for path in gone:
             path.stop()
             self.link.forget(path)
+        self._is_growing = True
         for path in more:
             path.open(self._interfaces(), strict=False)
-        self._table_changed()
+        self._is_growing = False
+        self._table_grows()
+
+    def _path_needs_table(self) -> None:
+        if not self._is_growing:
+            self._table_changed()
 
     def startService(self) -> None:
         """Open the sockets, install the routes, begin to send keepalives; raises HostError if it is strict."""

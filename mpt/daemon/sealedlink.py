@@ -40,7 +40,7 @@ log = Logger()
 _GRE_LENGTHS: Final = {"none": 4, "connection": 8, "flow": 12}  # octets, by the order of packets (session 3)
 VERSIONS: Final = 4  # tries of one handshake, by turns
 OTHER_VERSION: Final = 1.0  # s without an answer until a path takes the other IP version
-LOOK_AT_NUMBERS: Final = 2.0  # s; 2^28 numbers take longer
+LOOK_AT_NUMBERS: Final = 15.0  # s; 2^28 numbers take longer, at any rate that a host reaches
 
 
 def ciphers(configured: Sequence[str]) -> tuple[Cipher, ...]:

@@ -95,6 +95,21 @@ def test_above_half_a_token_is_asked_for_and_nothing_is_kept() -> None:
     assert two.exchanges.counters["handshake_retry"] >= len(retries)
 
 
+def test_a_flood_that_goes_on_keeps_nobody_out() -> None:
+    """Forged addresses show no token, whatever their number: half of the places are left for those that do."""
+    one, two = hosts()
+    network = Network(one, two)
+    for tick in range(240):  # 12 s, so that places are given up and taken anew
+        network.run(until=100.0 + tick / 20)
+        for number in range(50):  # 1,000 a second
+            place = Place(0, (f"203.{tick}.113.{number}", 4000))
+            two.exchanges.receive(first_datagram(tick * 50 + number + 1), place, network.now)
+        if tick % 40 == 30:
+            network.send(one, one.begin(two, network.now))
+    assert [type(each) for each in one.outcomes] == [Established] * 6
+    assert len(two.exchanges) <= MOST // 2 + 2  # those of the flood, and the last one of the peer
+
+
 def test_no_flood_opens_more_than_the_bound() -> None:
     """Even one that shows its tokens; beyond the bound nothing is answered."""
     _, two = hosts()

@@ -65,6 +65,16 @@ def test_a_responder_without_an_address_learns_everything(run: Run) -> None:
     assert [(each["name"], each["status"]) for each in paths(pair.b)] == [("path_0", "up")]
 
 
+def test_more_paths_wait_for_a_table_that_may_not_take_all_the_time(run: Run) -> None:
+    """The keys need none, so a path that is there works at once, however many clients begin."""
+    pair = SealedPair(run, a=a_side(path(1, **QUICK), path(1, **QUICK)), b=b_side(peer_path(1, **UNKNOWN)))
+    pair.b.root.runs.tunnels[0]._table_seconds = 0.1
+    pair.pass_time(0.9)
+    assert [each["status"] for each in paths(pair.b)] == ["up", "waiting"] and pair.carries()
+    pair.until(lambda: [each["status"] for each in paths(pair.a)] == ["up", "up"], 2.0)
+    assert [each["status"] for each in paths(pair.b)] == ["up", "up"]
+
+
 @pytest.mark.parametrize("who", ["a", "b"])
 def test_a_daemon_that_was_killed_is_back_soon(run: Run, who: str) -> None:
     """Both begin by themselves where both know an address."""
