@@ -110,7 +110,7 @@ def write_server(directory: Path, data_plane: str, clients: int) -> None:
 def _write_client(directory: Path, data_plane: str) -> None:
     _write_host(directory, DAEMON, DAEMON_ADDRESS, f"data_plane = {data_plane}")
     (directory / "connections" / "server.conf").write_text(
-        f"[connection]\nip_local = {DAEMON_ADDRESS}\nip_remote = {SERVER}\n"
+        f"[connection]\nname = server\nip_local = {DAEMON_ADDRESS}\nip_remote = {SERVER}\n"
         f"peer_key = {key_text(identity(SERVER_KEY).public_key)}\n"
         f"[path_0]\ninterface_name = eth1\nremote_ipaddr = {SERVER_OUTER}\n"
     )
@@ -122,7 +122,7 @@ def _write_host(directory: Path, number: int, own: IPv4Address, lines: str) -> N
     key.touch(0o600)
     key.write_bytes(_pem(identity(number)))
     (directory / "interface.conf").write_text(
-        f"[general]\nprivate_key_file = {key}\n{lines}\n[tun_0]\nname = tun0\nmtu = 1400\nipv4_addr = {own}/12\n"
+        f"[general]\nprivate_key_file = {key}\n{lines}\n[tun_0]\nname = tun0\nmtu = auto\nipv4_addr = {own}/12\n"
     )
 
 

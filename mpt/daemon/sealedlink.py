@@ -94,6 +94,7 @@ class SealedLink:
         self._mtu_changed = mtu_changed
         frame = OVERHEAD + _GRE_LENGTHS[config.order if config.reorder_window else "none"]
         self._sizes = PathSizes(machine, frame, self._send_probe, measured, self._sizes_changed)
+        self._tunnel_mtu: int | None = None
         self._ways: dict[PathKey, tuple[object, ...]] = {}  # of the paths that work
         self._timer = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
 
@@ -116,6 +117,7 @@ class SealedLink:
         self._host.remove(self)
         self._timer.stop()
         self._sizes.stop()
+        self._tunnel_mtu = None
         self._ways.clear()
 
     def lost(self) -> None:
@@ -160,7 +162,7 @@ class SealedLink:
     @property
     def tunnel_mtu(self) -> int | None:
         """Return the octets of the largest packet that all paths carry; None: nobody knows."""
-        return self._sizes.tunnel_mtu()
+        return self._tunnel_mtu
 
     def _send_probe(self, path: PathKey, octets: bytes) -> None:
         datapath = self._datapath()
@@ -173,7 +175,9 @@ class SealedLink:
         datapath = self._datapath()
         if mtus and datapath is not None:
             datapath.set_path_mtus(dict(mtus), self._machine.now())
-        self._mtu_changed()
+        before, self._tunnel_mtu = self._tunnel_mtu, self._sizes.tunnel_mtu()
+        if self._tunnel_mtu != before:  # who is told asks all connections
+            self._mtu_changed()
 
     @property
     def has_keys(self) -> bool:
