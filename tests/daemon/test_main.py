@@ -116,10 +116,39 @@ from twisted.internet import reactor
 from mpt.daemon.lifetime import GarbageCollection
 timer = GarbageCollection()
 timer.startService()
-print(timer.step, timer.call[0] is gc.collect, gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)
+print(timer.step, timer.call[0] == timer.collect, gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1000)
 """
     done = run("-c", code)
     assert done.stdout == "60.0 True True True\n", done.stderr
+
+
+def test_objects_that_stay_are_hidden_and_looked_through_at_last() -> None:
+    """The clients of a server come after the start; those that are gone are collected, if later."""
+    code = """
+import gc, weakref
+from twisted.internet import reactor
+from mpt.daemon.lifetime import GarbageCollection
+class Node:
+    def __init__(self):
+        self.me = self
+timer = GarbageCollection()
+timer.startService()
+started = gc.get_freeze_count()
+def nodes():
+    return [Node() for _ in range(max(started // 3, 10_000))]
+stay, go = nodes(), nodes()
+gone = weakref.ref(go[0])
+timer.collect()
+print(gc.get_freeze_count() > 1.3 * started, len(gc.get_objects()) < 1000)
+del go
+timer.collect()
+print(gone() is None)
+more = nodes(), nodes(), nodes()
+timer.collect()
+print(gone() is None, len(gc.get_objects()) < 1000)
+"""
+    done = run("-c", code)
+    assert done.stdout.split() == ["True", "True", "False", "True", "True"], done.stdout + done.stderr
 
 
 def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
