@@ -25,6 +25,8 @@ from mpt.testing.tun import FakeTun
 
 UDP_SEGMENT = 103  # <linux/udp.h>
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hosts
+SO_MEMINFO = 55  # the same; the memory of waiting datagrams first, the number of dropped ones last
+ARRIVAL_TIME = 5.0  # s that a datagram may take: a busy kernel defers what it has to deliver
 _NETWORKS = itertools.count(os.getpid() * 2503)  # far from those of another test run beside this one
 
 
@@ -94,6 +96,7 @@ class Loopback:
     def taken_from(self, port: int) -> list[tuple[bytes, Any, int]]:
         """What the peers have received from the data socket at `port` since the last call, in the order of sending, and
         with which TOS octet."""
+        self._wait_for_marker()
         fresh: list[tuple[tuple[int, int], int, bytes, Any, int]] = []
         for name, host in self._hosts.items():
             while select.select([host], [], [], 0)[0]:
@@ -106,6 +109,13 @@ class Loopback:
         for _, sender_port, datagram, address, tos in sorted(fresh, key=itemgetter(0)):
             self._arrived.setdefault(sender_port, []).append((datagram, address, tos))
         return self._arrived.pop(port, [])
+
+    def _wait_for_marker(self) -> None:
+        """Wait until the datagrams that are under way have arrived: until one that follows them has."""
+        self.own.sendto(b"", self.own.getsockname())
+        if not select.select([self.own], [], [], ARRIVAL_TIME)[0]:
+            raise TimeoutError("a datagram on the loopback did not arrive")
+        self.own.recv(1)
 
     def close(self) -> None:
         for each in (self.own, *self._hosts.values()):
@@ -131,14 +141,30 @@ class LoopbackSocket:
         self.close = program.close
 
     def deliver(self, datagram: bytes, host: str = "10.1.1.3", tos: int = 0) -> None:
+        before = self._waiting()
         self._network.host(host).sendmsg((datagram,), tos_ancillary(self.address, tos), 0, self.address)
+        self._wait_for_change(before)
 
     def deliver_run(self, *datagrams: bytes, host: str = "10.1.1.3", tos: int = 0) -> None:
         """The same in one system call: a data path that wants them so gets them joined. All have one length, but the
         last may be shorter."""
         cut = (socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", len(datagrams[0])))
         control = [cut, *tos_ancillary(self.address, tos)]
+        before = self._waiting()
         self._network.host(host).sendmsg((b"".join(datagrams),), control, 0, self.address)
+        self._wait_for_change(before)
+
+    def _waiting(self) -> tuple[int, int]:
+        """Return the memory of the datagrams that wait, and how many were dropped so far."""
+        told = struct.unpack("9I", self.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))
+        return told[0], told[8]
+
+    def _wait_for_change(self, before: tuple[int, int]) -> None:
+        """Wait until a datagram has arrived."""
+        end = time.monotonic() + ARRIVAL_TIME
+        while self._waiting() == before:
+            if time.monotonic() > end:
+                raise TimeoutError("a datagram on the loopback did not arrive")
 
     def sent(self) -> list[tuple[bytes, Any]]:
         taken = self._network.taken_from(self._port)
