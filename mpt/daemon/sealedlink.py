@@ -41,6 +41,7 @@ _GRE_LENGTHS: Final = {"none": 4, "connection": 8, "flow": 12}  # octets, by the
 VERSIONS: Final = 4  # tries of one handshake, by turns
 OTHER_VERSION: Final = 1.0  # s without an answer until a path takes the other IP version
 LOOK_AT_NUMBERS: Final = 15.0  # s; 2^28 numbers take longer, at any rate that a host reaches
+NEW_PORT_TURNS: Final = frozenset(4**n for n in range(10))  # handshakes without an answer: then from another port
 
 
 def ciphers(configured: Sequence[str]) -> tuple[Cipher, ...]:
@@ -265,14 +266,19 @@ class SealedLink:
             log.warn("{name}: no new keys: {why}; it is tried again", name=self._config.name, why=failed.detail)
 
     def _look_elsewhere(self, failed: Failed) -> None:
-        """Note that no handshake is answered: names may have other addresses, and NATs may have stuck entries."""
+        """Note that no handshake is answered: names may have other addresses, and NATs may have stuck entries.
+
+        Most of the time we are at the configured port: if the peer did the same at another one, neither would be found.
+        """
         if failed.failure is not Failure.NO_ANSWER:
             return
         self._unanswered += 1
         for path in self._paths:
             path.look_for_peer()
-            if self._unanswered & self._unanswered - 1 == 0:  # the 1st, 2nd, 4th time ...
+            if self._unanswered in NEW_PORT_TURNS:
                 path.take_new_source_port()
+            else:
+                path.take_configured_port()
 
     # --- events of the data path -------------------------------------------------------------------------------------
 
@@ -305,7 +311,9 @@ class SealedLink:
                     self._roaming.asked(path.key, event.at)
                     path.protocol.send(message.Keepalive().encode())
             case message.Challenge(nonce):
-                self._roam([self._roaming.challenged(path.key, place, nonce, event.size)])
+                places = {place: None, path.peer_place: None}  # a copy from elsewhere may have come first
+                answers = [self._roaming.challenged(path.key, each, nonce, event.size) for each in places if each]
+                self._roam(answers)
                 return
             case message.Response(nonce):
                 self._roam(self._roaming.responded(path.key, place, nonce, event.at))

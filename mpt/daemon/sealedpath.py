@@ -270,6 +270,16 @@ class SealedPath(Path):
         self._changed()
         self._ask()
 
+    def take_configured_port(self) -> None:
+        """Send from the configured port again: there the peer can reach us, if it knows our address."""
+        if self.port is None or self._source_port is None:
+            return
+        self._source_port = None
+        with suppress(HostError):  # somebody else has it: it is tried again
+            self._open_socket(self.port.endpoint._replace(port=self.local_port), self._interface_index)
+        self._changed()
+        self._ask()
+
     def heard(self) -> None:
         """Note that something of the peer has come, as a message or by a handshake."""
         self.heard_at = self._machine.now()
@@ -345,8 +355,10 @@ class SealedPath(Path):
                     self._event(Event.DEAD_TIME_OVER)
                     self.look_for_peer()
                     self._silent(self)
-                case Step.NEW_SOURCE_PORT:
+                case Step.NEW_SOURCE_PORT if self._source_port is None:
                     self.take_new_source_port()
+                case Step.NEW_SOURCE_PORT:
+                    self.take_configured_port()
         self._timer.follow()
 
     def _event(self, event: Event) -> bool:

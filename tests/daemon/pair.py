@@ -61,7 +61,7 @@ class Cables:
             for datagram, to, ancillary in origin.take_sent():
                 destination = _plain(to[0])
                 source = _source(ancillary) or self._own(sender, destination)
-                target, cable = self._target(sender, receiver, origin, source, destination)
+                target, cable = self._target(sender, receiver, origin, source, (destination, to[1]))
                 is_command = origin is sender.command_socket
                 if is_command and cable:
                     self.commands.append((sender, cable))
@@ -80,9 +80,10 @@ class Cables:
         return 2 if self._dice.random() < self.duplication else 1
 
     def _target(
-        self, sender: Stage, receiver: Stage, origin: FakeSocket, source: Address, destination: Address
+        self, sender: Stage, receiver: Stage, origin: FakeSocket, source: Address, place: tuple[Address, int]
     ) -> tuple[FakeSocket | None, int]:
         """Return the socket that hears it, and the number of the cable."""
+        destination, port = place
         for name, interface in receiver.netlink.snapshot().items():
             if any(own.ip == destination for own in interface.addresses):
                 number = int(name[-1])
@@ -91,7 +92,7 @@ class Cables:
                     return None, number
                 if origin is sender.command_socket:
                     return receiver.command_socket, number
-                bound = [each for each in receiver.system.sockets if each.bound[0] == str(destination)]
+                bound = [each for each in receiver.system.sockets if each.bound[:2] == (str(destination), port)]
                 return next(iter(bound), None), number
         return None, 0
 
