@@ -1,8 +1,9 @@
 """How many handshakes strangers may begin here, and when they must first show that their address is theirs (session 2).
 
 A handshake is half-open until TLS has authenticated the peer. There are at most MOST half-open ones, and MOST_FROM_ONE
-from an IPv4 address or IPv6 /64. While more than half of them are in use, a first datagram is only answered with a
+from an IPv4 address or IPv6 /64. While more than half of either are in use, a first datagram is only answered with a
 token, for which nothing is kept here; the handshake begins when the token comes back from the same address and port.
+So whoever forges addresses, also that of one peer, takes no more than half of the places there are for it.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ class Doorkeeper:
 
     def verdict(self, address: tuple[Any, ...], token: bytes, now: float) -> Verdict:
         """Return what to do with a first datagram from `address` with `token`, perhaps empty."""
-        if len(self) >= MOST or self._from[_source(address)] >= MOST_FROM_ONE:
+        from_it = self._from[_source(address)]
+        if len(self) >= MOST or from_it >= MOST_FROM_ONE:
             return Verdict.FULL
         if token and self._is_ours(token, address, now):
             return Verdict.OPEN_VALIDATED
-        return Verdict.RETRY if len(self) > MOST // 2 else Verdict.OPEN
+        return Verdict.RETRY if len(self) > MOST // 2 or from_it > MOST_FROM_ONE // 2 else Verdict.OPEN
 
     def opened(self, address: tuple[Any, ...]) -> None:
         """Note that a handshake with `address` is half-open."""
