@@ -12,8 +12,9 @@ stream. Both ends then know the keys: the initiator has proof that the responder
 the responder has that proof when the first datagram has opened.
 
 While the initiator has no answer at all, it tries its places in turn, with the same datagrams; then it stays at the
-place of the first answer. The responder answers to the place from which it was last spoken to by its random index, and
-until then sends no more than three times the octets that it has received.
+place of the first answer. The responder answers to the place of the first datagram; until it is spoken to by its random
+index from there, it sends no more than three times the octets that it has received. What comes from elsewhere is read,
+as the peer may have written it, but is answered to the same place: so whoever is first with copies gets nothing.
 
 A handshake that is over answers repeated datagrams until it is forgotten: its acknowledgement may have been lost.
 """
@@ -45,6 +46,10 @@ class Place(NamedTuple):
 
     socket: Any
     address: tuple[Any, ...]
+
+    def is_same(self, other: Place) -> bool:
+        """Return whether `other` is this place, whatever IPv6 has behind host and port."""
+        return self.socket == other.socket and self.address[:2] == other.address[:2]
 
 
 class Send(NamedTuple):
@@ -234,10 +239,12 @@ class KeyExchange:
         names_us = datagram.receiver == self.index
         if self.is_initiator:
             if not self.is_answered:
+                if not any(each.is_same(place) for each in self.places):
+                    return []  # we have sent nothing there: a copy of what another place says
                 self.places, self._turn = (place,), 0
-        elif names_us:
-            self.places, self.is_validated = (place,), True
-        elif place != self.place:
+        elif place == self.place:
+            self.is_validated |= names_us
+        elif not names_us:
             return []
         self.peer_index = datagram.sender
         self._address.received += size

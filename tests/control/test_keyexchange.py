@@ -181,6 +181,30 @@ def test_an_unvalidated_address_gets_no_more_than_three_times_its_octets(engines
     assert two.failure() is Failure.UNFINISHED
 
 
+def test_copies_that_come_first_change_no_place(engines: Engines) -> None:
+    """Of all datagrams of both ends, from elsewhere: both have the keys, and each answers where the other one is."""
+    one, two = hosts(engines)
+    thief = ("203.0.113.66", 66)
+    network = Network(one, two)
+
+    def fate(datagram: bytes) -> list[tuple[float, bytes]]:
+        decoded = decode_handshake(datagram)
+        assert isinstance(decoded, HandshakeDatagram)
+        target = one if decoded.from_responder else two
+        network.send(target, target.exchanges.receive(datagram, Place(0, thief), network.now))
+        return straight(datagram)
+
+    network.fate = fate
+    network.send(one, one.begin(two, network.now))
+    network.run(until=101.0)
+    outcomes = [each.take_outcomes() for each in (one.exchanges, two.exchanges)]
+    ours, theirs = (*one.outcomes, *outcomes[0]), (*two.outcomes, *outcomes[1])
+    assert [each.place.address for each in ours if isinstance(each, Established)] == [two.address]
+    assert [each.place.address for each in theirs if isinstance(each, Established)] == [one.address]
+    to_thief = sum(len(each.datagram) for _, _, each in network.sent if each.place.address == thief)
+    assert to_thief <= 3 * sum(len(octets) for _, _, octets in network.log)
+
+
 def test_a_lost_last_acknowledgement_is_given_again(engines: Engines) -> None:
     """The responder repeats its last flight; the initiator, which is done, acknowledges it and gets no second keys."""
     one, two = hosts(engines)
