@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise MptError("at least 1 round of 1 second, or a soak of 20 seconds")
         if options.scale is not None and not MIN_SCALE <= options.scale <= MAX_SCALE:
             raise MptError(f"a server of {MIN_SCALE} to {MAX_SCALE} connections")
+        if options.sealed and options.scale is None:
+            raise MptError("--sealed is a way of --scale")
         privileges.obtain("bench.main", words)
         require_programs()
         if options.scale is not None:

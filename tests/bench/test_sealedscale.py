@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import sealedscale
+from bench.main import main
 from mpt.accel.choice import native_is_built
 from mpt.config.directory import load_directory
 
@@ -18,6 +19,12 @@ def test_the_configuration_is_a_good_one(tmp_path: Path) -> None:
     assert loaded.warnings == ()
     connections = loaded.config.connections
     assert len({each.peer_keys for each in connections}) == len({each.ip_remote for each in connections}) == 1001
+
+
+def test_sealed_clients_need_their_number(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is built."""
+    assert main(["--sealed"]) == 1
+    assert capsys.readouterr().err == "scripts/bench: --sealed is a way of --scale\n"
 
 
 @pytest.mark.netns
