@@ -385,8 +385,8 @@ class SealedLink:
                     path = next(each for each in self._paths if each.key == action.path)
                     if datapath is not None:
                         datapath.set_remote(path.key, action.place.socket, action.place.address, now)
-                    log.info("{path}: the peer is now at {host}", path=path, host=action.place.address[0])
                     path.use(action.place)
+                    path.say(f"the peer is now at {action.place.address[0]}")
                     if is_proven:
                         path.heard()
         self._timer.follow()

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
+from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.keyexchange import Place
 from mpt.control.liveness import Liveness, Step
 from mpt.control.names import in_order
@@ -75,6 +76,7 @@ class SealedPath(Path):
         self._interface_index = 0
         self._liveness: Liveness | None = None
         self._source_port: int | None = None
+        self._log_lines = Bucket(LOG_LINES, machine.now())
         self._peer_addresses: PeerAddresses | None = None
         self._interfaces: Mapping[str, Interface] = {}
         self.link_mtu = 0  # octets
@@ -285,12 +287,17 @@ class SealedPath(Path):
         self.heard_at = self._machine.now()
         if not self.is_proven:
             self.is_proven = True
-            log.info("{path}: the peer is heard", path=self)
+            self.say("the peer is heard")
             self._changed()
         if self._peer_addresses is not None:
             self._peer_addresses.works()
         self._event(Event.KEEPALIVE_HEARD)
         self.look()
+
+    def say(self, text: str) -> None:
+        """Write a line about the peer to the log, unless there were many: a peer may move as often as it likes."""
+        if self._log_lines.take(LOG_LINES, self._machine.now()):
+            log.info("{path}: {text}", path=self, text=text)
 
     def ask(self) -> None:
         """Ask the peer for a sign of life: there is a reason to doubt."""

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 
+from mpt.control.keyexchange import Place
 from mpt.control.liveness import STUCK_TIME
 from mpt.daemon.sealedpath import SealedPath
 from mpt.model import unspecified
 from mpt.wire.seal import OVERHEAD
+from tests.daemon.logged import logged
 from tests.daemon.sealedpair import B_TUNNEL, QUICK, UNKNOWN, SealedPair, a_side, b_side, paths, peer_path, sealed
 from tests.daemon.stage import TUNNEL, Run, Stage, path
 
@@ -142,3 +144,16 @@ def test_a_machine_that_has_slept_asks_at_once_and_trusts_no_old_keys(run: Run) 
     pair.pass_time(1.1)
     assert sealed(pair.a)["keys_age"] > 10.0
     assert pair.carries()
+
+
+def test_a_peer_that_moves_without_end_fills_no_log(run: Run) -> None:
+    """It has a key, and answers every challenge at once: a thousand moves are some ten lines."""
+    pair = connected(run, **ONE_CABLE)
+    one = first_path(pair.b)
+    assert one.peer_place is not None
+    with logged() as log:
+        for port in range(10_000, 11_000):
+            one.use(Place(one.peer_place.socket, (one.peer_place.address[0], port)))
+            one.say("the peer is now elsewhere")
+            one.heard()
+    assert 5 <= len([text for text in log.of("info") if "the peer is" in text]) <= 25
