@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 
 from hypothesis import given
 from hypothesis import strategies as st
+from OpenSSL import SSL
 
 from mpt.control.doorkeeper import MOST, MOST_FROM_ONE, SECRET_LIFE, TOKEN_LIFE, Doorkeeper, Verdict
 from mpt.control.keyexchange import GIVE_UP, Established, Place, Send
@@ -164,6 +166,23 @@ def test_an_authenticated_peer_fills_no_table() -> None:
     assert isinstance(latest, Established)
     two.exchanges.confirmed(latest.keys.index)
     assert len(two.exchanges) == 0
+
+
+def test_tls_is_freed_with_the_keys() -> None:
+    """At both ends, at once, and not by the garbage collector: a server has thousands of sessions."""
+    one, two = hosts(Keys.real)
+    network = Network(one, two)
+    gc.collect()
+    gc.disable()
+    try:
+        network.send(one, one.begin(two, network.now))
+        assert [each for each in gc.get_objects() if isinstance(each, SSL.Connection)]
+        network.run(until=101.0)
+        assert all(isinstance(host.outcomes[0], Established) for host in (one, two))
+        assert len(one.exchanges) == 1, "it answers what is repeated"
+        assert not [each for each in gc.get_objects() if isinstance(each, SSL.Connection)]
+    finally:
+        gc.enable()
 
 
 def test_only_the_answers_to_our_own_handshakes_are_expected() -> None:
