@@ -177,14 +177,20 @@ def reorder_window_of(rates_mbit: Sequence[float], difference_ms: float) -> int:
 class Daemon:
     """``mptsrv`` on a host with the configuration in `directory`: started at once, ready after ``wait_until_ready``.
 
-    `variables` take precedence over the environment.
+    `variables` take precedence over the environment. `program` is a module that runs instead and takes its arguments.
     """
 
-    def __init__(self, host: Host, directory: Path, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        directory: Path,
+        variables: Mapping[str, str] | None = None,
+        program: str = "mpt.daemon.main",
+    ) -> None:
         self.host, self.directory = host, directory
         self._ready, writer = os.pipe()
         try:
-            argv = python("mpt.daemon.main", "--config", str(directory), "--ready-fd", str(writer))
+            argv = python(program, "--config", str(directory), "--ready-fd", str(writer))
             self.process: Process = host.start(argv, pass_fds=(writer,), variables=variables)
         finally:
             os.close(writer)
