@@ -217,7 +217,7 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
         f"{connection.remote_address} on {connection.tunnel}, {usable} of {len(connection.paths)} paths work"
     )
     if connection.sealed is not None:
-        yield f"  {_sealed_line(connection.sealed)}"
+        yield from (f"  {line}" for line in _sealed_lines(connection.sealed))
     rows = [_COLUMNS, *map(_row, connection.paths)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -230,18 +230,20 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
         if path.cause is not None:
             yield f"  {path.name}: {path.cause}"
     if connection.report_failure is not None:
-        yield (
-            f"  the peer was not told that {connection.report_failure}; does a firewall let UDP "
-            f"{connection.remote_cmd_port}, its command port, through?"
-        )
+        text = f"  the peer was not told that {connection.report_failure}"
+        port = connection.remote_cmd_port  # 0: a sealed connection without one
+        yield text + (f"; does a firewall let UDP {port}, its command port, through?" if port else "")
 
 
-def _sealed_line(sealed: SealedStatus) -> str:
+def _sealed_lines(sealed: SealedStatus) -> Iterable[str]:
     if sealed.keys_age is None:
-        return f"sealed with {sealed.peer_key}, but there are no keys yet: {sealed.reason}"
-    text = f"sealed with {sealed.peer_key}: {sealed.cipher}, {sealed.key_exchange or 'unknown key exchange'}, "
-    text += f"keys {_age(sealed.keys_age)} old"
-    return text + (f"; they could not be renewed: {sealed.renewal_failure}" if sealed.renewal_failure else "")
+        yield f"sealed with {sealed.peer_key}"
+        yield f"there are no keys yet: {sealed.reason}"
+        return
+    yield f"sealed with {sealed.peer_key}"
+    yield f"{sealed.cipher}, {sealed.key_exchange or 'unknown key exchange'}, keys {_age(sealed.keys_age)} old"
+    if sealed.renewal_failure is not None:
+        yield f"the keys could not be renewed: {sealed.renewal_failure}"
 
 
 def _row(path: PathStatus) -> tuple[str, ...]:

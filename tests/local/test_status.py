@@ -13,6 +13,7 @@ from mpt.local.status import (
     WORDS,
     ConnectionStatus,
     PathStatus,
+    SealedStatus,
     StatusDocument,
     TunnelStatus,
     _age,
@@ -122,6 +123,17 @@ def test_it_says_why_a_path_does_not_work() -> None:
     connection = replace(DOCUMENT.connections[0], paths=[PATH, path])
     text = status_text(replace(DOCUMENT, connections=[connection]))
     assert text == TEXT + "  path_1: the interface is down or gone\n"
+
+
+def test_a_sealed_connection_tells_of_its_keys() -> None:
+    """The peer's key, then cipher, key exchange and age, or why there are none; no port that nobody has is named."""
+    keys = SealedStatus("sending", "A" * 43 + "=", "aes-128-gcm", "X25519MLKEM768", 3.2)
+    connection = replace(DOCUMENT.connections[0], sealed=keys, remote_cmd_port=0, report_failure="path_1 is down: why")
+    text = status_text(replace(DOCUMENT, connections=[connection]))
+    assert f"\n  sealed with {keys.peer_key}\n  aes-128-gcm, X25519MLKEM768, keys 3.2 s old\n  PATH" in text
+    assert text.endswith("\n  the peer was not told that path_1 is down: why\n")
+    none = replace(connection, sealed=SealedStatus("offered", keys.peer_key, reason="no answer"))
+    assert "=\n  there are no keys yet: no answer\n" in status_text(replace(DOCUMENT, connections=[none]))
 
 
 def test_a_daemon_without_connections_says_so() -> None:
