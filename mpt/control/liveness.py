@@ -21,7 +21,7 @@ ASKS: Final = 3  # keepalives with the flag, until the path is silent
 PATIENCE: Final = 1.0  # s from the first of them to the verdict
 SLOWER: Final = 2.0  # on a slow line the patience is so many times its latest answer
 LONGEST_PATIENCE: Final = 10.0  # s
-DOUBT: Final = 2.0  # s in which packets go and nothing comes; also the time between two looks
+DOUBT: Final = 2.0  # s in which packets go and nothing comes; also the longest time between two looks
 FIRST_PAUSE: Final = 1.0  # s between two asks of a silent path; doubled each time
 LONGEST_PAUSE: Final = 15.0  # s
 STUCK_TIME: Final = 10.0  # s without an answer until a new source port is taken; doubled each time
@@ -120,7 +120,8 @@ class Liveness:
             if self._keepalive_time:
                 deadlines.append(self._sent + self._keepalive_time)
             if self._dead_time:
-                deadlines.append(self._looked + DOUBT)
+                doubted = self._heard + DOUBT  # if packets go
+                deadlines.append(doubted if doubted > self._looked else self._looked + DOUBT)
         return min(deadlines, default=None)
 
     @property
@@ -130,8 +131,9 @@ class Liveness:
     def _is_doubtful(self, now: float, last_sent: float) -> bool:
         if not self._dead_time:
             return False
-        silence = now - self._heard
-        return (last_sent > self._heard and silence >= DOUBT) or silence >= self._dead_time - self._patience
+        if last_sent > self._heard and now >= self._heard + DOUBT:
+            return True
+        return now - self._heard >= self._dead_time - self._patience
 
     def _note(self, last_heard: float) -> None:
         """Note a sign of life. An answer to the first asks counts from the first of them: it may have been slow."""

@@ -103,12 +103,12 @@ def test_packets_without_an_answer_are_a_reason_to_ask() -> None:
 
 @pytest.mark.parametrize("begins", [True, False])
 def test_a_path_that_dies_under_load_is_silent_soon(begins: bool) -> None:
-    """Three asks in a second, and the verdict: some three to five seconds after the last sign of life."""
+    """Three asks in a second, and the verdict: some three seconds after the last sign of life."""
     line = Line(None, begins=begins)
     steps = line.run(9.0, traffic=0.1)
     (verdict,) = of(SILENT, steps)
     asks = of(ASK, steps)
-    assert DOUBT + PATIENCE <= verdict <= 2 * DOUBT + PATIENCE + 0.1
+    assert verdict == pytest.approx(DOUBT + PATIENCE, abs=0.2)
     assert [round(ask - asks[0], 2) for ask in asks[:3]] == [0.0, 0.33, 0.67]
     assert verdict == pytest.approx(asks[0] + PATIENCE, abs=0.01)
     assert line.path.is_silent and line.path.is_asked
@@ -253,7 +253,7 @@ def test_a_line_that_dies_is_silent_in_time(alive: float, traffic: float | None,
     died = line.now
     line.run(died + DEAD + 10.0, traffic)
     (verdict,) = of(SILENT, [step for step in line.steps if step[0] >= died])
-    assert verdict - died <= (2 * DOUBT + PATIENCE + 1.1 if traffic else DEAD + DOUBT + PATIENCE)
+    assert verdict - died <= (DOUBT + PATIENCE + 1.1 if traffic else DEAD + DOUBT + PATIENCE)
 
 
 def test_every_deadline_moves_on() -> None:
