@@ -12,13 +12,15 @@ from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN
 from mpt.lab.ping import ping
+from mpt.lab.tunnel import Daemon
 from mpt.model import Identity, key_text
-from tests.netns.support import start, wait_until
+from tests.netns.support import wait_until
 from tests.netns.support_control import Site
 
 A, B = "10.9.0.1", "10.9.0.2"  # inside the tunnel
 A6, B6 = "fd09::1", "fd09::2"
 PORT = 4754
+HASTY = "tests.netns.hasty"  # the daemon with short times
 
 
 def write_host(directory: Path, own: str, private_key: Path, lines: Iterable[str] = (), more: str = "") -> None:
@@ -106,11 +108,12 @@ class SealedHosts:
             key = key_text(self.identities[other].public_key)
             write_connection(directory, "sealed", own, peer, key, paths, lines)
 
-    def start(self) -> tuple[Site, Site]:
-        """Start both daemons."""
-        hosts = {"a": self.a, "b": self.b}
-        daemons = start(*((hosts[name], self.directories[name]) for name in "ab"))
-        return tuple(Site(hosts[n], self.directories[n], d) for n, d in zip("ab", daemons, strict=True))  # type: ignore[return-value]
+    def start(self, program: str = "mpt.daemon.main") -> tuple[Site, Site]:
+        """Start both daemons; `program`: see `Daemon`."""
+        a, b = (Daemon(each, self.directories[each.name], program=program) for each in (self.a, self.b))
+        for daemon in (a, b):
+            daemon.wait_until_ready()
+        return Site(a.host, a.directory, a), Site(b.host, b.directory, b)
 
 
 def keys_of(site: Site, name: str = "sealed") -> Mapping[str, Any]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from mpt.lab.hosts import Host
 from mpt.lab.iperf import iperf3
 from mpt.lab.lab import Lab
-from mpt.lab.tunnel import Daemon
 from tests.netns.support import no_traceback as no_traceback
 from tests.netns.support import on_every_data_plane, wait_until
 from tests.netns.support_control import Site, change, settle
-from tests.netns.support_sealed import A, B, SealedHosts, keys_of
+from tests.netns.support_sealed import HASTY, A, B, SealedHosts, keys_of
 
 RENEWALS = 20
 LONGEST = 20.0  # s
@@ -118,10 +117,7 @@ def test_renewals_under_full_load(lab: Lab, data_plane: str) -> None:
     hosts.write()
     for directory in hosts.directories.values():
         change(directory / "interface.conf", r"^\[general\]", f"[general]\nkey_log = {directory / 'keys.log'}")
-    daemons = [Daemon(host, hosts.directories[host.name], program="tests.netns.hasty") for host in (hosts.a, hosts.b)]
-    for daemon in daemons:
-        daemon.wait_until_ready()
-    a, b = (Site(each.host, each.directory, each) for each in daemons)
+    a, b = hosts.start(program=HASTY)
     settle(a, b)
     with numbered(a.host, b.host) as streams:
         for stream in streams:

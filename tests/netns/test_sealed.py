@@ -8,7 +8,7 @@ from mpt.lab.ping import ping
 from tests.netns.support import iperf3, on_every_data_plane, wait_until
 from tests.netns.support import no_traceback as no_traceback
 from tests.netns.support_control import change, settle
-from tests.netns.support_sealed import A6, B6, A, B, SealedHosts, keys_of, wait_for_answer, write_plain
+from tests.netns.support_sealed import A6, B6, HASTY, A, B, SealedHosts, keys_of, wait_for_answer, write_plain
 
 
 @on_every_data_plane
@@ -59,7 +59,7 @@ def test_the_wrong_key_and_no_answer_are_named(lab: Lab) -> None:
     hosts.write()
     stranger = make_identity(lab.directory / "other.key")
     change(hosts.directories["a"] / "connections" / "sealed.conf", "^peer_key.*", f"peer_key = {stranger.public_text}")
-    a, b = hosts.start()
+    a, b = hosts.start(program=HASTY)
     wait_until(lambda: "does not answer" in (keys_of(a)["reason"] or ""), "the reason", 15.0)
     assert "refuses" in (keys_of(b)["reason"] or "")
     assert a.paths() == b.paths() == ["waiting"]
