@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from hashlib import blake2s
 from hmac import compare_digest
 from struct import Struct
-from typing import Final, NamedTuple
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpt.errors import DecodeError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 SEALED_BIT: Final = 0x40  # of the first octet; not set in GRE
 ENVELOPE: Final = 0x40
@@ -105,6 +105,9 @@ class SessionKeys:
 
 def _aead(cipher: Cipher, key: bytes | bytearray | memoryview) -> AESGCM | ChaCha20Poly1305:
     """Return the AEAD object of a key; making it costs as much as sealing some packets."""
+    # Here: a daemon without keys, and one whose data path seals natively, needs no AEAD of Python's, and no memory for it.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
     kind = ChaCha20Poly1305 if cipher is Cipher.CHACHA20_POLY1305 else AESGCM
     return kind(bytes(key[: cipher.key_length]))
 
@@ -161,9 +164,12 @@ class Sealer:
 class Opener:
     """Opens the datagrams of one direction of a session."""
 
-    __slots__ = ("_decrypt", "_iv")
+    __slots__ = ("_decrypt", "_invalid", "_iv")
 
     def __init__(self, cipher: Cipher, key: bytes | bytearray, iv: bytes | bytearray) -> None:
+        from cryptography.exceptions import InvalidTag
+
+        self._invalid: type[Exception] = InvalidTag
         self._decrypt: Callable[[bytes, bytes, bytes], bytes] = _aead(cipher, key).decrypt
         self._iv = int.from_bytes(iv, "big")
 
@@ -172,7 +178,7 @@ class Opener:
         nonce = (self._iv ^ (header.path_id << 64 | header.number)).to_bytes(IV_LENGTH, "big")
         try:
             return self._decrypt(nonce, datagram[HEADER_LENGTH:], datagram[:HEADER_LENGTH])
-        except InvalidTag:
+        except self._invalid:
             return None
 
 
