@@ -105,7 +105,7 @@ class SessionKeys:
 
 def _aead(cipher: Cipher, key: bytes | bytearray | memoryview) -> AESGCM | ChaCha20Poly1305:
     """Return the AEAD object of a key; making it costs as much as sealing some packets."""
-    # Here: a daemon without keys, and one whose data path seals natively, needs no AEAD of Python's, and no memory for it.
+    # Here: a daemon without keys, or one whose data path seals natively, needs no AEAD of Python, and no room for it.
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
     kind = ChaCha20Poly1305 if cipher is Cipher.CHACHA20_POLY1305 else AESGCM
