@@ -78,6 +78,15 @@ void knowledge_came_late(struct knowledge *k, int32_t place) {
         k->paths[place].filled_in = -1;
 }
 
+void knowledge_reordered(struct knowledge *k, double waited, double now) {
+    k->reordered_by = fmax(waited, now < k->reorders_until ? k->reordered_by : 0);
+    k->reorders_until = now + k->tuning->distrust;
+}
+
+double knowledge_patience_with_reordering(const struct knowledge *k, double seen) {
+    return seen < k->reorders_until ? k->tuning->patience_gain * k->reordered_by + k->tuning->short_wait : 0;
+}
+
 bool knowledge_is_silent(const struct knowledge *k, const struct progress *progress) {
     return k->brought - progress->brought_by_all > k->window;
 }

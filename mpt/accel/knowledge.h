@@ -27,7 +27,7 @@ struct knowledge {
     struct progress *paths;
     uint32_t path_count, room;
     uint64_t brought, review_at; /* packets, of all paths; when the parts of the paths are looked at again */
-    double suspended_until;
+    double reorders_until, reordered_by;
     double learned_at;           /* before this time the parts are not known; < 0: no packet since a path came up */
     uint64_t memory, total, lost; /* `total` of the counts of the paths, `lost` positions given up in the same memory */
 };
@@ -41,6 +41,8 @@ void knowledge_remove(struct knowledge *knowledge, uint32_t place);       /* the
 void knowledge_review(struct knowledge *knowledge); /* of knowledge_brought() */
 void knowledge_filled(struct knowledge *knowledge, uint32_t place, double waited);
 void knowledge_came_late(struct knowledge *knowledge, int32_t place);
+void knowledge_reordered(struct knowledge *knowledge, double waited, double now);
+double knowledge_patience_with_reordering(const struct knowledge *knowledge, double seen);
 bool knowledge_is_silent(const struct knowledge *knowledge, const struct progress *progress); /* for a window of packets */
 double knowledge_good_count(const struct knowledge *knowledge);
 double knowledge_patience(const struct knowledge *knowledge, const struct progress *progress);

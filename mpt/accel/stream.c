@@ -136,7 +136,8 @@ static void remember_gap(struct stream *s, int64_t end) {
     s->shared->known.lost += (uint64_t)(end - s->expected);
     if (s->skipped == NULL && (s->skipped = calloc(room, sizeof *s->skipped)) == NULL)
         return;
-    s->skipped[s->skipped_next] = (struct gap){s->expected, end};
+    double since = window_oldest(&s->shared->window, &s->held)->time;
+    s->skipped[s->skipped_next] = (struct gap){s->expected, end, since};
     s->skipped_next = (s->skipped_next + 1) % room;
     if (s->skipped_count < room)
         s->skipped_count++;
@@ -154,7 +155,7 @@ double stream_gap_deadline(struct stream *s) {
     const struct shared *shared = s->shared;
     const struct knowledge *k = &shared->known;
     double seen = window_oldest(&shared->window, &s->held)->time, end = seen + k->longest_wait;
-    double patience = 0, learned_at = 0, good = knowledge_good_count(k);
+    double patience = knowledge_patience_with_reordering(k, seen), learned_at = 0, good = knowledge_good_count(k);
     if (k->path_count == 0)
         return end;
     int64_t sent = s->candidates == NULL ? window_lowest(&shared->window, &s->held)->sent : 0;
@@ -168,7 +169,7 @@ double stream_gap_deadline(struct stream *s) {
         learned_at = k->learned_at;
         patience = fmax(patience, knowledge_patience(k, progress));
     }
-    return fmin(end, fmax(seen + patience, fmax(learned_at, k->suspended_until)));
+    return fmin(end, fmax(seen + patience, learned_at));
 }
 
 void stream_give_up_gaps(struct stream *s, double now) {
@@ -262,12 +263,15 @@ static void arrive_stray(struct stream *s, const struct arrival *a, bool is_loss
     }
 }
 
-/* Return whether the gap of `position` was given up; for old gaps, whether its path never brought it. */
-static bool was_given_up(const struct stream *s, int64_t position, bool is_next) {
+/* Return the gap of `position` if it was given up; if it is old and new to its path, the oldest gap known. */
+static const struct gap *gap_given_up(const struct stream *s, int64_t position, bool is_next) {
     for (uint32_t i = 0; i < s->skipped_count; i++)
         if (s->skipped[i].first <= position && position < s->skipped[i].end)
-            return true;
-    return is_next && s->skipped_count == s->shared->tuning->gaps_remembered && position < s->skipped[s->skipped_next].first;
+            return &s->skipped[i];
+    if (!is_next || s->skipped_count < s->shared->tuning->gaps_remembered)
+        return NULL;
+    const struct gap *oldest = &s->skipped[s->skipped_next];
+    return position < oldest->first ? oldest : NULL;
 }
 
 static void arrive_behind(struct stream *s, const struct arrival *a, int64_t position, double now) {
@@ -291,16 +295,18 @@ static void arrive_behind(struct stream *s, const struct arrival *a, int64_t pos
         arrive_stray(s, a, false, now);
         return;
     }
-    if (!was_given_up(s, position, is_next)) {
+    const struct gap *gap = gap_given_up(s, position, is_next);
+    if (gap == NULL) {
         drop(s, &shared->drops.duplicate, a->packet);
         return;
     }
     equalizer_came_late(shared->equalizer, a->path, now);
     knowledge_came_late(&shared->known, place);
     if (furthest != NO_POSITION && !is_next)
-        shared->known.suspended_until = now + shared->tuning->distrust;
+        knowledge_reordered(&shared->known, now - gap->since, now);
     path_brought(s, a->path, position, a->sent, now);
     drop(s, &shared->drops.late, a->packet);
+    stream_give_up_gaps(s, now);
 }
 
 void stream_arrive(struct stream *s, const struct arrival *a, double now) {

@@ -21,7 +21,7 @@ struct shared { /* what the streams of a connection share */
     struct stream *oldest, *youngest; /* all streams, the longest silent one first */
     struct stream *first_waiting, *last_waiting; /* the streams that hold packets, by when they began to wait */
 };
-struct gap { int64_t first, end; };
+struct gap { int64_t first, end; double since; }; /* `since`: when its wait began */
 struct stream {
     struct shared *shared;
     struct candidates *candidates; /* NULL: packets have stamps */

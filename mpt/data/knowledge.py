@@ -50,7 +50,8 @@ class Knowledge:
         "lost",
         "minor",
         "paths",
-        "suspended_until",
+        "reordered_by",
+        "reorders_until",
     )
 
     def __init__(self, window: int, max_delay: float, parts_changed: Callable[[frozenset[Hashable]], None]) -> None:
@@ -63,7 +64,8 @@ class Knowledge:
         self.paths: dict[Hashable, Progress] = {}
         self.minor: frozenset[Hashable] = frozenset()  # the paths that bring less than GOOD_PART
         self.longest_wait = max_delay  # less than max_delay if packets have waited elsewhere before
-        self.suspended_until = 0.0  # the rules about paths do not hold before this time
+        self.reorders_until = 0.0  # a path is believed not to keep its order before this time
+        self.reordered_by = 0.0  # s; so long after the wait for them began, its packets came
         self.learned_at: float | None = None  # before it the parts are not known; None: no packet since a path came up
 
     def up(self, path: Hashable, now: float) -> bool:
@@ -126,6 +128,17 @@ class Knowledge:
         self.lost = max(0, self.lost - 1)
         if path in self.paths:
             self.paths[path].filled_in = None
+
+    def reordered(self, waited: float, now: float, believed: float) -> None:
+        """Note that a path did not keep its order, which is believed for so many seconds: a packet came so many after
+        the wait for it began, when its gap had been given up."""
+        before = self.reordered_by if now < self.reorders_until else 0.0
+        self.reordered_by = max(waited, before)
+        self.reorders_until = now + believed
+
+    def patience_with_reordering(self, seen: float) -> float:
+        """Return how many seconds a gap that was seen then waits, though all paths have passed it."""
+        return PATIENCE_GAIN * self.reordered_by + SHORT_WAIT if seen < self.reorders_until else 0.0
 
     def is_silent(self, progress: Progress) -> bool:
         """Return whether a path has brought nothing for a window of packets. If not for PATH_MEMORY either, no gap

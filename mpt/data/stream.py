@@ -10,8 +10,9 @@ Sequence numbers are modulo 2^32 on the wire; here they are unwrapped to *positi
 - A gap is waited for only while a path could fill it. A path keeps its own order, so a path that has brought a later
   packet cannot: a later one of this stream, or one of any stream that was sent after the packet behind the gap. A path
   that brings a small part of the packets is given the time in which it has filled gaps lately. If it brings hardly
-  anything, or little beside the loss on the other paths, it is given SHORT_WAIT. All gaps are waited for while a path
-  is found not to keep its order, and for `longest_wait` after the first packet since a path came up.
+  anything, or little beside the loss on the other paths, it is given SHORT_WAIT. While a path is
+  found not to keep its order, a gap is given as long as its packets took. All gaps are waited for until `longest_wait`
+  after the first packet since a path came up.
 - A packet behind `expected` is late if its gap was given up, else a duplicate. If so many gaps were given up that they
   are not remembered, it is late if it is in the order of its path.
 - A number does not fit if it is more than a window ahead of the newest; behind, after a silence; or behind by more than
@@ -40,7 +41,7 @@ from mpt.wire.serial import ahead
 
 RESTART_SILENCE: Final = 0.25  # s beyond max_delay without a good packet; before that, a packet behind is late
 NEAR: Final = 10_000  # positions beyond the window: 0.1 s of 1 Gbit/s, lost in one piece or late
-DISTRUST: Final = 10.0  # s; how long a path's reordering suspends the rules about paths
+DISTRUST: Final = 10.0  # s; how long a path's reordering is remembered
 GAPS_REMEMBERED: Final = 64
 
 Delivery = Sequence[bytes]
@@ -71,6 +72,7 @@ class Shared:
 
 
 _Held = tuple[bytes, Hashable, float, int]  # a packet that waits: its path, when it came, when it was sent
+_Gap = tuple[int, int, float]  # [first, end), and when its wait began
 
 
 class Stream:
@@ -110,7 +112,7 @@ class Stream:
         self._held: dict[int, _Held] = {}  # by position
         self._order: list[int] = []  # heap of the positions held; delivered ones leave it late
         self._entries: deque[tuple[float, int]] = deque()  # (time of being put here, position); gone ones leave it late
-        self._skipped: list[tuple[int, int]] = []  # [first, end) of the last gaps given up
+        self._skipped: list[_Gap] = []  # the last gaps given up
 
     def arrive(
         self, sequence: int, packet: bytes, path: Hashable, now: float, arrived: float | None, sent: int
@@ -224,7 +226,7 @@ class Stream:
         """Give up the gap before the head: deliver the first run. Something must be held."""
         head = self._head()
         if self.expected is not None and self.expected < head:
-            self._skipped.append((self.expected, head))
+            self._skipped.append((self.expected, head, self._first_entry()))
             del self._skipped[:-GAPS_REMEMBERED]
             self._known.lost += head - self.expected
         delivery.append(self._held.pop(head)[0])
@@ -245,7 +247,7 @@ class Stream:
         if not known.paths or expected is None:
             return end
         sent = self._held[self._head()][3] if self._candidates is None else 0
-        patience, learned_at, good = 0.0, 0.0, known.good_count()
+        patience, learned_at, good = known.patience_with_reordering(seen), 0.0, known.good_count()
         for path, progress in known.paths.items():
             has_passed = self._positions.get(path, -1) >= expected or progress.sent > sent
             if not has_passed and (self.last_good - progress.time < PATH_MEMORY or not known.is_silent(progress)):
@@ -253,7 +255,7 @@ class Stream:
                     return end
                 learned_at = known.learned_at
                 patience = max(patience, known.patience(progress))
-        return min(end, max(seen + patience, learned_at, known.suspended_until))
+        return min(end, max(seen + patience, learned_at))
 
     def _behind(self, stray: Stray, sent: int, position: int, behind: int, now: float) -> Delivery:
         """Take a packet whose turn is over, `behind` positions ago: it is late, a duplicate or a stray."""
@@ -267,22 +269,27 @@ class Stream:
                 return (stray.packet,)
         elif self._is_silent(now) or (behind > self._shared.window + NEAR and not is_next):
             return self._stray(stray, sent, False, now)
-        if not self._was_given_up(position, is_next):
+        gap = self._gap_given_up(position, is_next)
+        if gap is None:
             self._shared.dropped[Reason.DUPLICATE] += 1
             return ()
         self._shared.dropped[Reason.LATE] += 1
         self._shared.came_late(stray.path, now)
         self._known.came_late(stray.path)
         if furthest is not None and not is_next:
-            self._known.suspended_until = now + DISTRUST
+            self._known.reordered(now - gap[2], now, DISTRUST)
         self._path_brought(stray.path, position, now, sent)
-        return ()
+        delivery: list[bytes] = []
+        self.give_up_gaps(delivery, now)
+        return delivery
 
-    def _was_given_up(self, position: int, is_next: bool) -> bool:
-        """Return whether the gap of `position` was given up; for old gaps, whether its path never brought it."""
-        if any(first <= position < end for first, end in self._skipped):
-            return True
-        return is_next and len(self._skipped) == GAPS_REMEMBERED and position < self._skipped[0][0]
+    def _gap_given_up(self, position: int, is_next: bool) -> _Gap | None:
+        """Return the gap of `position` if it was given up; if it is old and new to its path, the oldest gap known."""
+        for gap in self._skipped:
+            if gap[0] <= position < gap[1]:
+                return gap
+        is_old = len(self._skipped) == GAPS_REMEMBERED and position < self._skipped[0][0]
+        return self._skipped[0] if is_next and is_old else None
 
     def _is_silent(self, now: float) -> bool:
         return now - self.last_good > self._silence

@@ -282,3 +282,40 @@ def test_the_trust_comes_back() -> None:
     assert given.arrive(4) == []
     given.wait(DISTRUST + 0.1)
     assert given.arrive(6) == [6]
+
+
+def test_one_packet_out_of_order_makes_no_loss_wait_long() -> None:
+    """What a path reordered by a millisecond is waited for a few milliseconds from then on, not max_delay."""
+    given = Line(64, 0.3, ("a", "b"))
+    for position, path in ((0, "a"), (1, "b"), (3, "b"), (4, "a")):
+        given.arrive(position, path)
+    given.wait(0.001)
+    assert given.arrive(2, "a") == []
+    assert given.dropped == {"late": 1}
+    for lost in range(5, 500, 5):
+        for position in range(lost + 1, lost + 5):
+            given.arrive(position, "ab"[position % 2])
+            given.wait(0.001)
+    assert given.waited < 0.01
+    assert given.dropped == {"late": 1}
+
+
+def test_a_path_is_given_the_time_by_which_it_reorders() -> None:
+    """A packet that comes as late as one before it fills its gap."""
+    given = Line(64, 0.3, ("a",))
+    for first in range(0, 40, 4):
+        for position in (first, first + 2, first + 3):
+            given.arrive(position)
+        given.wait(0.04)
+        given.arrive(first + 1)
+    assert given.dropped == {"late": 1}
+
+
+def test_a_smaller_reordering_after_the_trust_came_back_counts_anew() -> None:
+    given = Line(64, 0.3, ("a",))
+    for position, wait in ((0, 0.0), (2, 0.2), (1, DISTRUST + 0.1), (4, 0.001), (3, 0.0)):
+        given.arrive(position)
+        given.wait(wait)
+    assert given.dropped == {"late": 2}
+    assert given.arrive(6) == []
+    assert given.wait(0.01) == [6]
