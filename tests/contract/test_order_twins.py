@@ -120,3 +120,21 @@ def test_the_same_order_of_flows(steps: list[Step], window: int, max_delay: floa
         patch.setattr(reorder, "STREAMS", streams)
         in_python = run_python(window, max_delay, steps)
     assert run_native(window, max_delay, steps, streams) == in_python
+
+
+@given(st.lists(st.tuples(st.sampled_from((1, 2, 9)), st.sampled_from((0.0, 0.001, 0.03, 11.0))), max_size=20))
+def test_the_same_order_over_lines_that_lose_and_reorder(losses: list[tuple[int, float]]) -> None:
+    """Some packets of a row of ten are lost, or come so many seconds after packets that both lines sent later."""
+    now, steps = 5000.0, [Step(PATH_UP, 5000.0, path) for path in range(2)]
+    steps += [Step(ARRIVE, now, number % 2, number, stamp=stamp(now)) for number in range(80)]
+    now += 1.0  # the parts of both lines are known
+    for first, (missing, later) in enumerate(losses, 8):
+        lost = [10 * first + k for k in range(missing)]
+        for number in range(10 * first + missing, 10 * first + 10):
+            steps += [Step(ARRIVE, now, number % 2, number, stamp=stamp(now)), Step(DEADLINE, now)]
+            now += 0.0002
+        if later:
+            sent, now = now - 0.003, now + later
+            steps += [Step(DEADLINE, now), Step(ARRIVE, now, lost[0] % 2, lost[0], stamp=stamp(sent))]
+    steps.append(Step(DEADLINE, now + 1))
+    assert run_native(200, 0.3, steps, STREAMS) == run_python(200, 0.3, steps)
