@@ -335,7 +335,7 @@ class SealedLink:
     def path_silent(self, path: SealedPath) -> None:
         """Note that a path has fallen silent: the others are asked; if none answers, the peer may have no keys."""
         for other in self._paths:
-            if other is not path and other.is_proven:
+            if other is not path and other.is_proven and not other.is_asked:
                 other.ask()
         if not any(each.is_proven for each in self._paths) and any(each.configured_places for each in self._paths):
             self._do(self._sessions.silent(self._machine.now()))

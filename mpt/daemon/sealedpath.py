@@ -303,6 +303,11 @@ class SealedPath(Path):
         """Ask the peer for a sign of life: there is a reason to doubt."""
         self._ask()
 
+    @property
+    def is_asked(self) -> bool:
+        """Return whether the peer owes a sign of life."""
+        return self._liveness is not None and self._liveness.is_asked
+
     def look(self) -> None:
         """Look at what went and came, and do what is due."""
         self._due(self._machine.now())
