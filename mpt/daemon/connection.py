@@ -1,8 +1,7 @@
 """One connection, plain or sealed: the only place where data and control meet.
 
 Control decides which paths may be used; this service passes the decision to the data path, as shares or a new table.
-The data path gives keepalives and counters; this service passes them to control. It also keeps the routes for paths and
-networks.
+The data path gives keepalives and counters; this service passes them to control.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mpt.config.writer import connection_text
-from mpt.control import routing
 from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import effective_status
-from mpt.control.routing import NO_ROUTE, PeerRoute
+from mpt.daemon.connectionroutes import ConnectionRoutes
+from mpt.daemon.handover import Handover, hand_over, take_over
 from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.losses import Losses
 from mpt.daemon.machine import Machine
@@ -39,7 +38,6 @@ from mpt.data.events import Message
 from mpt.data.framing import Plain, Sealed
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow
-from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
 
 log = Logger()
@@ -56,22 +54,6 @@ class AskPeer:
     key_exchanges: HostKeyExchanges
 
 
-PathPlace = tuple[str, int]
-"""A path as the operator knows it, whatever else its file says: its interface, and its number among the paths there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """The facts that one run of a connection leaves to the next.
-
-    `by_hand`: whether the operator has taken a path down, by its place. `thought_down`: the outer addresses of the
-    paths that the peer may think down.
-    """
-
-    by_hand: Mapping[PathPlace, bool]
-    thought_down: frozenset[tuple[Address, Address]]
-
-
 class Connection(Service):
     """A connection on `tunnel`.
 
@@ -80,7 +62,7 @@ class Connection(Service):
     `shares_changed(name)` for new shares alone.
     `measured(path key)` returns the measures of a path. `send(path key, message)` sends a message over it. `datapath()`
     returns the data path with its newest table. `mtu_changed()` asks for another MTU of the tunnel. `ask_peer` talks to
-    the peer's command port. `link` has the sessions of a sealed connection.
+    the peer's command port. `link` has the sessions of a sealed connection, `routes` the routes of any.
     """
 
     def __init__(
@@ -106,7 +88,6 @@ class Connection(Service):
         self.setName(config.name)
         self._machine = machine
         self._tunnel = tunnel
-        self._routes = routes
         self._interfaces = interfaces
         self._shares_changed = shares_changed
         self._mtu_changed = mtu_changed
@@ -136,9 +117,8 @@ class Connection(Service):
                 machine, config, self.paths, self.public_address, ask_peer.begin, ask_peer.settings, self._peer_changed
             )
             self._size_probes = SizeProbes(machine, config, tunnel.mtu, self.paths, send, measured, datapath)
-        self._peer_routes = [NO_ROUTE] * len(self.paths)
+        self.routes = ConnectionRoutes(routes, config, tunnel.name, self.paths)
         self._seen: tuple[object, ...] = ()  # the facts that the paths depend on, as seen last
-        self._route_news: dict[int, str] = {}  # by path index: the last line of the log
         self._losses = Losses(config.max_loss, self.paths, self._works, self._last_received, machine.now)
         self._dead_check = DeadlineLoop(machine, self._next_dead_check, self._check, reads_first=True)
 
@@ -191,9 +171,9 @@ class Connection(Service):
         if wanted == before or not self.running or self.link is None:
             return
         gone = self._sealed_paths[wanted:]
-        del self.paths[wanted:], self._sealed_paths[wanted:], self._peer_routes[wanted:]
+        del self.paths[wanted:], self._sealed_paths[wanted:]
         more = [self._add_sealed_path(index) for index in range(before, wanted)]
-        self._peer_routes += [NO_ROUTE] * len(more)
+        self.routes.resize()
         if isinstance(self.reporter, SealedReporter):
             self.reporter.begin_anew()
         for path in gone:
@@ -221,8 +201,8 @@ class Connection(Service):
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
                 log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
         self.reporter.start()
-        self._routes.keep(self.config.name, routing.tunnel_routes(self.config, self._tunnel.name))
-        self._route_to_peers(interfaces)
+        self.routes.start()
+        self.routes.look(interfaces)
         self._path_changed()
         if self.link is not None:
             self.link.start()
@@ -239,8 +219,7 @@ class Connection(Service):
         for path in self.paths:
             path.stop()
             self._public_addresses.forget(path)
-            self._routes.keep(_owner(path), ())
-        self._routes.keep(self.config.name, ())
+        self.routes.stop()
         self._ask_peer.forget(self.config.ip_local, self.config.ip_remote)
 
     @property
@@ -292,7 +271,7 @@ class Connection(Service):
         self._seen = seen
         for path in self.paths:
             path.interfaces_changed(interfaces)
-        self._route_to_peers(interfaces)
+        self.routes.look(interfaces)
 
     def message_received(self, index: int, message: Message) -> None:
         """Note a message over path `index`. The timer of the dead time stays as it is: its check may come early."""
@@ -304,16 +283,6 @@ class Connection(Service):
         self._losses.heard(index)
         if self._size_probes is not None:
             self._size_probes.received(path.key, message.octets)
-
-    def gateway(self, index: int) -> Address | None:
-        """Return the gateway of path `index`; None if it is not known or not needed."""
-        route = self._peer_routes[index].route
-        return route.gateway if route is not None else None
-
-    def no_route(self, index: int) -> str | None:
-        """Return why path `index` has no route to its peer; None if it has a route, or needs none."""
-        found = self._peer_routes[index]
-        return found.missing if found.route is None else self._routes.refusal(found.route)
 
     def public_address(self, path: Path) -> Address:
         """Return the address by which the peer knows this end of `path`; unspecified while it is unknown."""
@@ -351,31 +320,12 @@ class Connection(Service):
         return connection_text(replace(self.config, paths=paths), statuses, command_port, limit)
 
     def hand_over(self) -> Handover:
-        """Return the facts for the next run of this connection: none, if its file has kept this one down."""
-        if self.config.is_down:
-            return Handover({}, frozenset())
-        taken_down = [path.status is Status.MANUAL_DOWN for path in self.paths[: len(self.config.paths)]]
-        by_hand = dict(zip(_places(self.config), taken_down, strict=True))
-        thought_down = [_outer_pair(self.paths[index]) for index in self.reporter.peer_may_think_down()]
-        return Handover(by_hand, frozenset(thought_down))
+        """Return the facts for the next run of this connection."""
+        return hand_over(self.config, self.paths, self.reporter)
 
     def take_over(self, earlier: Handover, file_before: ConnectionConfig) -> None:
-        """Go on from an `earlier` run. The peer is told of the paths that it may think down.
-
-        Paths stay as the operator has left them, unless the file now gives them another status than `file_before`.
-        """
-        if self.config.is_down:
-            return
-        before = {place: path.status for place, path in zip(_places(file_before), file_before.paths, strict=True)}
-        for place, path in zip(_places(self.config), self.paths[: len(self.config.paths)], strict=True):
-            is_down = earlier.by_hand.get(place)
-            if is_down is None or before.get(place) is not path.config.status:
-                continue
-            if is_down is not (path.status is Status.MANUAL_DOWN):
-                path.switch(not is_down)
-        for index, path in enumerate(self.paths):
-            if _outer_pair(path) in earlier.thought_down:
-                self.reporter.report(index)
+        """Go on from an `earlier` run, which began with `file_before`."""
+        take_over(earlier, file_before, self.config, self.paths, self.reporter)
 
     def switch(self, index: int, up: bool) -> Deferred[Any] | None:
         """Take path `index` up or down for the operator.
@@ -446,51 +396,5 @@ class Connection(Service):
     def _depends_on(self, interfaces: Mapping[str, Interface]) -> tuple[object, ...]:
         """Return the facts about the machine that the paths depend on; equal facts mean that nothing has changed."""
         if not all(path.config.bind_to_device for path in self.paths):
-            return (self._routes.doubts, *interfaces.values())
-        return (self._routes.doubts, *(interfaces.get(path.config.interface_name) for path in self.paths))
-
-    def _route_to_peers(self, interfaces: Mapping[str, Interface]) -> None:
-        """Keep the routes to the peer that the paths now need; log which gateways were found, or are missing."""
-        for index, path in enumerate(self.paths):
-            found = self._peer_route(path, interfaces)
-            self._routes.keep(_owner(path), (found.route,) if found.route is not None else ())
-            text = _news(found)
-            if text is not None and text != self._route_news.get(index):
-                report = log.info if found.missing is None else log.warn
-                report("{path}: {text}", path=path, text=text)
-                self._route_news[index] = text
-            self._peer_routes[index] = found
-
-    def _peer_route(self, path: Path, interfaces: Mapping[str, Interface]) -> PeerRoute:
-        """Return the route to the peer; none unless the interface is up and has the address of the path."""
-        interface = interfaces.get(path.config.interface_name)
-        if path.port is None or interface is None or not interface.up:
-            return NO_ROUTE
-        try:
-            return routing.peer_route(path.config, interface, self._routes.default_route)
-        except HostError as error:
-            return PeerRoute(None, str(error))
-
-
-def _news(found: PeerRoute) -> str | None:
-    """Return the line for the log about a route; None if its gateway was not looked up."""
-    if found.missing is not None:
-        return f"there is no route to the peer: {found.missing}"
-    if not found.is_found or found.route is None:
-        return None
-    return f"the gateway is now {found.route.gateway}" if found.route.gateway else "no gateway is needed now"
-
-
-def _owner(path: Path) -> str:
-    """Return the name under which the routes to the peer of `path` are kept; its own may change with the peer."""
-    return f"path_{path.key[1]} of {path.key[0]}"
-
-
-def _places(config: ConnectionConfig) -> list[PathPlace]:
-    names = [path.interface_name for path in config.paths]
-    return [(name, names[:index].count(name)) for index, name in enumerate(names)]
-
-
-def _outer_pair(path: Path) -> tuple[Address, Address]:
-    """Return the outer addresses of `path`, by which both daemons know it, ours first."""
-    return path.config.public_ipaddr, path.config.remote_ipaddr
+            return (self.routes.doubts, *interfaces.values())
+        return (self.routes.doubts, *(interfaces.get(path.config.interface_name) for path in self.paths))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mpt.daemon.connection import Connection, Handover
+from mpt.daemon.connection import Connection
+from mpt.daemon.handover import Handover
 from mpt.daemon.settings import Settings
 from mpt.daemon.tunnel import Tunnel
 from mpt.errors import HostError

@@ -99,7 +99,7 @@ def _connection_status(
 def _path_status(connection: Connection, index: int, counters: PathCounters, now: float) -> PathStatus:
     path = connection.paths[index]
     config = path.config
-    gateway = connection.gateway(index)
+    gateway = connection.routes.gateway(index)
     peer_says_down = connection.reporter.peer_down(index)
     status, reason = WORDS[path.status], path.reason
     if connection.link is not None and not connection.link.has_keys and path.status is Status.OK:
@@ -128,7 +128,7 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         peer_says_down=peer_says_down,
         drops=dict(counters.send_errors),
         gateway=_text(gateway) if gateway is not None else None,
-        no_route=connection.no_route(index),
+        no_route=connection.routes.missing(index),
         reason=None if status == WORDS[Status.OK] else reason,
         loss=None if loss is None else round(100 * loss, 1),
         cause=path.cause,
