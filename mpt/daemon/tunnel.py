@@ -17,12 +17,13 @@ from mpt.daemon.pathport import SocketPool
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.sealedlink import SealedLink
 from mpt.daemon.sendqueues import SendQueues
+from mpt.daemon.tables import Tables
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.counters import Counters
 from mpt.data.datapath import DataPath
 from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.pathstate import PathMeasures
-from mpt.data.pathtable import ConnectionRow, DataSocket
+from mpt.data.pathtable import DataSocket
 from mpt.errors import HostError
 from mpt.host.tun import Tun
 from mpt.model import ConnectionConfig, Interface, InterfaceAddress, TunnelConfig
@@ -30,7 +31,6 @@ from mpt.model import ConnectionConfig, Interface, InterfaceAddress, TunnelConfi
 log = Logger()
 
 RETRY_REFUSED: Final = 5.0  # s; another program that holds a port may end
-GROWTH: Final = 10.0  # times as long as the last table took: until one that only has more paths
 
 
 class Tunnel(MultiService):
@@ -58,14 +58,7 @@ class Tunnel(MultiService):
         self._lost = lost
         self._readable: Readable | None = None
         self._offload_log: OffloadLog | None = None
-        self._table_asked = False
-        self._table_seconds = 0.0  # that the last one took
-        self._growth: Any = None  # the timer of a table with more paths
-        self._shares_asked: set[str] = set()  # names of connections
-        self._unsent: dict[Hashable, bytes] = {}  # messages that wait for the table that is asked for, by path
         self._retry: Any = None  # the timer of the next try after a refusal
-        self._table_is_refused = False
-        self._left_out: frozenset[str] = frozenset()  # connections whose rows failed; that was logged
         self._was_up = True
         self._taken_by_hand: set[InterfaceAddress] = set()
         self._told_taken: set[InterfaceAddress] = set()  # by another program, or refused: that was logged
@@ -78,6 +71,15 @@ class Tunnel(MultiService):
         self._ask_peer = ask_peer
         self._interfaces: Mapping[str, Interface] = {}
         self.connections: dict[str, Connection] = {}
+        self._tables = Tables(
+            machine,
+            config.name,
+            self.connections,
+            lambda: self.mtu,
+            lambda: self.datapath,
+            self._worked,
+            self._watch_refused,
+        )
         for each in connections:
             self.add(each)
 
@@ -97,12 +99,12 @@ class Tunnel(MultiService):
             self._pool,
             self._routes,
             lambda: self._interfaces,
-            self._table_changed,
-            self._table_grows,
-            self._shares_changed,
+            self._tables.changed,
+            self._tables.grows,
+            self._tables.shares_changed,
             self._measured,
-            self._send,
-            self._newest_datapath,
+            self._tables.send,
+            self._tables.newest_datapath,
             self._mtu_changed,
             self._ask_peer,
             strict,
@@ -124,7 +126,7 @@ class Tunnel(MultiService):
     def remove(self, name: str) -> None:
         """Stop a connection and forget it; its held packets are delivered."""
         self.connections.pop(name).disownServiceParent()
-        self._table_changed()
+        self._tables.changed()
 
     def counters(self) -> Counters:
         """Return the counters of the data path; zeros if there is none."""
@@ -156,12 +158,12 @@ class Tunnel(MultiService):
         self._taken_by_hand.clear()
         self.datapath = self.datapath_choice.make(self.tun.fd)
         self.mtu = self.config.mtu
-        self._table_asked = True  # `_let_flow` gives the first one
+        self._tables.begin()
         self._ask_peer.key_exchanges.attach(self)
 
     def _let_flow(self) -> None:
         assert self.tun is not None and self.datapath is not None
-        self._set_table()
+        self._tables.give()
         self._offload_log = OffloadLog(self._machine, self.config.name, self.datapath, self._ask_peer.settings)
         self._offload_log.start()
         fd = self.tun.fd
@@ -170,7 +172,7 @@ class Tunnel(MultiService):
 
     def _close_tun(self) -> None:
         self._flush.stop()
-        self._grows_no_more()
+        self._tables.stop()
         if self._readable is not None:
             self._readable.stop()
             self._readable = None
@@ -223,7 +225,7 @@ class Tunnel(MultiService):
             log.error("{error}", error=error)
             return
         self.mtu = mtu
-        self._table_changed()
+        self._tables.changed()
         log.info("the MTU of {name} is {mtu}, as its paths allow", name=self.config.name, mtu=mtu)
 
     def address_changed_by_hand(self, address: InterfaceAddress, add: bool) -> None:
@@ -250,7 +252,7 @@ class Tunnel(MultiService):
     # --- from the reactor to the data path ---------------------------------------------------------------------------
 
     def _tun_readable(self) -> None:
-        self._catch_up()
+        self._tables.catch_up()
         if self.datapath is not None:
             now = self._machine.now()
             self.datapath.tun_readable(now)
@@ -258,7 +260,7 @@ class Tunnel(MultiService):
             self._queues.sent(now)
 
     def _socket_readable(self, socket: Any) -> None:
-        self._catch_up()
+        self._tables.catch_up()
         if self.datapath is not None:
             now = self._machine.now()
             self.datapath.socket_readable(socket, now)
@@ -269,7 +271,7 @@ class Tunnel(MultiService):
         return self.datapath.next_deadline() if self.datapath is not None else None
 
     def _deadline_reached(self, now: float) -> None:
-        self._catch_up()
+        self._tables.catch_up()
         if self.datapath is not None:
             self.datapath.deadline_reached(now)
             self._worked(self.datapath)
@@ -330,96 +332,11 @@ class Tunnel(MultiService):
                 log.failure("{name} cannot be made again, because of a bug", name=self.config.name)
             self._lost(self.config.name)
 
-    # --- between control and the data path ---------------------------------------------------------------------------
-
-    def _table_changed(self) -> None:
-        """Ask for a new table. Several changes at once (a cable of a hundred connections is pulled) make one table."""
-        if self.datapath is not None and not self._table_asked:
-            self._table_asked = True
-            self._machine.reactor.callLater(0, self._catch_up)
-
-    def _table_grows(self) -> None:
-        """Ask for a new table soon, for paths over which nothing has come yet.
-
-        A thousand clients that begin at once make few tables, which take a tenth of the time at most.
-        """
-        if self.datapath is not None and not self._table_asked and self._growth is None:
-            self._growth = self._machine.reactor.callLater(GROWTH * self._table_seconds, self._grow)
-
-    def _grow(self) -> None:
-        self._growth = None
-        self._table_changed()
-
-    def _shares_changed(self, connection: str) -> None:
-        """Ask for new shares of `connection`; the number of other connections does not matter."""
-        if self.datapath is not None and not self._table_asked:
-            if not self._shares_asked:
-                self._machine.reactor.callLater(0, self._catch_up)
-            self._shares_asked.add(connection)
-
-    def _catch_up(self) -> None:
-        """Give the data path the table that was asked for, before it works again.
-
-        The old table may name closed sockets, whose descriptors may belong to other files by now.
-        """
-        if self._table_asked or (self._shares_asked and self._left_out):  # the row is tried again at every change
-            self._set_table()
-        elif self._shares_asked:
-            self._set_shares()
-
-    def _set_shares(self) -> None:
-        asked, self._shares_asked = self._shares_asked, set()
-        if self.datapath is not None:
-            shares: dict[Hashable, int] = {}
-            for name in asked & self.connections.keys():
-                shares |= self.connections[name].shares()
-            self.datapath.set_shares(shares, self._machine.now())
-            self._worked(self.datapath)
-
-    def _set_table(self) -> None:
-        self._table_asked = False
-        self._shares_asked.clear()
-        self._grows_no_more()
-        if self.datapath is not None:
-            now = self._machine.now()
-            try:
-                self.datapath.set_table(self._rows(), now)
-                self._table_is_refused = False
-            except Exception:
-                log.failure("{name}: the data path refuses its table; no packet is carried", name=self.config.name)
-                self.datapath.set_table((), now)  # the old one may name descriptors of other files by now
-                self._table_is_refused = True
-            unsent, self._unsent = self._unsent, {}
-            for path, message in unsent.items():
-                self.datapath.send(path, message, now)
-            self._table_seconds = self._machine.now() - now
-            self._worked(self.datapath)
-            self._watch_refused()
-
-    def _grows_no_more(self) -> None:
-        if self._growth is not None:
-            self._growth.cancel()
-            self._growth = None
-
-    def _rows(self) -> tuple[ConnectionRow, ...]:
-        """Return the rows of the table. A bug in one connection's row leaves only that connection out."""
-        rows: list[ConnectionRow] = []
-        left_out: set[str] = set()
-        for name, connection in self.connections.items():
-            if connection.config.is_down:
-                continue
-            try:
-                rows.append(connection.row(self.mtu))
-            except Exception:
-                left_out.add(name)
-                if name not in self._left_out:
-                    log.failure("{name}: a bug keeps this connection from carrying packets", name=name)
-        self._left_out = frozenset(left_out)
-        return tuple(rows)
+    # --- refusals ----------------------------------------------------------------------------------------------------
 
     def _watch_refused(self) -> None:
         """Try refused sockets, or a refused table, again in `RETRY_REFUSED`."""
-        refused = self._table_is_refused or any(connection.has_refused for connection in self.connections.values())
+        refused = self._tables.is_refused or any(connection.has_refused for connection in self.connections.values())
         if self._retry is None and refused:
             self._retry = self._machine.reactor.callLater(RETRY_REFUSED, self._retry_refused)
 
@@ -428,16 +345,9 @@ class Tunnel(MultiService):
         for connection in list(self.connections.values()):
             if connection.has_refused:
                 self._show_interfaces(connection)
-        if self._table_is_refused:
-            self._table_changed()
+        if self._tables.is_refused:
+            self._tables.changed()
         self._watch_refused()
-
-    def _send(self, path: Hashable, message: bytes) -> None:
-        """Send a message over a path. If a table is asked for, which may bring another socket, send it after that."""
-        if self._table_asked or self.datapath is None:
-            self._unsent[path] = message
-        else:
-            self.datapath.send(path, message, self._machine.now())
 
     # --- sealed connections ------------------------------------------------------------------------------------------
 
@@ -457,11 +367,6 @@ class Tunnel(MultiService):
         if self.datapath is not None and (own_mac1_key is not None or self._has_identity):
             self.datapath.set_identity(own_mac1_key)
         self._has_identity = own_mac1_key is not None
-
-    def _newest_datapath(self) -> DataPath | None:
-        """Return the data path, with the table that was asked for."""
-        self._catch_up()
-        return self.datapath
 
     # --- measures ----------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ def test_a_responder_without_an_address_learns_everything(run: Run) -> None:
 def test_more_paths_wait_for_a_table_that_may_not_take_all_the_time(run: Run) -> None:
     """The keys need none, so a path that is there works at once, however many clients begin."""
     pair = SealedPair(run, a=a_side(path(1, **QUICK), path(1, **QUICK)), b=b_side(peer_path(1, **UNKNOWN)))
-    pair.b.root.runs.tunnels[0]._table_seconds = 0.1
+    pair.b.root.runs.tunnels[0]._tables._seconds = 0.1
     pair.pass_time(0.9)
     assert [each["status"] for each in paths(pair.b)] == ["up", "waiting"] and pair.carries()
     pair.until(lambda: [each["status"] for each in paths(pair.a)] == ["up", "up"], 2.0)
@@ -234,7 +234,7 @@ def test_a_server_hears_a_client_at_each_of_its_addresses(run: Run) -> None:
     """Also at one that none of its paths uses: the client comes by its second address, then by its first."""
     pair = SealedPair(run, a=a_side(path(2, **QUICK)), b=b_side(peer_path(1, **UNKNOWN), peer_path(2, **UNKNOWN)))
     pair.until(pair.carries, 2.0)
-    pair.b.root.runs.tunnels[0]._set_table()  # as for any other change
+    pair.b.root.runs.tunnels[0]._tables.give()  # as for any other change
     pair.a_changes(a_side(path(1, **QUICK)))
     pair.until(pair.carries, 3.0)
 
