@@ -135,7 +135,7 @@ def _add(directory: Path, options: argparse.Namespace) -> list[str]:
     said += _told(directory) if changes else []
     if text is not None:
         said += ["", f"On {options.name}:", "", f"    mpt join {text.encode()}", ""]
-        if all(not isinstance(each, str) and each.is_private for each in text.servers):
+        if not any(isinstance(each, str) or each.is_global for each in text.servers):
             said.append("This host has private addresses only: name others by --server for clients from elsewhere")
     return said
 
