@@ -70,6 +70,11 @@ def _join(directory: Path, text: JoinText, paths: Sequence[Line], new: NewFiles)
     said = [f"made {path}" for path in new.made]
     said.append(f"{server} over {', '.join(line.name for line in paths)}")
     said.append(f"the public key of this host: {identity.public_text}")
+    said += [
+        f"{each} has no [net_n] yet: nobody here knows which IPv{each.version} networks it is to reach; write one"
+        for each in text.networks
+        if each.version != text.own.version
+    ]
     said += ["", "On the server:", "", f"    mpt client add {text.client} --key {identity.public_text}", ""]
     return [*said, reloaded(directory, file.name) or "Then start mptsrv here."]
 

@@ -163,6 +163,15 @@ def test_a_server_may_have_several_lines_and_a_name(server: Command, tmp_path: P
     assert "name others by --server" in server("add", "a", here=(ETH1,))
 
 
+@pytest.mark.parametrize("here", ["192.168.1.5/24", "100.64.1.2/30", "fd00::1/64"])
+def test_a_server_without_a_public_address_is_told(here: str, server: Command) -> None:
+    """Carrier-grade NAT has addresses of its own; a name may have any address."""
+    line = Line("eth0", (ip_interface(here),), True)
+    assert "This host has private addresses only" in server("add", "a", here=(line,))
+    assert "private addresses" not in server("add", "a", "--server", "vpn.example", here=(line,))
+    assert "private addresses" not in server("add", "a", "--server", f"{here.partition('/')[0]},8.8.8.8", here=(line,))
+
+
 def test_the_first_tunnel_is_of_no_network_here(server: Command, tmp_path: Path) -> None:
     """Its prefix must not hide a line."""
     taken = Line("eth0", (ip_interface("10.77.3.4/16"),), True)
@@ -265,7 +274,8 @@ def test_the_paths_are_chosen(words: tuple[str, ...], expected: list[str], lapto
 
 def test_a_dozen_lines_are_written(laptop: Command, tmp_path: Path) -> None:
     """What has one sensible value is left out; another port is not."""
-    laptop(join_text_of({**CONTENT, "port": 5000, "networks": ["192.168.7.0/24", "fd00:7::/64"]}), "--all")
+    said = laptop(join_text_of({**CONTENT, "port": 5000, "networks": ["192.168.7.0/24", "fd00:7::/64"]}), "--all")
+    assert re.findall(r"(\S+) has no \[net_n\]", said) == ["fd00:7::/64"], "of the other IP version"
     text = (tmp_path / "laptop" / "connections" / "192.0.2.10.conf").read_text()
     assert len([line for line in text.splitlines() if " = " in line]) == 5 + 2 * 2 + 2 * 2
     (connection,) = loaded(tmp_path / "laptop").connections
