@@ -62,7 +62,10 @@ class Send(NamedTuple):
 class Failure(enum.Enum):
     """Why a handshake has failed; the value is for the operator."""
 
-    NO_ANSWER = "the peer does not answer"
+    NO_ANSWER = (
+        "the peer does not answer: it is down, a firewall drops UDP, or it lacks our key "
+        "(there: mpt client add NAME --key KEY)"
+    )
     UNFINISHED = "the handshake was not finished in time"
     WRONG_KEY = "the peer has another key than the configured one"
     REFUSED = "the peer refuses the handshake: it does not know our key, or wants another key exchange"

@@ -40,6 +40,7 @@ log = Logger()
 _GRE_LENGTHS: Final = {"none": 4, "connection": 8, "flow": 12}  # octets, by the order of packets (session 3)
 VERSIONS: Final = 4  # tries of one handshake, by turns
 OTHER_VERSION: Final = 1.0  # s without an answer until a path takes the other IP version
+LATE: Final = 3.0  # s without an answer until people are told
 LOOK_AT_NUMBERS: Final = 15.0  # s; 2^28 numbers take longer, at any rate that a host reaches
 NEW_PORT_TURNS: Final = frozenset(4**n for n in range(10))  # handshakes without an answer: then from another port
 
@@ -194,6 +195,9 @@ class SealedLink:
             return prefix + sessions.failure.detail
         if not self._places():
             return "the peer must begin: no address of it is known here"
+        is_late = sessions.state is State.BEGINNING and self._machine.now() >= self._begun[0] + LATE
+        if is_late and not self._host.is_answered(self):
+            return Failure.NO_ANSWER.value
         return "the handshake is under way"
 
     def status(self, now: float) -> SealedStatus:

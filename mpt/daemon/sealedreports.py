@@ -63,11 +63,10 @@ class SealedReporter(Reporter):
     def peer_said(self, message: PathStatus | PathStatusSeen) -> None:
         """Note what the peer says about a path, or has seen of ours."""
         index = message.path_id
-        if index >= len(self._paths):
-            return
         if isinstance(message, PathStatus):
-            self.peer_says(index, message.up)
-            carrier = self._carrier_of(index)
+            if index < len(self._paths):
+                self.peer_says(index, message.up)
+            carrier = self._carrier_of(index)  # also for a path that is not here: the peer must not ask for ever
             if carrier is not None:
                 carrier.protocol.send(PathStatusSeen(index, message.up).encode())
         elif self._report == Report(index, message.up):
@@ -101,6 +100,11 @@ class SealedReporter(Reporter):
         if report is not None:
             self._ended(report, outcome)
 
+    def _note_failure(self, text: str) -> None:
+        """Say that a report was not seen, unless no path works: then nothing can be told, and each path says why."""
+        if any(path.status is Status.OK for path in self._paths):
+            super()._note_failure(text)
+
     def _forget(self) -> None:
         self._report = None
         if self._timer is not None:
@@ -109,6 +113,8 @@ class SealedReporter(Reporter):
 
     def _carrier_of(self, index: int) -> Path | None:
         """Return the path that carries a message about path `index`; None: no path can."""
+        if index >= len(self._paths):
+            return next((path for path in self._paths if path.status is Status.OK and path.port is not None), None)
         carrier = self._carrier(index)
         if carrier is None and self._paths[index].status in (Status.OK, Status.DOWN):
             carrier = self._paths[index]

@@ -231,7 +231,7 @@ def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
             yield f"  {path.name}: {path.cause}"
     if connection.report_failure is not None:
         text = f"  the peer was not told that {connection.report_failure}"
-        port = connection.remote_cmd_port  # 0: a sealed connection without one
+        port = connection.remote_cmd_port if connection.sealed is None else 0  # a sealed one reports without it
         yield text + (f"; does a firewall let UDP {port}, its command port, through?" if port else "")
 
 

@@ -116,3 +116,9 @@ def paths(stage: Stage) -> list[dict[str, Any]]:
     """Return what it says about the paths of the first connection."""
     found: list[dict[str, Any]] = stage.root.operations.status().as_json()["connections"][0]["paths"]
     return found
+
+
+def report_failure(stage: Stage) -> str | None:
+    """Return why the peer of the first connection was not told of a path; None: it was."""
+    found: str | None = stage.root.operations.status().as_json()["connections"][0]["report_failure"]
+    return found

@@ -27,6 +27,7 @@ from tests.daemon.sealedpair import (
     b_side,
     paths,
     peer_path,
+    report_failure,
     sealed,
 )
 from tests.daemon.stage import PACKET, REPLY, Run, connection, path
@@ -134,6 +135,10 @@ def test_a_peer_that_does_not_answer_is_named(run: Run) -> None:
     pair = SealedPair(run)
     pair.cables.cut = {1, 2}
     pair.kill("a")
+    pair.pass_time(2.0)
+    assert sealed(pair.a)["reason"] == "the handshake is under way"
+    pair.pass_time(1.5)
+    assert "does not answer" in sealed(pair.a)["reason"] and "mpt client add" in sealed(pair.a)["reason"]
     pair.pass_time(30.0, step=0.25)
     assert "does not answer" in sealed(pair.a)["reason"]
     pair.cables.cut = set()
@@ -177,6 +182,30 @@ def test_a_path_that_is_taken_down_here_is_down_there(run: Run) -> None:
     assert pair.carries()
     pair.a.ask("path up 10.1.1.2 10.1.1.3")
     pair.until(lambda: not paths(pair.b)[0]["peer_says_down"], 3.0)
+
+
+def test_a_path_that_the_peer_has_not_is_reported_once(run: Run) -> None:
+    """A server has a line more than its client: the client has seen the report, though it concerns no path there."""
+    pair = SealedPair(run, a_side(path(1, **QUICK)), b_side(peer_path(1, **UNKNOWN), peer_path(2, **UNKNOWN)))
+    pair.until(lambda: sealed(pair.b)["cipher"] is not None, 2.0)
+    with logged() as log:
+        pair.b.netlink.set_carrier("eth2", False)
+        pair.pass_time(40.0, step=0.25)
+    assert "interface" in paths(pair.b)[1]["reason"] and pair.carries()
+    assert report_failure(pair.b) is None and not any("not told" in text for text in log.of("warn"))
+
+
+def test_reports_that_no_path_can_carry_are_no_news(run: Run) -> None:
+    """The paths themselves say why they do not work; with a path that works, the peer's silence is told."""
+    pair = connected(run)
+    with logged() as log:
+        pair.cables.cut = {1, 2}
+        pair.pass_time(100.0, step=0.25)
+        assert [each["status"] for each in paths(pair.a)] == ["down", "down"]
+        assert report_failure(pair.a) is report_failure(pair.b) is None
+        pair.cables.cut = set()
+        pair.until(pair.carries, 70.0)
+    assert not any("not told" in text for text in log.of("warn"))
 
 
 def test_a_path_is_named_by_where_its_peer_was_found(run: Run) -> None:

@@ -130,6 +130,7 @@ def test_a_sealed_connection_tells_of_its_keys() -> None:
     keys = SealedStatus("sending", "A" * 43 + "=", "aes-128-gcm", "X25519MLKEM768", 3.2)
     connection = replace(DOCUMENT.connections[0], sealed=keys, remote_cmd_port=0, report_failure="path_1 is down: why")
     text = status_text(replace(DOCUMENT, connections=[connection]))
+    assert text == status_text(replace(DOCUMENT, connections=[replace(connection, remote_cmd_port=65050)]))
     assert f"\n  sealed with {keys.peer_key}\n  aes-128-gcm, X25519MLKEM768, keys 3.2 s old\n  PATH" in text
     assert text.endswith("\n  the peer was not told that path_1 is down: why\n")
     none = replace(connection, sealed=SealedStatus("offered", keys.peer_key, reason="no answer"))
