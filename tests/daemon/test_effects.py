@@ -227,6 +227,13 @@ def accepted(trial: Trial) -> Any:
         return str(error).partition(": ")[2]
 
 
+def row(stage: Stage) -> Any:
+    """Return what the data path is told about the order and the lengths of a connection's packets."""
+    (connection,) = stage.root.runs.connections()
+    found = connection.row(1400)
+    return found.framing, found.mss_clamp
+
+
 def loaded(trial: Trial) -> Any:
     """Return what the daemon is told about its sealed connection, whose parts have tests of their own."""
     config = load_directory(trial.directory).config
@@ -266,6 +273,7 @@ SIXTH: dict[str, str | None] = {"ip_ver": "6", "ip_local": "fec0::2", "ip_remote
 OUTSIDE: dict[str, str | None] = {"public_ipaddr": "fd02::2", "gw_ipaddr": "fd02::2", "remote_ipaddr": "fd02::3"}
 NATIVE = {"general": {"data_plane": "native"}}
 SEALED = {"connection": {"peer_key": PEER_KEY}}
+IN_ORDER = {"connection": {"peer_key": PEER_KEY, "reorder_window": "100"}}
 
 EFFECTS: dict[tuple[str, str], Effect] = {
     ("general", "tunnel_num"): Effect(accepted, "2"),
@@ -292,8 +300,8 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("connection", "peer_key"): Effect(loaded, OTHER_PEER_KEY, SEALED),
     ("connection", "require_pq"): Effect(loaded, "1", SEALED),
     ("connection", "ciphers"): Effect(loaded, "aes-256-gcm", SEALED),
-    ("connection", "order"): Effect(loaded, "connection", SEALED),
-    ("connection", "mss_clamp"): Effect(loaded, "off", SEALED),
+    ("connection", "order"): Effect(stage_facet(row), "connection", IN_ORDER),
+    ("connection", "mss_clamp"): Effect(stage_facet(row), "off", SEALED),
     ("connection", "permission"): Effect(stage_facet(report), "2"),
     ("connection", "ip_ver"): Effect(stage_facet(keepalives), "6", too=SIXTH),
     ("connection", "ip_local"): Effect(stage_facet(keepalives), "fec0::2", too=SIXTH),
