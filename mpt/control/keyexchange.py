@@ -63,7 +63,7 @@ class Failure(enum.Enum):
     """Why a handshake has failed; the value is for the operator."""
 
     NO_ANSWER = (
-        "the peer does not answer: it is down, a firewall drops UDP, or it lacks our key "
+        "the peer does not answer: it is down, a firewall drops UDP, peer_key is not its key, or it lacks ours "
         "(there: mpt client add NAME --key KEY)"
     )
     UNFINISHED = "the handshake was not finished in time"
