@@ -7,7 +7,7 @@ path is. This carries it out.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted.logger import Logger
@@ -21,8 +21,9 @@ from mpt.control.roaming import Answer, Challenge, Roaming, Use
 from mpt.control.session import Action, Add, Begin, Cancel, End, SendWith, Sessions, State
 from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.machine import Machine
-from mpt.daemon.pathsizes import PathKey, PathSizes
+from mpt.daemon.pathsizes import PathKey
 from mpt.daemon.sealedpath import SealedPath
+from mpt.daemon.sealedsizes import SealedSizes
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.datapath import DataPath
 from mpt.data.events import Copied, Message, Moved
@@ -33,11 +34,10 @@ from mpt.local.status import SealedStatus
 from mpt.model import Address, ConnectionConfig, key_text
 from mpt.wire import message
 from mpt.wire.hello import Hello, HelloPath
-from mpt.wire.seal import OVERHEAD, PATH_IDS, Cipher
+from mpt.wire.seal import PATH_IDS, Cipher
 
 log = Logger()
 
-_GRE_LENGTHS: Final = {"none": 4, "connection": 8, "flow": 12}  # octets, by the order of packets (session 3)
 VERSIONS: Final = 4  # tries of one handshake, by turns
 OTHER_VERSION: Final = 1.0  # s without an answer until a path takes the other IP version
 LATE: Final = 3.0  # s without an answer until people are told
@@ -93,11 +93,7 @@ class SealedLink:
         self._unanswered = 0  # handshakes, one after the other
         self._turn = 0  # of our handshake
         self._begun: list[float] = []  # when it was begun, for each IP version
-        self._mtu_changed = mtu_changed
-        frame = OVERHEAD + _GRE_LENGTHS[config.order if config.reorder_window else "none"]
-        self._sizes = PathSizes(machine, frame, self._send_probe, measured, self._sizes_changed)
-        self._tunnel_mtu: int | None = None
-        self._ways: dict[PathKey, tuple[object, ...]] = {}  # of the paths that work
+        self._sizes = SealedSizes(machine, config, paths, measured, datapath, mtu_changed)
         self._timer = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
 
     # --- its life ----------------------------------------------------------------------------------------------------
@@ -119,8 +115,6 @@ class SealedLink:
         self._host.remove(self)
         self._timer.stop()
         self._sizes.stop()
-        self._tunnel_mtu = None
-        self._ways.clear()
 
     def lost(self) -> None:
         """Note that the data path is a new one, without keys."""
@@ -130,28 +124,13 @@ class SealedLink:
         """Note that paths, or their sockets, have changed: the peer may be where it was, seen from there."""
         for path in self._paths:
             self._roaming.set(path.key, path.peer_place)
-            self._follow_way(path)
+            self._sizes.follow(path)
         self._timer.follow()
-
-    def _follow_way(self, path: SealedPath) -> None:
-        """Find out how large the datagrams of a path may be when it works, and anew when it goes another way."""
-        way: tuple[object, ...] | None = None
-        if path.is_proven and path.port is not None and path.link_mtu:
-            way = (path.peer_place, path.link_mtu)
-        if way == self._ways.get(path.key):
-            return
-        if way is None or path.port is None:
-            del self._ways[path.key]
-            self._sizes.end(path.key)
-        else:
-            self._ways[path.key] = way
-            self._sizes.begin(path.key, path.link_mtu, path.port.endpoint.address.version)
 
     def forget(self, path: SealedPath) -> None:
         """Note that a path is gone."""
         self._roaming.forget(path.key)
-        if self._ways.pop(path.key, None) is not None:
-            self._sizes.end(path.key)
+        self._sizes.forget(path)
 
     def slept(self, seconds: float) -> None:
         """Note that the machine has slept: keys may be too old, places and NAT entries may be gone."""
@@ -164,22 +143,7 @@ class SealedLink:
     @property
     def tunnel_mtu(self) -> int | None:
         """Return the octets of the largest packet that all paths carry; None: nobody knows."""
-        return self._tunnel_mtu
-
-    def _send_probe(self, path: PathKey, octets: bytes) -> None:
-        datapath = self._datapath()
-        if datapath is not None:
-            datapath.send(path, octets, self._machine.now())
-
-    def _sizes_changed(self, mtus: Mapping[PathKey, int]) -> None:
-        for path in self._paths:
-            path.mtu = self._sizes.mtu(path.key)
-        datapath = self._datapath()
-        if mtus and datapath is not None:
-            datapath.set_path_mtus(dict(mtus), self._machine.now())
-        before, self._tunnel_mtu = self._tunnel_mtu, self._sizes.tunnel_mtu()
-        if self._tunnel_mtu != before:  # who is told asks all connections
-            self._mtu_changed()
+        return self._sizes.tunnel_mtu
 
     @property
     def has_keys(self) -> bool:
