@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from bench.soak.events import Flaps, Reloads, Say, happened
 from bench.soak.loads import LOADS, carry
-from bench.soak.memory import LIMIT_MB, STEADY_MB, WARM_UP, MemoryLog
+from bench.soak.memory import LIMIT_MB, WARM_UP, MemoryLog
 from bench.soak.stage import SoakStage
 from mpt.errors import HostError
 from mpt.lab.lab import Lab
@@ -100,7 +100,7 @@ class Soak:
             figures = "".join(f"{size:8.2f}" for size in (start, end, log.largest, log.growth))
             lines.append(f"  {f'daemon {side}':<10}{figures}{log.slope * 1000:8.1f}")
         under = all(log.largest < LIMIT_MB for log in self.logs)
-        grows = any(log.growth >= STEADY_MB for log in self.logs)
+        grows = any(log.grows for log in self.logs)
         verdict = f"{'stayed under' if under else 'EXCEEDED'} {LIMIT_MB:g} MB and {'GREW' if grows else 'did not grow'}"
         return [*lines, f"resident memory {verdict}"]
 
