@@ -68,7 +68,7 @@ def test_a_soak_fails_by_growth_and_by_size(sizes: list[float], is_right: bool) 
 
 @pytest.mark.parametrize(("warm_up", "is_right"), [(10.0, True), (59.0, True), (60.0, False), (120.0, False)])
 def test_a_short_warm_up_leaves_first_uses_for_later(warm_up: float, is_right: bool) -> None:
-    """The buffers, once: 5 MB are no growth then, 7 MB are."""
+    """Memory for held packets, once: a line that rises by 4.8 MB is no growth then, one by 7 MB is."""
     after = [(warm_up + second, size) for second, size in enumerate([45.0, 47, 48, 50])]
     assert MemoryLog(warm_up, after).is_right is is_right
     assert not MemoryLog(warm_up, [*after, (warm_up + 4, 53.0)]).is_right
