@@ -15,8 +15,9 @@ MODULES = sorted((ROOT / "mpt").rglob("*.py"))
 
 # Our packages: what each may import, besides itself. Downward only; data and control are siblings.
 _SHARED = {"errors", "model", "values"}
+_SEAM = {"limits"}  # values of data and control, and of whoever joins them
 _LOW = _SHARED | {"wire", "config", "host", "local"}
-_BOTH_PLANES = _LOW | {"data", "control"}
+_BOTH_PLANES = _LOW | _SEAM | {"data", "control"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
@@ -25,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": _SHARED,
     "host": _SHARED,
     "local": _SHARED,
-    "data": _LOW,
-    "control": _LOW - {"host"},
+    "limits": set(),
+    "data": _LOW | _SEAM,
+    "control": _LOW - {"host"} | _SEAM,
     "accel": _BOTH_PLANES,
     "daemon": _BOTH_PLANES | {"accel"},
     "cli": _SHARED | {"local", "config", "lab"},  # lab: `mpt demo`
@@ -46,7 +48,7 @@ HOME_OF: dict[str, set[str]] = {
 }
 
 # Linux is behind host: the pure packages know octets and numbers.
-PURE = {"errors", "model", "values", "wire", "config", "data", "control", "local"}
+PURE = {"errors", "model", "values", "limits", "wire", "config", "data", "control", "local"}
 _OF_THE_KERNEL = {"socket", "fcntl", "ctypes", "select", "termios", "resource"}
 
 _SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
