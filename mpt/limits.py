@@ -102,5 +102,5 @@ def quantile(holds: tuple[int, ...], share: float) -> float:
     for octave, count in enumerate(holds):
         seen += count
         if count and seen >= wanted:
-            return 0.001 * 2**octave
+            return 0.001 * (1 << octave)
     return 0.0
