@@ -54,7 +54,7 @@ class JoinText:
             **({"networks": [str(each) for each in self.networks]} if self.networks else {}),
         }
         octets = json.dumps(content, separators=(",", ":")).encode()
-        return PREFIX + base64.urlsafe_b64encode(_check(octets) + octets).decode().rstrip("=")
+        return _text(_check(octets) + octets)
 
 
 def client_name(text: str) -> str:
@@ -75,8 +75,10 @@ def decode(text: str) -> JoinText:
         raise ConfigError(f"the join text is of version {int(version[1])}, this mpt knows version 1: update mpt here")
     try:
         body = text[len(PREFIX) :].encode("ascii")
-        octets = base64.b64decode(body + b"=" * (-len(body) % 4), altchars=b"-_", validate=True)
+        octets = base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4))
     except (binascii.Error, ValueError):
+        octets = b""
+    if text != _text(octets):  # Python leaves out characters that do not belong there, and the last bits
         octets = b""
     content = octets[_CHECK:]
     if not content or octets[:_CHECK] != _check(content):
@@ -85,6 +87,10 @@ def decode(text: str) -> JoinText:
         return _join_text(json.loads(content))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"the join text is wrong: {error}") from None
+
+
+def _text(octets: bytes) -> str:
+    return PREFIX + base64.urlsafe_b64encode(octets).decode().rstrip("=")
 
 
 def _check(octets: bytes) -> bytes:

@@ -86,6 +86,13 @@ def test_no_changed_character_is_taken(place: int, character: str) -> None:
         error(changed)
 
 
+def test_one_content_has_one_text() -> None:
+    """The last bits of a text say nothing, and + would be read as -: neither may be changed."""
+    text = next(text for n in range(1000) if "-" in (text := replace(TEXT, client=f"laptop-{n:03}").encode()))
+    assert "damaged" in error(text.replace("-", "+"))
+    assert "damaged" in error(text[:-1] + chr(ord(text[-1]) + 1))
+
+
 def test_other_texts_are_told() -> None:
     """Another version, another thing, too much of it."""
     assert "is of version 2" in error(TEXT.encode().replace("mpt1", "mpt2"))
