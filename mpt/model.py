@@ -25,6 +25,10 @@ UDP_COMMANDS: Final = ("connected", "unconnected")  # what udp_commands may be
 CIPHERS: Final = ("aes-128-gcm", "chacha20-poly1305", "aes-256-gcm")  # what ciphers may have (session 2)
 ORDERS: Final = ("flow", "connection")  # what order may be (session 3)
 MSS_CLAMPS: Final = ("auto", "off")  # what mss_clamp may be
+SCHEDULERS: Final = ("cycle", "adaptive")  # what scheduler may be
+COSTS: Final = ("free", "metered", "backup")  # what cost may be, the cheapest first
+PERIODS: Final = ("day", "week", "month")  # of a quota
+MAX_CLASSES: Final = 32  # ours; [class NAME] sections of a connection
 MAX_PEER_KEYS: Final = 2  # session 1: two, while one is being replaced
 MAX_REMOTES: Final = 8  # ours; remote addresses and names of one path
 AUTO_MTU: Final = 1280  # ours; of a tunnel with mtu = auto until its paths are measured (RFC 8200 section 5)
@@ -153,6 +157,14 @@ class PortMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many `octets` a path may carry, both ways together, in each `period` (one of PERIODS)."""
+
+    octets: int
+    period: str
+
+
+@dataclass(frozen=True, slots=True)
 class PathConfig:
     """One section [path_n] of a connection file (guide 2.6.3.2).
 
@@ -182,6 +194,24 @@ class PathConfig:
     any_version: bool = False
     remote_addresses: tuple[Address, ...] = ()
     remote_names: tuple[str, ...] = ()
+    cost: str = "free"  # one of COSTS
+    quota: Quota | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassConfig:
+    """One section [class NAME] of a connection file: packets of this class are realtime, or bulk.
+
+    A packet belongs to the first class whose conditions it meets, all of them: one of `dscps`, one of `ports` as its
+    source or its destination, and `protocol`. A condition that is empty, or None, is met by every packet.
+    """
+
+    name: str
+    is_realtime: bool
+    dscps: frozenset[int] = frozenset()
+    protocol: int | None = None
+    ports: frozenset[int] = frozenset()
+    copies: int = 1  # how many of each packet go, over different lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +255,9 @@ class ConnectionConfig:
     ciphers: tuple[str, ...] = ()  # of CIPHERS, the best first; empty: all, by the CPU
     order: str = "connection"  # which packets wait for each other: one of ORDERS
     mss_clamp: str = "off"  # whether the MSS of forwarded TCP connections is made to fit: one of MSS_CLAMPS
+    scheduler: str = "cycle"  # how packets are given to paths: one of SCHEDULERS
+    delay_budget: int = 110  # ms; how much later than over the best path a packet may arrive over another one
+    classes: tuple[ClassConfig, ...] = ()  # the first that fits a packet counts
     file: Path | None = None
     template: Path | None = None  # of a client: `file` is clients.conf, and this is conf.template
 
@@ -232,6 +265,11 @@ class ConnectionConfig:
     def is_sealed(self) -> bool:
         """Return whether datagrams are encrypted and authenticated by the peer's key."""
         return bool(self.peer_keys)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Return whether the paths are measured, and packets given to them by that."""
+        return self.is_sealed and self.scheduler == "adaptive"
 
     @property
     def place(self) -> tuple[Path, str] | None:

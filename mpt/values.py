@@ -11,6 +11,7 @@ import binascii
 import enum
 import re
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -21,10 +22,12 @@ from mpt.model import (
     MAX_NETWORKS,
     MAX_PEER_KEYS,
     MAX_REMOTES,
+    PERIODS,
     Address,
     AuthType,
     Network,
     Permission,
+    Quota,
     Status,
     key_text,
 )
@@ -55,6 +58,10 @@ _DSCP_NAMES = {  # RFC 4594; VOICE-ADMIT: RFC 5865; LE: RFC 8622
     **{f"af{major}{minor}": major << 3 | minor << 1 for major in range(1, 5) for minor in range(1, 4)},
     "ef": 46, "va": 44, "le": 1,
 }  # fmt: skip
+_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
+_UNITS = {"tb": 10**12, "gb": 10**9, "mb": 10**6}  # octets, the largest first
+_QUOTA = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,6})?)\s*([kmgt]b)\s*/\s*([a-z]+)")
+_MOST = 1000 * 10**12  # octets of a quota
 _STATUS_WORDS = {"up": Status.OK, "down": Status.DOWN}
 _FLAG_WORDS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
 
@@ -129,6 +136,14 @@ def delay(text: str) -> int:
         return integer(0, 60_000)(text) or 100
     except ValueError:
         raise ValueError("milliseconds from 1 to 60000, or 0 for the default of 100") from None
+
+
+def delay_budget(text: str) -> int:
+    """Return milliseconds by which one path may be slower than another."""
+    try:
+        return integer(1, 1000)(text)
+    except ValueError:
+        raise ValueError("milliseconds from 1 to 1000") from None
 
 
 def per_cent(text: str) -> int:
@@ -221,6 +236,52 @@ def dscp(text: str) -> int | None:
 def dscp_text(value: int | None) -> str:
     """Return a differentiated services code point as `dscp` reads it."""
     return "copy" if value is None else str(value)
+
+
+def dscps(text: str) -> frozenset[int]:
+    """Return the differentiated services code points of a list."""
+    try:
+        found = frozenset(map(dscp, text.split()))
+    except ValueError:
+        found = frozenset({None})
+    if not found or None in found:
+        raise ValueError("numbers from 0 to 63, or names such as EF, AF41 or CS1, with blanks between")
+    return frozenset(each for each in found if each is not None)
+
+
+def dscps_text(found: Iterable[int]) -> str:
+    """Return differentiated services code points as `dscps` reads them."""
+    return " ".join(map(str, sorted(found)))
+
+
+def protocol(text: str) -> int:
+    """Return the number of an IP protocol, from its number or name."""
+    word = text.lower()
+    try:
+        return _PROTOCOLS[word] if word in _PROTOCOLS else integer(0, 255)(text)
+    except ValueError:
+        raise ValueError(f"{', '.join(_PROTOCOLS)} or a number from 0 to 255") from None
+
+
+def protocol_text(number: int) -> str:
+    """Return an IP protocol as `protocol` reads it."""
+    return next((word for word, known in _PROTOCOLS.items() if known == number), str(number))
+
+
+def quota(text: str) -> Quota:
+    """Return an amount of data for each day, week or month, a whole number of octets."""
+    match = _QUOTA.fullmatch(text.lower())
+    octets = Decimal(match[1]) * _UNITS.get(match[2], 0) if match else Decimal(0)
+    if match is None or match[3] not in PERIODS or not 10**6 <= octets <= _MOST or octets != int(octets):
+        raise ValueError(f"1 MB to 1000 TB in a {listed(PERIODS)}, such as 20 GB/month or 1.5 GB/day")
+    return Quota(int(octets), match[3])
+
+
+def quota_text(value: Quota) -> str:
+    """Return a quota as `quota` reads it."""
+    unit = next(name for name, size in _UNITS.items() if value.octets >= size)
+    amount = (Decimal(value.octets) / _UNITS[unit]).normalize()
+    return f"{amount:f} {unit.upper()}/{value.period}"
 
 
 def ciphers(text: str) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ its address is kept for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
@@ -21,7 +20,7 @@ from typing import Final
 
 from mpt import values
 from mpt.config.connection import build_connection
-from mpt.config.parser import IniFile, Problem, Section, read_file
+from mpt.config.parser import IniFile, Problem, Section, read_file, section_name
 from mpt.config.schema import CONNECTION_SECTIONS
 from mpt.config.taken import Taken
 from mpt.model import Address, ConnectionConfig, GeneralConfig, Interface, Network, NetworkConfig, TunnelConfig
@@ -30,7 +29,6 @@ CLIENTS_FILE: Final = "clients.conf"  # session 7
 TEMPLATE: Final = "conf.template"  # guide 4.7
 
 _EVERYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
-_CLIENT = re.compile(r"client\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
 def is_clients_file(ini: IniFile) -> bool:
@@ -40,8 +38,7 @@ def is_clients_file(ini: IniFile) -> bool:
 
 def client_name(title: str) -> str:
     """Return the name in the header of a [client NAME] section as it is written, "" for any other section."""
-    match = _CLIENT.fullmatch(title.strip())
-    return match[1] if match else ""
+    return section_name(title, "client")
 
 
 def client_section(ini: IniFile, name: str) -> Section | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
+from mpt.config.classes import check_scheduler, read_classes
 from mpt.config.machine import check_path
 from mpt.config.parser import Entry, IniFile, Section
 from mpt.config.schema import CONNECTION, PORT_KEYS
@@ -85,6 +86,8 @@ def build_connection(
     for section in network_sections:
         section.read("net_n", sealed=sealed)
         _check_network(section)
+    classes = read_classes(ini)
+    check_scheduler(ini, head, path_sections, sealed)
     if ini.problems:
         return None
     head.values["path_count"], head.values["network_count"] = len(path_sections), len(network_sections)
@@ -96,6 +99,7 @@ def build_connection(
     return ConnectionConfig(
         paths=tuple(make(section.values) for section in path_sections),
         networks=tuple(_network(section.values) for section in network_sections),
+        classes=classes,
         file=ini.path,
         **{FIELD_OF.get(key, key): value for key, value in head.values.items() if key not in _NOT_KEPT},
     )

@@ -215,9 +215,15 @@ class IniFile:
                 counter.problem(count_key, f"{_few(extra)} not counted: number them from 0 up and count them all")
         return [self.sections[name] for _number, name in sorted(present.items())[: schema.MAX_NUMBERED]]
 
+    def named(self, kind: str) -> list[tuple[str, Section]]:
+        """Return NAME and section of each [kind NAME], in their order; they are not read yet."""
+        titled = ((section_name(section.title, kind), section) for section in self.sections.values())
+        return [(name, section) for name, section in titled if name]
+
     def warn_of_unknown_sections(self, kinds: Collection[str]) -> None:
         """Warn of every section of no known kind; `_n` in a kind stands for a number."""
-        known = re.compile("|".join(kind.replace("_n", "_(0|[1-9][0-9]{0,5})") for kind in kinds))
+        named = [rf"{kind}\s+\S.*" for kind in kinds if kind in schema.NAMED_SECTIONS]
+        known = re.compile("|".join(named + [kind.replace("_n", "_(0|[1-9][0-9]{0,5})") for kind in kinds]))
         for name, section in self.sections.items():
             if not known.fullmatch(name) and not self.warned_enough:
                 near = schema.nearest(name, [kind.replace("_n", "_0") for kind in kinds])
@@ -231,6 +237,12 @@ class IniFile:
     def sorted_problems(self) -> list[Problem]:
         """Return the errors in the order of their lines."""
         return sorted(self.problems, key=lambda problem: problem.line)
+
+
+def section_name(title: str, kind: str) -> str:
+    """Return the NAME in the title of a [kind NAME] section as it is written, "" for any other section."""
+    match = re.fullmatch(rf"{kind}\s+(\S.*)", title.strip(), re.IGNORECASE | re.DOTALL)
+    return match[1] if match else ""
 
 
 def _few(names: list[str]) -> str:

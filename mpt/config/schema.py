@@ -14,6 +14,7 @@ from typing import Any
 
 from mpt import values
 from mpt.model import (
+    COSTS,
     DATA_PLANES,
     MAX_NETWORKS,
     MAX_PATHS,
@@ -21,6 +22,7 @@ from mpt.model import (
     MAX_WEIGHT,
     MSS_CLAMPS,
     ORDERS,
+    SCHEDULERS,
     UDP_COMMANDS,
     Config,
     TunnelConfig,
@@ -33,6 +35,7 @@ MAX_NUMBERED = max(MAX_PATHS, MAX_NETWORKS, MAX_TUNNELS)  # sections of one kind
 _port = integer(1, 65534)
 _auto = Words({"auto": True, "off": False})
 _ecn = Words({"normal": True, "compatibility": False})
+_class = Words({"realtime": True, "bulk": False})
 
 
 def _one_of(words: Iterable[str]) -> Words[str]:
@@ -313,6 +316,20 @@ CONNECTION = (  # guide 2.6.3.1
         in_create=False,
         sealed="auto",
     ),
+    Key(
+        "scheduler",
+        _one_of(SCHEDULERS),
+        "cycle",
+        "cycle: packets go over the paths by weight_out; adaptive: by the measured rates and delays of the paths.",
+        in_create=False,
+    ),
+    Key(
+        "delay_budget",
+        values.delay_budget,
+        "110",
+        "adaptive: how much later than over the best path a packet of bulk may arrive over another one.",
+        in_create=False,
+    ),
     _must("auth_type", values.auth_type, "0", "How control commands are authenticated.", sealed="0"),
     Key(
         "auth_key",
@@ -391,6 +408,21 @@ PATH = (  # guide 2.6.3.2; the port keys are of draft section 5.2
         "Whether its socket is tied to the interface; two paths to one address need it.",
         in_create=False,
     ),
+    Key(
+        "cost",
+        _one_of(COSTS),
+        "free",
+        "adaptive: a path of a higher cost is used only while the cheaper ones are full, or none of them works.",
+        in_create=False,
+    ),
+    Key(
+        "quota",
+        values.quota,
+        "",
+        "adaptive: what the path may carry, both ways together; then it rests. Weeks begin on Mondays, by UTC.",
+        write=values.quota_text,
+        in_create=False,
+    ),
     _ports("tcp_dst", "TCP destination ports whose packets take this path."),
     _ports("tcp_src", "TCP source ports whose packets take this path."),
     _ports("udp_dst", "UDP destination ports whose packets take this path."),
@@ -401,6 +433,27 @@ NETWORK = (  # guide 2.6.3.3
     _must("ip_ver", values.ip_version, "4", "IP version of the two networks.", sealed="", derived=True),
     _must("src_addr", values.network, "192.168.1.0/24", "A network behind this host."),
     _must("dst_addr", values.network, "192.168.2.0/24", "A network behind the peer; 0.0.0.0/0 for everything."),
+)
+
+CLASS = (  # ours; a condition that is absent is met by every packet
+    _must(
+        "class",
+        _class,
+        "realtime",
+        "realtime: never behind bulk, over the path of least delay; bulk: the rest.",
+        write=_class.text,
+    ),
+    Key(
+        "dscp",
+        values.dscps,
+        "",
+        "The packet's DSCP is one of these.",
+        absent=frozenset(),
+        write=values.dscps_text,
+    ),
+    Key("protocol", values.protocol, "", "Its protocol is this.", write=values.protocol_text),
+    Key("ports", values.ports, "", "Its source or destination port is one of these.", absent=frozenset()),
+    Key("copies", integer(1, 2), "1", "2: each packet goes over the two best lines; for realtime."),
 )
 
 CLIENT = (  # session 7
@@ -428,10 +481,12 @@ SECTIONS = {
     "connection": CONNECTION,
     "path_n": PATH,
     "net_n": NETWORK,
+    "class": CLASS,
     "client": CLIENT,
 }
 INTERFACE_SECTIONS = ("general", "tun_n")
-CONNECTION_SECTIONS = ("connection", "path_n", "net_n")
+CONNECTION_SECTIONS = ("connection", "path_n", "net_n", "class")
+NAMED_SECTIONS = ("class", "client")  # [class NAME]
 
 SPELLINGS: dict[str, dict[str, Key]] = {
     kind: {spelling: key for key in keys for spelling in (key.name, *key.aliases)} for kind, keys in SECTIONS.items()

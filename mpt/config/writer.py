@@ -18,6 +18,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from mpt.config.classes import class_values
 from mpt.config.clients import client_name, client_section
 from mpt.config.connection import build_connection
 from mpt.config.disk import write_file
@@ -79,7 +80,7 @@ def connection_text(
     A text longer than `limit` octets loses blanks and headings, so that more paths fit. Public addresses must be known
     by now: the peer cannot use 0.0.0.0.
     """
-    head, paths, networks = _blocks(connection, statuses, local_cmd_port, for_peer=True)
+    head, paths, networks, _classes = _blocks(connection, statuses, local_cmd_port, for_peer=True)
     lines = [FIRST_LINE, *_block_lines(head), "", PATHS_LINE]
     lines += [line for block in paths for line in _block_lines(block)] + [NETWORKS_LINE]
     lines += [line for block in networks for line in _block_lines(block)]
@@ -94,9 +95,9 @@ def connection_text(
 
 def file_text(connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int) -> str:
     """Return `connection` as a whole new file; `statuses` are the states of its paths now."""
-    head, paths, networks = _blocks(connection, _decided(connection, statuses), local_cmd_port)
+    head, paths, networks, classes = _blocks(connection, _decided(connection, statuses), local_cmd_port)
     lines = [FIRST_LINE]
-    for block in (head, *paths, *networks):
+    for block in (head, *paths, *networks, *classes):
         if block is paths[0]:
             lines += ["", PATHS_LINE]
         if networks and block is networks[0]:
@@ -148,15 +149,16 @@ def updated(
     lines, ends = parts[::2], parts[1::2]
     newline = ends[0] if ends else "\n"
     edits: dict[int, tuple[int, list[str]]] = {}  # by index of a first line: how many lines go, which lines come
-    head, paths, networks = _blocks(connection, _decided(connection, statuses), local_cmd_port)
+    head, paths, networks, classes = _blocks(connection, _decided(connection, statuses), local_cmd_port)
     added: list[str] = []
-    for block in (head, *paths, *networks):
-        section = ini.sections.get(block[0])
+    named = {f"class {name}": section for name, section in ini.named("class")}
+    for block in (head, *paths, *networks, *classes):
+        section = ini.sections.get(block[0]) or named.get(block[0])
         if section is None:
             added += _new_section(block)
         else:
             _edit_section(lines, section, block[1], edits)
-    _comment_out(lines, {name for name, _settings in (*paths, *networks)}, edits)
+    _comment_out(lines, {name.lower() for name, _settings in (*paths, *networks, *classes)}, edits)
     whole = _edited(lines, ends, edits)
     if added:
         whole += ("" if whole.endswith(("\n", "\r")) else newline) + newline.join(added) + newline
@@ -216,8 +218,8 @@ def _edited(lines: Sequence[str], ends: Sequence[str], edits: Mapping[int, tuple
 
 def _blocks(
     connection: ConnectionConfig, statuses: Sequence[Status], local_cmd_port: int, for_peer: bool = False
-) -> tuple[Block, list[Block], list[Block]]:
-    """Return head, paths and networks with every key; for a peer only the keys that a create has."""
+) -> tuple[Block, list[Block], list[Block], list[Block]]:
+    """Return head, paths, networks and classes with every key; for a peer only the keys that a create has."""
     sealed = connection.is_sealed
     head = {
         **settings_of(connection),
@@ -239,6 +241,7 @@ def _blocks(
         _block("connection", "connection", head, for_peer, sealed),
         [_block(f"path_{number}", "path_n", path, for_peer, sealed) for number, path in enumerate(paths)],
         [_block(f"net_{number}", "net_n", network, for_peer, sealed) for number, network in enumerate(networks)],
+        [_block(f"class {each.name}", "class", class_values(each)) for each in connection.classes],
     )
 
 
@@ -372,11 +375,11 @@ def _changed(lines: Sequence[str], setting: Setting) -> str:
 
 
 def _comment_out(lines: Sequence[str], kept: set[str], edits: dict[int, tuple[int, list[str]]]) -> None:
-    """Turn the [path_n] and [net_n] that are not `kept` into comments."""
+    """Turn the [path_n], [net_n] and [class NAME] that are not `kept` into comments."""
     gone = False
     for index, line in enumerate(lines):
         if header := _HEADER.match(line):
-            name = header[1].strip().lower()
-            gone = name not in kept and re.fullmatch(r"(path|net)_(0|[1-9][0-9]*)", name) is not None
+            name = " ".join(header[1].lower().split())
+            gone = name not in kept and re.fullmatch(r"(path|net)_(0|[1-9][0-9]*)|class\s+\S.*", name) is not None
         if gone and line.strip()[:1] not in ("", "#", ";"):
             edits[index] = 1, [f"; {line}"]

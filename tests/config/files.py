@@ -180,6 +180,13 @@ status              = 128
 
 """
 
+# No file of the guide has it; in a plain connection it is ignored
+CLASS = """
+[class voice]
+class = realtime
+dscp  = EF
+"""
+
 # Of each key of each kind of section a value that is neither its default nor the guide's.
 OTHER = {
     ("general", "accept_remote"): "0",
@@ -223,6 +230,8 @@ OTHER = {
     ("connection", "ciphers"): "chacha20-poly1305 aes-256-gcm",
     ("connection", "order"): "flow",
     ("connection", "mss_clamp"): "auto",
+    ("connection", "scheduler"): "adaptive",
+    ("connection", "delay_budget"): "80",
     ("connection", "auth_type"): "1",
     ("connection", "auth_key"): "'k # \"'",
     ("path_1", "interface_name"): "wlan0",
@@ -238,6 +247,8 @@ OTHER = {
     ("path_1", "status"): "131",
     ("path_1", "cmd_default"): "1",
     ("path_1", "bind_to_device"): "0",
+    ("path_1", "cost"): "backup",
+    ("path_1", "quota"): "1.5 GB/week",
     ("path_1", "tcp_dst"): "80 8000-8010",
     ("path_1", "tcp_src"): "81",
     ("path_1", "udp_dst"): "53",
@@ -245,9 +256,15 @@ OTHER = {
     ("net_1", "ip_ver"): "6",
     ("net_1", "src_addr"): "192.168.1.0/24",
     ("net_1", "dst_addr"): "224.0.0.0/4",
+    ("class voice", "class"): "bulk",
+    ("class voice", "dscp"): "CS6 34",
+    ("class voice", "protocol"): "udp",
+    ("class voice", "ports"): "5060 10000-20000",
+    ("class voice", "copies"): "2",
 }
 # What else must change with a key, so that the files agree.
 WITH: dict[tuple[str, str], dict[str, str | None]] = {
+    ("connection", "scheduler"): {"peer_key": PEER_KEY},
     ("connection", "ip_ver"): {"ip_local": "fec0::2", "ip_remote": "fec0::3"},
     ("connection", "ip_local"): {"ip_ver": "6", "ip_remote": "fec0::3"},
     ("connection", "ip_remote"): {"ip_ver": "6", "ip_local": "fec0::2"},
@@ -261,10 +278,15 @@ WITH: dict[tuple[str, str], dict[str, str | None]] = {
 }
 
 
+def connection_with(section: str) -> str:
+    """Return the guide's connection file, which has this section."""
+    return CONNECTION + (CLASS if section == "class voice" else "")
+
+
 def with_other(section: str, key: str) -> tuple[str, str]:
     """Return the guide's interface.conf and connection file with the `OTHER` value of one key."""
     values: dict[str, str | None] = {key: OTHER[section, key], **WITH.get((section, key), {})}
-    interface, connection = INTERFACE, CONNECTION
+    interface, connection = INTERFACE, connection_with(section)
     if section in ("general", "tun_0"):
         interface = changed(interface, section, **values)
     else:

@@ -11,7 +11,7 @@ import pytest
 from mpt.config import schema
 from mpt.config.directory import load_directory
 from mpt.config.parser import ConfigurationErrors
-from mpt.model import AuthType, Config, Permission, Status, unspecified
+from mpt.model import AuthType, Config, Permission, Quota, Status, unspecified
 from mpt.values import public_key, text_of
 from tests.config.files import (
     CONNECTION,
@@ -20,6 +20,7 @@ from tests.config.files import (
     PEER_KEY,
     PUBLIC_KEY,
     changed,
+    connection_with,
     line_of,
     write,
 )
@@ -122,6 +123,8 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ],
     ("connection", "order"): [("flow", "flow"), ("Connection", "connection"), ("", "connection")],
     ("connection", "mss_clamp"): [("auto", "auto"), ("OFF", "off"), ("", "off")],
+    ("connection", "scheduler"): [("cycle", "cycle"), ("Cycle", "cycle"), ("", "cycle")],
+    ("connection", "delay_budget"): [("1", 1), ("1000", 1000), ("", 110)],
     ("connection", "auth_type"): [("0", AuthType.NONE), ("1", AuthType.RANDOM)],
     ("connection", "auth_key"): [(HEX_64, HEX_64), ("'a;b'", "a;b")],
     ("path_1", "interface_name"): [("wlan0", "wlan0"), ("enp0s31f6.100", "enp0s31f6.100")],
@@ -145,6 +148,14 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("path_1", "cmd_default"): [("0", False), ("", False)],
     ("path_1", "status"): STATUSES,
     ("path_1", "bind_to_device"): [*FLAGS, ("", True)],
+    ("path_1", "cost"): [("free", "free"), ("Metered", "metered"), ("backup", "backup"), ("", "free")],
+    ("path_1", "quota"): [
+        ("20 GB/month", Quota(20 * 10**9, "month")),
+        ("1mb / Day", Quota(10**6, "day")),
+        ("1000 TB/week", Quota(10**15, "week")),
+        ("1.25 GB/day", Quota(1_250_000_000, "day")),
+        ("", None),
+    ],
     ("path_1", "tcp_dst"): PORTS,
     ("path_1", "tcp_src"): PORTS,
     ("path_1", "udp_dst"): PORTS,
@@ -152,6 +163,11 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("net_1", "ip_ver"): [("4", 4)],
     ("net_1", "src_addr"): [("10.0.0.2/32", IPv4Network("10.0.0.2/32"))],
     ("net_1", "dst_addr"): [("0.0.0.0/0", IPv4Network("0.0.0.0/0")), ("224.0.0.0/4", IPv4Network("224.0.0.0/4"))],
+    ("class voice", "class"): [("realtime", True), ("Bulk", False)],
+    ("class voice", "dscp"): [("EF", {46}), ("0 63", {0, 63}), ("cs6 AF41 46 46", {34, 46, 48})],
+    ("class voice", "protocol"): [("tcp", 6), ("UDP", 17), ("icmp", 1), ("icmpv6", 58), ("255", 255), ("", None)],
+    ("class voice", "ports"): [*PORTS, ("", frozenset())],
+    ("class voice", "copies"): [("1", 1), ("2", 2), ("", 1)],
 }
 
 # Of (section, key), values that are refused, each with one error; "" means that the key has to be written.
@@ -207,6 +223,8 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("connection", "ciphers"): ["aes", "aes-128-gcm,aes-256-gcm", "aes-128-gcm aes-128-gcm"],
     ("connection", "order"): ["none", "1"],
     ("connection", "mss_clamp"): ["on", "1400"],
+    ("connection", "scheduler"): ["adaptive", "fastest", "1"],
+    ("connection", "delay_budget"): ["0", "1001", "1.5", "0.1 s"],
     ("connection", "auth_type"): ["", "3", "-1", "sha256"],
     ("connection", "auth_key"): ["kulcs-é", "a\tb"],
     ("path_1", "interface_name"): ["", "tun0", *BAD_NAMES],
@@ -222,6 +240,11 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("path_1", "cmd_default"): BAD_FLAGS,
     ("path_1", "status"): ["", *BAD_STATUSES],
     ("path_1", "bind_to_device"): BAD_FLAGS,
+    ("path_1", "cost"): ["cheap", "1"],
+    ("path_1", "quota"): [
+        *("20 GB", "20/month", "GB/month", "0.9 MB/day", "1001 TB/day", "20 GB/year", "20 GiB/month"),
+        *("-1 GB/day", "0.0000015 TB/day", "1e3 GB/day", "1.0000001 GB/day"),
+    ],
     ("path_1", "tcp_dst"): BAD_LISTS,
     ("path_1", "tcp_src"): BAD_LISTS,
     ("path_1", "udp_dst"): BAD_LISTS,
@@ -229,23 +252,38 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("net_1", "ip_ver"): ["", "5"],
     ("net_1", "src_addr"): ["", "12.1.1.0", "12.1.1.0/33", "2001:db8::/64", "net", "ff00::/8", "fe80::%1/64"],
     ("net_1", "dst_addr"): ["", "22.1.1.0", "22.1.1.0/-1", "::/0"],
+    ("class voice", "class"): ["", "voice", "1"],
+    ("class voice", "dscp"): ["64", "copy", "EF,AF41", "EF copy", "-1"],
+    ("class voice", "protocol"): ["256", "-1", "sctp"],
+    ("class voice", "ports"): BAD_LISTS,
+    ("class voice", "copies"): ["0", "3", "two"],
 }
 
 NAME_OF = {"gw_ipaddr": "gateway_ipaddr"}  # the guide's samples spell one key differently from its text
-KINDS = {"general": "general", "tun_0": "tun_n", "connection": "connection", "path_1": "path_n", "net_1": "net_n"}
+KINDS = {
+    "general": "general",
+    "tun_0": "tun_n",
+    "connection": "connection",
+    "path_1": "path_n",
+    "net_1": "net_n",
+    "class voice": "class",
+}
 FIELD_OF = {"peer_key": "peer_keys", "src_addr": "source", "dst_addr": "destination", **NAME_OF}
+FIELD_OF_CLASS = {"class": "is_realtime", "dscp": "dscps"}
 
 
 def files_with(section: str, key: str, value: str) -> tuple[str, str]:
     """The guide's two files, with one key changed."""
     if section in ("general", "tun_0"):
         return changed(INTERFACE, section, **{key: value}), CONNECTION
-    return INTERFACE, changed(CONNECTION, section, **{key: value})
+    return INTERFACE, changed(connection_with(section), section, **{key: value})
 
 
 def loaded(config: Config, section: str, key: str) -> Any:
     """What became of a key."""
     connection = config.connections[0]
+    if section == "class voice":
+        return getattr(connection.classes[0], FIELD_OF_CLASS.get(key, key))
     home: Any = {
         "general": config.general,
         "tun_0": config.tunnels[0],
@@ -308,7 +346,7 @@ def test_every_key_of_the_schema_is_tried() -> None:
 )
 def test_a_missing_mandatory_key_is_an_error_with_an_example(section: str, key: str, tmp_path: Path) -> None:
     """The error names the key and proposes a line that would do."""
-    interface, connection = INTERFACE, CONNECTION
+    interface, connection = INTERFACE, connection_with(section)
     names = {key: None, "gw_ipaddr": None} if key == "gateway_ipaddr" else {key: None}
     if section == "tun_0":
         interface = changed(interface, section, **names)

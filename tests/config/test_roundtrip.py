@@ -14,9 +14,16 @@ from mpt.config.writer import interface_text, save
 from mpt.errors import ConfigError
 from mpt.model import Config, Status
 from mpt.values import text_of
-from tests.config.files import CONNECTION, INTERFACE, OTHER, changed, with_other, write
+from tests.config.files import CLASS, CONNECTION, INTERFACE, OTHER, WITH, changed, connection_with, with_other, write
 
-KINDS = {"general": "general", "tun_0": "tun_n", "connection": "connection", "path_1": "path_n", "net_1": "net_n"}
+KINDS = {
+    "general": "general",
+    "tun_0": "tun_n",
+    "connection": "connection",
+    "path_1": "path_n",
+    "net_1": "net_n",
+    "class voice": "class",
+}
 EVERY = [(section, key) for section, kind in KINDS.items() for key in schema.SECTIONS[kind]]
 OPTIONAL = [(section, key.name) for section, key in EVERY if (section, key.name) in OTHER and not key.mandatory]
 SPELLINGS = {"gateway_ipaddr": "gw_ipaddr"}
@@ -37,7 +44,7 @@ def survivor(directory: Path) -> tuple[Config, Config]:
 @pytest.mark.parametrize(("section", "key"), OTHER)
 def test_a_key_that_is_no_default_survives(section: str, key: str, tmp_path: Path) -> None:
     """One key at a time has a value that is no default."""
-    plain = load_directory(write(tmp_path)).config
+    plain = load_directory(write(tmp_path, connections={"host_b.conf": connection_with(section)})).config
     interface, connection = with_other(section, key)
     first, again = survivor(write(tmp_path, interface, {"host_b.conf": connection}))
     assert again == first != plain
@@ -53,15 +60,16 @@ def test_every_key_is_tried() -> None:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_keys_may_be_absent(tmp_path: Path, absent: set[tuple[str, str]], other: set[tuple[str, str]]) -> None:
     """Some keys are absent, some have a value of their own, the rest is the guide's."""
-    texts = {"interface": INTERFACE, "connection": CONNECTION}
+    texts = {"interface": INTERFACE, "connection": CONNECTION + CLASS}
     for section, key in sorted(absent | other):
         file = "interface" if section in ("general", "tun_0") else "connection"
         value = None if (section, key) in absent else OTHER[section, key]
-        texts[file] = changed(texts[file], section, **{SPELLINGS.get(key, key): value})
+        with_it = WITH["connection", "scheduler"] if key == "scheduler" and value is not None else {}
+        texts[file] = changed(texts[file], section, **{SPELLINGS.get(key, key): value, **with_it})
     try:
         first, again = survivor(write(tmp_path, texts["interface"], {"host_b.conf": texts["connection"]}))
     except ConfigError:
-        assert ("tun_0", "ipv4_addr") in absent  # then ip_local is nobody's
+        assert absent & {("tun_0", "ipv4_addr"), ("class voice", "dscp")}  # ip_local is nobody's, nothing is a voice
         return
     assert again == first
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from mpt.config.directory import load_directory
 from mpt.config.parser import ConfigurationErrors
 from mpt.config.writer import save
-from mpt.model import ConnectionConfig, Permission, Status
+from mpt.model import ClassConfig, ConnectionConfig, Permission, Quota, Status
 from mpt.values import remotes, text_of
+from tests.config import files
 from tests.config.files import CONNECTION, OTHER_PEER_KEY, PEER_KEY, PUBLIC_KEY, changed, line_of, without, write
 from tests.config.test_roundtrip import survivor
 
@@ -50,6 +52,7 @@ ip_remote = 10.0.0.1
 [path_0]
 interface_name = eth0
 """
+INTERFACE_OF = {CLIENT: INTERFACE, CONNECTION: files.INTERFACE}
 
 
 def loaded(directory: Path, text: str = CLIENT) -> ConnectionConfig:
@@ -125,6 +128,107 @@ def test_keys_that_only_a_sealed_connection_has_are_told(tmp_path: Path) -> None
         text = changed(CONNECTION, "connection", **{key: value})
         (warning,) = load_directory(write(tmp_path, connections={"a.conf": text})).warnings
         assert f"{key} = '{value}': is ignored: only a connection with a peer_key has it" in warning
+
+
+ADAPTIVE = changed(CLIENT, "connection", scheduler="adaptive")
+VOICE = """
+[Class  Voice]
+class    = realtime
+protocol = udp
+ports    = 5060
+copies   = 2
+
+[class backup]
+class = bulk
+dscp  = EF LE
+"""
+
+
+def test_an_adaptive_connection_has_costs_quotas_and_classes(tmp_path: Path) -> None:
+    """Its defaults are free lines without a quota, and no class."""
+    connection = loaded(tmp_path, ADAPTIVE)
+    assert connection.is_adaptive and (connection.delay_budget, connection.classes) == (110, ())
+    assert [(path.cost, path.quota) for path in connection.paths] == [("free", None)] * 2
+    text = changed(ADAPTIVE, "path_1", cost="metered", quota="20 GB/month") + VOICE
+    connection = loaded(tmp_path, changed(text, "connection", delay_budget="50"))
+    assert connection.delay_budget == 50
+    assert (connection.paths[1].cost, connection.paths[1].quota) == ("metered", Quota(20 * 10**9, "month"))
+    assert connection.classes == (
+        ClassConfig("Voice", True, protocol=17, ports=frozenset({5060}), copies=2),
+        ClassConfig("backup", False, dscps=frozenset({46, 1})),
+    )
+
+
+def test_what_only_an_adaptive_connection_has_is_told(tmp_path: Path) -> None:
+    """On a sealed one with the cycle, and on a plain one, it changes nothing."""
+    for base, section in ((CLIENT, "path_1"), (CONNECTION, "path_1")):
+        for place, more in (
+            ("connection", {"delay_budget": "50"}),
+            (section, {"cost": "backup"}),
+            (section, {"quota": "1 GB/day"}),
+        ):
+            text = changed(base, place, **more)
+            warnings = load_directory(write(tmp_path, INTERFACE_OF[base], {"home.conf": text})).warnings
+            (warning,) = (each for each in warnings if "mtu" not in each)
+            assert f"[{place}] {next(iter(more))} = " in warning and "scheduler = adaptive has it" in warning
+            (tmp_path / "connections" / "home.conf").unlink()
+    warnings = load_directory(write(tmp_path, INTERFACE, {"home.conf": CLIENT + VOICE})).warnings
+    assert len(warnings) == 2 and "[class  voice] is ignored" in warnings[0]
+
+
+def test_a_plain_connection_cannot_be_adaptive(tmp_path: Path) -> None:
+    """The error says what it needs."""
+    text = changed(CONNECTION, "connection", scheduler="adaptive")
+    with pytest.raises(ConfigurationErrors, match="scheduler = 'adaptive': must be cycle: only .* peer_key"):
+        load_directory(write(tmp_path, connections={"a.conf": text}))
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("class = realtime\n", ""),
+        ("class = realtime\nprotocol = icmp\nports = 80\n", "ports"),
+        ("class = bulk\ndscp = EF\ncopies = 2\n", "copies"),
+    ],
+)
+def test_a_class_that_makes_no_sense_is_an_error(lines: str, key: str, tmp_path: Path) -> None:
+    """One without a condition would be every packet's."""
+    text = ADAPTIVE + f"\n[class x]\n{lines}"
+    assert problems(tmp_path, text) == [("class x", key, line_of(text, "class x", key))]
+
+
+def test_a_class_has_a_name_of_one_word_and_there_are_not_too_many(tmp_path: Path) -> None:
+    """The status shows them."""
+    text = ADAPTIVE + "\n[class a b]\nclass = bulk\ndscp = EF\n"
+    assert problems(tmp_path, text) == [("class a b", "", line_of(text, "class a b"))]
+    text = ADAPTIVE + "".join(f"\n[class {number}]\nclass = bulk\ndscp = EF\n" for number in range(33))
+    assert problems(tmp_path, text) == [("class 32", "", line_of(text, "class 32"))]
+
+
+def test_classes_are_saved(tmp_path: Path) -> None:
+    """To a new file, and to an old one, where only what changed is written and what is gone becomes a comment."""
+    connection = loaded(tmp_path, ADAPTIVE + VOICE)
+    assert connection.file is not None
+    statuses = [path.status for path in connection.paths]
+    assert not save(connection.file, connection, statuses, 65050)
+    voice, _backup = connection.classes
+    fewer = replace(connection, classes=(replace(voice, copies=1), ClassConfig("games", True, frozenset({40}))))
+    assert save(connection.file, fewer, statuses, 65050)
+    text = connection.file.read_text()
+    assert "copies   = 1" in text and "; [class backup]" in text and "[class games]" in text
+    assert replace(loaded(tmp_path, text), file=None) == replace(fewer, file=None)
+    connection.file.unlink()
+    assert save(connection.file, connection, statuses, 65050)
+    assert load_directory(tmp_path).config.connections == (connection,)
+
+
+def test_the_clients_of_a_server_have_the_classes_of_its_template(tmp_path: Path) -> None:
+    """They have one line for all of it."""
+    template = without(changed(ADAPTIVE, "connection", name=None, peer_key=None, ip_remote=None), "path_1") + VOICE
+    clients = f"[client a]\npeer_key = {PEER_KEY}\nip_remote = 10.0.0.7\n"
+    write(tmp_path, INTERFACE, {"clients.conf": clients, "conf.template": changed(template, "path_0", cost="metered")})
+    (client,) = load_directory(tmp_path).config.connections
+    assert client.is_adaptive and len(client.classes) == 2 and client.paths[0].cost == "metered"
 
 
 @pytest.mark.parametrize(

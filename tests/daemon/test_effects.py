@@ -25,13 +25,20 @@ from mpt.control import auth
 from mpt.errors import ConfigError
 from mpt.host.udp import UDP_GRO
 from mpt.local.protocol import encode_text_request
-from tests.config.files import CONNECTION, INTERFACE, OTHER, OTHER_PEER_KEY, PEER_KEY, changed, write
+from tests.config.files import CLASS, CONNECTION, INTERFACE, OTHER, OTHER_PEER_KEY, PEER_KEY, changed, write
 from tests.daemon.logged import logged
 from tests.daemon.pair import KEY, Pair
 from tests.daemon.stage import KEEPALIVE_IN, REPLY, Run, Stage
 from tests.daemon.test_operations import write_create
 
-KINDS = {"general": "general", "tun_0": "tun_n", "connection": "connection", "path_1": "path_n", "net_1": "net_n"}
+KINDS = {
+    "general": "general",
+    "tun_0": "tun_n",
+    "connection": "connection",
+    "path_1": "path_n",
+    "net_1": "net_n",
+    "class voice": "class",
+}
 PLANE = {"MPT_DATA_PLANE": "python"}
 
 
@@ -273,6 +280,7 @@ SIXTH: dict[str, str | None] = {"ip_ver": "6", "ip_local": "fec0::2", "ip_remote
 OUTSIDE: dict[str, str | None] = {"public_ipaddr": "fd02::2", "gw_ipaddr": "fd02::2", "remote_ipaddr": "fd02::3"}
 NATIVE = {"general": {"data_plane": "native"}}
 SEALED = {"connection": {"peer_key": PEER_KEY}}
+ADAPTIVE = {"connection": {"peer_key": PEER_KEY, "scheduler": "adaptive"}}
 IN_ORDER = {"connection": {"peer_key": PEER_KEY, "reorder_window": "100"}}
 
 EFFECTS: dict[tuple[str, str], Effect] = {
@@ -302,6 +310,8 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("connection", "ciphers"): Effect(loaded, "aes-256-gcm", SEALED),
     ("connection", "order"): Effect(stage_facet(row), "connection", IN_ORDER),
     ("connection", "mss_clamp"): Effect(stage_facet(row), "off", SEALED),
+    ("connection", "scheduler"): Effect(loaded, "adaptive", SEALED),
+    ("connection", "delay_budget"): Effect(loaded, "50", ADAPTIVE),
     ("connection", "permission"): Effect(stage_facet(report), "2"),
     ("connection", "ip_ver"): Effect(stage_facet(keepalives), "6", too=SIXTH),
     ("connection", "ip_local"): Effect(stage_facet(keepalives), "fec0::2", too=SIXTH),
@@ -335,6 +345,8 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("path_1", "status"): Effect(statuses, "131"),
     ("path_1", "cmd_default"): Effect(stage_facet(create), "1", {"path_0": {"cmd_default": None}}),
     ("path_1", "bind_to_device"): Effect(sockets, "0"),
+    ("path_1", "cost"): Effect(loaded, "backup", ADAPTIVE),
+    ("path_1", "quota"): Effect(loaded, "20 GB/month", ADAPTIVE),
     ("path_1", "tcp_dst"): Effect(stage_facet(packets), "80"),
     ("path_1", "tcp_src"): Effect(stage_facet(packets), "81"),
     ("path_1", "udp_dst"): Effect(stage_facet(packets), "53"),
@@ -342,6 +354,10 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("net_1", "ip_ver"): Effect(routes, "6", too={"src_addr": "fd00:1::/64", "dst_addr": "fd00:2::/64"}),
     ("net_1", "src_addr"): Effect(stage_facet(packets), "192.168.1.0/24"),
     ("net_1", "dst_addr"): Effect(routes, "192.168.2.0/24"),
+    **{
+        ("class voice", key): Effect(loaded, OTHER["class voice", key], ADAPTIVE)
+        for key in ("class", "dscp", "protocol", "ports", "copies")
+    },
 }
 WITHOUT_EFFECT = {("connection", "local_cmd_port")}  # as its documentation says
 
@@ -376,7 +392,7 @@ def test_a_key_has_its_effect(
 
 def _texts(*changes: Mapping[str, Mapping[str, str | None]]) -> tuple[str, str]:
     """Return the guide's files with these changes, section by section."""
-    interface, connection = INTERFACE, CONNECTION
+    interface, connection = INTERFACE, CONNECTION + CLASS
     for sections in changes:
         for section, values in sections.items():
             if section in ("general", "tun_0"):
