@@ -179,7 +179,7 @@ def test_what_only_an_adaptive_connection_has_is_told(tmp_path: Path) -> None:
 def test_a_plain_connection_cannot_be_adaptive(tmp_path: Path) -> None:
     """The error says what it needs."""
     text = changed(CONNECTION, "connection", scheduler="adaptive")
-    with pytest.raises(ConfigurationErrors, match="scheduler = 'adaptive': must be cycle: only .* peer_key"):
+    with pytest.raises(ConfigurationErrors, match=r"scheduler = 'adaptive': must be cycle: only .* peer_key"):
         load_directory(write(tmp_path, connections={"a.conf": text}))
 
 
