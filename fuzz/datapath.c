@@ -244,7 +244,7 @@ static void set_table(struct input *in) {
     for (int i = 0; i < 2; i++) {
         rows[i] = (struct mpt_connection_row){
             .id = (uint32_t)i,
-            .inner_local = address(i ? 6 : 4, i ? 13 : 10, 2), .inner_remote = address(i ? 6 : 4, i ? 14 : 10, 3),
+            .tunnel_local = address(i ? 6 : 4, i ? 13 : 10, 2), .tunnel_peer = address(i ? 6 : 4, i ? 14 : 10, 3),
             .reorder_window = windows[how & 3], .max_delay = how & 4 ? 0.01 : 0.1, .sets_tos = (how >> 3 & 3) != 0,
             .sequenced = windows[how & 3] != 0, .keyed = broken >> 7,
             .networks = networks[i], .network_count = 4, .rules = rules, .rule_count = 2,

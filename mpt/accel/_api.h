@@ -156,8 +156,8 @@ struct mpt_path_mtu {
 
 struct mpt_connection_row {
     uint32_t id;
-    struct mpt_address inner_local;
-    struct mpt_address inner_remote;
+    struct mpt_address tunnel_local;
+    struct mpt_address tunnel_peer;
     struct mpt_address broadcast; /* of the tunnel's IPv4 prefix */
     uint32_t reorder_window; /* packets, 0: none */
     double max_delay; /* seconds */

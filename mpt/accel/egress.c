@@ -335,7 +335,7 @@ static struct outgoing *enqueue(struct egress *e, const struct connection *c, co
  * IPv6, every link carries 1280: if no path does, the widest has to, as if the packet were smaller. */
 static bool fits_some(struct egress_connection *state, const struct connection *c, uint32_t *size) {
     bool some = state->cycle_count == 0;
-    if (c->row.inner_local.version == 6 && *size <= LEAST_IPV6 && *size > state->widest)
+    if (c->row.tunnel_local.version == 6 && *size <= LEAST_IPV6 && *size > state->widest)
         *size = state->widest;
     for (struct cycle_entry *entry = state->cycle; entry < state->cycle + state->cycle_count; entry++) {
         entry->fits = *size <= path_carries(&c->paths[entry->index]);
@@ -395,7 +395,7 @@ static bool cut(struct egress *e, const struct connection *c, const uint8_t *pac
 static void answer(struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length) {
     struct virtio_net_hdr vnet = {.gso_type = VIRTIO_NET_HDR_GSO_NONE};
     uint8_t told[ANSWER_ROOM];
-    const struct mpt_address *peer = &c->row.inner_remote, destination = ip_destination(packet);
+    const struct mpt_address *peer = &c->row.tunnel_peer, destination = ip_destination(packet);
     if (peer->version != packet[0] >> 4 || connection_is_group(c, &destination))
         return;
     uint32_t size = too_big_answer(packet, length, e->now.connections[c->index].widest, peer, told);

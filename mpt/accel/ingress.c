@@ -317,7 +317,7 @@ static void not_ip(struct ingress *ingress, const struct source *source, const s
     if (frame_is_keepalive(opened, &sender, &receiver))
         for (uint32_t i = 0; i < source->path_count; i++) {
             const struct mpt_connection_row *row = &ingress->now.table->connections[source->paths[i]->connection].row;
-            if (same_address(&sender, &row->inner_remote) && same_address(&receiver, &row->inner_local)) {
+            if (same_address(&sender, &row->tunnel_peer) && same_address(&receiver, &row->tunnel_local)) {
                 heard(ingress, source->paths[i], opened, now);
                 return;
             }

@@ -329,8 +329,8 @@ class NativeDataPath:
         tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
         return {
             "id": number,
-            "inner_local": address_fields(row.local),
-            "inner_remote": address_fields(row.remote),
+            "tunnel_local": address_fields(row.tunnel_local),
+            "tunnel_peer": address_fields(row.tunnel_peer),
             "broadcast": address_fields(row.broadcast) if row.broadcast is not None else NOBODY,
             "reorder_window": row.reorder_window,
             "max_delay": row.max_delay,

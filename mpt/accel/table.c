@@ -118,7 +118,7 @@ const struct path *connection_path_of_id(const struct connection *c, uint32_t pa
 }
 
 bool connection_is_here(const struct connection *c, const struct mpt_address *address) {
-    if (same_address(address, &c->row.inner_local))
+    if (same_address(address, &c->row.tunnel_local))
         return true;
     for (uint32_t i = 0; i < c->row.network_count; i++)
         if (c->row.networks[i].here && in_network(address, &c->row.networks[i]))
@@ -128,7 +128,7 @@ bool connection_is_here(const struct connection *c, const struct mpt_address *ad
 
 uint32_t connection_reach(const struct connection *c, const struct mpt_address *address) {
     uint32_t longest = 0;
-    if (same_address(address, &c->row.inner_remote))
+    if (same_address(address, &c->row.tunnel_peer))
         return ADDRESS;
     for (uint32_t i = 0; i < c->row.network_count; i++) {
         const struct mpt_network *network = &c->row.networks[i];
@@ -147,7 +147,7 @@ bool connection_is_group(const struct connection *c, const struct mpt_address *d
 bool connection_takes_group(
     const struct connection *c, const struct mpt_address *source, const struct mpt_address *destination
 ) {
-    return same_address(source, &c->row.inner_local)
+    return same_address(source, &c->row.tunnel_local)
         || (connection_is_here(c, source) && connection_reach(c, destination) > 0);
 }
 

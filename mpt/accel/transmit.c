@@ -46,7 +46,7 @@ int transmit_message(const struct connection *c, const struct path *path, const 
                      uint32_t length, uint16_t stamp) {
     if (!c->row.sealed) {
         uint8_t head[FRAME_ROOM];
-        frame_put(head, c->row.inner_local.version, UNNUMBERED, 0);
+        frame_put(head, c->row.tunnel_local.version, UNNUMBERED, 0);
         struct iovec pieces[2] = {{head, frame_length(UNNUMBERED)}, {(void *)(uintptr_t)message, length}};
         return transmit_beyond(place, pieces, 2, c->row.message_tos);
     }

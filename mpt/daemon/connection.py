@@ -238,8 +238,8 @@ class Connection(Service):
         config = self.config
         return ConnectionRow(
             key=config.name,
-            local=config.ip_local,
-            remote=config.ip_remote,
+            tunnel_local=config.ip_local,
+            tunnel_peer=config.ip_remote,
             networks=config.networks,
             reorder_window=config.reorder_window,
             max_delay=config.max_buffdelay_msec / 1000,

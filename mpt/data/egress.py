@@ -222,7 +222,7 @@ class Egress:
                 self._send(sender, piece, now)
             return
         self.dropped[Reason.TOO_BIG] += 1
-        peer, version = sender.connection.remote, packet[0] >> 4
+        peer, version = sender.connection.tunnel_peer, packet[0] >> 4
         if peer.version != version or sender.connection.is_group(ip.destination(packet)):
             return
         told = answer(packet, sender.widest, peer)
@@ -263,7 +263,7 @@ class Egress:
                 return False
             datagram = session.seal(way.id, message, now)
         else:
-            datagram = frame(sender.connection.local.version) + message
+            datagram = frame(sender.connection.tunnel_local.version) + message
         return send_message(data_socket, datagram, remote, sender.message_tos)
 
 

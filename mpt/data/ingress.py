@@ -327,7 +327,7 @@ class Ingress:
 
 def _tunnel_of(connection: ConnectionRow) -> bytes:
     """Return the name of the connection's tunnel in the peer's keepalives."""
-    keepalive = command.keepalive(connection.local.version, connection.remote, connection.local)
+    keepalive = command.keepalive(connection.tunnel_local.version, connection.tunnel_peer, connection.tunnel_local)
     return command.keepalive_tunnel(keepalive) or b""
 
 

@@ -66,8 +66,8 @@ class ConnectionRow:
     """
 
     key: Hashable
-    local: Address
-    remote: Address
+    tunnel_local: Address
+    tunnel_peer: Address
     networks: tuple[NetworkConfig, ...]
     reorder_window: int
     max_delay: float
@@ -84,19 +84,19 @@ class ConnectionRow:
 
     def has(self, address: Address) -> bool:
         """Return whether `address` is ours, or in a network behind us."""
-        return address == self.local or any(address in network.source for network in self.networks)
+        return address == self.tunnel_local or any(address in network.source for network in self.networks)
 
     def reach(self, address: Address) -> int:
         """Return how precisely `address` is known to be at the peer: ADDRESS for its tunnel address, else 1 + the
         length of the longest prefix behind it that has the address, else 0."""
-        if address == self.remote:
+        if address == self.tunnel_peer:
             return ADDRESS
         lengths = (network.destination.prefixlen for network in self.networks if address in network.destination)
         return max(lengths, default=-1) + 1
 
     def takes_group(self, source: Address, destination: Address) -> bool:
         """Return whether a packet to the group `destination` (`is_group`) from `source` goes to this peer, too."""
-        return source == self.local or self.sends(source, destination)
+        return source == self.tunnel_local or self.sends(source, destination)
 
     def is_group(self, destination: Address) -> bool:
         """Return whether `destination` is many hosts: multicast, or broadcast in the tunnel's prefix."""

@@ -133,6 +133,6 @@ class Sender:
 
         For IPv6, every link carries 1280 (RFC 8200 section 5): if no path does, the widest has to.
         """
-        if size <= LEAST_IPV6 and self.connection.local.version == 6:
+        if size <= LEAST_IPV6 and self.connection.tunnel_local.version == 6:
             size = min(size, self.widest)
         return {index: path for index, path in self.paths.items() if size <= self._sizes[index]}

@@ -73,8 +73,8 @@ def connection_row(
     framing = changes.pop("framing", Plain(sequenced=window > 0))
     return ConnectionRow(
         key=key,
-        local=ip_address(local),
-        remote=ip_address(remote),
+        tunnel_local=ip_address(local),
+        tunnel_peer=ip_address(remote),
         networks=tuple(NetworkConfig(source.version, source, destination) for source, destination in pairs),
         reorder_window=window,
         max_delay=max_delay,
