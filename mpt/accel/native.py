@@ -26,6 +26,7 @@ from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
 from mpt.host.udp import can_segment, join_received
+from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 from mpt.wire import seal, tos
 from mpt.wire.seal import SessionKeys
 
@@ -245,6 +246,22 @@ class NativeDataPath:
     def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:  # noqa: ARG002  # of the interface
         known = [(self._paths[path], mtu) for path, mtu in mtus.items() if path in self._paths]
         lib.mpt_set_path_mtus(self._engine, ffi.new("struct mpt_path_mtu[]", known), len(known))
+
+    # --- adaptive connections: they take the cycle here ---
+
+    def set_limits(
+        self, limits: Mapping[Hashable, PathLimits], orders: Mapping[Hashable, OrderLimits], now: float
+    ) -> None:
+        pass
+
+    def rescue(self, path: Hashable, now: float) -> int:  # noqa: ARG002  # of the interface
+        return 0
+
+    def flight(self, path: Hashable) -> FlightMeasures:  # noqa: ARG002
+        return FlightMeasures()
+
+    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:  # noqa: ARG002
+        return AdaptiveCounters()
 
     def counters(self) -> Counters:
         totals = ffi.new("struct mpt_counters *")

@@ -21,6 +21,8 @@ class Reason(enum.StrEnum):
     NO_PATH = enum.auto()
     NO_SESSION = enum.auto()
     TOO_BIG = enum.auto()
+    QUEUE_FULL = enum.auto()
+    CODEL = enum.auto()
     OFFLOAD_MALFORMED = enum.auto()
     UNKNOWN_SOURCE = enum.auto()
     GRE_TRUNCATED = enum.auto()
@@ -44,9 +46,11 @@ class Reason(enum.StrEnum):
     HANDSHAKE_FLOOD = enum.auto()
     MESSAGE_UNKNOWN = enum.auto()
     MESSAGE_FLOOD = enum.auto()
+    FEEDBACK_MALFORMED = enum.auto()
     ECN_NOT_ECT = enum.auto()
     LATE = enum.auto()
     DUPLICATE = enum.auto()
+    COPY = enum.auto()
     STRAY = enum.auto()
     TUN_FULL = enum.auto()
 
@@ -72,8 +76,9 @@ class PathCounters:
 class Counters:
     """A snapshot of one tunnel.
 
-    `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped`; a packet for a group counts
-    as one for each of its connections, a packet that is cut as one for each fragment.
+    `packets_read` from the TUN = the sum of `packets_sent` + the sum of `egress_dropped` + `packets_waiting` in the
+    queues of adaptive connections; a packet for a group counts as one for each of its connections, a packet that is cut
+    as one for each fragment. What is sent again, or over a second path, counts in `packets_sent` the first time only.
     `datagrams_received` = `keepalives_received` + `messages_received` + `handshakes_received` + `packets_delivered` +
     `packets_held` + the sum of `ingress_dropped`. `messages_received` are those of sealed paths that are no keepalives;
     `handshakes_received` are the handshake datagrams that were passed to control.
@@ -82,6 +87,7 @@ class Counters:
     """
 
     packets_read: int = 0
+    packets_waiting: int = 0
     egress_dropped: dict[str, int] = field(default_factory=dict)
     datagrams_received: int = 0
     keepalives_received: int = 0

@@ -22,6 +22,7 @@ from mpt.data.pathtable import DataSocket, Table
 from mpt.data.scheduler import WeightedCycle
 from mpt.data.sender import Scheduler
 from mpt.data.sessions import Sessions
+from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 from mpt.wire.seal import SessionKeys
 
 
@@ -105,6 +106,26 @@ class DataPath(Protocol):
     def sent_numbers(self, connection: Hashable) -> int:
         """Return the largest number that a path has used with the session that seals now; 0 without one."""
 
+    # Adaptive connections (`ConnectionRow.adaptive`): the data path measures and moves, control decides. What follows
+    # is kept by the keys of paths and connections, and outlives every table, as the state of a path does.
+
+    def set_limits(
+        self, limits: Mapping[Hashable, PathLimits], orders: Mapping[Hashable, OrderLimits], now: float
+    ) -> None:
+        """Change the limits of paths, by their keys, and of the order of connections, by theirs; others keep theirs.
+        New ones have `START_LIMITS` and `START_ORDER`. Packets that have room now are sent. Cheap, for a hundred times
+        a second."""
+
+    def rescue(self, path: Hashable, now: float) -> int:
+        """Send everything under way over `path` again over other live paths, if it is repaired and not too old. Return
+        how many packets that were."""
+
+    def flight(self, path: Hashable) -> FlightMeasures:
+        """Return what is under way on `path`; cheap."""
+
+    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:
+        """Return what happened to the packets of an adaptive connection since its beginning."""
+
     def counters(self) -> Counters:
         """Return a snapshot of everything counted since the start."""
 
@@ -142,6 +163,8 @@ class PythonDataPath:
         self._egress = Egress(tun, read, write, scheduler, self._sessions, token_bytes(16))
         self._ingress = Ingress(tun, write, gso, self._opening, self._events)
         self._states = PathStates()
+        self._limits: dict[Hashable, PathLimits] = {}
+        self._orders: dict[Hashable, OrderLimits] = {}
 
     def tun_readable(self, now: float) -> None:
         self._egress.tun_readable(now)
@@ -217,6 +240,24 @@ class PythonDataPath:
     def sent_numbers(self, connection: Hashable) -> int:
         session = self._sessions.sealing(connection)
         return session.sent_numbers() if session is not None else 0
+
+    def set_limits(
+        self,
+        limits: Mapping[Hashable, PathLimits],
+        orders: Mapping[Hashable, OrderLimits],
+        now: float,  # noqa: ARG002
+    ) -> None:
+        self._limits.update(limits)
+        self._orders.update(orders)
+
+    def rescue(self, path: Hashable, now: float) -> int:  # noqa: ARG002
+        return 0
+
+    def flight(self, path: Hashable) -> FlightMeasures:  # noqa: ARG002
+        return FlightMeasures()
+
+    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:  # noqa: ARG002
+        return AdaptiveCounters()
 
     def counters(self) -> Counters:
         return Counters(

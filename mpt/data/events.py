@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from mpt.data.pathtable import DataSocket
+from mpt.limits import Report
 
 
 class Message(NamedTuple):
@@ -63,4 +64,4 @@ class Confirmed(NamedTuple):
     at: float
 
 
-Event = Message | Handshake | Moved | Copied | Confirmed
+Event = Message | Handshake | Moved | Copied | Confirmed | Report

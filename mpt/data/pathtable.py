@@ -56,6 +56,40 @@ class PathRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassRule:
+    """Which packets have a class: those with one of the `dscps`, if there are any, of the `protocol`, if there is one,
+    and with a port in one of the `ports` (first, last), if there are any, as source or destination.
+
+    `realtime`: they wait behind nothing, and for nothing at the peer. `copies` = 2: they go over two lines at once.
+    """
+
+    dscps: frozenset[int] = frozenset()
+    protocol: int | None = None
+    ports: tuple[tuple[int, int], ...] = ()
+    realtime: bool = True
+    copies: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """How a sealed connection adapts to its lines; `sends`: the peer understands it, so packets go this way, too. Else
+    only what comes is reported.
+
+    `ordered`: each flow arrives in its order; else no packet waits for another. `queue_packets` wait at most. `target`
+    and `interval` are CoDel's, in seconds (RFC 8289). A flow is thin with at most `thin` octets in 100 ms. The first of
+    the `classes` that has a packet decides about it, then the built-in rules do (`mpt.data.classes`).
+    """
+
+    sends: bool
+    ordered: bool = True
+    queue_packets: int = 3000
+    target: float = 0.040
+    interval: float = 0.300
+    thin: int = 4000
+    classes: tuple[ClassRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionRow:
     """One connection: its tunnel addresses, networks and paths; `max_delay` in seconds, `reorder_window` in packets.
 
@@ -63,6 +97,8 @@ class ConnectionRow:
     field. `framing` is for datagrams sent; arriving datagrams are read with or without sequence numbers.
 
     `mss_clamp`: the octets of the largest packet on which TCP ends may agree, for both directions; 0: any.
+
+    `adaptive`: None: packets go by the weighted cycle. Only sealed connections have another value.
     """
 
     key: Hashable
@@ -77,6 +113,7 @@ class ConnectionRow:
     ecn: bool = False
     broadcast: Address | None = None  # of the tunnel's IPv4 prefix
     mss_clamp: int = 0
+    adaptive: Adaptive | None = None
 
     def sends(self, source: Address, destination: Address) -> bool:
         """Return whether a packet from `source` to `destination` enters the tunnel here (draft section 4)."""

@@ -347,7 +347,7 @@ def closing(stage: Stage) -> Iterator[Stage]:
 def add_up(counters: Counters) -> None:
     """Raise AssertionError unless the sums hold that Counters promises."""
     sent = sum(path.packets_sent for path in counters.paths.values())
-    if counters.packets_read != sent + sum(counters.egress_dropped.values()):
+    if counters.packets_read != sent + counters.packets_waiting + sum(counters.egress_dropped.values()):
         raise AssertionError(f"egress does not add up: {counters}")
     for_control = counters.keepalives_received + counters.messages_received + counters.handshakes_received
     accounted = for_control + counters.packets_delivered + counters.packets_held

@@ -20,6 +20,7 @@ from mpt.data.datapath import DataPath
 from mpt.data.events import Confirmed, Event
 from mpt.data.pathtable import ConnectionRow, DataSocket, Table
 from mpt.host.udp import tos_ancillary
+from mpt.limits import Report
 from mpt.testing.datapath import PORT, Stage
 from mpt.testing.tun import FakeTun
 
@@ -194,6 +195,10 @@ class LoopbackDataPath:
         self.send_with = inner.send_with
         self.end_session = inner.end_session
         self.sent_numbers = inner.sent_numbers
+        self.set_limits = inner.set_limits
+        self.rescue = inner.rescue
+        self.flight = inner.flight
+        self.adaptive_counters = inner.adaptive_counters
 
     def send(
         self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None = None
@@ -212,7 +217,7 @@ class LoopbackDataPath:
     def take_events(self) -> Sequence[Event]:
         return [
             event
-            if isinstance(event, Confirmed) or event.source is None
+            if isinstance(event, Confirmed | Report) or event.source is None
             else event._replace(source=self._network.named(event.source))
             for event in self.inner.take_events()
         ]

@@ -109,3 +109,12 @@ def test_without_openssl_sealed_connections_take_the_python_one(monkeypatch: pyt
     plane = choose_datapath()
     assert plane.for_tunnel(True) is plane
     assert plane.told(True) == "the data path is native: it was built"
+
+
+def test_tunnels_with_adaptive_connections_take_the_python_one() -> None:
+    """As long as the native one does not adapt."""
+    pytest.importorskip("mpt.accel.native", exc_type=ImportError)
+    plane = choose_datapath()
+    chosen = plane.for_tunnel(True, adaptive=True)
+    assert (chosen.name, chosen.why) == ("python", "the native one does not adapt yet")
+    assert choose_datapath("python").for_tunnel(True, adaptive=True).name == "python"
