@@ -75,6 +75,8 @@ class FlightMeasures(NamedTuple):
     lost: int = 0  # datagrams that this path has lost
     limited_at: float = 0.0  # when window or pace last held a packet back; 0.0: never
     reported_at: float = 0.0  # when the last report of this path came; 0.0: never
+    sent: int = 0  # octets of all datagrams, packets and messages, each with OUTER
+    received: int = 0
 
 
 class AdaptiveCounters(NamedTuple):
