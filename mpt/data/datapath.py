@@ -7,14 +7,17 @@ descriptor is readable, and the data path does a bounded batch of work. `now` is
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from secrets import token_bytes
 from typing import Any, Protocol
 
+from mpt.data.adaptives import Adaptives
 from mpt.data.counters import Counters
-from mpt.data.egress import Egress, send_message
+from mpt.data.egress import Egress
 from mpt.data.events import Event
+from mpt.data.flowkeys import FlowKeys
 from mpt.data.ingress import Ingress
 from mpt.data.opening import Opening
 from mpt.data.pathstate import PathMeasures, PathStates
@@ -22,6 +25,7 @@ from mpt.data.pathtable import DataSocket, Table
 from mpt.data.scheduler import WeightedCycle
 from mpt.data.sender import Scheduler
 from mpt.data.sessions import Sessions
+from mpt.data.transmit import send_message
 from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 from mpt.wire.seal import SessionKeys
 
@@ -157,26 +161,33 @@ class PythonDataPath:
         write: Callable[[int, bytes], int] = os.write,
         scheduler: Scheduler = WeightedCycle,
     ) -> None:
+        self._states = PathStates()
         self._sessions = Sessions()
         self._events: list[Event] = []
+        keys = FlowKeys(token_bytes(16))
         self._opening = Opening(self._sessions, self._events)
-        self._egress = Egress(tun, read, write, scheduler, self._sessions, token_bytes(16))
+        self._egress = Egress(tun, read, write, scheduler, self._sessions, keys)
         self._ingress = Ingress(tun, write, gso, self._opening, self._events)
-        self._states = PathStates()
-        self._limits: dict[Hashable, PathLimits] = {}
-        self._orders: dict[Hashable, OrderLimits] = {}
+        self._adaptives = Adaptives(
+            self._egress, keys, self._sessions, self._states, self._ingress.set_order, self._events
+        )
+        self._opening.measures = self._adaptives
 
     def tun_readable(self, now: float) -> None:
         self._egress.tun_readable(now)
+        self._adaptives.go(now)
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         self._ingress.socket_readable(socket, now)
+        self._adaptives.go(now)
 
     def deadline_reached(self, now: float) -> None:
         self._ingress.deadline_reached(now)
+        self._adaptives.go(now)
 
     def next_deadline(self) -> float | None:
-        return self._ingress.next_deadline()
+        held, due = self._ingress.next_deadline(), self._adaptives.next_deadline()
+        return due if held is None else held if due is None else min(held, due)
 
     def set_table(self, table: Table, now: float) -> None:
         for row in table:
@@ -186,10 +197,12 @@ class PythonDataPath:
         self._opening.set_table(table)
         self._egress.set_table(table, self._states)
         self._ingress.set_table(table, self._states, now)
+        self._adaptives.set_table(table, now)
 
     def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
         self._egress.set_shares(shares)
         self._ingress.set_shares(shares, now)
+        self._adaptives.go(now)
 
     def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:  # noqa: ARG002  # of the interface
         self._egress.set_path_mtus(mtus)
@@ -217,8 +230,9 @@ class PythonDataPath:
     def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:  # noqa: ARG002
         self._sessions.add(connection, keys)
 
-    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:  # noqa: ARG002
+    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:
         self._sessions.send_with(connection, index)
+        self._adaptives.go(now)
 
     def end_session(self, connection: Hashable, index: int) -> None:
         self._sessions.end(connection, index)
@@ -242,27 +256,33 @@ class PythonDataPath:
         return session.sent_numbers() if session is not None else 0
 
     def set_limits(
-        self,
-        limits: Mapping[Hashable, PathLimits],
-        orders: Mapping[Hashable, OrderLimits],
-        now: float,  # noqa: ARG002
+        self, limits: Mapping[Hashable, PathLimits], orders: Mapping[Hashable, OrderLimits], now: float
     ) -> None:
-        self._limits.update(limits)
-        self._orders.update(orders)
+        self._adaptives.set_limits(limits, orders, now)
 
-    def rescue(self, path: Hashable, now: float) -> int:  # noqa: ARG002
-        return 0
+    def rescue(self, path: Hashable, now: float) -> int:
+        return self._adaptives.rescue(path, now)
 
-    def flight(self, path: Hashable) -> FlightMeasures:  # noqa: ARG002
-        return FlightMeasures()
+    def flight(self, path: Hashable) -> FlightMeasures:
+        return self._adaptives.flight(path)
 
-    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:  # noqa: ARG002
-        return AdaptiveCounters()
+    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:
+        counters, playout = self._adaptives.counters(connection), self._ingress.playout(connection)
+        if playout is None:
+            return counters
+        return counters._replace(
+            copies_dropped=playout.copies, late=playout.late, skipped=playout.skipped, holds=tuple(playout.holds)
+        )
 
     def counters(self) -> Counters:
         return Counters(
             packets_read=self._egress.packets_read,
-            egress_dropped=dict(self._egress.dropped),
+            packets_waiting=self._adaptives.waiting(),
+            egress_dropped={
+                reason: count
+                for reason, count in (self._egress.dropped + Counter(self._adaptives.drops())).items()
+                if count
+            },
             datagrams_received=self._ingress.datagrams_received,
             keepalives_received=self._ingress.keepalives_received + self._opening.keepalives_received,
             messages_received=self._opening.messages_received,

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from mpt.data.counters import Reason, errno_reason
+from mpt.data.flight import Entry, space
 from mpt.data.flowkeys import FlowKeys
 from mpt.data.fragment import fragments, may_be_cut
 from mpt.data.framing import frame
@@ -23,9 +24,11 @@ from mpt.data.pathtable import DataSocket, Table
 from mpt.data.sender import Scheduler, Sender
 from mpt.data.sessions import Session, Sessions
 from mpt.data.toobig import Allowance, answer
-from mpt.host.udp import more_room, tos_ancillary
+from mpt.data.transmit import send_message, transmit
+from mpt.limits import OUTER
 from mpt.model import Address
 from mpt.wire import ip, tos
+from mpt.wire.feedback import PROBE
 from mpt.wire.serial import MASK
 
 BATCH: Final = 64  # packets a wake-up: bounds how long keepalives and commands wait, about 1 ms
@@ -39,7 +42,7 @@ class Egress:
 
     `read` reads one packet from a file descriptor, as ``os.read`` does, and `write` writes one. `scheduler` takes the
     (index, weight) of the paths in use; it gives the endless sequence of the indices that carry the next packets.
-    `secret` is 16 octets for the keys of flows.
+    `keys` gives the keys of flows.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Egress:
         write: Callable[[int, bytes], int],
         scheduler: Scheduler,
         sessions: Sessions,
-        secret: bytes,
+        keys: FlowKeys,
     ) -> None:
         self._tun = tun
         self._read = read
@@ -57,7 +60,7 @@ class Egress:
         self._answers = Allowance()
         self._scheduler = scheduler
         self._sessions = sessions
-        self._keys = FlowKeys(secret)
+        self._keys = keys
         self._senders: dict[Hashable, Sender] = {}
         self._sender_of: dict[Hashable, Sender] = {}  # by the key of a path
         # inner addresses -> sender, the senders of a group, or the reason to drop
@@ -147,8 +150,21 @@ class Egress:
         fits = [(row.reach(destination), sender) for sender, row in connections if row.sends(source, destination)]
         return max(fits, key=itemgetter(0), default=(0, None))[1]
 
+    def sender(self, connection: Hashable) -> Sender:
+        """Return the egress side of a connection of the table."""
+        return self._senders[connection]
+
+    def send_all(self, connection: Hashable, packets: Iterable[bytes], now: float) -> None:
+        """Send packets that were read before and waited elsewhere; those of a connection that is gone are dropped."""
+        for packet in packets:
+            if connection in self._senders:
+                self._send(self._senders[connection], packet, now)
+            else:
+                self.dropped[Reason.NO_CONNECTION] += 1
+
     def _send(self, sender: Sender, packet: bytes, now: float) -> None:
         """Encapsulate and send over the mapped path, else over the next of the cycle, else over any path that works.
+        An adaptive connection takes the packet in its own way.
 
         A packet of a mapped flow has no number: its flow keeps its order by itself, and waits for no other path.
         """
@@ -165,6 +181,9 @@ class Egress:
             self._refuse(sender, packet, now)
             return
         index = sender.flow_map.path(packet) if sender.flow_map is not None else None
+        if sender.offer is not None and paths:
+            sender.offer(packet, index if index in paths else None, now)
+            return
         numbered = sender.connection.framing.sequenced
         if index is not None and index in paths:
             numbered = False
@@ -202,7 +221,7 @@ class Egress:
         data_socket, remote, counters, path_id = sender.paths[index]
         datagram = content if session is None else session.seal(path_id, content, now)
         try:
-            _send(data_socket, datagram, remote, tos_octet)
+            transmit(data_socket, datagram, remote, tos_octet)
         except OSError as error:
             counters.send_errors[errno_reason("send", error.errno)] += 1
             return error.errno or 0
@@ -261,35 +280,11 @@ class Egress:
             session = self._sessions.sealing(sender.connection.key)
             if session is None:
                 return False
+            number = session.next_number(way.id)
             datagram = session.seal(way.id, message, now)
+            if sender.offer is not None and message[0] == PROBE:  # the peer will report it
+                entry = Entry(len(datagram) + OUTER, now)
+                way.room.flight.sent(space(session.peer_index, way.id), number, entry)
         else:
             datagram = frame(sender.connection.tunnel_local.version) + message
         return send_message(data_socket, datagram, remote, sender.message_tos)
-
-
-def send_message(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> bool:
-    """Send a datagram of control, even into a socket that is full. Return whether it was sent."""
-    try:
-        _send(data_socket, datagram, remote, tos_octet)
-    except BlockingIOError:  # full of packets: without its messages a full line would look like a lossy one
-        return _send_beyond(data_socket, datagram, remote, tos_octet)
-    except OSError:
-        return False
-    return True
-
-
-def _send_beyond(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> bool:
-    try:
-        with more_room(data_socket):
-            _send(data_socket, datagram, remote, tos_octet)
-    except OSError:
-        return False
-    return True
-
-
-def _send(data_socket: DataSocket, datagram: bytes, remote: tuple[Any, ...], tos_octet: int) -> None:
-    """Send one datagram with this TOS octet; raises OSError."""
-    if tos_octet:
-        data_socket.sendmsg((datagram,), tos_ancillary(remote, tos_octet), 0, remote)
-    else:
-        data_socket.sendto(datagram, remote)

@@ -20,6 +20,7 @@ from mpt.data.opening import Opening
 from mpt.data.ordering import Ordering
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
+from mpt.data.playout import Playout
 from mpt.host.udp import ANCILLARY_ROOM, is_empty, join_received, received_ecn, separated
 from mpt.wire import command, ip, tos
 from mpt.wire.seal import is_sealed
@@ -27,18 +28,23 @@ from mpt.wire.seal import is_sealed
 BATCH: Final = 64  # datagrams a wake-up, as in egress
 DATAGRAM_SIZE: Final = 65535
 FLOWS_CACHED: Final = 4096
+LEAST_WINDOW: Final = 2048  # packets that may be held of an adaptive connection
 
 
 class _Receiver:
     """The ingress side of one connection; its reorder buffer outlives unrelated changes of the table."""
 
-    __slots__ = ("connection", "order")
+    __slots__ = ("connection", "order", "playout")
 
     def __init__(self, connection: ConnectionRow) -> None:
         self.connection = connection
         self.order: Ordering | None = None
-        if connection.reorder_window:
-            self.order = Ordering(*_window(connection))
+        self.playout: Playout | None = None  # instead, if the peer sends adaptively
+        window, max_delay, is_sealed, is_adaptive = _window(connection)
+        if is_adaptive:
+            self.playout = Playout(max(window, LEAST_WINDOW), max_delay if window else 0.0)
+        elif window:
+            self.order = Ordering(window, max_delay, is_sealed)
 
 
 class _Source:
@@ -79,6 +85,7 @@ class Ingress:
         self._backlog: set[DataSocket] = set()  # sockets that have more than we have taken
         self._is_behind = False  # there were some after the last wake-up: packets are read later than they came
         self._holding: dict[Ordering, None] = {}  # the orders that hold packets, and some that just did
+        self._playing: dict[Playout, None] = {}  # the same of adaptive connections
         self.datagrams_received = 0
         self.keepalives_received = 0
         self.packets_delivered = 0
@@ -103,16 +110,23 @@ class Ingress:
             for path in row.paths:
                 self._add_path(receiver, path, states.ensure(path.key).counters, now)
         self._holding = dict.fromkeys(order for order in self._orders() if order.held)
+        self._playing = dict.fromkeys(playout for playout in self._playouts() if playout.held)
         for receiver in old.values():
             if receiver.order is not None:
                 receiver.order.is_behind = self._is_behind
                 self._deliver(receiver.order.flush())
                 self.dropped.update(receiver.order.dropped)
+            elif receiver.playout is not None:
+                self._deliver(receiver.playout.flush(now))
+                self.dropped.update(receiver.playout.dropped)
         self._backlog.clear()  # a socket with more is readable at once
         self._is_behind = False
 
     def _orders(self) -> Iterator[Ordering]:
         return (receiver.order for receiver in self._receivers.values() if receiver.order is not None)
+
+    def _playouts(self) -> Iterator[Playout]:
+        return (receiver.playout for receiver in self._receivers.values() if receiver.playout is not None)
 
     def _remove_paths(self, receiver: _Receiver, row: ConnectionRow, now: float) -> None:
         """Wait no longer for paths that are not in `row` any more."""
@@ -157,6 +171,17 @@ class Ingress:
         if path in self._sealed:
             self._sealed[path].address = ip_address(remote[0])
             self._sealed[path].flows.clear()
+
+    def set_order(self, connection: Hashable, hold: float, playout: int | None) -> None:
+        """Note what the peer of an adaptive connection says about the order of its data (`Playout.set`)."""
+        receiver = self._receivers.get(connection)
+        if receiver is not None and receiver.playout is not None:
+            receiver.playout.set(hold, playout)
+
+    def playout(self, connection: Hashable) -> Playout | None:
+        """Return the order of an adaptive connection; None: it has another one, or none."""
+        receiver = self._receivers.get(connection)
+        return receiver.playout if receiver is not None else None
 
     def socket_readable(self, socket: DataSocket, now: float) -> None:
         """Take up to BATCH datagrams from `socket`."""
@@ -230,7 +255,12 @@ class Ingress:
             packet = marked
         if receiver.connection.mss_clamp:
             packet = clamped(packet, receiver.connection.mss_clamp)
-        if sequence is None or receiver.order is None:
+        if sequence is not None and receiver.playout is not None:
+            playout = receiver.playout
+            self._deliver(playout.arrive(sequence, packet, flow, stamp or 0, now))
+            if playout.held:
+                self._playing[playout] = None
+        elif sequence is None or receiver.order is None:
             self._deliver((packet,))
         else:
             if stamp is None:
@@ -297,10 +327,15 @@ class Ingress:
                 self._deliver(order.deadline_reached(now))
             if not order.held:
                 del self._holding[order]
+        for playout in tuple(self._playing):
+            self._deliver(playout.deadline_reached(now))
+            if not playout.held:
+                del self._playing[playout]
 
     def next_deadline(self) -> float | None:
         """Return the earliest deadline of the reorder buffers; None when nothing is held."""
-        deadlines = (order.next_deadline() for order in self._holding)
+        deadlines = [order.next_deadline() for order in self._holding]
+        deadlines += [playout.next_deadline() for playout in self._playing]
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _deliver(self, packets: Iterable[bytes]) -> None:
@@ -315,13 +350,15 @@ class Ingress:
 
     def held(self) -> int:
         """Return how many packets wait in the reorder buffers."""
-        return sum(order.held for order in self._orders())
+        return sum(order.held for order in self._orders()) + sum(playout.held for playout in self._playouts())
 
     def drops(self) -> dict[str, int]:
         """Return every drop by its reason, the drops of the reorder buffers included."""
         total = Counter(self.dropped)
         for order in self._orders():
             total.update(order.dropped)
+        for playout in self._playouts():
+            total.update(playout.dropped)
         return {reason: count for reason, count in total.items() if count}
 
 
@@ -331,9 +368,11 @@ def _tunnel_of(connection: ConnectionRow) -> bytes:
     return command.keepalive_tunnel(keepalive) or b""
 
 
-def _window(connection: ConnectionRow) -> tuple[int, float, bool]:
-    """Return the arguments of the connection's `Ordering`."""
-    return connection.reorder_window, connection.max_delay, isinstance(connection.framing, Sealed)
+def _window(connection: ConnectionRow) -> tuple[int, float, bool, bool]:
+    """Return what decides about the order of a connection: window, longest delay, whether it is sealed, and whether its
+    peer sends adaptively."""
+    is_adaptive = connection.adaptive is not None and connection.adaptive.sends
+    return connection.reorder_window, connection.max_delay, isinstance(connection.framing, Sealed), is_adaptive
 
 
 def _write_reason(error: OSError) -> str:

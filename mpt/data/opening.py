@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from mpt.data.counters import Reason
 from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
@@ -17,6 +17,7 @@ from mpt.data.pathtable import DataSocket, Table
 from mpt.data.sessions import Sessions
 from mpt.errors import DecodeError
 from mpt.wire import message, seal
+from mpt.wire.feedback import FEEDBACK, PROBE
 
 MESSAGES: Final = 64  # to control in a wake-up: of one path, and handshake datagrams
 
@@ -29,13 +30,35 @@ class Content(NamedTuple):
     stamp: int
 
 
+class Measures(Protocol):
+    """The part that learns from what comes over the paths of adaptive connections (`mpt.data.adaptives`)."""
+
+    def arrived(
+        self,
+        connection: Hashable,
+        session: int,
+        header: seal.Envelope,
+        size: int,
+        stamp: int,
+        now: float,
+        is_data: bool,
+    ) -> None:
+        """Note a datagram of `size` octets that has opened with our `session`; `is_data`: with a packet or a probe."""
+
+    def feedback_came(self, connection: Hashable, octets: bytes, now: float) -> Reason | None:
+        """Take a report of the peer. Return the reason to drop it, or None."""
+
+
 class _Place:
     """Where the datagrams of a sealed path go, and so where they should come from: `address` is host and port."""
 
-    __slots__ = ("address", "path", "socket")
+    __slots__ = ("address", "is_adaptive", "path", "socket")
 
-    def __init__(self, path: Hashable, socket: DataSocket | None, remote: tuple[Any, ...]) -> None:
+    def __init__(
+        self, path: Hashable, socket: DataSocket | None, remote: tuple[Any, ...], is_adaptive: bool = False
+    ) -> None:
         self.path = path
+        self.is_adaptive = is_adaptive
         self.set(socket, remote)
 
     def set(self, socket: DataSocket | None, remote: tuple[Any, ...]) -> None:
@@ -58,6 +81,7 @@ class Opening:
         self._handshakes = 0  # in this wake-up
         self._moved: set[Hashable] = set()  # paths of which control was told in this wake-up
         self._copied: set[Hashable] = set()
+        self.measures: Measures | None = None
         self.keepalives_received = 0
         self.messages_received = 0
         self.handshakes_received = 0
@@ -70,7 +94,9 @@ class Opening:
             if isinstance(row.framing, Sealed):
                 places = self._places.setdefault(row.key, {})
                 for path in row.paths:
-                    place = places.setdefault(path.id, _Place(path.key, path.socket, path.remote))
+                    place = places.setdefault(
+                        path.id, _Place(path.key, path.socket, path.remote, row.adaptive is not None)
+                    )
                     self._place_of[path.key] = place
         by_framing = {
             sealed: {path.socket for row in table if isinstance(row.framing, Sealed) is sealed for path in row.paths}
@@ -159,9 +185,20 @@ class Opening:
         if is_elsewhere and session.is_newest(header) and place.path not in self._moved:
             self._moved.add(place.path)
             self._events.append(Moved(place.path, socket, source, len(datagram), now))
-        if seal.is_sealed(content):
+        stamp = int.from_bytes(opened[: seal.STAMP_LENGTH], "big")
+        is_message = seal.is_sealed(content)
+        if place.is_adaptive and self.measures is not None:
+            is_data = not is_message or content[0] == PROBE
+            self.measures.arrived(session.connection, session.index, header, len(datagram), stamp, now, is_data)
+            if is_message and content[0] in (FEEDBACK, PROBE):
+                dropped = None
+                if content[0] == FEEDBACK:
+                    dropped = self.measures.feedback_came(session.connection, content, now)
+                self.messages_received += dropped is None
+                return dropped
+        if is_message:
             return self._message(Message(place.path, content, now, source, socket, session.index, len(datagram)))
-        return Content(place.path, content, int.from_bytes(opened[: seal.STAMP_LENGTH], "big"))
+        return Content(place.path, content, stamp)
 
     def _message(self, event: Message) -> Reason | None:
         """Pass a message to control.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mpt.data.counters import PathCounters
+from mpt.data.rooms import Room
 
 
 class PathMeasures(NamedTuple):
@@ -23,9 +24,10 @@ class PathMeasures(NamedTuple):
 
 @dataclass(slots=True)
 class PathState:
-    """The state of one path, to which both planes write."""
+    """The state of one path, to which both planes write; `room` is of adaptive connections."""
 
     counters: PathCounters = field(default_factory=PathCounters)
+    room: Room = field(default_factory=Room)
 
     def measures(self) -> PathMeasures:
         """Return the measures of this moment."""

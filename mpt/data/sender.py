@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from secrets import randbits
 from typing import Any, Protocol
 
 from mpt.data.counters import PathCounters
@@ -12,6 +14,7 @@ from mpt.data.flowmap import FlowMap
 from mpt.data.framing import Sealed
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ANY_SIZE, ConnectionRow, DataSocket
+from mpt.data.rooms import Room
 from mpt.data.toobig import LEAST_IPV6
 from mpt.wire import tos
 
@@ -38,7 +41,11 @@ class Way:
     socket: DataSocket | None
     remote: tuple[Any, ...]
     counters: PathCounters
+    room: Room
 
+
+# Take a packet that at least one open path carries; with the index of the path to which its flow is mapped, or None.
+Offer = Callable[[bytes, int | None, float], None]
 
 OpenPath = tuple[DataSocket, tuple[Any, ...], PathCounters, int]
 
@@ -58,6 +65,7 @@ class Sender:
         "message_tos",
         "narrowest",
         "numbers",
+        "offer",
         "paths",
         "tos_by_inner",
         "ways",
@@ -68,16 +76,20 @@ class Sender:
         self._weights: dict[int, int] = {}  # of the paths that may be used, by their index
         self._scheduler = scheduler
         self.numbers: defaultdict[int | None, int] = defaultdict(int)  # the next one, by key; None: of the connection
+        self.offer: Offer | None = None  # takes the packets instead of the cycle (`mpt.data.adaptive`)
 
     def configure(self, row: ConnectionRow, states: PathStates) -> None:
         """Send as `row` says from now on."""
         self.connection = row
+        # An adaptive peer takes a number far away for that of a restarted process (`mpt.data.playout`).
+        self.numbers.default_factory = int if row.adaptive is None else partial(randbits, 32)
         self._sizes = {index: path.mtu or ANY_SIZE for index, path in enumerate(row.paths)}
         self.is_sealed = isinstance(row.framing, Sealed)
         self.has_keys = isinstance(row.framing, Sealed) and row.framing.order == "flow"
         self.ways = {
-            path.key: Way(index, path.id, path.socket, path.remote, states.ensure(path.key).counters)
+            path.key: Way(index, path.id, path.socket, path.remote, state.counters, state.room)
             for index, path in enumerate(row.paths)
+            for state in (states.ensure(path.key),)
         }
         self._share_out({index: path.weight for index, path in enumerate(row.paths) if path.usable})
         self.message_tos = (row.dscp or 0) << 2
@@ -86,6 +98,10 @@ class Sender:
             by_inner if any(by_inner) else None
         )  # None, the usual case: the socket's 0 is right for every packet
         self.flow_map = FlowMap([path.ports for path in row.paths]) or None  # None: no look-up for every packet
+
+    def outer_tos(self, packet: bytes) -> int:
+        """Return the TOS octet of the datagram of `packet`."""
+        return self.tos_by_inner[tos.octet(packet)] if self.tos_by_inner is not None else 0
 
     def set_shares(self, shares: dict[Hashable, int]) -> None:
         """Use paths with these weights from now on; 0: not used."""

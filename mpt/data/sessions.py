@@ -7,7 +7,7 @@ begins once, with keys that are taken from whoever brought them, and once it has
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from mpt.data.counters import Reason
 from mpt.data.framing import Sealed
@@ -17,13 +17,13 @@ from mpt.wire.seal import Envelope, Opener, Sealer, SessionKeys, stamp
 
 
 class Session:
-    """One session of a connection, both directions; `keys` are wiped."""
+    """One session of a connection, both directions; `keys` are wiped. `index` is ours, `peer_index` the peer's."""
 
-    __slots__ = ("_next_numbers", "_opener", "_sealer", "_windows", "connection", "index", "is_confirmed")
+    __slots__ = ("_next_numbers", "_opener", "_sealer", "_windows", "connection", "index", "is_confirmed", "peer_index")
 
     def __init__(self, connection: Hashable, keys: SessionKeys) -> None:
         self.connection = connection
-        self.index = keys.index
+        self.index, self.peer_index = keys.index, keys.peer_index
         self.is_confirmed = False
         self._sealer = Sealer(keys.cipher, keys.send_key, keys.send_iv, keys.peer_index)
         self._opener = Opener(keys.cipher, keys.receive_key, keys.receive_iv)
@@ -36,6 +36,10 @@ class Session:
         number = self._next_numbers.get(path_id, 0)
         self._next_numbers[path_id] = number + 1
         return self._sealer.seal(path_id, number, stamp(now), content)
+
+    def next_number(self, path_id: int) -> int:
+        """Return the number that the next datagram of a path has."""
+        return self._next_numbers.get(path_id, 0)
 
     def sent_numbers(self) -> int:
         """Return the largest number that a path has used, 0 before the first."""
@@ -65,11 +69,12 @@ class Session:
 
 
 class Sessions:
-    """All sessions by our index, and which one each connection seals with."""
+    """All sessions by our index, and which one each connection seals with. `ended` is called with each that ends."""
 
-    __slots__ = ("_by_index", "_connections", "_sealing")
+    __slots__ = ("_by_index", "_connections", "_sealing", "ended")
 
     def __init__(self) -> None:
+        self.ended: Callable[[Session], None] = _ignore
         self._by_index: dict[int, Session] = {}
         self._sealing: dict[Hashable, Session] = {}  # by connection
         self._connections: frozenset[Hashable] = frozenset()  # those that may have sessions
@@ -117,3 +122,8 @@ class Sessions:
         del self._by_index[index]
         if self._sealing.get(connection) is session:
             del self._sealing[connection]
+        self.ended(session)
+
+
+def _ignore(_: Session) -> None:
+    """Do nothing."""

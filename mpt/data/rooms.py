@@ -1,0 +1,188 @@
+"""Which path carries the next packet of an adaptive connection: the one over which it arrives first, of those that have
+room (docs/architecture.md).
+
+Control gives each path its limits (`mpt.limits.PathLimits`). Always true:
+
+- *Bulk* goes over live, admitted paths alone. Nothing of it makes more than the window be under way, but a single
+  datagram, or goes more than BURST before its turn in the pace.
+- What may *bypass* the window makes at most EXCESS of it, and EXCESS_OCTETS, be under way beyond it.
+- If control lets no path live, all are live; if it admits no live one, all live ones are admitted: packets go somehow.
+- A path whose socket is full has no room for BLOCKED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from mpt.data.flight import MOST, Flight
+from mpt.limits import START_LIMITS
+
+BURST: Final = 0.002  # s
+EXCESS: Final = 0.1
+EXCESS_OCTETS: Final = 3028  # two large packets
+BLOCKED: Final = 0.002  # s
+PERIODS: Final = 10  # of a second, in which octets are summed up
+PERIOD: Final = 0.1  # s
+
+
+class Room:
+    """One path: its limits, what is under way, and its turn in the pace; `index` is its place in the row."""
+
+    __slots__ = (
+        "asked",
+        "asked_at",
+        "blocked_until",
+        "copies",
+        "flight",
+        "index",
+        "limited_at",
+        "limits",
+        "progress_at",
+        "reported_at",
+        "resent",
+        "turn",
+    )
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.limits = START_LIMITS
+        self.flight = Flight()
+        self.turn = 0.0  # when the pace lets the next datagram go
+        self.blocked_until = 0.0
+        self.limited_at = 0.0  # when window or pace last held a packet back; 0.0: never
+        self.reported_at = 0.0  # when the last report came; 0.0: never
+        self.progress_at = 0.0  # when the peer was last told to have got further; 0.0: never
+        self.asked_at = 0.0  # when its last packets were copied, or a probe went; 0.0: never
+        self.asked = 0  # how often since the peer got further
+        self.resent = self.copies = 0  # packets, since the beginning
+
+    def arrival(self) -> float:
+        """Return how much later than over an empty path without delay a datagram arrives that goes now, in seconds."""
+        limits = self.limits
+        return limits.delay + max(0.0, self.flight.octets / max(limits.rate, 1.0) - limits.slack)
+
+    def has_window(self, size: int) -> bool:
+        """Return whether the window has room for a datagram of `size` octets."""
+        flight = self.flight
+        return (flight.octets + size <= self.limits.window or not flight.packets) and flight.packets < MOST
+
+    def has_excess(self, size: int) -> bool:
+        """Return whether there is room for one that may bypass the window."""
+        most = self.limits.window * (1 + EXCESS) + EXCESS_OCTETS
+        return self.flight.octets + size <= most and self.flight.packets < MOST
+
+    def opens_at(self) -> float:
+        """Return when pace and socket let the next datagram go."""
+        return max(self.turn - BURST, self.blocked_until)
+
+    def went(self, size: int, now: float) -> None:
+        """Note that a datagram of `size` octets was sent: the turn of the next one comes later."""
+        if self.limits.pace:
+            self.turn = max(self.turn, now) + size / self.limits.pace
+
+
+class Rooms:
+    """The open paths of one connection; `set_open` says which these are."""
+
+    __slots__ = ("_admitted", "_live", "_open")
+
+    def __init__(self) -> None:
+        self._open: tuple[Room, ...] = ()
+        self.changed()
+
+    def set_open(self, rooms: Iterable[Room]) -> None:
+        """Use these paths from now on, in the order of the row."""
+        self._open = tuple(rooms)
+        self.changed()
+
+    def changed(self) -> None:
+        """Look at the limits again."""
+        self._live = tuple(room for room in self._open if room.limits.is_live) or self._open
+        self._admitted = tuple(room for room in self._live if room.limits.admits) or self._live
+
+    @property
+    def open(self) -> tuple[Room, ...]:
+        """Return the open paths."""
+        return self._open
+
+    @property
+    def live(self) -> tuple[Room, ...]:
+        """Return the paths that may carry packets."""
+        return self._live
+
+    def rate(self) -> float:
+        """Return the octets a second that the live paths take together."""
+        return sum(room.limits.rate for room in self._live)
+
+    def for_bulk(self, size: int, now: float, fitting: frozenset[int] | None = None) -> Room | None:
+        """Return the path for a bulk datagram of `size` octets, or None: it waits, and the paths note that they held it
+        back. `fitting`: the indices of the paths that carry it; None: all do."""
+        best, earliest = None, 0.0
+        for room in self._admitted:
+            if fitting is not None and room.index not in fitting:
+                continue
+            if not room.has_window(size) or room.opens_at() > now:
+                room.limited_at = now
+                continue
+            arrival = room.arrival()
+            if best is None or arrival < earliest:
+                best, earliest = room, arrival
+        return best
+
+    def at_once(
+        self,
+        size: int,
+        now: float,
+        fitting: frozenset[int] | None = None,
+        besides: Room | None = None,
+        lines: frozenset[int] = frozenset(),
+        bounded: bool = True,
+    ) -> Room | None:
+        """Return the live path of least arrival for a datagram that bypasses window and pace; not `besides`, and not
+        over one of the `lines`. None: none has room. Without `bounded` a path needs none."""
+        best, earliest = None, 0.0
+        for room in self._live:
+            if room is besides or room.limits.line in lines or (fitting is not None and room.index not in fitting):
+                continue
+            if room.blocked_until > now or (bounded and not room.has_excess(size)):
+                continue
+            arrival = room.arrival()
+            if best is None or arrival < earliest:
+                best, earliest = room, arrival
+        return best
+
+    def opens_at(self, size: int, fitting: frozenset[int] | None = None) -> float | None:
+        """Return when pace and socket of an admitted path let go a bulk datagram of `size` octets for which its window
+        has room; None: all wait for reports."""
+        carrying = (room for room in self._admitted if fitting is None or room.index in fitting)
+        return min((room.opens_at() for room in carrying if room.has_window(size)), default=None)
+
+
+class RecentOctets:
+    """How many octets were sent in the last second, to a tenth of it."""
+
+    __slots__ = ("_period", "_sums", "_total")
+
+    def __init__(self) -> None:
+        self._period = 0
+        self._sums = [0] * PERIODS
+        self._total = 0
+
+    def add(self, octets: int, now: float) -> None:
+        """Note octets that are sent now."""
+        self._advance(now)
+        self._sums[self._period % PERIODS] += octets
+        self._total += octets
+
+    def total(self, now: float) -> int:
+        """Return the octets of the last second."""
+        self._advance(now)
+        return self._total
+
+    def _advance(self, now: float) -> None:
+        period = int(now / PERIOD)
+        for each in range(max(self._period + 1, period - PERIODS + 1), period + 1):
+            self._total -= self._sums[each % PERIODS]
+            self._sums[each % PERIODS] = 0
+        self._period = max(self._period, period)
