@@ -1,0 +1,108 @@
+"""The delay of a path: what the line takes, what its noise adds, and what waits in its queue.
+
+Delays are differences between two clocks that nobody has set: the peer's, and the one of the stamps. It is the same
+difference on all paths of a connection, so their delays can be compared with each other, and with nothing else.
+
+- The *base* is the least delay of ten seconds; under load, when the queue never empties by itself, of the last second:
+  drains make it true (`PathEstimator`). A step of the line (a satellite's hand-over) is so learned within a second.
+- The *noise* is how much the delay varies without load. It is no queue. After a second of load the base contains it.
+- The *queue* is the least delay of a report, less base and noise. Its least value of four reports is the calm one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from mpt.control.extremes import Least
+
+TICKS_A_SECOND: Final = 16_000
+_TURN: Final = 1 << 16  # ticks
+_BELOW: Final = TICKS_A_SECOND  # ticks that a delay may lie below the reference; the rest of a turn, above
+LONG: Final = 10.0  # s
+SHORT: Final = 1.0  # s
+LARGEST_NOISE: Final = 0.060  # s
+CALM_REPORTS: Final = 4
+
+
+class Scale:
+    """Delays of one connection in seconds, from ticks modulo 2^16; they are unwound around a reference, which follows
+    the least delay and so the drift of the clocks."""
+
+    __slots__ = ("_reference",)
+
+    def __init__(self) -> None:
+        self._reference: int | None = None  # ticks, not modulo anything
+
+    def seconds(self, ticks: int) -> float:
+        """Return a delay of `ticks` modulo 2^16: at most 1 s less than the reference, at most 3 s more."""
+        if self._reference is None:
+            self._reference = ticks
+        ahead = (ticks - self._reference + _BELOW) % _TURN - _BELOW
+        return (self._reference + ahead) / TICKS_A_SECOND
+
+    def follow(self, least: float) -> None:
+        """Note the least delay of all paths."""
+        self._reference = round(least * TICKS_A_SECOND)
+
+    def forget(self) -> None:
+        """Begin anew, with another clock at the peer."""
+        self._reference = None
+
+
+class DelayMeter:
+    """The delays of one path in seconds; `base` and `rtt` are None until they are known."""
+
+    __slots__ = (
+        "_long",
+        "_long_rtt",
+        "_noises",
+        "_recent",
+        "_short",
+        "_short_rtt",
+        "base",
+        "calm",
+        "noise",
+        "queue",
+        "rtt",
+    )
+
+    def __init__(self) -> None:
+        self.base: float | None = None
+        self.rtt: float | None = None  # base of the round trip
+        self.noise = 0.0
+        self.queue = 0.0
+        self.calm = 0.0
+        self._long, self._short = Least(LONG), Least(SHORT)
+        self._long_rtt, self._short_rtt = Least(LONG), Least(SHORT)
+        self._noises = Least(LONG)  # negative
+        self._recent: deque[float] = deque(maxlen=CALM_REPORTS)
+
+    def take(self, now: float, delay: float | None, rtt: float | None, loaded_for: float | None, idle: bool) -> None:
+        """Take the least delay and the round trip of a report. `loaded_for`: s, None without load; `idle`: what came
+        were single datagrams on an empty line, so that their delay shows the noise."""
+        if rtt is not None:
+            self._long_rtt.add(now, rtt)
+            self._short_rtt.add(now, rtt)
+        if delay is not None:
+            self._long.add(now, delay)
+            self._short.add(now, delay)
+        under_load = loaded_for is not None and loaded_for > SHORT
+        self.base = (self._short if under_load else self._long).get(now)
+        self.rtt = (self._short_rtt if under_load else self._long_rtt).get(now)
+        if delay is None or self.base is None:
+            return
+        excess = max(0.0, delay - self.base)
+        if idle:
+            self._noises.add(now, -min(excess, LARGEST_NOISE))
+        self.noise = 0.0 if under_load else -(self._noises.get(now) or 0.0)
+        self.queue = max(0.0, excess - self.noise)
+        self._recent.append(self.queue)
+        self.calm = min(self._recent)
+
+    def rebase(self) -> None:
+        """Forget all but the noise: what comes next is the base."""
+        for each in (self._long, self._short, self._long_rtt, self._short_rtt):
+            each.clear()
+        self._recent.clear()
+        self.queue = self.calm = 0.0

@@ -1,0 +1,159 @@
+"""Whether a path is there: death by silence, return, and the pause of one that flaps.
+
+- A path is *silent* when the peer's reports tell of no progress although something should have arrived `SILENCE` ago;
+  or when no report tells of it for that time and more. It is probed first: what was lost at the end of a burst looks
+  the same. So a loaded path dies in a few round trips, and nothing depends on keepalives.
+- A link event, or the state of the path (keepalives, the operator), takes it *away* at once.
+- A silent path is probed. With the first progress it is *returning*: copies first, until it has shown what it carries.
+- A path that dies again within a minute after its return waits for 1, 2, 4 … 60 s before it may return.
+
+The table is drawn in tests/control/test_presence.py: states PRESENT, SILENT, AWAY, RETURNING.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+DOUBT: Final = 0.050  # s without progress after which a path is probed
+ANSWER: Final = 0.020  # s more than its delay that a probe has
+SILENCE: Final = 0.100  # s without progress after which it is silent, if the probe had its time
+NO_REPORT: Final = 0.100  # s more, when no report comes at all
+MOST_QUEUE: Final = 0.100  # s of queue for which is waited
+FIRST_PROBE: Final = 0.100  # s
+PROBE_GROWTH: Final = 1.5
+SLOWEST_PROBE: Final = 1.0  # s
+FIRST_PAUSE: Final = 1.0  # s
+LONGEST_PAUSE: Final = 60.0  # s
+TRUSTED: Final = 60.0  # s of presence after which a death is the first one again
+PROOF: Final = 0.5  # s of returning at most
+
+
+class State(enum.Enum):
+    """Where a path is."""
+
+    PRESENT = enum.auto()
+    SILENT = enum.auto()
+    AWAY = enum.auto()
+    RETURNING = enum.auto()
+
+
+class Presence:
+    """One path from `now` on."""
+
+    __slots__ = (
+        "_asked_at",
+        "_asks",
+        "_died_at",
+        "_moved_at",
+        "_not_before",
+        "_pause",
+        "_probe_at",
+        "_probe_pause",
+        "deaths",
+        "since",
+        "state",
+    )
+
+    def __init__(self, now: float) -> None:
+        self.state = State.PRESENT
+        self.since = now
+        self.deaths = 0
+        self._moved_at = now
+        self._asked_at = 0.0
+        self._asks = False
+        self._died_at = -TRUSTED
+        self._pause = 0.0
+        self._not_before = now
+        self._probe_at = now
+        self._probe_pause = FIRST_PROBE
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether anything may go over the path."""
+        return self.state in (State.PRESENT, State.RETURNING)
+
+    @property
+    def waits_until(self) -> float:
+        """Return when a silent path may return at the earliest."""
+        return self._not_before
+
+    def moved(self, now: float) -> None:
+        """Note that the peer has got further numbers of the path."""
+        self._moved_at = now
+        if self.state is State.SILENT and now >= self._not_before:
+            self._enter(State.RETURNING, now)
+
+    def is_overdue(self, now: float, oldest: float | None, rtt: float, queue: float) -> bool:
+        """Return whether a report that came now, without progress, shows that the path is silent. What was lost at the
+        end of a burst looks the same: so the path is asked with a probe first."""
+        return self._is_overdue(now, oldest, rtt, queue, SILENCE)
+
+    def is_unheard(self, now: float, oldest: float | None, rtt: float, queue: float) -> bool:
+        """Return whether the lack of reports shows now that the path is silent."""
+        return self._is_overdue(now, oldest, rtt, queue, SILENCE + NO_REPORT)
+
+    def asks(self, now: float) -> bool:
+        """Return whether a doubtful path is to be probed now; then it is."""
+        if self._asks:
+            self._asks, self._asked_at = False, now
+            return True
+        return False
+
+    def silence(self, now: float) -> None:
+        """Note that the path is silent."""
+        if self.is_live:
+            self._die(now)
+            self._enter(State.SILENT, now)
+
+    def leave(self, now: float) -> None:
+        """Note that the path may not be used: a link event, keepalives, the operator."""
+        if self.state is State.AWAY:
+            return
+        if self.is_live:
+            self._die(now)
+        self._enter(State.AWAY, now)
+
+    def come_back(self, now: float) -> None:
+        """Note that the path may be used again."""
+        if self.state is State.AWAY:
+            self._enter(State.RETURNING if now >= self._not_before else State.SILENT, now)
+
+    def prove(self, now: float) -> None:
+        """Note that a returning path has shown what it carries."""
+        if self.state is State.RETURNING:
+            self._enter(State.PRESENT, now)
+
+    def wants_probe(self, now: float) -> bool:
+        """Return whether a silent path is to be probed now; then it is."""
+        if self.state is not State.SILENT or now < self._probe_at:
+            return False
+        self._probe_at = now + self._probe_pause
+        self._probe_pause = min(self._probe_pause * PROBE_GROWTH, SLOWEST_PROBE)
+        return True
+
+    def next_probe(self) -> float | None:
+        """Return when the next probe of a silent path is due."""
+        return self._probe_at if self.state is State.SILENT else None
+
+    def _is_overdue(self, now: float, oldest: float | None, rtt: float, queue: float, silence: float) -> bool:
+        if oldest is None or not self.is_live:
+            return False
+        delay = rtt + min(queue, MOST_QUEUE)
+        overdue = min(now - oldest - delay, now - self._moved_at)
+        if overdue > DOUBT and self._asked_at < self._moved_at:
+            self._asks = True
+        return overdue > silence and self._moved_at < self._asked_at < now - delay - ANSWER
+
+    def _die(self, now: float) -> None:
+        self.deaths += 1
+        again = now - self._died_at < TRUSTED + self._pause
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE) if again else 0.0
+        self._died_at = now
+        self._not_before = now + self._pause
+
+    def _enter(self, state: State, now: float) -> None:
+        self.state = state
+        self.since = now
+        if state is State.SILENT:
+            self._probe_at, self._probe_pause = now, FIRST_PROBE
