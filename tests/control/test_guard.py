@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from mpt.control.guard import FIRST_BAN, FORGET, LONGEST_BAN, SPAN, Carried, Guard
 
 RATE = 5_000_000.0  # octets a second
@@ -22,7 +24,7 @@ class Run:
             self.now += 0.010
             self.octets["good"] += good * RATE * 0.010
             self.octets["bad"] += bad * RATE * 0.010
-            paths = {
+            paths: dict[Hashable, Carried] = {
                 "good": Carried(self.octets["good"], 0.0, RATE, 0.010, True),
                 "bad": Carried(
                     self.octets["bad"],
