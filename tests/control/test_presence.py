@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_a_silent_path_is_probed_with_growing_pauses() -> None:
         if presence.wants_probe(at):
             times.append(at)
         at += 0.010
-    pauses = [after - before for before, after in zip(times, times[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(times)]
     assert times[0] == 1.0
     assert pauses[0] == pytest.approx(FIRST_PROBE, abs=0.011)
     assert pauses[1] == pytest.approx(1.5 * FIRST_PROBE, abs=0.011)
