@@ -1,7 +1,8 @@
-"""How mpt is built, everything else is in setup.cfg: clean, and with the native data path, mpt.accel._native.
+"""How mpt is built, everything else is in setup.cfg: clean, and with the native data path, mpt.accel._native, and the
+wire of the lab, mpt.lab.netem._wire.
 
-MPT_BUILD_NATIVE=auto (the default) builds it if a C compiler and the headers of Python are there, and makes a wheel for
-any machine otherwise; yes makes that an error; no leaves it out.
+MPT_BUILD_NATIVE=auto (the default) builds them if a C compiler and the headers of Python are there, and makes a wheel
+for any machine otherwise; yes makes that an error; no leaves them out.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def extension() -> dict[str, object]:
         not_built(error)
         return {}
     return {
-        "cffi_modules": ["mpt/accel/build_native.py:ffibuilder"],
+        "cffi_modules": ["mpt/accel/build_native.py:ffibuilder", "mpt/lab/netem/build_wire.py:ffibuilder"],
         "options": {"bdist_wheel": {"py_limited_api": "cp311"}},
     }
 

@@ -41,7 +41,7 @@ HOME_OF: dict[str, set[str]] = {
     "twisted": {"daemon", "testing"},
     "zope": {"daemon", "testing"},
     "pyroute2": {"host.netlink"},
-    "cffi": {"accel"},
+    "cffi": {"accel", "lab.netem"},
     "cryptography": {"wire.seal", "config.identity", "daemon.tls", "lab.capture"},
     "OpenSSL": {"daemon.tls"},
     "hypothesis": {"testing"},

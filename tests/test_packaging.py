@@ -21,6 +21,7 @@ DEADLINE = 120.0  # seconds, for one program; each takes a few at most
 
 
 NATIVE = "mpt/accel/_native.abi3.so"
+WIRE = "mpt/lab/netem/_wire.abi3.so"
 # Compilers that do not work: there is none, and one that fails, as it does where Python.h is missing.
 BROKEN = ("/nonexistent/gcc", "false")
 
@@ -156,7 +157,7 @@ print(len(list(IServiceCollection(application))))
 def test_the_native_data_path_is_built_where_it_can_be(wheel: Path, source: Path, tmp_path: Path) -> None:
     """By itself and when it is a must, for this machine and for every Python from 3.11 on."""
     for built in (wheel, wheel_of(source, tmp_path, MPT_BUILD_NATIVE="yes")):
-        assert NATIVE in zipfile.ZipFile(built).namelist()
+        assert {NATIVE, WIRE} <= set(zipfile.ZipFile(built).namelist())
         assert built.name.split("-")[2:4] == ["cp311", "abi3"]
         assert "linux" in built.name
 
@@ -248,10 +249,12 @@ def test_the_source_distribution_can_build_it_all(source: Path, tmp_path: Path) 
     [archive] = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
-    made = {"mpt/accel/_native.c"}
-    accel = {f"mpt/accel/{file.name}" for ending in ("*.c", "*.h") for file in (ROOT / "mpt/accel").glob(ending)} - made
+    made = {"mpt/accel/_native.c", "mpt/lab/netem/_wire.c"}
+    rooms = ("mpt/accel", "mpt/lab/netem")
+    c = {f"{room}/{file.name}" for room in rooms for end in ("*.c", "*.h") for file in (ROOT / room).glob(end)} - made
     bench = {str(file.relative_to(ROOT)) for file in (ROOT / "bench").rglob("*.py")}
     fuzz = {f"fuzz/{file.name}" for file in (ROOT / "fuzz").glob("*.[ch]")} | {"fuzz/run", "fuzz/sanitize"}
-    assert "mpt/accel/_api.h" in accel and "fuzz/driver.c" in fuzz
-    assert accel | bench | fuzz | {"setup.py", "mpt/accel/build_native.py"} <= names
+    assert {"mpt/accel/_api.h", "mpt/lab/netem/line.c"} <= c and "fuzz/driver.c" in fuzz
+    builders = {"setup.py", "mpt/accel/build_native.py", "mpt/lab/netem/build_wire.py"}
+    assert c | bench | fuzz | builders <= names
     assert not [name for name in names if name in made or name.endswith((".so", ".o"))]

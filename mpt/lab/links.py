@@ -3,15 +3,17 @@
     host a  eth1 ──── l0a  ┆ the lab's wire namespace ┆  l0b ──── eth1  host b
 
 Each end is a veth whose far side stands in the wire namespace. There, a frame that arrives at one device leaves by the
-other: by a ``tc`` redirect in the kernel, or, for delay, jitter and loss on a kernel without netem, through a process
-of ours (`mpt.lab.netem`). The rate is a token bucket where the frame leaves, as the bottleneck of a real line: outside
-both hosts, so that their sockets feel no pressure back from it and a full queue drops.
+other: by a ``tc`` redirect in the kernel, or, for a rate that follows a trace and for delay, jitter and loss on a
+kernel without netem, through a process of ours (`mpt.lab.netem`). The rate is kept there, or by a token bucket where
+the frame leaves, as the bottleneck of a real line: outside both hosts, so that their sockets feel no pressure back from
+it and a full queue drops.
 """
 
 from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +22,7 @@ from mpt.errors import HostError
 from mpt.lab import namespaces, offloads
 from mpt.lab.hosts import Host
 from mpt.lab.process import Process
+from mpt.lab.traces import Step, Trace
 
 Direction = Literal["ab", "ba"]
 DIRECTIONS: tuple[Direction, Direction] = ("ab", "ba")
@@ -41,7 +44,10 @@ class Shape:
 
     `rate_mbit` counts Ethernet frames (a TCP stream sees some 95 % of it, 93 % through a tunnel); None: no limit.
     `queue_ms` is how long a frame may wait at the bottleneck before the queue drops; 80 ms lets one TCP stream fill
-    the line with round-trip times up to about that. Jitter is ± and keeps the order unless `reorder`.
+    the line with round-trip times up to about that; a trace has a queue of so many ms of its mean rate. With
+    `queue_packets` the queue holds so many frames instead. Jitter is ± and keeps the order unless `reorder`: as with
+    netem and a rate, a frame that is drawn early waits for its predecessor. `trace` gives the rate, and where it has
+    them the delay and the loss, from moment to moment.
     """
 
     rate_mbit: float | None = None
@@ -50,11 +56,17 @@ class Shape:
     loss_percent: float = 0.0
     reorder: bool = False
     queue_ms: float = 80.0
+    queue_packets: int | None = None
+    trace: Trace | None = None
 
     @property
     def is_plain(self) -> bool:
         """Return whether frames pass at once, but for the rate."""
-        return not (self.delay_ms or self.jitter_ms or self.loss_percent)
+        return not (self.delay_ms or self.jitter_ms or self.loss_percent or self.trace)
+
+    def needs_process(self, netem: bool) -> bool:
+        """Return whether the kernel, with `netem` or without, cannot do it."""
+        return not self.is_plain and (self.reorder or self.trace is not None or not netem)
 
     def qdisc(self, netem: bool, mtu: int) -> str:
         """Return the queueing discipline of the device where frames leave, for ``tc qdisc``; empty: none."""
@@ -65,23 +77,42 @@ class Shape:
             jitter = f" {self.jitter_ms:g}ms" if self.jitter_ms else ""
             loss = f" loss {self.loss_percent:g}%" if self.loss_percent else ""
             limit = int(bits / 8 / frame * waiting) + 10
+            if self.queue_packets is not None:
+                limit = int(bits / 8 / frame * (self.delay_ms + self.jitter_ms) / 1000) + self.queue_packets
             return f"netem limit {limit} delay {self.delay_ms:g}ms{jitter}{loss} rate {bits:.0f}bit"
         if self.rate_mbit is None:
             return ""
         per_second = self.rate_mbit * 1e6 / 8
         burst = max(int(per_second * BURST_TIME), MIN_BURST, 2 * frame)
-        limit = int(per_second * self.queue_ms / 1000) + burst
+        queue = per_second * self.queue_ms / 1000 if self.queue_packets is None else self.queue_packets * frame
+        limit = int(queue) + burst
         return f"tbf rate {self.rate_mbit * 1e6:.0f}bit burst {burst} limit {limit}"
 
-    def wire_settings(self, is_open: bool) -> dict[str, Any]:
-        """Return the shape for the process of `mpt.lab.netem`, in seconds and shares."""
-        return {
+    def wire_settings(self, is_open: bool, began: float = 0.0) -> dict[str, Any]:
+        """Return the shape as `mpt.lab.netem.line.Settings`; its trace began at `began` (monotonic clock)."""
+        settings: dict[str, Any] = {
             "delay": self.delay_ms / 1000,
             "jitter": self.jitter_ms / 1000,
             "loss": self.loss_percent / 100,
             "reorder": self.reorder,
             "open": is_open,
         }
+        rate = self.trace.mean_mbit if self.trace else self.rate_mbit
+        if rate is not None:
+            octets = max(int(rate * 1e3 / 8 * self.queue_ms), MIN_BURST)
+            queue = {"queue_frames": self.queue_packets} if self.queue_packets is not None else {"queue_octets": octets}
+            settings |= {"rate": rate * 1e6, **queue}
+        if self.trace:
+            steps = zip(self.trace.ends, self.trace.steps, strict=True)
+            settings |= {"began": began, "steps": tuple(_wire_step(end, step) for end, step in steps)}
+        return settings
+
+
+def _wire_step(end: float, step: Step) -> tuple[float, float, float, float]:
+    """Return a step for the process; what is negative there is the line's own."""
+    delay = -1.0 if step.delay_ms is None else step.delay_ms / 1000
+    loss = -1.0 if step.loss_percent is None else step.loss_percent / 100
+    return end, step.rate_mbit * 1e6, delay, loss
 
 
 PLAIN = Shape()
@@ -131,6 +162,8 @@ class Link:
         self._redirected: dict[Direction, bool] = dict.fromkeys(DIRECTIONS, False)
         self._offloads_on: dict[str, dict[tuple[str, ...], bool]] = {}
         self._process: Process | None = None
+        self._emulator = "kernel"
+        self._began = time.monotonic()
         for end in (self.a, self.b):
             self._make(end)
         self._apply()
@@ -143,6 +176,17 @@ class Link:
     def change(self, **fields: Any) -> None:
         """Change single fields of the shape in both directions: ``link.change(rate_mbit=20)``."""
         self.shape(replace(self._shapes["ab"], **fields), replace(self._shapes["ba"], **fields))
+
+    def begin_trace(self) -> float:
+        """Let the traces begin again, and the random draws go on; return when that was (monotonic clock)."""
+        self._began = time.monotonic()
+        self._apply()
+        return self._began
+
+    @property
+    def emulator(self) -> str:
+        """Return who makes the delays: ``kernel`` (or there are none), or our process, ``native`` or ``python``."""
+        return self._emulator if self._process is not None else "kernel"
 
     def pull(self, ends: str = "ab") -> None:
         """Pull the cable: the hosts at `ends` lose the carrier; for another host the link falls silent."""
@@ -227,7 +271,7 @@ class Link:
 
     @property
     def _needs_process(self) -> bool:
-        return any(not shape.is_plain and (shape.reorder or not self._netem) for shape in self._shapes.values())
+        return any(shape.needs_process(self._netem) for shape in self._shapes.values())
 
     def _apply(self) -> None:
         """Bring the kernel, and our process if one is needed, into line with `_shapes` and `_open`."""
@@ -239,14 +283,14 @@ class Link:
         for end in (self.a, self.b):
             self._set_offloads(end)
         if self._process is not None:
-            settings = {name: self._shapes[name].wire_settings(self._open[name]) for name in DIRECTIONS}
+            settings = {name: self._shapes[name].wire_settings(self._open[name], self._began) for name in DIRECTIONS}
             self._process.stdin.write(json.dumps(settings) + "\n")
             self._process.stdin.flush()
             self._expect("ok")
 
     def _set_qdisc(self, direction: Direction) -> None:
         device = (self.b if direction == "ab" else self.a).far_side
-        wanted = self._shapes[direction].qdisc(self._netem and not self._needs_process, self.mtu)
+        wanted = "" if self._process is not None else self._shapes[direction].qdisc(self._netem, self.mtu)
         had = self._qdiscs[direction]
         if wanted == had:
             return
@@ -277,12 +321,13 @@ class Link:
         self._process = self._wires.start_python(
             "mpt.lab.netem.frames", self.a.far_side, self.b.far_side, "--frame-size", size, interactive=True
         )
-        self._expect("ready")
+        self._emulator = self._expect("ready").partition(" ")[2]
 
-    def _expect(self, answer: str) -> None:
+    def _expect(self, answer: str) -> str:
         assert self._process is not None
-        if (line := self._process.stdout.readline().strip()) != answer:
+        if not (line := self._process.stdout.readline().strip()).startswith(answer):
             raise HostError(f"the wire process said {line!r}, not {answer!r}: {self._process.errors()[-500:]}")
+        return line
 
 
 def _clear(namespace: str, device: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.lab.netem.delayline import MAX_HELD, DelayLine
+from mpt.lab.netem.dice import Dice
 
 GAPS = st.lists(st.floats(0, 0.01), min_size=1, max_size=50)
 
@@ -50,11 +49,11 @@ def test_nothing_is_made_up_or_doubled_or_early(
 @given(gaps=GAPS, delay=st.floats(0, 0.05), jitter=st.floats(0, 0.05), seed=st.integers(0, 1000))
 def test_with_reordering_it_is_a_sorted_list(gaps: list[float], delay: float, jitter: float, seed: int) -> None:
     """With reorder frames come out by their deadlines, drawn from the seed one after the other."""
-    draw = random.Random(seed)
+    dice = Dice(seed)
     now, model = 0.0, []
     for number, gap in enumerate(gaps):
         now += gap
-        offset = draw.uniform(-jitter, jitter) if jitter else 0.0
+        offset = jitter * (2.0 * dice.roll() - 1.0) if jitter else 0.0
         model.append((max(now, now + delay + offset) if jitter else now + delay, number))
     line = DelayLine(delay, jitter, reorder=True, seed=seed)
     now = 0.0

@@ -20,6 +20,7 @@ from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN, Link, Shape
 from mpt.lab.ping import ping
 from mpt.lab.process import environment
+from mpt.lab.traces import Step, Trace
 
 PAIRS = [("10.1.1.2/24", "10.1.1.3/24"), ("fd01::2/64", "fd01::3/64")]
 
@@ -114,6 +115,28 @@ def test_loss_takes_its_share_and_no_more(lab: Lab) -> None:
     assert 1700 < flood(a, b, 2000) < 1890
     link.change(loss_percent=0)
     assert flood(a, b, 500) == 500
+
+
+def test_a_trace_sets_the_rate_and_the_delay_from_moment_to_moment(lab: Lab) -> None:
+    """Pings take the delay of the step; one that comes while nothing passes waits, and is not lost; then a line that is
+    dead without an event loses all, and follows its trace again when it returns."""
+    trace = Trace((Step(0.3, 20, 5), Step(0.4, 0, 5), Step(60, 20, 20)))
+    a, _, link = two_hosts(lab, Shape(trace=trace))
+    assert link.emulator in ("native", "python")
+    assert answers(a)
+    began = link.begin_trace()
+    (first,) = ping(a, "10.1.1.3", count=1)
+    assert first is not None and 0.010 <= first < 0.020
+    time.sleep(max(began + 0.35 - time.monotonic(), 0))
+    (held,) = ping(a, "10.1.1.3", count=1)
+    assert held is not None and 0.2 < held < 0.45
+    (later,) = ping(a, "10.1.1.3", count=1)
+    assert later is not None and 0.040 <= later < 0.050
+    link.black_hole("ba")
+    assert not answers(a) and carrier(a) == "1"
+    link.restore()
+    (returned,) = ping(a, "10.1.1.3", count=1)
+    assert returned is not None and 0.040 <= returned < 0.050
 
 
 def test_pulled_and_plugged_both_hosts_see_the_carrier(lab: Lab) -> None:

@@ -2,15 +2,16 @@
 
 Always true: each frame taken out was put in, and comes out once; no frame leaves before its deadline; without
 `reorder` frames leave in the order of their arrival, whatever the jitter (a frame drawn early waits for its
-predecessor).
+predecessor). `line.c` is the same in C.
 """
 
 from __future__ import annotations
 
 import heapq
-import random
-from collections import deque
+import math
 from collections.abc import Iterator
+
+from mpt.lab.netem.dice import Dice
 
 MAX_HELD = 50_000  # frames; 100 ms of 6 Gbit/s: memory has to end somewhere
 
@@ -31,11 +32,10 @@ class DelayLine:
         seed: int = 0,
     ) -> None:
         self.frames_lost = 0
-        self._random = random.Random(seed)
-        self._fifo: deque[tuple[float, bytes]] = deque()
-        self._heap: list[tuple[float, int, bytes]] = []  # only with reorder; the count keeps equal deadlines in order
+        self._dice = Dice(seed)
+        self._heap: list[tuple[float, int, bytes]] = []  # the count keeps equal deadlines in order
         self._count = 0
-        self._last_deadline = 0.0
+        self._last_deadline = -math.inf
         self.adjust(delay, jitter, loss, reorder)
 
     def adjust(self, delay: float, jitter: float = 0.0, loss: float = 0.0, reorder: bool = False) -> None:
@@ -43,39 +43,34 @@ class DelayLine:
         self.delay, self.jitter, self.loss, self.reorder = delay, jitter, loss, reorder
 
     def __len__(self) -> int:
-        return len(self._fifo) + len(self._heap)
+        return len(self._heap)
 
     def put(self, frame: bytes, now: float) -> None:
         """Note that a frame arrived at `now`; it is lost here or waits."""
-        if (self.loss and self._random.random() < self.loss) or len(self) >= MAX_HELD:
+        if (self.loss and self._dice.roll() < self.loss) or len(self) >= MAX_HELD:
             self.frames_lost += 1
             return
         deadline = now + self.delay
         if self.jitter:
-            deadline = max(now, deadline + self._random.uniform(-self.jitter, self.jitter))
-        if self.reorder:
-            self._count += 1
-            heapq.heappush(self._heap, (deadline, self._count, frame))
-            return
-        if deadline < self._last_deadline:
-            deadline = self._last_deadline
-        self._last_deadline = deadline
-        self._fifo.append((deadline, frame))
-
-    def take_due(self, now: float) -> Iterator[bytes]:
-        """Take out the frames whose deadline has come, earliest first."""
-        fifo, heap = self._fifo, self._heap
-        while fifo and fifo[0][0] <= now:
-            yield fifo.popleft()[1]
-        while heap and heap[0][0] <= now:
-            yield heapq.heappop(heap)[2]
+            deadline = max(now, deadline + self.jitter * (2.0 * self._dice.roll() - 1.0))
+        if not self.reorder:
+            deadline = self._last_deadline = max(deadline, self._last_deadline)
+        self._count += 1
+        heapq.heappush(self._heap, (deadline, self._count, frame))
 
     def next_deadline(self) -> float | None:
         """Return when the next frame is due; None while nothing waits."""
-        deadlines = [queue[0][0] for queue in (self._fifo, self._heap) if queue]
-        return min(deadlines, default=None)
+        return self._heap[0][0] if self._heap else None
+
+    def take(self) -> bytes:
+        """Take out the frame that is due at `next_deadline`, which must not be None."""
+        return heapq.heappop(self._heap)[2]
+
+    def take_due(self, now: float) -> Iterator[bytes]:
+        """Take out the frames whose deadline has come, earliest first."""
+        while self._heap and self._heap[0][0] <= now:
+            yield self.take()
 
     def clear(self) -> None:
         """Lose the frames inside."""
-        self._fifo.clear()
         self._heap.clear()

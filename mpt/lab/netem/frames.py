@@ -1,29 +1,34 @@
-"""The user-space wire: a process that carries frames between two devices with delay, jitter and loss.
+"""The user-space wire: a process that carries frames between two devices by a rate, with delay, jitter and loss.
 
-For kernels without netem. It stands in the namespace where both devices are::
+For kernels without netem, and for rates that follow a trace. It stands in the namespace where both devices are::
 
     python -m mpt.lab.netem.frames l0a l0b --frame-size 1518
 
-It writes ``ready`` and then obeys one JSON object a line on its input, each answered by ``ok``::
+It writes ``ready native`` or ``ready python`` (its loop is in C if `_wire` was built, which carries five times as
+much), and then obeys one JSON object a line on its input, each answered by ``ok``::
 
     {"ab": {"delay": 0.02, "jitter": 0.001, "loss": 0.01, "reorder": false, "open": true}}
 
-``ab`` is the direction from the first device to the second, ``ba`` the other; ``open`` false swallows every frame.
-Deadlines are kept to about a millisecond: while frames flow it looks up every `COALESCE` seconds, as a network card
-with interrupt moderation does, because a wake-up per frame would cost more than the frame.
+``ab`` is the direction from the first device to the second, ``ba`` the other; the fields are those of
+`mpt.lab.netem.line.Settings`. Deadlines are kept to half a millisecond: while frames flow it looks up every
+`COALESCE` seconds, as a network card with interrupt moderation does, because a wake-up per frame would cost more than
+the frame.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import select
 import socket
 import sys
 import time
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Protocol
 
-from mpt.lab.netem.delayline import DelayLine
+from mpt.lab.netem.line import Line, Settings
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23  # linux/if_packet.h
@@ -31,78 +36,123 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 BUFFER = 32 << 20  # bytes; the queue of a slow link is charged to the sending socket
 BATCH = 256  # frames taken from one device before the other has its turn
 COALESCE = 0.0005  # seconds
+NATIVE_COALESCE = 0.00025  # seconds
+NICE = -15  # a network does not wait for the programs that use it
+DIRECTIONS = ("ab", "ba")
 
 
-class Direction:
-    """Frames from `source` to `sink` through a delay line."""
+class Wire(Protocol):
+    """Lines between two devices, in both directions."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket, frame_size: int, seed: int) -> None:
-        self.source, self.sink, self.frame_size = source, sink, frame_size
-        self.line = DelayLine(seed=seed)
-        self.open = True
+    name: str
 
-    def adjust(self, settings: dict[str, Any]) -> None:
-        """Take over `settings`; a closed direction also loses the frames on their way."""
-        values = dict(settings)
-        self.open = values.pop("open", self.open)
-        if values:
-            self.line.adjust(**values)
-        if not self.open:
-            self.line.clear()
+    def adjust(self, direction: str, settings: Settings) -> None:
+        """Set the line of a direction from now on."""
 
-    def carry(self, now: float) -> bool:
+    def run(self, commands: int) -> None:
+        """Carry frames until the descriptor `commands` can be read; a negative one never can."""
+
+
+class NativeWire:
+    """The wire whose loop is in C."""
+
+    name = "native"
+
+    def __init__(self, first: socket.socket, second: socket.socket, frame_size: int) -> None:
+        from mpt.lab.netem._wire import ffi, lib
+
+        self._ffi, self._lib = ffi, lib
+        self._devices = first, second  # open as long as the wire
+        self._wire = lib.wire_new(first.fileno(), second.fileno(), frame_size)
+        if self._wire == ffi.NULL:
+            raise MemoryError
+
+    def adjust(self, direction: str, settings: Settings) -> None:
+        line = self._lib.wire_line(self._wire, DIRECTIONS.index(direction))
+        if not self._lib.line_adjust(line, native_settings(self._ffi, settings)[0], time.monotonic()):
+            raise MemoryError
+
+    def run(self, commands: int) -> None:
+        if error := self._lib.wire_run(self._wire, commands, NATIVE_COALESCE):
+            raise OSError(error, os.strerror(error))
+
+
+def native_settings(ffi: Any, settings: Settings) -> tuple[Any, Any]:
+    """Return the structure for `line_adjust`, and what must live as long as it."""
+    steps = ffi.new("struct step[]", [list(step) for step in settings.steps])
+    names = ("delay", "jitter", "loss", "rate", "began", "reorder", "open", "queue_octets", "queue_frames")
+    fields = {name: getattr(settings, name) for name in names}
+    return ffi.new("struct settings *", {**fields, "steps": steps, "step_count": len(settings.steps)}), steps
+
+
+class PythonWire:
+    """The same in Python alone."""
+
+    name = "python"
+
+    def __init__(self, first: socket.socket, second: socket.socket, frame_size: int) -> None:
+        self._directions = {
+            name: (source, sink, Line(seed))
+            for seed, (name, source, sink) in enumerate((("ab", first, second), ("ba", second, first)), 1)
+        }
+        self._frame_size = frame_size
+
+    def adjust(self, direction: str, settings: Settings) -> None:
+        self._directions[direction][2].adjust(settings, time.monotonic())
+
+    def run(self, commands: int) -> None:
+        obeyed: list[Any] = [commands] if commands >= 0 else []
+        lines = list(self._directions.values())
+        devices = [source for source, _, _ in lines]
+        while True:
+            now = time.monotonic()
+            received = [self._carry(*line, now) for line in lines]
+            wait = max(min(line.next_deadline() for _, _, line in lines) - now, COALESCE)
+            if any(received):  # more will come at once: let it gather
+                readable = select.select(obeyed, [], [], COALESCE)[0]
+            else:
+                readable = select.select([*devices, *obeyed], [], [], None if math.isinf(wait) else wait)[0]
+            if commands in readable:
+                return
+
+    def _carry(self, source: socket.socket, sink: socket.socket, line: Line, now: float) -> bool:
         """Take in the waiting frames, send the due ones; return whether any came in."""
-        recv, put, size = self.source.recv, self.line.put, self.frame_size
         received = False
         try:
             for _ in range(BATCH):
-                frame = recv(size)
+                frame = source.recv(self._frame_size)
                 received = True
-                if self.open:
-                    put(frame, now)
+                line.put(frame, now)
         except BlockingIOError:
             pass
         except OSError:  # ENETDOWN, once, when the device goes down
             pass
-        send = self.sink.send
-        for frame in self.line.take_due(now):
+        for frame in line.take_due(now):
             try:
-                send(frame)
-            except OSError:  # ENOBUFS: the queue of the slow link is full; ENETDOWN: it is unplugged. Frames die so.
+                sink.send(frame)
+            except OSError:  # ENOBUFS; ENETDOWN: it is unplugged. Frames die so.
                 pass
         return received
 
 
-def serve(first: socket.socket, second: socket.socket, frame_size: int) -> None:
-    """Carry frames until killed; at the end of the input go on without commands."""
-    directions = {"ab": Direction(first, second, frame_size, 1), "ba": Direction(second, first, frame_size, 2)}
-    both = tuple(directions.values())
-    devices: list[Any] = [first, second]
-    commands: list[Any] = [sys.stdin]
-    print("ready", flush=True)
-    monotonic = time.monotonic
+def make(first: socket.socket, second: socket.socket, frame_size: int) -> Wire:
+    """Return the wire in C if it was built, else the one in Python."""
+    native = find_spec("mpt.lab.netem._wire") is not None
+    return NativeWire(first, second, frame_size) if native else PythonWire(first, second, frame_size)
+
+
+def serve(wire: Wire) -> None:
+    """Carry frames until killed, and obey; at the end of the input go on without commands."""
+    print("ready", wire.name, flush=True)
     while True:
-        now = monotonic()
-        busy = [direction.carry(now) for direction in both]
-        deadlines = [deadline for direction in both if (deadline := direction.line.next_deadline()) is not None]
-        timeout = max(min(deadlines) - now, COALESCE) if deadlines else None
-        if any(busy):  # more will come at once: let it gather
-            readable = select.select(commands, [], [], COALESCE)[0]
-        else:
-            readable = select.select(devices + commands, [], [], timeout)[0]
-        if sys.stdin in readable and not obey(directions):
-            commands = []
-
-
-def obey(directions: dict[str, Direction]) -> bool:
-    """Read one command line; return False at the end of the input."""
-    line = sys.stdin.readline()
-    if not line:
-        return False
-    for name, settings in json.loads(line).items():
-        directions[name].adjust(settings)
-    print("ok", flush=True)
-    return True
+        wire.run(sys.stdin.fileno())
+        line = sys.stdin.readline()
+        if not line:
+            break
+        for direction, fields in json.loads(line).items():
+            wire.adjust(direction, Settings(**{**fields, "steps": tuple(map(tuple, fields.get("steps", ())))}))
+        print("ok", flush=True)
+    wire.run(-1)
 
 
 def open_device(name: str) -> socket.socket:
@@ -126,7 +176,11 @@ def main() -> None:
     parser.add_argument("second")
     parser.add_argument("--frame-size", type=int, default=1518, help="longest frame, bytes")
     options = parser.parse_args()
-    serve(open_device(options.first), open_device(options.second), options.frame_size)
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    except PermissionError:  # in a user namespace
+        pass
+    serve(make(open_device(options.first), open_device(options.second), options.frame_size))
 
 
 if __name__ == "__main__":
