@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from mpt.accel.choice import native_is_built
 from mpt.lab.lab import sweep
+from tests.turns import Turns, in_turn
 
 # `gate` finds the same things on every machine; `fast` is a quarter of it, for scripts/test --fast; `hunt` looks for
 # new things: MPT_HYPOTHESIS=hunt scripts/test tests/wire
@@ -21,7 +23,6 @@ settings.register_profile("hunt", deadline=None, max_examples=20_000, suppress_h
 settings.load_profile(os.environ.get("MPT_HYPOTHESIS", "gate"))
 
 NETNS_TESTS = Path(__file__).parent / "netns"
-BENCH_TESTS = Path(__file__).parent / "bench"
 NEEDS_ROOT = "needs root: sudo scripts/test"
 
 
@@ -54,18 +55,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if os.geteuid() != 0 and item.get_closest_marker("netns"):
             item.add_marker(pytest.mark.skip(reason=NEEDS_ROOT))
     if hasattr(config, "workerinput"):
-        items.sort(key=_turn)
+        items[:] = in_turn(items)
 
 
-def _turn(item: pytest.Item) -> int:
-    """When a test has its turn in one of several workers.
-
-    First what takes all the CPU time there is, while other workers have tests that do not mind; then what takes long,
-    so that no worker waits at the end for a long test that another has just begun.
-    """
-    if item.get_closest_marker("netns"):
-        return 0 if item.path.is_relative_to(BENCH_TESTS) else 1
-    return 3 if item.get_closest_marker("build") else 2
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Turns:
+    """Let the workers of pytest-xdist take work in the order of `in_turn`."""
+    return Turns(config, log)
 
 
 class NamespaceTally:
