@@ -129,7 +129,7 @@ static void seal_one(struct input *in, int fd) {
     if (used < count)
         used = count < REMEMBERED ? count : REMEMBERED;
     uint32_t total = (uint32_t)length + SEAL_OVERHEAD;
-    session_close(peer, path_id, datagram, total, 0x1234, (struct piece){0});
+    session_close(peer, path_id, datagram, total, 0x1234);
     lengths[(count - 1) % REMEMBERED] = total;
     if (step & 1)
         arrive(datagram, total, fd); /* else later, if at all */

@@ -96,8 +96,7 @@ static void nonce_of(const struct seal *s, const struct envelope *e, uint8_t *no
         nonce[i] ^= s->iv[i];
 }
 
-void seal_close(struct seal *s, uint8_t *datagram, uint32_t length, const struct envelope *e, uint16_t stamp,
-                struct piece rest) {
+void seal_close(struct seal *s, uint8_t *datagram, uint32_t length, const struct envelope *e, uint16_t stamp) {
     uint8_t nonce[IV], *tag = datagram + length - SEAL_TAG;
     int done;
     datagram[0] = ENVELOPE;
@@ -110,12 +109,9 @@ void seal_close(struct seal *s, uint8_t *datagram, uint32_t length, const struct
     OSSL_PARAM params[] = {OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, SEAL_TAG),
                            OSSL_PARAM_construct_end()};
     uint8_t *sealed = datagram + ENVELOPE_HEADER;
-    int first = (int)(length - ENVELOPE_HEADER - SEAL_TAG - rest.length);
     bool good = EVP_EncryptInit_ex2(s->context, NULL, NULL, nonce, NULL) == 1
         && EVP_EncryptUpdate(s->context, NULL, &done, datagram, ENVELOPE_HEADER) == 1
-        && EVP_EncryptUpdate(s->context, sealed, &done, sealed, first) == 1
-        && (rest.length == 0
-            || EVP_EncryptUpdate(s->context, sealed + first, &done, rest.octets, (int)rest.length) == 1)
+        && EVP_EncryptUpdate(s->context, sealed, &done, sealed, (int)(length - ENVELOPE_HEADER - SEAL_TAG)) == 1
         && EVP_EncryptFinal_ex(s->context, tag, &done) == 1 && EVP_CIPHER_CTX_get_params(s->context, params) == 1;
     if (!good)
         memset(datagram + 1, 0, length - 1); /* what cannot be sealed never leaves in the clear */
@@ -160,9 +156,8 @@ struct seal *seal_new(const struct ciphers *ciphers, int cipher, bool is_ours, c
 
 void seal_free(struct seal *seal) { (void)seal; }
 
-void seal_close(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope, uint16_t stamp,
-                struct piece rest) {
-    (void)seal, (void)envelope, (void)stamp, (void)rest;
+void seal_close(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope, uint16_t stamp) {
+    (void)seal, (void)envelope, (void)stamp;
     memset(datagram, 0, length);
 }
 
@@ -191,7 +186,7 @@ int mpt_seal(const struct mpt_session_keys *keys, uint32_t path_id, uint64_t num
     const struct envelope envelope = {path_id, keys->peer_index, number};
     if (seal != NULL) {
         memcpy(datagram + ENVELOPE_HEAD, content, length);
-        seal_close(seal, datagram, length + SEAL_OVERHEAD, &envelope, (uint16_t)stamp, (struct piece){0});
+        seal_close(seal, datagram, length + SEAL_OVERHEAD, &envelope, (uint16_t)stamp);
     }
     int result = seal != NULL ? 0 : -1;
     seal_free(seal);

@@ -30,11 +30,8 @@ void ciphers_free(struct ciphers *ciphers);
 /* A seal for one direction; `is_ours`: it seals, else it opens. NULL: no memory, or an unknown `cipher` (enum mpt_cipher). */
 struct seal *seal_new(const struct ciphers *ciphers, int cipher, bool is_ours, const uint8_t *key, const uint8_t *iv);
 void seal_free(struct seal *seal); /* its keys are overwritten */
-struct piece { const uint8_t *octets; uint32_t length; };
-/* Make a datagram of `length` octets around the content, which lies ENVELOPE_HEAD octets behind its start, but for its end,
- * which is at `rest`. It is fast if what stands before `rest`, with the 2 octets of the stamp, fills blocks of AES. */
-void seal_close(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope, uint16_t stamp,
-                struct piece rest);
+/* Make a datagram of `length` octets around the content, which lies ENVELOPE_HEAD octets behind its start. */
+void seal_close(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope, uint16_t stamp);
 /* Open a datagram in its place; the content lies as above. false: its tag is wrong, and its octets are lost. */
 bool seal_open(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope);
 /* Whether a datagram of more than MAC1 octets ends with its mac1 for this key of MAC1_KEY octets. */

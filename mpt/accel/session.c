@@ -174,8 +174,8 @@ uint64_t session_sent(const struct session *s) {
     return most > 0 ? most - 1 : 0;
 }
 
-void session_close(struct session *s, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp, struct piece rest) {
+void session_close(struct session *s, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp) {
     path_id %= PATH_IDS;
     struct envelope envelope = {path_id, s->peer_index, s->next_number[path_id]++};
-    seal_close(s->send, datagram, length, &envelope, stamp, rest);
+    seal_close(s->send, datagram, length, &envelope, stamp);
 }

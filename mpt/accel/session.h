@@ -48,7 +48,6 @@ bool session_is_recent(const struct session *session, const struct envelope *env
 int session_arrived(struct session *session, const struct envelope *envelope);
 uint64_t session_sent(const struct session *session); /* the largest number that was used; 0 if none was */
 /* Seal a datagram of `length` octets with the next number, as seal_close() does. */
-void session_close(struct session *session, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp,
-                   struct piece rest);
+void session_close(struct session *session, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp);
 
 #endif

@@ -56,8 +56,7 @@ int transmit_message(const struct connection *c, const struct path *path, const 
     if (length > sizeof datagram - SEAL_OVERHEAD)
         return EMSGSIZE;
     memcpy(datagram + ENVELOPE_HEAD, message, length);
-    session_close(c->owner->sending, path->row.seal_id, datagram, length + SEAL_OVERHEAD, stamp,
-                  (struct piece){0});
+    session_close(c->owner->sending, path->row.seal_id, datagram, length + SEAL_OVERHEAD, stamp);
     struct iovec piece = {datagram, length + SEAL_OVERHEAD};
     return transmit_beyond(place, &piece, 1, c->row.message_tos);
 }
