@@ -204,7 +204,7 @@ class AdaptiveSender:
         self._gone(room, packet)
         if kind == _COPIED:
             self._copy_realtime(content, entry, room, now)
-        elif kind != _ACKNOWLEDGEMENT:
+        elif kind == _ORDERED:
             self._shadow(content, entry, room, now)
         return True
 
@@ -216,7 +216,7 @@ class AdaptiveSender:
         session = self._sessions.sealing(self._sender.connection.key)
         if session is None:
             return EAGAIN
-        data_socket, remote, counters, path_id = self._sender.paths[room.index]
+        data_socket, remote, counters, path_id, _ = self._sender.paths[room.index]
         number = session.next_number(path_id)
         try:
             transmit(data_socket, session.seal(path_id, content, now), remote, entry.outer_tos)
@@ -225,6 +225,7 @@ class AdaptiveSender:
             room.blocked_until = now + BLOCKED
             return error.errno or EAGAIN
         room.flight.sent(space(session.peer_index, path_id), number, entry)
+        room.sent += entry.size
         room.went(entry.size, now)
         self._sent.add(entry.size, now)
         return 0
@@ -248,13 +249,15 @@ class AdaptiveSender:
 
     def _shadow(self, content: bytes, entry: Entry, first: Room, now: float) -> None:
         """Send a copy over each path that is to be measured so, while it has room."""
+        fitting = self._fitting_entry(entry)
         for room in self._rooms.live:
-            if room.limits.shadow and room is not first and room.has_window(entry.size) and room.opens_at() <= now:
-                fitting = self._fitting_entry(entry)
-                copy = Entry(entry.size, now, None, entry.outer_tos)
-                if (fitting is None or room.index in fitting) and not self._put(content, copy, room, now):
-                    self._copies += 1
-                    room.copies += 1
+            if not room.limits.shadow or room is first or (fitting is not None and room.index not in fitting):
+                continue
+            if not room.has_window(entry.size) or room.opens_at() > now:
+                room.limited_at = now
+            elif not self._put(content, Entry(entry.size, now, None, entry.outer_tos), room, now):
+                self._copies += 1
+                room.copies += 1
 
     # --- again ---
 
@@ -316,8 +319,9 @@ class AdaptiveSender:
         self._reports += 1
         chosen = rooms.live if self._reports % 2 == 0 else (min(rooms.live, key=Room.arrival),)
         for room in chosen:
-            data_socket, remote, _, path_id = self._sender.paths[room.index]
+            data_socket, remote, _, path_id, _ = self._sender.paths[room.index]
             send_message(data_socket, session.seal(path_id, message, now), remote, self._sender.message_tos)
+            room.sent += len(message) + OVERHEAD + OUTER
 
     # --- what waits, what happened ---
 

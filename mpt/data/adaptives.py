@@ -23,7 +23,7 @@ from mpt.data.receipts import Receipts
 from mpt.data.rooms import Room
 from mpt.data.sessions import Session, Sessions
 from mpt.errors import DecodeError
-from mpt.limits import START_ORDER, AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits, Report
+from mpt.limits import OUTER, START_ORDER, AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits, Report
 from mpt.wire import feedback, seal
 from mpt.wire.seal import STAMPS_A_SECOND
 
@@ -133,6 +133,7 @@ class Adaptives:
         """Note a datagram of `size` octets that has opened with our `session`; see `Receipts.arrived`."""
         found = self._connections.get(connection)
         if found is not None:
+            found.paths[header.path_id][1].received += size + OUTER
             found.receipts.arrived(session, header.path_id, header.number, size, stamp, now, is_data)
             if is_data and found.sender is not None:
                 self._telling[connection] = found
@@ -268,6 +269,8 @@ class Adaptives:
             lost=room.flight.lost,
             limited_at=room.limited_at,
             reported_at=room.reported_at,
+            sent=room.sent,
+            received=room.received,
         )
 
     def counters(self, connection: Hashable) -> AdaptiveCounters:

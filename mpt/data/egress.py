@@ -218,7 +218,7 @@ class Egress:
         now: float,
     ) -> int | None:
         """Send `content`, sealed if there is a session, over one path. Return None when it was sent, else the errno."""
-        data_socket, remote, counters, path_id = sender.paths[index]
+        data_socket, remote, counters, path_id, room = sender.paths[index]
         datagram = content if session is None else session.seal(path_id, content, now)
         try:
             transmit(data_socket, datagram, remote, tos_octet)
@@ -227,6 +227,8 @@ class Egress:
             return error.errno or 0
         counters.packets_sent += 1
         counters.bytes_sent += size
+        if session is not None:
+            room.sent += len(datagram) + OUTER
         return None
 
     def _refuse(self, sender: Sender, packet: bytes, now: float) -> None:
@@ -282,6 +284,7 @@ class Egress:
                 return False
             number = session.next_number(way.id)
             datagram = session.seal(way.id, message, now)
+            way.room.sent += len(datagram) + OUTER
             if sender.offer is not None and message[0] == PROBE:  # the peer will report it
                 entry = Entry(len(datagram) + OUTER, now)
                 way.room.flight.sent(space(session.peer_index, way.id), number, entry)

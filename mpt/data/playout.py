@@ -142,10 +142,12 @@ class Playout:
             self._behind(stream, -distance, packet, delivery)
             return delivery
         release = self._release(packet, stamp, now)
-        if distance == 0 and not stream.held and release <= now:
+        if distance == 0 and release <= now:
             stream.expected += 1
             stream.came = (stream.came << 1 | 1) & _BITS
             delivery.append(packet)
+            if stream.held:
+                self._advance(stream, delivery, now)
             return delivery
         position = stream.expected + distance
         if position in stream.held:

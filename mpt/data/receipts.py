@@ -129,7 +129,8 @@ class _Numbers:
         ranges: list[tuple[int, int]] = []
         settled = self.newest
         for gap in chosen:
-            parts = [(at, min(MOST_COUNT, gap.end - at)) for at in range(gap.first, gap.end, MOST_COUNT)][:room]
+            starts = range(gap.first, gap.end, MOST_COUNT)[:room]  # a jump may be of any size
+            parts = [(at, min(MOST_COUNT, gap.end - at)) for at in starts]
             if len(ranges) + len(parts) <= room:
                 ranges += parts
                 gap.told += 1

@@ -39,8 +39,10 @@ class Room:
         "limited_at",
         "limits",
         "progress_at",
+        "received",
         "reported_at",
         "resent",
+        "sent",
         "turn",
     )
 
@@ -55,6 +57,7 @@ class Room:
         self.progress_at = 0.0  # when the peer was last told to have got further; 0.0: never
         self.asked_at = 0.0  # when its last packets were copied, or a probe went; 0.0: never
         self.asked = 0  # how often since the peer got further
+        self.sent = self.received = 0  # octets of all datagrams, OUTER for each included, since the beginning
         self.resent = self.copies = 0  # packets, since the beginning
 
     def arrival(self) -> float:

@@ -47,7 +47,7 @@ class Way:
 # Take a packet that at least one open path carries; with the index of the path to which its flow is mapped, or None.
 Offer = Callable[[bytes, int | None, float], None]
 
-OpenPath = tuple[DataSocket, tuple[Any, ...], PathCounters, int]
+OpenPath = tuple[DataSocket, tuple[Any, ...], PathCounters, int, Room]
 
 
 class Sender:
@@ -126,9 +126,9 @@ class Sender:
         self.cycle = self._scheduler([(index, weight) for index, weight in weights.items() if index in self.paths])
 
     def _open_paths(self) -> None:
-        """Find the paths that carry packets, by their index: socket, remote address, counters, id."""
+        """Find the paths that carry packets, by their index: socket, remote address, counters, id, room."""
         self.paths = {
-            way.index: (way.socket, way.remote, way.counters, way.id)
+            way.index: (way.socket, way.remote, way.counters, way.id, way.room)
             for way in self.ways.values()
             if way.index in self._weights and way.socket is not None and way.remote
         }
