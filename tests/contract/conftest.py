@@ -49,6 +49,23 @@ def sealing_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
+ADAPTING = [name for name in SEALING if name.startswith("python") and name not in WITHOUT_ADDRESSES]
+
+
+@pytest.fixture(params=ADAPTING)
+def adapting_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A data path with adaptive connections."""
+    with closing(DATA_PATHS[request.param]()) as made:
+        yield made
+
+
+@pytest.fixture(params=[name for name in ADAPTING if name in ("python in memory", "native on loopback")])
+def fast_adapting_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """One of each, the fastest."""
+    with closing(DATA_PATHS[request.param]()) as made:
+        yield made
+
+
 @pytest.fixture(params=[name for name in SEALING if name not in WITHOUT_MARKS])
 def sealing_marking_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """The same on sockets whose datagrams have a TOS octet."""
