@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mpt import __version__
 from mpt.cli.channel import ChannelError, ask
+from mpt.cli.options import parse_options
 from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, find_settings
 from mpt.errors import ConfigError
 from mpt.local.grammar import FORMS, GrammarError, form_named, parse
@@ -24,7 +24,6 @@ from mpt.local.sockets import RUNTIME_DIRECTORY
 
 INTERRUPTED = 130  # a shell's status for a program that ^C ended
 
-_PORT = re.compile(r"-[0-9]+")
 _HELP = ("-h", "--help", "help")
 
 
@@ -73,25 +72,61 @@ def join(arguments: Sequence[str]) -> int:
     return run_join(arguments)
 
 
+def status(arguments: Sequence[str]) -> int:
+    """Run ``mpt status``. Return the exit status."""
+    from mpt.cli.look import status as run_status
+
+    return run_status(arguments)
+
+
+def top(arguments: Sequence[str]) -> int:
+    """Run ``mpt top``. Return the exit status."""
+    from mpt.cli.top import top as run_top
+
+    return run_top(arguments)
+
+
+def monitor(arguments: Sequence[str]) -> int:
+    """Run ``mpt monitor``. Return the exit status."""
+    from mpt.cli.monitor import monitor as run_monitor
+
+    return run_monitor(arguments)
+
+
+def logs(arguments: Sequence[str]) -> int:
+    """Run ``mpt logs``. Return the exit status."""
+    from mpt.cli.service import logs as run_logs
+
+    return run_logs(arguments)
+
+
+def stop(arguments: Sequence[str]) -> int:
+    """Run ``mpt stop``. Return the exit status."""
+    from mpt.cli.service import stop as run_stop
+
+    return run_stop(arguments)
+
+
+def version(arguments: Sequence[str]) -> int:
+    """Run ``mpt version``. Return the exit status."""
+    from mpt.cli.service import version as run_version
+
+    return run_version(arguments)
+
+
 PROGRAMS = (
+    Program("status", " [NAME] [--brief] [--watch [SECONDS]]", "what is wrong and what works, in 80 columns", status),
+    Program("top", " [NAME]", "the same as it changes: rates and shares of the paths, q quits", top),
+    Program("monitor", " [--json]", "one line for each thing that happens", monitor),
+    Program("logs", " [-f] [-n LINES]", "the log of the daemon", logs),
+    Program("stop", "", "stop the daemon, and wait until it has stopped", stop),
+    Program("version", "", "the versions of this program and of the daemon", version),
     Program("genkey", " [FILE]", "make the private key of this host, print its public key", genkey),
     Program("pubkey", " [FILE]", "print the public key of this host", pubkey),
     Program("client", " {add | remove} NAME, client list", "the clients of this server: clients.conf", client),
     Program("join", " TEXT", "make this host the client that the server's `mpt client add` has named", join),
     Program("demo", "", "two hosts and several paths on this machine: what the tunnel makes of them", demo),
 )
-
-
-@dataclass
-class Options:
-    """The command line: the words of the command, and the options, which say how to reach the daemon."""
-
-    words: list[str] = field(default_factory=list)
-    ipv6: bool = False
-    port: int | None = None
-    socket: str | None = None
-    timeout: float | None = None
-    json: bool = False
 
 
 def usage() -> str:
@@ -121,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run with `arguments` (default: the command line); return the exit status, as the end of `usage` lists them."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if not given and _has_daemon():
+            return status([])
         for program in PROGRAMS:
             if given[:1] == [program.name]:
                 return program.run(given[1:])
@@ -144,6 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def _has_daemon() -> bool:
+    """Return whether this is a terminal, and a daemon's socket is there: then ``mpt`` alone shows the status."""
+    settings = find_settings(None, None, None, os.environ, Path())
+    return sys.stdout.isatty() and any(map(os.path.exists, settings.sockets))
+
+
 def _command(given: Sequence[str]) -> int:
     """Print help, or carry out one command; return the exit status. Raises GrammarError and ChannelError."""
     if "--version" in given:
@@ -157,7 +200,11 @@ def _command(given: Sequence[str]) -> int:
         print(usage())
         return BAD_USAGE
     options = parse_options(given)
-    form = form_named(options.words[0])
+    for program in PROGRAMS:  # after options, as in `mpt --json status`
+        if options.words[0] == program.name:
+            place = given.index(program.name)
+            return program.run([*given[:place], *given[place + 1 :]])
+    form = form_named(options.words[0], [program.name for program in PROGRAMS])
     if len(options.words) == 1 and form.needs_words:
         print(form.usage())
         return BAD_USAGE
@@ -165,53 +212,6 @@ def _command(given: Sequence[str]) -> int:
     settings = find_settings(options.socket, options.port, options.timeout, os.environ, Path())
     over_udp = options.ipv6 or options.port is not None
     return _tell(ask(words, settings, _report, over_udp, options.ipv6), options.json)
-
-
-def parse_options(given: Sequence[str]) -> Options:
-    """Return the command line `given`. Options stand before or after the words, none of which begins with a dash."""
-    options = Options()
-    rest = iter(given)
-    for word in rest:
-        if not word.startswith("-"):
-            options.words.append(word)
-        elif word == "-6":
-            options.ipv6 = True
-        elif word == "--json":
-            options.json = True
-        elif word == "--socket":
-            options.socket = _value(word, next(rest, ""))
-        elif word == "--timeout":
-            options.timeout = _seconds(word, _value(word, next(rest, "")))
-        elif _PORT.fullmatch(word):
-            options.port = _port(word)
-        else:
-            raise GrammarError(f"there is no option {word!r}")
-    if options.socket and (options.ipv6 or options.port):
-        raise GrammarError("--socket is a way to the daemon, -6 and -port_number are another: choose one")
-    return options
-
-
-def _value(option: str, word: str) -> str:
-    if not word:
-        raise GrammarError(f"{option} needs a value after it")
-    return word
-
-
-def _seconds(option: str, word: str) -> float:
-    try:
-        seconds = float(word)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 86400:
-        raise GrammarError(f"{option} {word!r} must be seconds from 0.001 to 86400")
-    return seconds
-
-
-def _port(word: str) -> int:
-    port = int(word[1:6])
-    if len(word) > 6 or not 0 < port < 65536:
-        raise GrammarError(f"the port in {word!r} must be from 1 to 65535")
-    return port
 
 
 def _report(text: str) -> None:

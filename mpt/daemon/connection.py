@@ -306,6 +306,8 @@ class Connection(Service):
 
     def peer_says(self, index: int, up: bool) -> None:
         """Note that the peer reports path `index`. The report also revives a path without keepalives."""
+        if up is self.reporter.peer_down(index):
+            self.paths[index].since = self._machine.now()
         if up:
             self.paths[index].believe_peer()
         self.reporter.peer_says(index, up)
@@ -355,6 +357,10 @@ class Connection(Service):
             self._losses.look()
         self._shares_changed(self.config.name)
         self._log_reachability()
+
+    def measured(self, path: tuple[str, int]) -> PathMeasures:
+        """Return the measures of a path, by its key."""
+        return self._measured(path)
 
     def _last_received(self, path: tuple[str, int]) -> float:
         return self._measured(path).last_received

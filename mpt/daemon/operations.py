@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path as FilePath
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -19,14 +20,19 @@ from mpt.config.identity import load_identity
 from mpt.control import merge
 from mpt.control.initiator import Outcome, create_request
 from mpt.daemon.connection import Connection
+from mpt.daemon.histories import Histories
 from mpt.daemon.machine import Machine
+from mpt.daemon.naming import connection_named, paths_meant
 from mpt.daemon.path import Path
 from mpt.daemon.peerport import Peer, PeerControl, Way
+from mpt.daemon.recentevents import RecentEvents
 from mpt.daemon.running import Running
 from mpt.daemon.statusdocument import status_document
 from mpt.errors import ConfigError, HostError, MptError
+from mpt.local.history import SCHEMA as HISTORY_SCHEMA
 from mpt.local.operations import PeerRefusedError, ProgressReport, UnknownFileError
 from mpt.local.status import StatusDocument
+from mpt.local.statustext import named
 from mpt.model import Address, ConnectionConfig, GeneralConfig, Identity, InterfaceAddress, Status
 from mpt.wire.command import TEXT_FOR_C
 
@@ -35,7 +41,8 @@ _Read = tuple[GeneralConfig, tuple[ConnectionConfig, ...], Identity | None, tupl
 
 class DaemonOperations:
     """Carries out the commands on `running`; `peer_control` asks the peers. `handshakes_dropped()` counts the handshake
-    datagrams that led to nothing, by reason."""
+    datagrams that led to nothing, by reason; `histories` has the recent past of the
+    paths, `recent_events` the last lines of the log."""
 
     def __init__(
         self,
@@ -43,11 +50,15 @@ class DaemonOperations:
         running: Running,
         peer_control: PeerControl,
         handshakes_dropped: Callable[[], Mapping[str, int]],
+        histories: Histories,
+        recent_events: RecentEvents,
     ) -> None:
         self._machine = machine
         self._running = running
         self._peer_control = peer_control
         self._handshakes_dropped = handshakes_dropped
+        self._histories = histories
+        self._recent_events = recent_events
         self._started_at = 0.0
         self._taken: dict[str, set[InterfaceAddress]] = {}  # of paths, by interface taken down
 
@@ -100,25 +111,16 @@ class DaemonOperations:
         paths = ", ".join(f"path_{path.key[1]} of {path.key[0]} is {path.status.name}" for path in concerned)
         return said + (f"; {paths}" if paths else "; no path uses it")
 
-    async def path(self, up: bool, source: Address, destination: Address, progress: ProgressReport) -> str:
-        """Take every path between two outer addresses up or down, and tell the peers."""
-        concerned = [
-            (connection, index)
-            for connection in self._running.connections()
-            for index, path in enumerate(connection.paths)
-            if path.peer == destination and source in _own_addresses(connection, path)
-        ]
-        if not concerned:
-            known = ", ".join(
-                sorted(
-                    {
-                        f"{connection.public_address(path)} {path.peer}"
-                        for connection in self._running.connections()
-                        for path in connection.paths
-                    }
-                )
-            )
-            raise HostError(f"there is no path from {source} to {destination}; there are: {known or 'none'}")
+    async def path(self, up: bool, path: Address | str, destination: Address | None, progress: ProgressReport) -> str:
+        """Take every path that is meant up or down, and tell the peers."""
+        return await self._switch(up, paths_meant(self._running, path, destination), progress)
+
+    async def connection(self, up: bool, name: str, progress: ProgressReport) -> str:
+        """Take all paths of a connection up or down, and tell the peer."""
+        connection = connection_named(self._running, name)
+        return await self._switch(up, [(connection, index) for index in range(len(connection.paths))], progress)
+
+    async def _switch(self, up: bool, concerned: list[tuple[Connection, int]], progress: ProgressReport) -> str:
         for connection, _ in concerned:
             if connection.config.is_down:
                 raise HostError(connection.why_down)
@@ -290,7 +292,28 @@ class DaemonOperations:
         """Return the document of `mpt show status`."""
         now = self._machine.now()
         refused, handshakes = self._peer_control.counters, self._handshakes_dropped()
-        return status_document(self._running, now, now - self._started_at, refused, handshakes)
+        return status_document(self._running, self._histories, now, now - self._started_at, refused, handshakes)
+
+    def status_of(self, name: str) -> StatusDocument:
+        """Return the document with one connection alone."""
+        return named(self.status(), connection_named(self._running, name).config.name)
+
+    def events(self, after: int) -> Mapping[str, Any]:
+        """Return the last lines of the log with numbers above `after`."""
+        return self._recent_events.after(after)
+
+    def history(self, name: str) -> Mapping[str, Any]:
+        """Return the samples of the paths of one connection."""
+        connection = connection_named(self._running, name)
+        histories = [(index, self._histories.history(path.key)) for index, path in enumerate(connection.paths)]
+        return {
+            "schema": HISTORY_SCHEMA,
+            "connection": connection.config.name,
+            "paths": [
+                {"name": f"path_{index}", "levels": history.as_json() if history is not None else []}
+                for index, history in histories
+            ],
+        }
 
     # --- details -----------------------------------------------------------------------------------------------------
 
@@ -338,12 +361,6 @@ def _disabled(path: FilePath) -> FilePath:
         return next(free)
     except StopIteration:
         raise ConfigError(f"{path} cannot be renamed: remove some of its {len(names)} *.disabled files") from None
-
-
-def _own_addresses(connection: Connection, path: Path) -> set[Address]:
-    """Return the addresses by which an operator may name this end of a path."""
-    bound = {path.port.endpoint.address} if path.port is not None else set()
-    return bound | {connection.public_address(path), path.config.public_ipaddr}
 
 
 def _create_path(connection: Connection) -> Path:

@@ -71,6 +71,8 @@ class Path:
         self._began = began
         self._sent_at = 0.0
         self.heard_at: float | None = None
+        self.since = machine.now()  # when its state began
+        self.round_trip: float | None = None  # s; None: nobody knows
         self.meter = LossMeter()
         self._why_back = ""
         self._left_at = 0.0
@@ -145,6 +147,7 @@ class Path:
     def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
         """Begin, also to count the dead time. If `strict`, raises HostError when the socket is refused."""
         self.monitor = self._new_monitor()
+        self.since = self._machine.now()
         self._begin_looking()
         self.interfaces_changed(interfaces, strict)
         if self.is_silent:
@@ -181,10 +184,11 @@ class Path:
 
     def heard(self) -> None:
         """Note a keepalive. If it revives the path, answer at once: both ends are up within a round trip."""
+        now = self.heard_at = self._machine.now()
         if self.monitor.is_waiting(0.0):
             log.info("{path}: the peer is heard", path=self)
+            self.since = now
             self._look()  # the peer is heard, but may not hear us
-        now = self.heard_at = self._machine.now()
         self.meter.heard(now)
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
             self._send_keepalive()
@@ -311,6 +315,7 @@ class Path:
         return changed
 
     def _status_changed(self) -> None:
+        self.since = self._machine.now()
         self.cause = None
         if self.is_silent:
             self._look()

@@ -8,6 +8,7 @@ from twisted.application.service import MultiService
 
 from mpt.accel.choice import DataPathChoice
 from mpt.daemon.connection import AskPeer
+from mpt.daemon.histories import Histories
 from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.localcommands import LocalCommands
 from mpt.daemon.localsocket import LocalSocket
@@ -17,6 +18,7 @@ from mpt.daemon.operations import DaemonOperations
 from mpt.daemon.peerport import PeerControl
 from mpt.daemon.peerrequests import PeerRequests
 from mpt.daemon.publicaddress import PublicAddresses
+from mpt.daemon.recentevents import RecentEvents
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.running import Running
 from mpt.daemon.settings import Settings
@@ -51,7 +53,16 @@ class Root(MultiService):
         self.public_addresses = PublicAddresses(machine, settings)
         self.peer_control = PeerControl(machine, config.general.cmdport_local, PeerRequests(machine, self.runs))
         self.key_exchanges = HostKeyExchanges(machine, settings, config.key_log_path)
-        self.operations = DaemonOperations(machine, self.runs, self.peer_control, lambda: self.key_exchanges.counters)
+        self.recent_events = RecentEvents()
+        self.histories = Histories(machine, self.runs)
+        self.operations = DaemonOperations(
+            machine,
+            self.runs,
+            self.peer_control,
+            lambda: self.key_exchanges.counters,
+            self.histories,
+            self.recent_events,
+        )
         local_commands = LocalCommands(machine, self.operations)
         self.local_socket = LocalSocket(machine, config.general.control_socket, local_commands)
         self.peer_control.local_commands = UdpCommands(machine, settings, local_commands)
@@ -69,6 +80,7 @@ class Root(MultiService):
             self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, datapath_choice, lost))
         self.sleep_watch = SleepWatch(machine, self.runs.slept)
         for service in (
+            self.recent_events,
             routes,
             self.watch,
             self.peer_control,
@@ -77,6 +89,7 @@ class Root(MultiService):
             *self.runs.tunnels,
             self.local_socket,
             self.sleep_watch,
+            self.histories,
         ):
             service.setServiceParent(self)
 

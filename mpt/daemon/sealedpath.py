@@ -287,6 +287,7 @@ class SealedPath(Path):
         self.heard_at = self._machine.now()
         if not self.is_proven:
             self.is_proven = True
+            self.since = self.heard_at
             self.say("the peer is heard")
             self._changed()
         if self._peer_addresses is not None:

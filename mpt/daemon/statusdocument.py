@@ -8,11 +8,13 @@ from functools import lru_cache
 
 from mpt import __version__
 from mpt.daemon.connection import Connection
+from mpt.daemon.histories import Histories
 from mpt.daemon.path import UNKNOWN_PEER
 from mpt.daemon.running import Running
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import Counters, PathCounters
+from mpt.local.history import Sample
 from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
 from mpt.model import Address, Status
 
@@ -24,7 +26,12 @@ def _text(address: Address) -> str:
 
 
 def status_document(
-    running: Running, now: float, uptime: float, refused: Mapping[str, int], handshakes: Mapping[str, int]
+    running: Running,
+    histories: Histories,
+    now: float,
+    uptime: float,
+    refused: Mapping[str, int],
+    handshakes: Mapping[str, int],
 ) -> StatusDocument:
     """Return the whole state at `now`, in monotonic seconds; `refused` counts command datagrams by reason, `handshakes`
     the handshake datagrams that led to nothing."""
@@ -38,7 +45,7 @@ def status_document(
         accept_remote=general.accept_remote,
         tunnels=[_tunnel_status(tunnel, counters) for tunnel, counters in tunnels],
         connections=[
-            _connection_status(tunnel, connection, counters.paths, now)
+            _connection_status(tunnel, connection, counters.paths, histories, now)
             for tunnel, counters in tunnels
             for connection in tunnel.connections.values()
         ],
@@ -68,12 +75,18 @@ def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
 
 
 def _connection_status(
-    tunnel: Tunnel, connection: Connection, counters: Mapping[Hashable, PathCounters], now: float
+    tunnel: Tunnel,
+    connection: Connection,
+    counters: Mapping[Hashable, PathCounters],
+    histories: Histories,
+    now: float,
 ) -> ConnectionStatus:
     config = connection.config
+    samples = [histories.sample(path.key) for path in connection.paths]
+    out_rate = sum(sample.out_rate for sample in samples if sample is not None)
     paths = [
-        _path_status(connection, index, counters.get(path.key) or PathCounters(), now)
-        for index, path in enumerate(connection.paths)
+        _path_status(connection, index, counters.get(path.key) or PathCounters(), sample, out_rate, now)
+        for index, (path, sample) in enumerate(zip(connection.paths, samples, strict=True))
     ]
     return ConnectionStatus(
         name=config.name,
@@ -96,7 +109,10 @@ def _connection_status(
     )
 
 
-def _path_status(connection: Connection, index: int, counters: PathCounters, now: float) -> PathStatus:
+def _path_status(
+    connection: Connection, index: int, counters: PathCounters, sample: Sample | None, out_rate: float, now: float
+) -> PathStatus:
+    """Return the status of a path; `out_rate`: of the whole connection."""
     path = connection.paths[index]
     config = path.config
     gateway = connection.routes.gateway(index)
@@ -132,4 +148,9 @@ def _path_status(connection: Connection, index: int, counters: PathCounters, now
         reason=None if status == WORDS[Status.OK] else reason,
         loss=None if loss is None else round(100 * loss, 1),
         cause=path.cause,
+        since=round(now - path.since, 3),
+        out_rate=round(sample.out_rate, 1) if sample is not None else None,
+        in_rate=round(sample.in_rate, 1) if sample is not None else None,
+        share=sample.out_rate / out_rate if sample is not None and out_rate else None,
+        round_trip=path.round_trip,
     )

@@ -28,7 +28,7 @@ from mpt.errors import MptError
 from mpt.host.netlink import Netlink
 from mpt.host.system import System
 from mpt.local.commands import answer
-from mpt.local.status import start_text, status_text
+from mpt.local.statustext import start_text, status_text
 
 log = Logger()
 

@@ -17,7 +17,8 @@ from mpt.errors import MptError
 from mpt.local.grammar import Command, GrammarError, parse
 from mpt.local.operations import Operations, PeerRefusedError, ProgressReport, UnknownFileError
 from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NOT_PERMITTED, NOT_PERMITTED_TEXT, Reply
-from mpt.local.status import StatusDocument, status_text
+from mpt.local.status import StatusDocument
+from mpt.local.statustext import status_text
 
 ALREADY_EXISTS: Final = 5  # the peer's answer to `create`, by the C program's number
 
@@ -38,6 +39,8 @@ async def answer(words: Sequence[str], operations: Operations, may_change: bool,
         return Reply(FAILED, _failure(command, error))
     if isinstance(happened, StatusDocument):
         return Reply(DONE, status_text(happened), happened.as_json())
+    if not isinstance(happened, str):
+        return Reply(DONE, "this is for programs: look at it with --json", dict(happened))
     return Reply(DONE, happened or str(command))
 
 

@@ -9,8 +9,9 @@ The client parses the words before it sends them, and the daemon parses them onc
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from mpt.model import Address
 LONGEST_WORD: Final = 255  # characters; no file name, address or interface name is longer
 
 _LENGTH = re.compile(r"[0-9]{1,3}")
+_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 class GrammarError(MptError):
@@ -90,6 +92,13 @@ def _read_file_name(word: str) -> str:
     return word
 
 
+def _read_path(word: str) -> Address | str:
+    try:
+        return values.address(word)
+    except ValueError:
+        return word
+
+
 _ADD_OR_DEL = _one_of(add=True, del_=False)
 _UP_OR_DOWN = _one_of(up=True, down=False)
 _IP_WITH_LENGTH = Argument(
@@ -108,8 +117,15 @@ _FILE = Argument(
     _read_file_name,
 )
 _OPTIONAL_FILE = replace(_FILE, optional=True)
-_SOURCE = Argument("SOURCE", "our address of the path, such as 10.1.1.2 or 2001:db8::2", values.address)
-_DESTINATION = Argument("DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", values.address)
+_CONNECTION = Argument("NAME", "the name of a connection or of its file, such as home or home.conf", str)
+_PATH = Argument(
+    "PATH",
+    "our address of the path, such as 10.1.1.2, or its interface, such as eth1, or its name, such as home/path_1",
+    _read_path,
+)
+_DESTINATION = Argument(
+    "DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", values.address, optional=True
+)
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -129,7 +145,7 @@ class Form:
     summary: str
     details: str
     arguments: tuple[Argument, ...]
-    perform: Callable[..., Awaitable[str | StatusDocument]]
+    perform: Callable[..., Awaitable[str | StatusDocument | Mapping[str, Any]]]
     shortening: str = ""
     changes: bool = True
     check: Callable[..., str] = lambda *values: ""
@@ -156,18 +172,40 @@ class Command:
     def __str__(self) -> str:
         return " ".join(self.words)
 
-    def perform(self, operations: Operations, progress: ProgressReport) -> Awaitable[str | StatusDocument]:
+    def perform(
+        self, operations: Operations, progress: ProgressReport
+    ) -> Awaitable[str | StatusDocument | Mapping[str, Any]]:
         """Let `operations` carry it out."""
         return self.form.perform(operations, progress, *self.values)
 
 
-def _one_version(up: bool, source: Address, destination: Address) -> str:
-    same = source.version == destination.version
-    return "" if same else f"SOURCE {source} and DESTINATION {destination} must be of one IP version"
+def _one_path(up: bool, path: Address | str, destination: Address | None) -> str:
+    if isinstance(path, str):
+        return "" if destination is None else f"{_shown(path)} is no address, so no DESTINATION follows it"
+    if destination is None:
+        return f"DESTINATION is missing after the address {path}: it must be {_DESTINATION.allowed}"
+    same = path.version == destination.version
+    return "" if same else f"SOURCE {path} and DESTINATION {destination} must be of one IP version"
 
 
-async def _status(operations: Operations, progress: ProgressReport) -> StatusDocument:
-    return operations.status()
+def _can_show(what: str, which: str | None) -> str:
+    if what == "events" and which is not None and not _NUMBER.fullmatch(which):
+        return f"NUMBER {_shown(which)} must be the number of an event"
+    return f"NAME is missing: it must be {_CONNECTION.allowed}" if what == "history" and which is None else ""
+
+
+async def _show(
+    operations: Operations, progress: ProgressReport, what: str, which: str | None
+) -> StatusDocument | Mapping[str, Any]:
+    if what == "events":
+        return operations.events(int(which or 0))
+    if which is None:
+        return operations.status()
+    return operations.history(which) if what == "history" else operations.status_of(which)
+
+
+def _switch(up: bool, operations: Operations, progress: ProgressReport, name: str) -> Awaitable[str]:
+    return operations.connection(up, name, progress)
 
 
 _FILE_HELP = """\
@@ -198,15 +236,29 @@ INTERFACE:  The name of the interface related to the manipulated address""",
     ),
     Form(
         "path",
-        "path {up | down} SOURCE DESTINATION",
+        "path {up | down} {SOURCE DESTINATION | INTERFACE | NAME}",
         "take a path down by hand, or up again",
         """\
 SOURCE:      Our IP address of the path: its public or its private address
 DESTINATION: The peer's IP address of the path
+INTERFACE:   The interface of the path, such as eth1: all paths over it
+NAME:        The name of the path, such as path_1, or home/path_1 if several connections have one
 A path that is taken down stays down, keepalives or not, until it is taken up; the peer is told.""",
-        (_UP_OR_DOWN, _SOURCE, _DESTINATION),
-        lambda does, progress, up, source, destination: does.path(up, source, destination, progress),
-        check=_one_version,
+        (_UP_OR_DOWN, _PATH, _DESTINATION),
+        lambda does, progress, up, path, destination: does.path(up, path, destination, progress),
+        check=_one_path,
+    ),
+    *(
+        Form(
+            word,
+            f"{word} NAME",
+            f"take all paths of a connection {word} by hand" + (" again" if up else ""),
+            """\
+NAME: The name of the connection, or of its file, as `mpt status` shows them""",
+            (_CONNECTION,),
+            partial(_switch, up),
+        )
+        for word, up in (("up", True), ("down", False))
     ),
     Form(
         "reload",
@@ -258,12 +310,17 @@ The peer needs a conf.template and accept_remote = 1. Neither side stores the re
     ),
     Form(
         "show",
-        "show status",
+        "show {status [NAME] | history NAME | events [NUMBER]}",
         "tunnels, connections and paths: status, packets, drops",
-        "Anybody may look; with --json: one object, as docs/commands.md describes it.",
-        (_fixed("status"),),
-        _status,
+        """\
+NAME:   Only this connection, by its name or its file
+NUMBER: Only what happened after the event with this number
+Anybody may look; with --json: one object, as docs/commands.md describes it. `mpt status` shows the status for
+people in more ways; history and events are for programs.""",
+        (_one_of(status="status", history="history", events="events"), replace(_CONNECTION, optional=True)),
+        _show,
         changes=False,
+        check=_can_show,
     ),
 )
 FORMS: Final = {form.name: form for form in _FORMS}
@@ -272,12 +329,21 @@ FORMS: Final = {form.name: form for form in _FORMS}
 _BY_WORD = {word: form for form in _FORMS for word in (form.name, form.shortening) if word}
 
 
-def form_named(word: str) -> Form:
-    """Return the command of this name or shortening; raises GrammarError."""
+def form_named(word: str, others: Sequence[str] = ()) -> Form:
+    """Return the command of this name or shortening; raises GrammarError, which proposes the `others`, too."""
     try:
         return _BY_WORD[word]
     except KeyError:
-        raise GrammarError(f"there is no command {_shown(word)}: it must be one of {', '.join(FORMS)}") from None
+        raise GrammarError(f"there is no command {_shown(word)}{did_you_mean(word, [*FORMS, *others])}") from None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error message: the nearest of the `known` words, and then all of them."""
+    from difflib import get_close_matches  # slow to import, and needed only for errors
+
+    words = list(known)
+    near = get_close_matches(word, words, 1)
+    return (f"; did you mean {near[0]}? It" if near else ": it") + f" must be one of {', '.join(words)}"
 
 
 def parse(words: Sequence[str]) -> Command:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Protocol
+from typing import Any, Protocol
 
 from mpt.errors import MptError, PeerError
 from mpt.local.status import StatusDocument
@@ -40,8 +40,12 @@ class Operations(Protocol):
     async def interface(self, interface: str, up: bool) -> str:
         """Take `interface` up or down, and the paths over it (guide 4.2)."""
 
-    async def path(self, up: bool, source: Address, destination: Address, progress: ProgressReport) -> str:
-        """Take the path from our address `source` to the peer's `destination` up or down by hand."""
+    async def path(self, up: bool, path: Address | str, destination: Address | None, progress: ProgressReport) -> str:
+        """Take a path up or down by hand: the one from our address `path` to the peer's `destination`; those over the
+        interface `path`; the one with the name `path`, "path_1" or "home/path_1"."""
+
+    async def connection(self, up: bool, name: str, progress: ProgressReport) -> str:
+        """Take all paths of the connection with this name or file up or down by hand."""
 
     async def reload(self, file: str | None) -> str:
         """Take in what is new or changed in `file` (guide 4.3)."""
@@ -60,3 +64,12 @@ class Operations(Protocol):
 
     def status(self) -> StatusDocument:
         """Return the state of the daemon."""
+
+    def status_of(self, name: str) -> StatusDocument:
+        """Return the state of the connection with this name or file; raises MptError if there is none."""
+
+    def events(self, after: int) -> Mapping[str, Any]:
+        """Return the last lines of the log with numbers above `after`, as plain values (docs/commands.md)."""
+
+    def history(self, name: str) -> Mapping[str, Any]:
+        """Return the recent past of the paths of a connection, as plain values (docs/commands.md)."""

@@ -1,4 +1,4 @@
-"""The status for `mpt show status`: the document "mpt.status/1" as frozen values, and the same as text for people.
+"""The status of a daemon: the document "mpt.status/1" as frozen values (`mpt.local.statustext`: the same for people).
 
 The JSON keys are the field names (docs/commands.md has them all). Within version 1 fields may be added, none is
 removed or changes its meaning. Addresses are text, times are seconds, counts are whole numbers since the tunnel
@@ -7,14 +7,16 @@ interface was made. The document never contains keys (secrets).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from mpt.model import GeneralConfig, Status, TunnelConfig
+from mpt.model import Status
 
 SCHEMA: Final = "mpt.status/1"
+
+_Kind = TypeVar("_Kind")
 
 WORDS: Final = {
     Status.OK: "up",
@@ -56,6 +58,11 @@ class PathStatus:
     reason: str | None = None  # why the status is not "up", for people
     loss: float | None = None  # of the peer's keepalives, in per cent; None: not known
     cause: str | None = None  # what a look at the line has shown to be wrong, and the remedy, for people
+    since: float | None = None  # seconds in this status
+    out_rate: float | None = None  # octets of inner packets a second, in the last second; None: the path is too new
+    in_rate: float | None = None
+    share: float | None = None  # of the octets that the connection sent in that second, 0 .. 1; None: it sent none
+    round_trip: float | None = None  # seconds; None: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +144,39 @@ class StatusDocument:
         plain: dict[str, Any] = _plain(self)
         return plain
 
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> StatusDocument:
+        """Return the document that a daemon gave as plain values; members that are not known here are left out.
+
+        Raises ValueError if it is none.
+        """
+        if plain.get("schema") != SCHEMA:
+            raise ValueError(f"the schema is {plain.get('schema')!r}, not {SCHEMA!r}")
+        try:
+            connections = [
+                _of(
+                    ConnectionStatus,
+                    each,
+                    paths=[_of(PathStatus, path) for path in each["paths"]],
+                    sealed=_of(SealedStatus, each["sealed"]) if each.get("sealed") else None,
+                )
+                for each in plain["connections"]
+            ]
+            tunnels = [_of(TunnelStatus, each) for each in plain["tunnels"]]
+            return _of(cls, plain, tunnels=tunnels, connections=connections)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"the document is not whole: {error}") from error
+
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
+def _names(kind: type[Any]) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
 _FIELDS = {
-    kind: (tuple(names := [each.name for each in fields(kind)]), attrgetter(*names))
+    kind: (tuple(names := _names(kind)), attrgetter(*names))
     for kind in (PathStatus, SealedStatus, ConnectionStatus, TunnelStatus, StatusDocument)
 }
 """By class: the names of its fields, and the function that gets their values."""
@@ -160,128 +194,7 @@ def _plain(value: Any) -> Any:
     }
 
 
-# ---- for people -----------------------------------------------------------------------------------------------------
-
-_COLUMNS = ("PATH", "STATUS", "INTERFACE", "LOCAL", "REMOTE", "OUT:IN", "HEARD", "SENT", "RECEIVED", "DROPPED")
-
-
-def start_text(general: GeneralConfig, tunnels: Iterable[tuple[TunnelConfig, str, int]]) -> str:
-    """Return the "Tunnel information" blocks of guide 3, one for each tunnel, its device file and its descriptor."""
-    return "\n".join(
-        "Tunnel information:\n"
-        f"Tunnel interface : {tunnel.name}\n"
-        f"Tunnel device    : {device}\n"
-        f"Tunnel file desc.: {descriptor}\n"
-        f"Tunnel ipv4 addr.: {tunnel.ipv4_addr or '-'}\n"
-        f"Tunnel ipv6 addr.: {tunnel.ipv6_addr or '-'}\n"
-        f"CMD server port number : {general.cmdport_local}\n"
-        f"CMD client port number : {general.cmdport_local}\n"
-        f"Global server      : {int(general.accept_remote)}\n"
-        for tunnel, device, descriptor in tunnels
-    )
-
-
-def status_text(document: StatusDocument) -> str:
-    """Return the document as text: some lines for each tunnel, then for each connection a table, one row a path."""
-    lines = [
-        f"mpt {document.version}, pid {document.pid}, up for {_age(document.uptime)}, "
-        f"command port {document.cmdport}, remote creation {'on' if document.accept_remote else 'off'}"
-    ]
-    if document.control_dropped:
-        lines.append(f"  refused commands: {_reasons(document.control_dropped)}")
-    if document.handshakes_dropped:
-        lines.append(f"  dropped handshake datagrams: {_reasons(document.handshakes_dropped)}")
-    for tunnel in document.tunnels:
-        addresses = ", ".join(address for address in (tunnel.ipv4_addr, tunnel.ipv6_addr) if address)
-        lines += [
-            "",
-            f"{tunnel.name}: {addresses}, mtu {tunnel.mtu}; packets out {tunnel.packets_read}, "
-            f"in {tunnel.packets_delivered}, held {tunnel.packets_held}",
-            f"  {tunnel.data_plane} data path, offloads: {', '.join(tunnel.offloads) or 'none'}",
-        ]
-        drops = (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped))
-        lines += [f"  dropped {way}: {_reasons(reasons)}" for way, reasons in drops if any(reasons.values())]
-        if tunnel.ecn_unexpected:
-            lines.append(f"  ECN fields that no honest path makes: {tunnel.ecn_unexpected}")
-    for connection in document.connections:
-        lines += ["", *_connection_lines(connection)]
-    if not document.connections:
-        lines += ["", "no connection"]
-    return "\n".join(lines) + "\n"
-
-
-def _connection_lines(connection: ConnectionStatus) -> Iterable[str]:
-    usable = sum(path.status == WORDS[Status.OK] and not path.peer_says_down for path in connection.paths)
-    yield (
-        f"{connection.name} ({connection.file or 'not saved'}): {connection.local_address} to "
-        f"{connection.remote_address} on {connection.tunnel}, {usable} of {len(connection.paths)} paths work"
-    )
-    if connection.sealed is not None:
-        yield from (f"  {line}" for line in _sealed_lines(connection.sealed))
-    rows = [_COLUMNS, *map(_row, connection.paths)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    for path in connection.paths:
-        if path.no_route is not None:
-            yield f"  {path.name} has no route to {path.remote_address}: {path.no_route}"
-        elif path.reason is not None:
-            yield f"  {path.name}: {path.reason}"
-        if path.cause is not None:
-            yield f"  {path.name}: {path.cause}"
-    if connection.report_failure is not None:
-        text = f"  the peer was not told that {connection.report_failure}"
-        port = connection.remote_cmd_port if connection.sealed is None else 0  # a sealed one reports without it
-        yield text + (f"; does a firewall let UDP {port}, its command port, through?" if port else "")
-
-
-def _sealed_lines(sealed: SealedStatus) -> Iterable[str]:
-    if sealed.keys_age is None:
-        yield f"sealed with {sealed.peer_key}"
-        yield f"there are no keys yet: {sealed.reason}"
-        return
-    yield f"sealed with {sealed.peer_key}"
-    yield f"{sealed.cipher}, {sealed.key_exchange or 'unknown key exchange'}, keys {_age(sealed.keys_age)} old"
-    if sealed.renewal_failure is not None:
-        yield f"the keys could not be renewed: {sealed.renewal_failure}"
-
-
-def _row(path: PathStatus) -> tuple[str, ...]:
-    return (
-        path.name,
-        f"{path.status} (peer: down)" if path.peer_says_down else path.status,
-        path.interface,
-        path.local_address,
-        path.remote_address,
-        f"{path.weight_out}:{path.weight_in}",
-        "-" if path.keepalive_age is None else f"{_age(path.keepalive_age)} ago",
-        f"{path.packets_sent} / {_octets(path.bytes_sent)}",
-        f"{path.packets_received} / {_octets(path.bytes_received)}",
-        _reasons(path.drops),
-    )
-
-
-def _reasons(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items()) if count) or "-"
-
-
-def _octets(count: int) -> str:
-    """Return `count` octets in the largest unit that is not larger: "17 B", "1.4 kB", "23.0 GB"."""
-    if count < 1000:
-        return f"{count} B"
-    amount = float(count)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.95:
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1000:.1f} TB"
-
-
-def _age(seconds: float) -> str:
-    """Return `seconds` as a short text: "0.4 s", "59 s", "12 min", "5 h", "3 d"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _of(kind: type[_Kind], plain: Mapping[str, Any], **given: Any) -> _Kind:
+    """Return a value of `kind` with the members of `plain` that it has, and those `given`."""
+    known = {name: plain[name] for name in _names(kind) if name in plain}
+    return kind(**(known | given))

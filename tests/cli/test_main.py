@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from mpt.cli import channel
-from mpt.cli.main import main, parse_options, usage
+from mpt.cli.main import main, usage
+from mpt.cli.options import parse_options
 from mpt.local.grammar import FORMS
 from mpt.local.protocol import END, Progress, Reply, encode_progress, encode_reply
 from mpt.local.sockets import control_sockets

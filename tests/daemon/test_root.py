@@ -9,7 +9,7 @@ from ipaddress import IPv4Interface, ip_address
 import pytest
 
 from mpt.errors import HostError
-from mpt.local.status import start_text
+from mpt.local.statustext import start_text
 from mpt.model import TunnelConfig
 from tests.daemon.logged import logged
 from tests.daemon.stage import GENERAL, LOCAL, PACKET, REMOTE, REPLY, TUNNEL, Run, connection

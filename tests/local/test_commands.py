@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any
 
@@ -57,12 +57,25 @@ class FakeOperations:
         progress("working")
         return await self._do("create", file)
 
-    async def path(self, up: bool, source: Address, destination: Address, progress: ProgressReport) -> str:
+    async def path(self, up: bool, path: Address | str, destination: Address | None, progress: ProgressReport) -> str:
         progress("working")
-        return await self._do("path", up, source, destination)
+        return await self._do("path", up, path, destination)
+
+    async def connection(self, up: bool, name: str, progress: ProgressReport) -> str:
+        progress("working")
+        return await self._do("up" if up else "down", name)
 
     def status(self) -> StatusDocument:
         return DOCUMENT
+
+    def status_of(self, name: str) -> StatusDocument:
+        raise HostError(f"there is no connection {name}")
+
+    def history(self, name: str) -> Mapping[str, Any]:
+        return {"schema": "mpt.history/1", "connection": name}
+
+    def events(self, after: int) -> Mapping[str, Any]:
+        return {"schema": "mpt.events/1", "last": after}
 
 
 def run(coroutine: Coroutine[Any, Any, Reply]) -> Reply:
@@ -84,6 +97,9 @@ def ask(line: str, operations: Operations, may_change: bool = True) -> tuple[Rep
         ("addr add 10.0.0.5 dev eth1", ("address", True, ip_interface("10.0.0.5/24"), "eth1")),
         ("int eth1 down", ("interface", "eth1", False)),
         ("path up 10.1.1.2 10.1.1.3", ("path", True, ip_address("10.1.1.2"), ip_address("10.1.1.3"))),
+        ("path down eth1", ("path", False, "eth1", None)),
+        ("up home", ("up", "home")),
+        ("down home", ("down", "home")),
         ("reload", ("reload", None)),
         ("reload a.conf", ("reload", "a.conf")),
         ("restart", ("restart", None)),
@@ -95,7 +111,7 @@ def ask(line: str, operations: Operations, may_change: bool = True) -> tuple[Rep
 def test_a_command_is_carried_out(line: str, call: tuple[object, ...]) -> None:
     """Each command calls its operation; the reply is the operation's text, else the command in full."""
     operations = FakeOperations("the peer knows it")
-    takes_long = call[0] in ("path", "create")
+    takes_long = call[0] in ("path", "up", "down", "create")
     assert ask(line, operations) == (Reply(0, "the peer knows it"), ["working"] if takes_long else [])
     assert operations.calls == [call]
     silent, _ = ask(line, FakeOperations())
@@ -108,6 +124,7 @@ def test_a_command_is_carried_out(line: str, call: tuple[object, ...]) -> None:
         "addr add 10.0.0.5 dev eth1",
         "int eth1 up",
         "path up 10.1.1.2 10.1.1.3",
+        "down home",
         "reload",
         "restart",
         "delete a.conf",
@@ -131,6 +148,17 @@ def test_everybody_may_look() -> None:
     assert reply.code == 0
     assert "pid 42" in reply.text
     assert reply.data is not None and reply.data["schema"] == "mpt.status/1"
+
+
+def test_programs_may_look_at_one_connection_at_the_past_and_at_events() -> None:
+    """The past and the events are data alone; a name that nobody has is a failure."""
+    assert ask("show history home", FakeOperations(), may_change=False)[0].data == {
+        "schema": "mpt.history/1",
+        "connection": "home",
+    }
+    assert ask("show events 7", FakeOperations(), may_change=False)[0].data == {"schema": "mpt.events/1", "last": 7}
+    reply, _ = ask("show status nobody", FakeOperations())
+    assert (reply.code, reply.text) == (1, "Show unsuccessful. there is no connection nobody")
 
 
 def test_words_that_are_no_command_are_told() -> None:

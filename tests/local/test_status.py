@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from mpt.local.status import (
-    WORDS,
-    ConnectionStatus,
-    PathStatus,
-    SealedStatus,
-    StatusDocument,
-    TunnelStatus,
-    _age,
-    _octets,
-    status_text,
-)
+from mpt.local.status import WORDS, ConnectionStatus, PathStatus, SealedStatus, StatusDocument, TunnelStatus
+from mpt.local.statustext import Paint, age, brief_text, milliseconds, named, octets, rate, status_text
 from mpt.model import Status
 
 PATH = PathStatus(
@@ -38,6 +31,12 @@ PATH = PathStatus(
     bytes_sent=1_234_567,
     packets_received=0,
     bytes_received=0,
+    loss=0.5,
+    since=180.0,
+    out_rate=1_500_000.0,
+    in_rate=40_000.0,
+    share=1.0,
+    round_trip=0.0234,
 )
 OTHER = replace(
     PATH,
@@ -50,6 +49,12 @@ OTHER = replace(
     keepalive_age=None,
     peer_says_down=True,
     drops=Counter(enetdown=3),
+    loss=None,
+    since=None,
+    out_rate=None,
+    in_rate=None,
+    share=None,
+    round_trip=None,
 )
 DOCUMENT = StatusDocument(
     version="0.1.0",
@@ -99,47 +104,107 @@ DOCUMENT = StatusDocument(
 
 TEXT = """\
 mpt 0.1.0, pid 42, up for 2 h, command port 60456, remote creation on
+
+! path_1 of MPT_connection_10.0.0.2 is interface down; plug it in, or: mpt
+  interface wwan0-long-name up
   refused commands: digest 2
 
-tun0: 10.0.0.2/24, fec0::2/64, mtu 1440; packets out 1300, in 900, held 0
+MPT_connection_10.0.0.2 (mpt_b.conf): 1 of 2 paths work
+  10.0.0.2 to 10.0.0.3 on tun0, plain
+  PATH    INTERFACE    STATE           SINCE  SHARE  OUT/s  IN/s   RTT  LOSS
+  path_0  eth1         up              3 min   100%  12.0M  320k  23ms  0.5%
+    10.1.1.2 to 10.1.1.3  weight 1:1  heard 0.4 s ago  1.2 MB out, 0 B in
+  path_1  wwan0-long…  interface down      -      -      -     -     -     -
+    2001:db8::2 to 2001:db8::3  weight 10:1  not heard  1.2 MB out, 0 B in
+    wwan0-long-name  peer: down  dropped enetdown 3
+
+tun0: 10.0.0.2/24, fec0::2/64, mtu 1440
+  packets out 1300, in 900, held 0
   native data path, offloads: join_tcp, udp_segment, vnet_hdr
   dropped out: no_connection 66
-
-MPT_connection_10.0.0.2 (mpt_b.conf): 10.0.0.2 to 10.0.0.3 on tun0, 1 of 2 paths work
-  PATH    STATUS                       INTERFACE        LOCAL        REMOTE       OUT:IN  HEARD      SENT           RECEIVED  DROPPED
-  path_0  up                           eth1             10.1.1.2     10.1.1.3     1:1     0.4 s ago  1234 / 1.2 MB  0 / 0 B   -
-  path_1  interface down (peer: down)  wwan0-long-name  2001:db8::2  2001:db8::3  10:1    -          1234 / 1.2 MB  0 / 0 B   enetdown 3
-"""  # noqa: E501
+"""
 
 
-def test_the_table_is_aligned() -> None:
-    """A path has one row; drops stand there only if they are not zero."""
+def changed(*paths: PathStatus, **connection: Any) -> StatusDocument:
+    """Return the document with these paths, or with other facts about its connection."""
+    only = replace(DOCUMENT.connections[0], **connection)
+    return replace(DOCUMENT, connections=[replace(only, paths=list(paths) or only.paths)])
+
+
+def test_the_text_is_aligned_and_fits_80_columns() -> None:
+    """First what is wrong, then each connection with its paths; drops stand there only if they are not zero."""
     assert status_text(DOCUMENT) == TEXT
+    assert max(map(len, TEXT.splitlines())) <= 80
 
 
-def test_it_says_why_a_path_does_not_work() -> None:
-    """The reasons stand below the table, for each path that has one."""
-    path = replace(OTHER, reason="the interface is down or gone")
-    connection = replace(DOCUMENT.connections[0], paths=[PATH, path])
-    text = status_text(replace(DOCUMENT, connections=[connection]))
-    assert text == TEXT + "  path_1: the interface is down or gone\n"
+def test_it_says_why_a_path_does_not_work_and_what_to_do() -> None:
+    """The reason and the remedy stand at the top; a cause that was seen is the better remedy."""
+    path = replace(OTHER, reason="the interface is down or gone", since=180.0)
+    assert "is interface down for 3 min: the" in status_text(changed(PATH, path))
+    path = replace(PATH, status="down", reason="no keepalive from the peer", cause="a firewall drops UDP 4711")
+    text = " ".join(status_text(changed(path)).split())
+    assert "! path_0 of MPT_connection_10.0.0.2 is down for 3 min: no keepalive from the peer; a firewall drops" in text
+    assert "ping -I eth1 10.1.1.3" in status_text(changed(replace(path, cause=None)))
+    assert "look at the status of the peer" in " ".join(
+        status_text(changed(replace(PATH, peer_says_down=True))).split()
+    )
+    assert "path_0 has no route to 10.1.1.3: why" in status_text(changed(replace(PATH, no_route="why")))
+
+
+def test_a_daemon_without_trouble_names_none() -> None:
+    """No line begins with the mark of a problem."""
+    text = status_text(replace(changed(PATH), control_dropped={}))
+    assert "!" not in text and "1 of 1 paths work" in text
 
 
 def test_a_sealed_connection_tells_of_its_keys() -> None:
     """The peer's key, then cipher, key exchange and age, or why there are none; no port that nobody has is named."""
     keys = SealedStatus("sending", "A" * 43 + "=", "aes-128-gcm", "X25519MLKEM768", 3.2)
-    connection = replace(DOCUMENT.connections[0], sealed=keys, remote_cmd_port=0, report_failure="path_1 is down: why")
-    text = status_text(replace(DOCUMENT, connections=[connection]))
-    assert text == status_text(replace(DOCUMENT, connections=[replace(connection, remote_cmd_port=65050)]))
+    text = status_text(changed(sealed=keys, remote_cmd_port=0, report_failure="path_1 is down: why"))
+    assert text == status_text(changed(sealed=keys, remote_cmd_port=65050, report_failure="path_1 is down: why"))
     assert f"\n  sealed with {keys.peer_key}\n  aes-128-gcm, X25519MLKEM768, keys 3.2 s old\n  PATH" in text
-    assert text.endswith("\n  the peer was not told that path_1 is down: why\n")
-    none = replace(connection, sealed=SealedStatus("offered", keys.peer_key, reason="no answer"))
-    assert "=\n  there are no keys yet: no answer\n" in status_text(replace(DOCUMENT, connections=[none]))
+    assert "! MPT_connection_10.0.0.2: the peer was not told that path_1 is down: why\n" in text
+    none = SealedStatus("offered", keys.peer_key, reason="no answer")
+    assert "! MPT_connection_10.0.0.2: there are no keys yet: no answer\n" in status_text(changed(sealed=none))
 
 
 def test_a_daemon_without_connections_says_so() -> None:
     """The text says that there is no connection, instead of an empty table."""
-    assert status_text(replace(DOCUMENT, connections=())).endswith("\nno connection\n")
+    empty = replace(DOCUMENT, connections=())
+    assert "\n\nno connection\n\ntun0" in status_text(empty)
+    assert brief_text(empty) == "no connection\n"
+
+
+def test_brief_is_a_line_for_each_connection() -> None:
+    """The line has the number of good paths, the rates, and what is wrong."""
+    assert brief_text(DOCUMENT) == ("MPT_connection_10.0.0.2  1/2 up  out 12.0M  in 320k  path_1 interface down\n")
+
+
+def test_colours_change_nothing_but_colours() -> None:
+    """Without the codes it is the same text, column by column."""
+    coloured = status_text(DOCUMENT, Paint(True))
+    assert coloured != TEXT
+    assert re.sub("\x1b\\[[0-9;]*m", "", coloured) == TEXT
+
+
+def test_one_connection_can_be_named() -> None:
+    """By its name or its file; tunnels that it does not use are left out."""
+    other = replace(DOCUMENT.connections[0], name="other", file="other.conf", tunnel="tun1")
+    document = replace(DOCUMENT, connections=[*DOCUMENT.connections, other])
+    for name in ("MPT_connection_10.0.0.2", "mpt_b.conf"):
+        assert named(document, name).connections == list(DOCUMENT.connections)
+        assert [tunnel.name for tunnel in named(document, name).tunnels] == ["tun0"]
+    assert named(document, "other").tunnels == []
+
+
+def test_the_document_comes_back_from_json() -> None:
+    """Members that are not known here, of a newer daemon, are left out; anything else is an error."""
+    plain = json.loads(json.dumps(changed(sealed=SealedStatus("sending", "key")).as_json()))
+    plain["new"] = plain["connections"][0]["paths"][0]["new"] = 1
+    assert StatusDocument.from_json(plain).as_json() == changed(sealed=SealedStatus("sending", "key")).as_json()
+    for bad in ({}, {"schema": "mpt.status/2"}, {**plain, "connections": [1]}, {**plain, "tunnels": [{}]}):
+        with pytest.raises(ValueError, match=r"schema|whole"):
+            StatusDocument.from_json(bad)
 
 
 def test_the_document_is_plain_json() -> None:
@@ -179,12 +244,12 @@ def test_every_status_has_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "text"),
+    ("count", "text"),
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (23 * 10**9, "23.0 GB"), (10**15, "1000.0 TB")],
 )
-def test_octets_are_readable(octets: int, text: str) -> None:
+def test_octets_are_readable(count: int, text: str) -> None:
     """A size has some three digits and a unit."""
-    assert _octets(octets) == text
+    assert octets(count) == text
 
 
 @pytest.mark.parametrize(
@@ -192,4 +257,19 @@ def test_octets_are_readable(octets: int, text: str) -> None:
 )
 def test_ages_are_readable(seconds: float, text: str) -> None:
     """An age has one number and one unit."""
-    assert _age(seconds) == text
+    assert age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("octets_a_second", "text"),
+    [(0, "0"), (40, "320"), (1250, "10k"), (124_990, "1.0M"), (12.5e6, "100M"), (2e9, "16.0G")],
+)
+def test_rates_are_readable(octets_a_second: float, text: str) -> None:
+    """A rate is in bits, with some three digits and a unit."""
+    assert rate(octets_a_second) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.0004, "0.4ms"), (0.00996, "10ms"), (0.0234, "23ms"), (1.23, "1.2s")])
+def test_round_trips_are_readable(seconds: float, text: str) -> None:
+    """A round trip has two digits or more."""
+    assert milliseconds(seconds) == text
