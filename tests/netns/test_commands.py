@@ -331,7 +331,7 @@ def test_mpt_path(lab: Lab) -> None:
     settle(a, paths=["manual down", "up"], timeout=1)
     settle(b, paths=["down", "up"], timeout=1)
     assert b.status()["connections"][0]["paths"][0]["peer_says_down"] is True
-    assert "(peer: down)" in b.done("show", "status")
+    assert "down (peer)" in b.done("show", "status")
     with Sniffer(b.host, "eth1", "eth2") as sniffer:
         assert None not in ping(a.host, B, count=20, interval=0.01)
         assert None not in ping(b.host, A, count=20, interval=0.01)
@@ -355,7 +355,8 @@ def test_mpt_show_status(lab: Lab) -> None:
     text = a.done("show", "status")
     for part in (
         "tun0: 10.0.0.2/24, mtu 1440",
-        "lab_ipv4 (connection.conf): 10.0.0.2 to 10.0.0.3 on tun0, 2 of 2",
+        "lab_ipv4 (connection.conf): 2 of 2 paths work",
+        "10.0.0.2 to 10.0.0.3 on tun0, plain",
         "path_0",
         "eth2",
         "10.2.2.3",

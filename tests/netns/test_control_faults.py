@@ -87,7 +87,7 @@ def test_a_firewall_before_the_command_port_is_shown(lab: Lab) -> None:
     settle(b, paths=["down", "up"])
     failure = "path_0 is down: the peer did not answer"
     wait_until(lambda: b.status()["connections"][0]["report_failure"] == failure, "the failure", 8)
-    shown = b.done("show", "status")
+    shown = " ".join(b.done("show", "status").split())
     assert f"the peer was not told that {failure}" in shown and f"UDP {COMMAND_PORT}" in shown
     a.host.run(["nft", "flush ruleset"])
     settle(a, paths=["down", "up"], timeout=15)
