@@ -14,6 +14,7 @@ What happens to a packet, from the top to the bottom:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from errno import EAGAIN, EMSGSIZE, ENOBUFS
 from typing import Final
 
@@ -46,16 +47,23 @@ _ORDERED, _UNORDERED, _ACKNOWLEDGEMENT, _COPIED = range(4)
 
 class AdaptiveSender:
     """The queue, the paths and the repair of one connection; `dropped` counts the packets that are given up. `keys`
-    gives the flow of a packet, 0 .. 4095."""
+    gives the flow of a packet, 0 .. 4095; `earn` is called with the octets of each datagram."""
 
     def __init__(
-        self, sender: Sender, settings: Adaptive, keys: FlowKeys, sessions: Sessions, dropped: Counter[str]
+        self,
+        sender: Sender,
+        settings: Adaptive,
+        keys: FlowKeys,
+        sessions: Sessions,
+        dropped: Counter[str],
+        earn: Callable[[int], None],
     ) -> None:
         self._sender = sender
         self._settings = settings
         self._keys = keys
         self._sessions = sessions
         self._dropped = dropped
+        self._earn = earn
         self._sent = RecentOctets()
         self._copied = RecentOctets()  # of realtime packets
         self._queue = FlowQueue(settings.queue_packets, settings.target, settings.interval)
@@ -226,6 +234,7 @@ class AdaptiveSender:
             return error.errno or EAGAIN
         room.flight.sent(space(session.peer_index, path_id), number, entry)
         room.sent += entry.size
+        self._earn(entry.size)
         room.went(entry.size, now)
         self._sent.add(entry.size, now)
         return 0

@@ -100,7 +100,14 @@ class Adaptives:
             return
         if connection.sender is None:
             egress_side = self._egress.sender(row.key)
-            sender = AdaptiveSender(egress_side, row.adaptive, self._keys, self._sessions, self._egress.dropped)
+            sender = AdaptiveSender(
+                egress_side,
+                row.adaptive,
+                self._keys,
+                self._sessions,
+                self._egress.dropped,
+                connection.receipts.earn,
+            )
             connection.sender = sender
             egress_side.offer = partial(self._offer, sender)
         connection.sender.configure(row.adaptive)

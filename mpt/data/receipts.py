@@ -13,7 +13,8 @@ When a report is due (`deadline`), after the last one:
 
 - SOON, if a number became missing meanwhile;
 - PAUSE, or with the next datagram if MANY have come, if packets or probes have come and there is credit: a report costs
-  its octets, each octet that comes earns SHARE;
+  its octets, each octet that comes or goes earns SHARE. An end that sends receives little but acknowledgements: its
+  reports go where most of its octets go;
 - LATEST after the first of them, in any case;
 - SILENCES after the last of them, once each: so the end of a burst shows, and the death of one path.
 """
@@ -47,7 +48,7 @@ PAUSE: Final = 0.010  # s
 MANY: Final = 64  # datagrams
 LATEST: Final = 0.200  # s
 SILENCES: Final = (0.025, 0.050, 0.100, 0.200)  # s
-SHARE: Final = 0.02  # of the octets that come
+SHARE: Final = 0.02  # of the octets that come and go
 COST: Final = OVERHEAD + OUTER  # octets of a report beside the message
 MOST_CREDIT: Final = LARGEST + COST
 SAMPLES: Final = 64  # the newest delays, of which the median is taken
@@ -198,13 +199,17 @@ class Receipts:
         self._sample(found, (_ticks(now) - stamp) % _MODULUS)
         if is_newest or session != found.session:
             found.session, found.stamp, found.stamp_came = session, stamp, now
-        self._credit = min(self._credit + SHARE * (size + OUTER), MOST_CREDIT)
+        self.earn(size + OUTER)
         if is_data:
             if not self._unreported:
                 self._first = now
             self._unreported += 1
             self._last_came = now
             self._shown = 0
+
+    def earn(self, octets: int) -> None:
+        """Note the octets of a datagram that comes, or goes with a packet: reports may cost a share of them."""
+        self._credit = min(self._credit + SHARE * octets, MOST_CREDIT)
 
     def _sample(self, path: _Path, delay: int) -> None:
         if path.least is None or (delay - path.least + _HALF) % _MODULUS < _HALF:

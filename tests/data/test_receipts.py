@@ -106,6 +106,16 @@ def test_without_credit_a_report_waits_for_the_latest() -> None:
     assert len(reports) >= 20.0 / LATEST
 
 
+def test_octets_that_go_earn_credit_too() -> None:
+    """An end that sends bulk reports the acknowledgements that come as often as others report data."""
+    desk = Desk()
+    for number in range(2000):
+        desk.arrive(number, size=60)
+        desk.receipts.earn(2000)
+        desk.wait(0.005)
+    assert len(desk.taken()) > 700
+
+
 def test_silences_bring_a_report_each_once() -> None:
     """So the sender learns where the arrivals ended."""
     desk = Desk()
