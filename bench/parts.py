@@ -8,6 +8,7 @@ from functools import partial
 
 from bench.clients import SPREAD, ManyConnections
 from bench.events import while_links_change
+from bench.hostile import KINDS, under_attack
 from bench.load import under_load
 from bench.measure import Measure, round_trip, spread_tcp, tcp, udp
 from bench.report import Block, Column
@@ -15,7 +16,7 @@ from bench.variants import WINDOW, ManyPaths, Sealed, Variant, WireGuard
 from bench.wireguard import has_wireguard
 from mpt.model import CIPHERS
 
-NAMES = ("ping", "tcp", "udp", "load", "paths", "connections", "events", "sealed")
+NAMES = ("ping", "tcp", "udp", "load", "paths", "connections", "events", "sealed", "hostile")
 LOAD_KEEPALIVE = 0.1  # seconds
 PATH_COUNTS, QUICK_PATH_COUNTS = (1, 2, 4, 8), (2, 8)
 CONNECTION_COUNTS, QUICK_CONNECTION_COUNTS = (1, 10, 100), (1, 100)
@@ -29,6 +30,9 @@ commands            round trip of show status at a and at b, during the same
 cable, address,     a's keepalives while a cable with 30,000 routes goes down,
 default             an address or a default route comes, 600 interfaces there
 native aes128 …     the tunnel with keys, by its cipher, window 1000
+attacked            TCP 1, while 10,000 hostile datagrams a second come to the
+                    port of the tunnel; share, CPU: divided by those of the same
+                    at another port
 wireguard-go        its tunnel over one link, if the program is installed
 /plain /0 /python   the first figure divided by that of the plain link, of the
 /2 /1 /open         same with window 0, with the Python data path, with 2 paths,
@@ -76,6 +80,12 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
         ),
         Part("events", [Variant(plane, WINDOW, LOAD_KEEPALIVE) for plane in counted], [while_links_change], [EVENTS]),
         Part("sealed", sealed, [tcp, partial(tcp, back=True)], [_tcp(1, False), _tcp(1, True)]),
+        Part(
+            "hostile",
+            [Sealed(plane, WINDOW) for plane in counted],
+            [partial(under_attack, kind=kind) for kind in KINDS],
+            [ATTACKED, ATTACKED_SHARE, ATTACKED_CPU],
+        ),
     ]
 
 
@@ -145,6 +155,9 @@ COMMANDS = Block(
     ),
     compared=False,
 )
+ATTACKED = Block("Attacked, Mbit/s", tuple(Column(kind, f"{kind}_mbit") for kind in KINDS), compared=False)
+ATTACKED_SHARE = Block("Attacked, share", tuple(Column(kind, f"{kind}_share", 3) for kind in KINDS), compared=False)
+ATTACKED_CPU = Block("Attacked, CPU of b", tuple(Column(kind, f"{kind}_cpu", 3) for kind in KINDS), compared=False)
 PATHS = _per_byte("Paths, TCP 1", "tcp1")
 CLIENTS = _per_byte("Clients, TCP 1", "tcp1")
 CLIENTS_SPREAD = _per_byte(f"Clients, TCP {SPREAD}", "spread")

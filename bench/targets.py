@@ -9,6 +9,7 @@ from statistics import median
 from typing import Literal
 
 from bench.clients import ManyConnections
+from bench.hostile import KINDS
 from bench.parts import LOAD_KEEPALIVE
 from bench.report import Report
 from bench.variants import WINDOW, ManyPaths, Sealed, Variant
@@ -68,6 +69,7 @@ TARGETS = (
     Target("100 connections, 8 streams, of 1", "connections", CLIENTS, "1 connection", "spread_mbit", "≥", 0.8),
     Target("TCP 1, AES-128-GCM, of the same without keys", "sealed", SEALED, "open", "tcp1_mbit", "≥", 0.75),
     Target("TCP 1, AES-128-GCM, of wireguard-go's", "sealed", SEALED, "wg", "tcp1_mbit", "≥", 6),
+    *(Target(f"TCP 1, attacked by {kind}", "hostile", SEALED, None, f"{kind}_share", "≥", 0.9) for kind in KINDS),
 )
 
 

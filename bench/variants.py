@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
-from mpt.lab.links import PLAIN
+from mpt.lab.links import PLAIN, Link
 from mpt.lab.process import Process
 from mpt.lab.tunnel import Description, Tunnel, wait_for_answer
 from mpt.model import CIPHERS
@@ -114,7 +115,8 @@ class Sealed(Variant):
 class Stage:
     """A variant set up: traffic goes from `a` to `address` on `b`; `daemons` are a's and b's, or none.
 
-    `addresses` are the peers of several connections, if there are several.
+    `addresses` are the peers of several connections, if there are several. `links` are the paths' lines; the
+    configuration of the daemons is below `directory`.
     """
 
     variant: Variant
@@ -123,6 +125,8 @@ class Stage:
     address: str
     daemons: Sequence[Process]
     addresses: Sequence[str] = ()
+    links: Sequence[Link] = ()
+    directory: Path = Path()
 
 
 def build(lab: Lab, variant: Variant) -> Stage:
@@ -148,7 +152,8 @@ def build(lab: Lab, variant: Variant) -> Stage:
     )
     tunnel = Tunnel(description, lab.directory / name, AS_CONFIGURED)
     tunnel.wait_for_answer()
-    return Stage(variant, a, b, description.address_of("b"), tunnel.processes)
+    address = description.address_of("b")
+    return Stage(variant, a, b, address, tunnel.processes, links=links, directory=lab.directory / name)
 
 
 def name_of(variant: Variant) -> str:

@@ -197,7 +197,9 @@ def handshake_inputs() -> list[bytes]:
     def given(datagrams: Iterable[bytes], key: int | None) -> list[bytes]:
         return [step(1 | key << 1 if key is not None else 0, each) for each in datagrams]
 
+    shown = HandshakeDatagram(False, 9, 0, 0, 0, bytes(24), b"hello").encode(bytes(32))
     inputs = [
+        [b"\3", *given([first] * 12, 0), *[step(9, shown)] * 6, *given([shown], 0)],
         [b"\7", *given([first, *answers, *retries], 0), *given([first], None)],
         [b"\6", *given(answers, 1), *given([*answers, *retries], 3), *given([first], 0)],
         [b"\3", *given([first, first[:30], b"\x40" + bytes(40), b"\x4c"], 0), *given(answers[:1] + retries[:1], 1)],

@@ -33,6 +33,7 @@ enum mpt_reason { /* why a packet was dropped; the names without the prefix are 
     MPT_HANDSHAKE_UNEXPECTED,
     MPT_HANDSHAKE_MAC,
     MPT_HANDSHAKE_FLOOD,
+    MPT_HANDSHAKE_RETRY,
     MPT_MESSAGE_UNKNOWN,
     MPT_MESSAGE_FLOOD,
     MPT_FEEDBACK_MALFORMED,
@@ -89,6 +90,13 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge
     double age; /* seconds */
     double answers; /* a second */
     double answers_at_once;
+    double firsts; /* a second */
+    double firsts_at_once;
+    double retries; /* a second */
+    double retries_at_once;
+    double proven; /* a second */
+    double proven_at_once;
+    double token_life; /* seconds */
     double forget; /* seconds */
     double stamps_a_second;
     uint32_t near; /* packets */
@@ -235,8 +243,9 @@ int mpt_offloads(const struct mpt_datapath *datapath);
 /* --- sealed connections (session.c, handshake.c); a connection is named by its id --- */
 
 int mpt_can_seal(void); /* it was built with libcrypto */
-void mpt_set_identity(struct mpt_datapath *datapath, const uint8_t *mac1_key); /* 32 octets; NULL: take no initiator */
-/* Take datagrams of responders for these sessions of ours alone; `keys` has 32 octets for each. Return 0, or -1 without
+/* Both keys have 32 octets. NULL: take no first datagrams. */
+void mpt_set_identity(struct mpt_datapath *datapath, const uint8_t *mac1_key, const uint8_t *token_key);
+/* Take datagrams that name these sessions of ours alone; `keys` has 32 octets for each. Return 0, or -1 without
    memory, and then the old ones stand. */
 int mpt_expect(struct mpt_datapath *datapath, const uint32_t *indexes, const uint8_t *keys, uint32_t count);
 /* Return 0; ENOENT: the table has no such sealed connection; EEXIST: the index is in use; ENOMEM. `keys` are overwritten. */

@@ -50,6 +50,7 @@ struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struc
         return NULL;
     dp->tun = tun;
     dp->unsealer = (struct unsealer){.sessions = &dp->sessions, .events = &dp->events, .counters = &dp->counters};
+    gate_init(&dp->unsealer.gate, tuning);
     bool good = sessions_init(&dp->sessions) && pool_init(&dp->pool);
     dp->delivery = delivery_new(tun, offloads, &dp->pool, &dp->counters);
     dp->egress = egress_new(tun, offloads, tuning, secret, &dp->counters);
@@ -226,7 +227,9 @@ int mpt_send_to(struct mpt_datapath *dp, uint32_t path, int fd, const uint8_t *n
 
 /* --- sealed connections --- */
 
-void mpt_set_identity(struct mpt_datapath *dp, const uint8_t *mac1_key) { gate_set_identity(&dp->unsealer.gate, mac1_key); }
+void mpt_set_identity(struct mpt_datapath *dp, const uint8_t *mac1_key, const uint8_t *token_key) {
+    gate_set_identity(&dp->unsealer.gate, mac1_key, token_key);
+}
 
 int mpt_expect(struct mpt_datapath *dp, const uint32_t *indexes, const uint8_t *keys, uint32_t count) {
     return gate_expect(&dp->unsealer.gate, indexes, keys, count) ? 0 : -1;

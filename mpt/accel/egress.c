@@ -400,7 +400,7 @@ static void answer(struct egress *e, const struct connection *c, const uint8_t *
         return;
     uint32_t size = too_big_answer(packet, length, e->now.connections[c->index].widest, peer, told);
     struct iovec pieces[2] = {{&vnet, VNET}, {told, size}};
-    if (size > 0 && allowance_take(&e->answers, &e->tuning, e->time)) {
+    if (size > 0 && allowance_take(&e->answers, e->tuning.answers, e->tuning.answers_at_once, e->time)) {
         ssize_t written = writev(e->tun, e->vnet ? pieces : pieces + 1, e->vnet ? 2 : 1);
         (void)written; /* the TUN is full: the next packet is answered */
     }

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
 from mpt.accel.sockaddr import NOBODY, address_fields, from_sockaddr, host_fields, name_for, sharing, sockaddr
-from mpt.data import candidates, equalizer, knowledge, reorder, stream, toobig
+from mpt.data import candidates, equalizer, gate, knowledge, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.flowmap import FlowMap
@@ -27,7 +27,7 @@ from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
 from mpt.host.udp import can_segment, join_received
 from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
-from mpt.wire import seal, tos
+from mpt.wire import seal, token, tos
 from mpt.wire.seal import SessionKeys
 
 BUDGET: Final = 0.002  # s of a wake-up, for which keepalives and commands wait
@@ -43,11 +43,12 @@ TUNING: Final = {
         (stream, ("restart_silence", "near", "distrust", "gaps_remembered")),
         (candidates, ("period", "majority", "age", "candidates")),
         (toobig, ("answers", "answers_at_once")),
+        (gate, ("firsts", "firsts_at_once", "retries", "retries_at_once", "proven", "proven_at_once")),
         (reorder, ("streams", "forget")),
         (seal, ("stamps_a_second",)),
     )
     for name in names
-}
+} | {"token_life": token.LIFE}
 
 REASONS: Final = {
     number: Reason(name.removeprefix("MPT_").lower())
@@ -179,8 +180,8 @@ class NativeDataPath:
 
     # --- sealed connections ---
 
-    def set_identity(self, mac1_key: bytes | None) -> None:
-        lib.mpt_set_identity(self._engine, mac1_key if mac1_key is not None else ffi.NULL)
+    def set_identity(self, mac1_key: bytes | None, token_key: bytes) -> None:
+        lib.mpt_set_identity(self._engine, mac1_key if mac1_key is not None else ffi.NULL, token_key)
 
     def expect(self, answers: Mapping[int, bytes]) -> None:
         if lib.mpt_expect(self._engine, list(answers), b"".join(answers.values()), len(answers)):

@@ -34,7 +34,9 @@ void seal_free(struct seal *seal); /* its keys are overwritten */
 void seal_close(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope, uint16_t stamp);
 /* Open a datagram in its place; the content lies as above. false: its tag is wrong, and its octets are lost. */
 bool seal_open(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope);
-/* Whether a datagram of more than MAC1 octets ends with its mac1 for this key of MAC1_KEY octets. */
+/* Make the MAC1 octets of the mac of `octets` for this key of MAC1_KEY octets. false: it cannot be made. */
+bool mac1_make(const struct ciphers *ciphers, const uint8_t *key, const uint8_t *octets, uint32_t length, uint8_t *mac);
+/* Whether a datagram of more than MAC1 octets ends with its mac1 for this key. */
 bool mac1_is_right(const struct ciphers *ciphers, const uint8_t *key, const uint8_t *datagram, uint32_t length);
 void forget(void *secret, uint32_t length); /* overwrite it; no compiler leaves that out */
 

@@ -12,11 +12,11 @@ enum { ANSWER_ROOM = 1280 }; /* octets of an answer */
  * nobody may be told so. `packet` has the version of `sender`; more of it than is quoted need not be there. */
 uint32_t too_big_answer(const uint8_t *packet, uint32_t length, uint32_t size, const struct mpt_address *sender, uint8_t *out);
 
-struct allowance { double left, when; }; /* of answers; begins with {tuning->answers_at_once, 0} */
-/* Return whether one more answer may be given at `now`, monotonic seconds; then it counts. */
-static inline bool allowance_take(struct allowance *allowance, const struct mpt_tuning *tuning, double now) {
-    double left = allowance->left + (now - allowance->when) * tuning->answers;
-    left = left < tuning->answers_at_once ? left : tuning->answers_at_once;
+struct allowance { double left, when; }; /* begins with {at_once, 0} */
+/* Return whether one more may be given at `now`, monotonic seconds; then it counts. `rate` a second may, and `at_once`. */
+static inline bool allowance_take(struct allowance *allowance, double rate, double at_once, double now) {
+    double left = allowance->left + (now - allowance->when) * rate;
+    left = left < at_once ? left : at_once;
     *allowance = (struct allowance){left < 1 ? left : left - 1, now};
     return left >= 1;
 }

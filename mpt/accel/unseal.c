@@ -5,10 +5,13 @@
 
 #include "unseal.h"
 
+#include "transmit.h"
+
 enum { MESSAGES = 64 }; /* to control in a wake-up: of one path, and handshake datagrams */
 enum { KEEPALIVE = 0x41, LAST_IN_A_ROW = 0x48, FEEDBACK = 0x42, CLOSE = 0x4F }; /* first octets of messages */
 
-static int take_handshake(struct unsealer *u, const uint8_t *datagram, uint32_t length, struct mpt_event *event);
+static int take_handshake(struct unsealer *u, const uint8_t *datagram, uint32_t length, const struct origin *origin,
+                          struct mpt_event *event);
 static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length, const struct origin *origin,
                          struct mpt_event *event, struct content *content);
 static bool is_elsewhere(const struct path *path, const struct origin *origin);
@@ -25,14 +28,21 @@ int unseal(struct unsealer *u, uint8_t *datagram, uint32_t length, const struct 
     switch (datagram[0]) {
     case ENVELOPE: return open_envelope(u, datagram, length, origin, &event, content);
     case HANDSHAKE:
-    case RETRY: return take_handshake(u, datagram, length, &event);
+    case RETRY: return take_handshake(u, datagram, length, origin, &event);
     default: return MPT_SEAL_UNKNOWN_KIND;
     }
 }
 
-/* Pass a handshake datagram to control if its mac1 is right. */
-static int take_handshake(struct unsealer *u, const uint8_t *datagram, uint32_t length, struct mpt_event *event) {
-    int reason = gate_check(&u->gate, u->sessions->ciphers, datagram, length);
+/* Pass a handshake datagram to control, or answer it, if its mac1 is right. */
+static int take_handshake(struct unsealer *u, const uint8_t *datagram, uint32_t length, const struct origin *origin,
+                          struct mpt_event *event) {
+    uint8_t retry[RETRY_LENGTH];
+    const struct sockaddr_in6 *from = origin->name_length >= sizeof(struct sockaddr_in) ? origin->name : NULL;
+    int reason = gate_check(&u->gate, u->sessions->ciphers, datagram, length, from, event->at, retry);
+    if (reason == MPT_HANDSHAKE_RETRY) {
+        const struct place place = {origin->fd, (const uint8_t *)origin->name, origin->name_length};
+        transmit(&place, &(struct iovec){retry, sizeof retry}, 1, 0);
+    }
     if (reason != 0)
         return reason;
     if (u->told_in_wake != u->events->times_taken)

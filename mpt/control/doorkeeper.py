@@ -9,20 +9,17 @@ So whoever forges addresses, also that of one peer, takes no more than half of t
 from __future__ import annotations
 
 import enum
-import hmac
 import secrets
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Final
 
+from mpt.wire.token import is_ours
+
 MOST: Final = 256
 MOST_FROM_ONE: Final = 8
-SECRET_LIFE: Final = 120.0  # s
-TOKEN_LIFE: Final = 10.0  # s: a whole handshake
-_TIME_LENGTH: Final = 8
-_MAC_LENGTH: Final = 16
-TOKEN_LENGTH: Final = _TIME_LENGTH + _MAC_LENGTH
+TOKEN_KEY: Final = 32  # octets
 
 
 class Verdict(enum.Enum):
@@ -38,9 +35,8 @@ class Doorkeeper:
     """The count of half-open handshakes. An `address` is that of a socket: host, port, and what IPv6 has behind."""
 
     def __init__(self, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
-        self._random = random
+        self.token_key = random(TOKEN_KEY)
         self._from: Counter[object] = Counter()
-        self._secrets: dict[int, bytes] = {}  # by the number of their two minutes
 
     def __len__(self) -> int:
         """Return how many handshakes are half-open."""
@@ -51,7 +47,7 @@ class Doorkeeper:
         from_it = self._from[_source(address)]
         if len(self) >= MOST or from_it >= MOST_FROM_ONE:
             return Verdict.FULL
-        if token and self._is_ours(token, address, now):
+        if token and is_ours(token, self.token_key, address, now):
             return Verdict.OPEN_VALIDATED
         return Verdict.RETRY if len(self) > MOST // 2 or from_it > MOST_FROM_ONE // 2 else Verdict.OPEN
 
@@ -65,30 +61,6 @@ class Doorkeeper:
         self._from[source] -= 1
         if self._from[source] <= 0:
             del self._from[source]
-
-    def token(self, address: tuple[Any, ...], now: float) -> bytes:
-        """Return the token for `address`: the time, and a proof that we have made it."""
-        time = int(now * 1000).to_bytes(_TIME_LENGTH, "big")
-        return time + self._proof(self._secret(now), time, address)
-
-    def _is_ours(self, token: bytes, address: tuple[Any, ...], now: float) -> bool:
-        time, proof = token[:_TIME_LENGTH], token[_TIME_LENGTH:]
-        made = int.from_bytes(time, "big") / 1000
-        if len(token) != TOKEN_LENGTH or not now - TOKEN_LIFE <= made <= now:
-            return False
-        return hmac.compare_digest(proof, self._proof(self._secret(made), time, address))
-
-    def _secret(self, at: float) -> bytes:
-        """Return the secret of the two minutes of `at`, which is at most TOKEN_LIFE ago."""
-        number = int(at // SECRET_LIFE)
-        if number not in self._secrets:
-            self._secrets = {each: secret for each, secret in self._secrets.items() if each == number - 1}
-            self._secrets[number] = self._random(32)
-        return self._secrets[number]
-
-    def _proof(self, secret: bytes, time: bytes, address: tuple[Any, ...]) -> bytes:
-        text = f"{address[0]} {address[1]}".encode()
-        return hmac.digest(secret, time + text, "sha256")[:_MAC_LENGTH]
 
 
 def _source(address: tuple[Any, ...]) -> object:

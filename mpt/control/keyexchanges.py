@@ -11,6 +11,7 @@ monotonic seconds.
     exchanges.take_outcomes()                               -> [Outcome]: pull it after each call above
     exchanges.cancel(connection)                            give up what this host has begun for `connection`
     exchanges.expected()                                    -> {our index: mac1 key}: for `DataPath.expect`
+    exchanges.token_key                                     for `DataPath.set_identity`
     exchanges.release(index)                                a session has ended; its index may be drawn again
     exchanges.counters                                      why datagrams were dropped: Counter of reasons
 
@@ -29,6 +30,7 @@ from mpt.control.keyexchange import Established, Failure, KeyExchange, Outcome, 
 from mpt.errors import DecodeError
 from mpt.wire.hello import Hello
 from mpt.wire.seal import HandshakeDatagram, Retry, decode_handshake, mac1_key
+from mpt.wire.token import token
 
 MakeEngine = Callable[[bool, Callable[[bytes], bool]], TlsEngine]
 
@@ -66,6 +68,11 @@ class KeyExchanges:
         self._sessions: set[int] = set()  # indexes in use
         self._outcomes: list[Outcome] = []
 
+    @property
+    def token_key(self) -> bytes:
+        """Return the key of our tokens, for `DataPath.set_identity`."""
+        return self._doorkeeper.token_key
+
     def __len__(self) -> int:
         """Return how many handshakes there are, those that are over but not forgotten included."""
         return len(self._by_index)
@@ -94,7 +101,6 @@ class KeyExchanges:
         )
         self._enter(exchange)
         self._begun[terms.connection] = exchange
-        self._expected = None
         return self._worked(exchange, exchange.begin(now))
 
     def is_answered(self, connection: Hashable) -> bool:
@@ -127,8 +133,8 @@ class KeyExchanges:
                 return []
             if verdict is Verdict.RETRY:
                 self.counters["handshake_retry"] += 1
-                token = self._doorkeeper.token(place.address, now)
-                return [Send(place, Retry(decoded.sender, token).encode(self._own_mac1_key))]
+                shown = token(self._doorkeeper.token_key, place.address, now)
+                return [Send(place, Retry(decoded.sender, shown).encode(self._own_mac1_key))]
             exchange = self._open_door(decoded, place, verdict is Verdict.OPEN_VALIDATED, now)
         if exchange is None:
             self.counters["handshake_unknown"] += 1
@@ -156,12 +162,12 @@ class KeyExchanges:
         return outcomes
 
     def expected(self) -> Mapping[int, bytes]:
-        """Return the indexes of the handshakes that this host has begun, each with the mac1 key of its peer.
+        """Return the indexes of all handshakes, each with the mac1 key of its responder.
 
         As long as they are the same it is the same object.
         """
         if self._expected is None:
-            self._expected = {index: each.mac1_key for index, each in self._by_index.items() if each.is_initiator}
+            self._expected = {index: each.mac1_key for index, each in self._by_index.items()}
         return self._expected
 
     def confirmed(self, index: int) -> None:
@@ -207,6 +213,7 @@ class KeyExchanges:
         return exchange
 
     def _enter(self, exchange: KeyExchange) -> None:
+        self._expected = None
         self._by_index[exchange.index] = exchange
         self._open.add(exchange)
 
@@ -255,8 +262,7 @@ class KeyExchanges:
         self._close_door(exchange)
         if isinstance(exchange.outcome, Established) and self._ended.get(exchange.outcome.connection) is exchange:
             del self._ended[exchange.outcome.connection]
-        if exchange.is_initiator:
-            self._expected = None
+        self._expected = None
         if exchange.first is not None:
             self._by_first.pop(exchange.first, None)
 

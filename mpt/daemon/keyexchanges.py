@@ -14,6 +14,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 
 from mpt.control.admission import LOG_LINES, Bucket
+from mpt.control.doorkeeper import TOKEN_KEY
 from mpt.control.keyexchange import Established, Failed, Failure, Outcome, Place, Send, Terms
 from mpt.control.keyexchanges import KeyExchanges
 from mpt.daemon.keylog import KeyLog
@@ -60,10 +61,10 @@ class Carrier(Protocol):
         """Send a handshake datagram over a socket of this tunnel; return whether it is one, and the datagram went."""
 
     def expect(self, answers: Mapping[int, bytes]) -> None:
-        """Let the answers to these handshakes through."""
+        """Let the datagrams of these handshakes through."""
 
-    def set_identity(self, own_mac1_key: bytes | None) -> None:
-        """Let the handshake datagrams of initiators through that are for this key."""
+    def set_identity(self, own_mac1_key: bytes | None, token_key: bytes) -> None:
+        """Let the first handshake datagrams through that are for this key; those that are too many get tokens."""
 
 
 class HostKeyExchanges(Service):
@@ -105,7 +106,7 @@ class HostKeyExchanges(Service):
         key = TlsKey(identity.private_key)
         self._exchanges = KeyExchanges(identity.public_key, key.engine, self._links.__contains__, self._answer)
         for carrier in self._carriers:
-            carrier.set_identity(self._own_mac1_key())
+            carrier.set_identity(self._own_mac1_key(), self._token_key())
 
     def startService(self) -> None:
         """Open the key log; raises HostError."""
@@ -134,7 +135,7 @@ class HostKeyExchanges(Service):
         """Carry handshake datagrams over this tunnel, whose data path is new."""
         if carrier not in self._carriers:
             self._carriers.append(carrier)
-        carrier.set_identity(self._own_mac1_key())
+        carrier.set_identity(self._own_mac1_key(), self._token_key())
         carrier.expect(self._expected)
 
     def detach(self, carrier: Carrier) -> None:
@@ -253,6 +254,9 @@ class HostKeyExchanges(Service):
                 whose=whose,
                 why="no connection has this key" if failed.failure is Failure.WRONG_KEY else failed.detail,
             )
+
+    def _token_key(self) -> bytes:
+        return self._exchanges.token_key if self._exchanges is not None else bytes(TOKEN_KEY)
 
     def _own_mac1_key(self) -> bytes | None:
         return mac1_key(self._identity.public_key) if self._identity is not None else None

@@ -358,14 +358,14 @@ class Tunnel(MultiService):
         return self.datapath.send_raw(socket, remote, datagram)
 
     def expect(self, answers: Mapping[int, bytes]) -> None:
-        """Let the answers to these handshakes through."""
+        """Let the datagrams of these handshakes through."""
         if self.datapath is not None and (answers or self._has_identity):
             self.datapath.expect(answers)
 
-    def set_identity(self, own_mac1_key: bytes | None) -> None:
-        """Let the handshake datagrams of initiators through that are for this key."""
+    def set_identity(self, own_mac1_key: bytes | None, token_key: bytes) -> None:
+        """Let the first handshake datagrams through that are for this key; those that are too many get tokens."""
         if self.datapath is not None and (own_mac1_key is not None or self._has_identity):
-            self.datapath.set_identity(own_mac1_key)
+            self.datapath.set_identity(own_mac1_key, token_key)
         self._has_identity = own_mac1_key is not None
 
     # --- measures ----------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ class Reason(enum.StrEnum):
     HANDSHAKE_UNEXPECTED = enum.auto()
     HANDSHAKE_MAC = enum.auto()
     HANDSHAKE_FLOOD = enum.auto()
+    HANDSHAKE_RETRY = enum.auto()
     MESSAGE_UNKNOWN = enum.auto()
     MESSAGE_FLOOD = enum.auto()
     FEEDBACK_MALFORMED = enum.auto()

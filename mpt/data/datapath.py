@@ -76,12 +76,14 @@ class DataPath(Protocol):
     # Sealed connections. What follows is kept beside the table, by the key of the connection, and outlives every table
     # in which the connection stays sealed.
 
-    def set_identity(self, mac1_key: bytes | None) -> None:
-        """Take handshake datagrams of initiators whose mac1 has this key, ours; None, at first: take none."""
+    def set_identity(self, mac1_key: bytes | None, token_key: bytes) -> None:
+        """Take first handshake datagrams whose mac1 has this key, ours; None, at first: take none.
+
+        Of too many a few are told, and the others answered with tokens of `token_key`, of 32 octets."""
 
     def expect(self, answers: Mapping[int, bytes]) -> None:
-        """Take handshake datagrams of responders, and retries, for these session indexes of ours alone: to each the
-        mac1 key of the peer's public key."""
+        """Take handshake datagrams, and retries, that name one of these session indexes of ours alone: to each the mac1
+        key of the responder's public key."""
 
     def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:
         """Open datagrams of the session from now on. `keys` are taken: wiped, so nobody adds them a second time.
@@ -221,11 +223,11 @@ class PythonDataPath:
         self._events.clear()
         return taken
 
-    def set_identity(self, mac1_key: bytes | None) -> None:
-        self._opening.set_identity(mac1_key)
+    def set_identity(self, mac1_key: bytes | None, token_key: bytes) -> None:
+        self._opening.gate.set_identity(mac1_key, token_key)
 
     def expect(self, answers: Mapping[int, bytes]) -> None:
-        self._opening.expect(answers)
+        self._opening.gate.expect(answers)
 
     def add_session(self, connection: Hashable, keys: SessionKeys, now: float) -> None:  # noqa: ARG002
         self._sessions.add(connection, keys)

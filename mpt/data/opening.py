@@ -7,12 +7,14 @@ hash, or a look-up and a tag that is wrong; what he sends is counted and changes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import Any, Final, NamedTuple, Protocol
 
 from mpt.data.counters import Reason
+from mpt.data.egress import send_message
 from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.framing import Sealed
+from mpt.data.gate import Gate, Retried
 from mpt.data.pathtable import DataSocket, Table
 from mpt.data.sessions import Sessions
 from mpt.errors import DecodeError
@@ -75,8 +77,7 @@ class Opening:
         self._places: dict[Hashable, dict[int, _Place]] = {}  # connection -> path id
         self._place_of: dict[Hashable, _Place] = {}  # by path
         self._plain: set[DataSocket | None] = set()  # the sockets that plain paths have alone
-        self._identity: bytes | None = None
-        self._expected: dict[int, bytes] = {}  # our session index -> mac1 key of the responder
+        self.gate = Gate()
         self._messages: Counter[Hashable] = Counter()  # in this wake-up, by path
         self._handshakes = 0  # in this wake-up
         self._moved: set[Hashable] = set()  # paths of which control was told in this wake-up
@@ -109,14 +110,6 @@ class Opening:
         if path in self._place_of:
             self._place_of[path].set(socket, remote)
 
-    def set_identity(self, mac1_key: bytes | None) -> None:
-        """Take handshake datagrams for this key."""
-        self._identity = mac1_key
-
-    def expect(self, answers: Mapping[int, bytes]) -> None:
-        """Take the answers of these responders."""
-        self._expected = dict(answers)
-
     def wake_up(self) -> None:
         """Begin to count anew how much control is told."""
         self._messages.clear()
@@ -139,16 +132,13 @@ class Opening:
         return Reason.SEAL_UNKNOWN_KIND
 
     def _handshake(self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float) -> Reason | None:
-        """Pass a handshake datagram to control if its mac1 is right: one hash, and nothing is kept."""
-        try:
-            answered = seal.answered_index(datagram)
-        except DecodeError:
-            return Reason.SEAL_TRUNCATED
-        key = self._identity if answered is None else self._expected.get(answered)
-        if key is None:
-            return Reason.HANDSHAKE_UNEXPECTED
-        if not seal.has_mac1(key, datagram):
-            return Reason.HANDSHAKE_MAC
+        """Pass a handshake datagram to control, or answer it, if its mac1 is right; nothing is kept."""
+        refused = self.gate.check(datagram, source, now)
+        if isinstance(refused, Retried):
+            send_message(socket, refused.retry, source, 0)
+            return Reason.HANDSHAKE_RETRY
+        if refused is not None:
+            return refused
         if self._handshakes >= MESSAGES:
             return Reason.HANDSHAKE_FLOOD
         self._handshakes += 1

@@ -74,17 +74,18 @@ def _may_be_answered(packet: bytes) -> bool:
 
 
 class Allowance:
-    """How many answers may be given: `ANSWERS` a second, and `ANSWERS_AT_ONCE` (RFC 1812 section 4.3.2.8)."""
+    """How many may be given: `rate` a second, and `at_once`; of answers RFC 1812 section 4.3.2.8 asks for it."""
 
-    __slots__ = ("_left", "_when")
+    __slots__ = ("_at_once", "_left", "_rate", "_when")
 
-    def __init__(self) -> None:
-        self._left = ANSWERS_AT_ONCE
+    def __init__(self, rate: float = ANSWERS, at_once: float = ANSWERS_AT_ONCE) -> None:
+        self._rate = rate
+        self._at_once = self._left = at_once
         self._when = 0.0
 
     def take(self, now: float) -> bool:
-        """Return whether one more answer may be given at `now`, monotonic seconds; then it counts."""
-        self._left = min(self._left + (now - self._when) * ANSWERS, ANSWERS_AT_ONCE)
+        """Return whether one more may be given at `now`, monotonic seconds; then it counts."""
+        self._left = min(self._left + (now - self._when) * self._rate, self._at_once)
         self._when = now
         if self._left < 1.0:
             return False

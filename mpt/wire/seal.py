@@ -255,16 +255,22 @@ class Retry:
         return octets + mac1(key, octets)
 
 
-def answered_index(datagram: bytes) -> int | None:
-    """Return the session index of the initiator to which a responder sent this handshake datagram or retry; None: it is
-    from an initiator. Raises DecodeError (handshake_short); the mac1 is not looked at."""
+def named_index(datagram: bytes) -> int | None:
+    """Return the session index of the receiver in a handshake datagram or a retry; None in a first datagram, of an
+    initiator that does not know it. Raises DecodeError (handshake_short); the mac1 is not looked at."""
     if datagram[0] == RETRY:
         if len(datagram) < _RETRY.size + MAC_LENGTH:
             raise DecodeError("handshake_short", f"{len(datagram)} octets")
         return int.from_bytes(datagram[4:8], "big")
     if len(datagram) < _HANDSHAKE.size + MAC_LENGTH:
         raise DecodeError("handshake_short", f"{len(datagram)} octets")
-    return int.from_bytes(datagram[8:12], "big") if datagram[2] & FROM_RESPONDER else None
+    index = int.from_bytes(datagram[8:12], "big")
+    return index if index or datagram[2] & FROM_RESPONDER else None
+
+
+def token_of(datagram: bytes) -> bytes:
+    """Return the token of a handshake datagram that is long enough for `named_index`; one that is cut short is none."""
+    return datagram[_HANDSHAKE.size : _HANDSHAKE.size + datagram[3]]
 
 
 def decode_handshake(datagram: bytes) -> HandshakeDatagram | Retry:
@@ -272,7 +278,7 @@ def decode_handshake(datagram: bytes) -> HandshakeDatagram | Retry:
     handshake_short, handshake_version, handshake_kind, handshake_long."""
     if not datagram or datagram[0] not in (HANDSHAKE, RETRY):
         raise DecodeError("handshake_kind")
-    index = answered_index(datagram)
+    index = named_index(datagram)
     if datagram[1] != HANDSHAKE_VERSION:
         raise DecodeError("handshake_version", str(datagram[1]))
     start = _RETRY.size if datagram[0] == RETRY else _HANDSHAKE.size

@@ -21,8 +21,8 @@ LAYERS = (
     {"reorder"},
     {"ordering"},
     {"table", "trial"},
-    {"deliver", "listen", "transmit", "unseal", "orders"},
-    {"identify", "batch"},
+    {"deliver", "listen", "transmit", "orders"},
+    {"identify", "batch", "unseal"},
     {"egress", "ingress"},
     {"datapath"},
 )

@@ -64,7 +64,7 @@ def test_the_same_datagrams(random: Random, cipher: Cipher, order: Any, window: 
         pair.set_table(rows)
         session = PeerSession(cipher)
         for stage in pair.stages:
-            stage.datapath.set_identity(MAC1_KEY)
+            stage.datapath.set_identity(MAC1_KEY, bytes(32))
             stage.datapath.add_session("c", session.keys(), stage.now)
             stage.datapath.send_with("c", session.index, stage.now)
         recorded: list[bytes] = []

@@ -23,6 +23,7 @@ from tests.contract.test_datapath_fuzz import COUNT, SEED
 
 Order = Literal["flow", "connection", "none"]
 OUR_KEY, PEER_KEY = seal.mac1_key(b"ours".ljust(32)), seal.mac1_key(b"peer".ljust(32))
+TOKEN_KEY = b"token".ljust(32)
 
 
 class Genuine:
@@ -72,7 +73,7 @@ def test_datagrams_of_any_kind(fast_sealing_stage: Stage, order: Order) -> None:
         ),
         connection_row(path_row("p", wans[0]), key="plain", local=LOCAL_V6, remote=REMOTE_V6),
     )
-    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.set_identity(OUR_KEY, TOKEN_KEY)
     stage.datapath.expect({5: PEER_KEY})
     sessions = [begin(stage, session=PeerSession(cipher)) for cipher in Cipher]
     genuine = Genuine(sessions, random, order)

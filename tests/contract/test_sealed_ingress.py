@@ -48,6 +48,7 @@ CHALLENGE = Challenge(bytes(8)).encode()
 
 
 OUR_KEY, PEER_KEY = seal.mac1_key(b"ours".ljust(32)), seal.mac1_key(b"peer".ljust(32))
+TOKEN_KEY = b"token".ljust(32)
 
 
 def initiation(key: bytes = OUR_KEY, receiver: int = 0) -> bytes:
@@ -347,7 +348,7 @@ def test_what_the_kernel_joins_is_bounded_too(sealing_udp_stage: Stage) -> None:
     """One system call brings more than a wake-up may tell; the others of a flood are counted."""
     stage = sealing_udp_stage
     wan, session = one_path(stage)
-    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.set_identity(OUR_KEY, TOKEN_KEY)
     for make in (lambda: session.seal(KEEPALIVE), initiation):
         for _ in range(2):
             wan.deliver_run(*(make() for _ in range(60)))
@@ -399,7 +400,7 @@ def test_a_socket_that_no_path_has_now(sealing_stage: Stage) -> None:
     stage, wans = sealing_stage, (sealing_stage.new_socket(), sealing_stage.new_socket())
     stage.set_table(sealed_row(path_row("p", wans[0])))
     session = begin(stage)
-    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.set_identity(OUR_KEY, TOKEN_KEY)
     stage.set_table(sealed_row(path_row("p", wans[1])))
     stage.receive(wans[1], session.seal(content(0)))
     news(stage)
@@ -468,7 +469,7 @@ def test_the_handshake_of_an_initiator(sealing_stage: Stage) -> None:
     wan, _ = one_path(stage)
     stage.receive(wan, initiation())
     assert dropped(stage) == {"handshake_unexpected": 1}
-    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.set_identity(OUR_KEY, TOKEN_KEY)
     good = initiation()
     stage.receive(wan, good, initiation(PEER_KEY), good[:-1] + bytes((good[-1] ^ 1,)), good[:30], host=OTHER_PLACE)
     assert news(stage) == [Handshake(wan, place(OTHER_PLACE), good, stage.now)]
@@ -476,7 +477,7 @@ def test_the_handshake_of_an_initiator(sealing_stage: Stage) -> None:
     stage.receive(wan, long + seal.mac1(OUR_KEY, long))  # would cost more than one hash of a handshake datagram
     assert dropped(stage) == {"handshake_unexpected": 1, "handshake_mac": 3, "seal_truncated": 1}
     assert stage.counters().handshakes_received == 1
-    stage.datapath.set_identity(None)
+    stage.datapath.set_identity(None, TOKEN_KEY)
     stage.receive(wan, initiation(receiver=77))
     assert dropped(stage)["handshake_unexpected"] == 2
     assert wan.sent() == []
@@ -486,7 +487,7 @@ def test_the_answer_of_a_responder(sealing_stage: Stage) -> None:
     """Only to a handshake that we have begun, and with a mac1 of the public key that we asked; retries, too."""
     stage = sealing_stage
     wan, _ = one_path(stage)
-    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.set_identity(OUR_KEY, TOKEN_KEY)
     stage.datapath.expect({5: PEER_KEY, 6: OUR_KEY})
     good = [answer(5), answer(6, OUR_KEY), Retry(5, b"token").encode(PEER_KEY)]
     stage.receive(wan, *good)
@@ -503,7 +504,7 @@ def test_a_socket_without_a_peer_takes_handshakes(sealing_stage: Stage) -> None:
     """A responder knows no address before."""
     stage, wan = sealing_stage, sealing_stage.new_socket()
     stage.set_table(sealed_row(path_row("p", wan, remote=())))
-    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.set_identity(OUR_KEY, TOKEN_KEY)
     stage.receive(wan, initiation(), host=OTHER_PLACE)
     assert kinds(news(stage)) == [Handshake]
 
@@ -512,7 +513,7 @@ def test_handshakes_are_told_up_to_a_bound(sealing_stage: Stage) -> None:
     """64 a wake-up, from whomever; the next wake-up tells as many."""
     stage = sealing_stage
     wan, session = one_path(stage)
-    stage.datapath.set_identity(OUR_KEY)
+    stage.datapath.set_identity(OUR_KEY, TOKEN_KEY)
     for _ in range(150):
         wan.deliver(initiation())
     wan.deliver(session.seal(content(0)))

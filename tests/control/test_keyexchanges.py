@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
-from mpt.control.doorkeeper import MOST, MOST_FROM_ONE, SECRET_LIFE, TOKEN_LIFE, Doorkeeper, Verdict
+from mpt.control.doorkeeper import MOST, MOST_FROM_ONE, Doorkeeper, Verdict
 from mpt.control.keyexchange import GIVE_UP, Established, Place, Send
 from mpt.wire.seal import RETRY, HandshakeDatagram, Retry, decode_handshake, mac1_key
+from mpt.wire.token import LIFE, token
 from tests.control.keypairs import HIGH, LOW, Host, Keys, Network, hosts
 
 ADDRESS = ("192.0.2.7", 4000)
@@ -27,8 +28,8 @@ TLS = bytes.fromhex("16030105ab010005a70303").ljust(1100, b"r")
 FAKE = bytes.fromhex("68000005ab").ljust(1100, b"r")
 
 
-def first_datagram(index: int, token: bytes = b"", data: bytes = FAKE) -> bytes:
-    return HandshakeDatagram(False, index, 0, 0, 0, token, data).encode(mac1_key(HIGH.public))
+def first_datagram(index: int, shown: bytes = b"", data: bytes = FAKE) -> bytes:
+    return HandshakeDatagram(False, index, 0, 0, 0, shown, data).encode(mac1_key(HIGH.public))
 
 
 def knock(host: Host, count: int, now: float, data: bytes = FAKE) -> list[list[Send]]:
@@ -46,8 +47,8 @@ def test_an_address_has_a_few_half_open_handshakes() -> None:
     for port in range(MOST_FROM_ONE):
         is_many = port > MOST_FROM_ONE // 2
         assert door.verdict(("192.0.2.1", port), b"", 0.0) is (Verdict.RETRY if is_many else Verdict.OPEN)
-        token = door.token(("192.0.2.1", port), 0.0)
-        assert door.verdict(("192.0.2.1", port), token, 0.0) is Verdict.OPEN_VALIDATED
+        shown = token(door.token_key, ("192.0.2.1", port), 0.0)
+        assert door.verdict(("192.0.2.1", port), shown, 0.0) is Verdict.OPEN_VALIDATED
         door.opened(("192.0.2.1", port))
         door.opened((f"2001:db8::{port}", port, 0, 0))
     assert door.verdict(("192.0.2.1", 99), b"", 0.0) is Verdict.FULL
@@ -60,28 +61,32 @@ def test_an_address_has_a_few_half_open_handshakes() -> None:
 
 
 def test_a_token_is_good_for_its_address_and_a_while() -> None:
-    """Not for another port, not later than its life, not changed; over the change of the secret."""
+    """Not for another port, not later than its life, not changed; not before it was made."""
     door = Doorkeeper()
     for number in range(MOST // 2 + 1):
         door.opened(address(number))
-    for now in (1000.0, SECRET_LIFE * 9 - 1):
-        token = door.token(ADDRESS, now)
+    for now in (1000.0, 1e7):
+        shown = token(door.token_key, ADDRESS, now)
         assert door.verdict(ADDRESS, b"", now) is Verdict.RETRY
-        assert door.verdict(ADDRESS, token, now) is Verdict.OPEN_VALIDATED
-        assert door.verdict(ADDRESS, token, now + TOKEN_LIFE - 0.01) is Verdict.OPEN_VALIDATED
-        assert door.verdict(ADDRESS, token, now + TOKEN_LIFE + 0.01) is Verdict.RETRY
-        assert door.verdict((ADDRESS[0], 4001), token, now) is Verdict.RETRY
-    later = door.token(ADDRESS, 5000.0)
+        assert door.verdict(ADDRESS, shown, now) is Verdict.OPEN_VALIDATED
+        assert door.verdict(ADDRESS, shown, now + LIFE - 0.01) is Verdict.OPEN_VALIDATED
+        assert door.verdict(ADDRESS, shown, now + LIFE + 0.01) is Verdict.RETRY
+        assert door.verdict((ADDRESS[0], 4001), shown, now) is Verdict.RETRY
+    assert door.verdict(ADDRESS, shown, now - 0.01) is Verdict.RETRY
+    later = token(door.token_key, ADDRESS, 5000.0)
     for place in range(len(later)):
         forged = later[:place] + bytes([later[place] ^ 1]) + later[place + 1 :]
         assert door.verdict(ADDRESS, forged, 5000.0) is Verdict.RETRY
-    assert door.verdict(ADDRESS, later, 5000.0 + 2 * SECRET_LIFE) is Verdict.RETRY
+    other = Doorkeeper()
+    for number in range(MOST // 2 + 1):
+        other.opened(address(number))
+    assert other.verdict(ADDRESS, later, 5000.0) is Verdict.RETRY
 
 
 @given(st.binary(max_size=40))
-def test_strange_tokens_are_no_tokens(token: bytes) -> None:
+def test_strange_tokens_are_no_tokens(shown: bytes) -> None:
     door = Doorkeeper()
-    assert door.verdict(ADDRESS, token, 100.0) is Verdict.OPEN
+    assert door.verdict(ADDRESS, shown, 100.0) is Verdict.OPEN
 
 
 def test_above_half_a_token_is_asked_for_and_nothing_is_kept() -> None:

@@ -115,7 +115,7 @@ def test_the_vector_of_the_handshake() -> None:
     assert seal.has_mac1(key, bytes.fromhex(HANDSHAKE))
     assert not seal.has_mac1(seal.mac1_key(KEY), bytes.fromhex(HANDSHAKE))
     assert seal.decode_handshake(bytes.fromhex(HANDSHAKE)) == begun
-    assert seal.answered_index(bytes.fromhex(HANDSHAKE)) is None
+    assert seal.named_index(bytes.fromhex(HANDSHAKE)) is None
 
 
 indexes = st.integers(0, 2**32 - 1)
@@ -136,7 +136,7 @@ def test_a_handshake_datagram_comes_back(datagram: HandshakeDatagram) -> None:
     """What is encoded is decoded."""
     octets = datagram.encode(KEY)
     assert seal.decode_handshake(octets) == datagram
-    assert seal.answered_index(octets) == (datagram.receiver if datagram.from_responder else None)
+    assert seal.named_index(octets) == (datagram.receiver if datagram.from_responder or datagram.receiver else None)
     assert seal.has_mac1(KEY, octets)
 
 
@@ -145,7 +145,7 @@ def test_a_retry_comes_back(index: int, token: bytes) -> None:
     """What is encoded is decoded."""
     octets = Retry(index, token).encode(KEY)
     assert seal.decode_handshake(octets) == Retry(index, token)
-    assert seal.answered_index(octets) == index
+    assert seal.named_index(octets) == index
 
 
 @pytest.mark.parametrize(
