@@ -1,4 +1,5 @@
-/* Without libFuzzer: runs every given file, then random mutations of them for some seconds; seeded. An input that breaks
+/* Without libFuzzer: runs every given file, then random mutations of them for some seconds; seeded, by the number in the
+ * environment's FUZZ_SEED if it is there. An input that breaks
  * something is written to TARGET.crash, which can be given as FILE with 0 seconds.
  * Usage: TARGET SECONDS FILE... */
 #include "fuzz.h"
@@ -66,8 +67,11 @@ static void mutate(int known) {
 
 int main(int count, char **arguments) {
     int known = 0;
+    const char *seed = getenv("FUZZ_SEED");
     if (count < 2)
         return 2;
+    if (seed != NULL)
+        state += strtoull(seed, NULL, 10);
     snprintf(crash, sizeof crash, "%s.crash", arguments[0]);
     signal(SIGABRT, aborted);
     __sanitizer_set_death_callback(save);

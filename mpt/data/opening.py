@@ -11,12 +11,12 @@ from collections.abc import Hashable
 from typing import Any, Final, NamedTuple, Protocol
 
 from mpt.data.counters import Reason
-from mpt.data.egress import send_message
 from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.framing import Sealed
 from mpt.data.gate import Gate, Retried
 from mpt.data.pathtable import DataSocket, Table
 from mpt.data.sessions import Sessions
+from mpt.data.transmit import send_message
 from mpt.errors import DecodeError
 from mpt.wire import message, seal
 from mpt.wire.feedback import FEEDBACK, PROBE
