@@ -2,7 +2,7 @@
 
 It goes part by part. Every round takes one measure of every variant of the part before the next measure, so that a
 machine that is busy for a while is busy for all variants. The figures are medians of the rounds. With --soak it loads
-the tunnel for a long time instead.
+the tunnel for a long time instead, and with --lines it measures it over lines as people have them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from pathlib import Path
 
 from bench import scale, sealedscale, targets
 from bench.clients import ManyConnections, build_clients
+from bench.lines.main import add_options as add_line_options
+from bench.lines.main import run as run_lines
+from bench.lines.report import listing
 from bench.measure import Effort, memory_after_load, memory_at_start, require_programs
 from bench.parts import LEGEND, NAMES, Part, parts
 from bench.report import Report, machine, machine_text
@@ -40,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         " memory, with and without reordering, under load, by the number of paths and of connections."
         " docs/performance.md tells how to read it.",
     )
-    options.add_argument("--rounds", type=int, default=3, metavar="N", help="the figures are medians of N rounds [3]")
+    options.add_argument("--rounds", type=int, metavar="N", help="the figures are medians of N rounds [3, lines 1]")
     options.add_argument("--seconds", type=int, default=3, metavar="S", help="of each TCP stream [3]")
     options.add_argument("--only", type=_names, default=NAMES, metavar="PART,..", help=f"of {', '.join(NAMES)} [all]")
     options.add_argument("--quick", action="store_true", help="one short round of fewer variants: does it work at all?")
@@ -51,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--preload", default="", metavar="FILES", help="libraries of a sanitizer, for its daemons")
     options.add_argument("--data-plane", choices=["python", "native"], help="only this data path [all that are built]")
     options.add_argument("--json", metavar="FILE", help="write the figures there as JSON; -: to standard output")
+    add_line_options(options)
     return options
 
 
@@ -58,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run with `arguments` (default: the command line); return 0 if it was measured and a soak found no fault."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(words)
+    if options.rounds is None:
+        options.rounds = 1 if options.lines else 3
     try:
         if options.rounds < 1 or options.seconds < 1 or (options.soak is not None and options.soak < 20):
             raise MptError("at least 1 round of 1 second, or a soak of 20 seconds")
@@ -65,8 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise MptError(f"a server of {MIN_SCALE} to {MAX_SCALE} connections")
         if options.sealed and options.scale is None:
             raise MptError("--sealed is a way of --scale")
+        if options.list:
+            print(listing())
+            return 0
         privileges.obtain("bench.main", words)
         require_programs()
+        if options.lines:
+            return _lines(options)
         if options.scale is not None:
             return _scale(options)
         return _soak(options) if options.soak is not None else _compare(options)
@@ -145,6 +156,13 @@ def _soak(options: argparse.Namespace) -> int:
     text = f"the {plane} data path, reorder_window = {WINDOW}\n{outcome.as_text()}"
     _publish(options.json, facts, text, {"soak": {"data_plane": plane, **outcome.as_json()}})
     return 0 if outcome.is_right else 1
+
+
+def _lines(options: argparse.Namespace) -> int:
+    facts = machine()
+    text, figures = run_lines(options, 1 if options.quick else options.rounds, _say)
+    _publish(options.json, facts, text, figures)
+    return 0
 
 
 def _scale(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import signal
 import socket
@@ -43,7 +44,7 @@ class Result:
 
     `mbit` is the goodput (payload bits, 10^6 a second) between the end of the warm-up and the end of the measuring
     time. `longest_gap` is the longest time in seconds without a byte after the warm-up; it ended at `gap_ended`
-    (monotonic clock). `verified` says whether every byte of the whole stream was right.
+    (monotonic clock). `verified` says whether every byte of the whole stream was right. The last byte came at `ended`.
     """
 
     mbit: float
@@ -52,6 +53,7 @@ class Result:
     gap_ended: float
     verified: bool
     error: str = ""
+    ended: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,28 +73,28 @@ class Meter:
         self.gap_ended = 0.0
         self._warmup, self._seconds = warmup, seconds
         self._first: float | None = None
-        self._last = 0.0
+        self.last = 0.0
         self._begin: Progress | None = None
         self._end: Progress | None = None
 
     def arrived(self, count: int, now: float) -> None:
         """Note that `count` bytes came at `now`; 0: the stream ended, and the silence before counts as a gap."""
         if self._first is None:
-            self._first = self._last = now
+            self._first = self.last = now
         elapsed = now - self._first
         self.bytes += count
         if elapsed >= self._warmup:
-            if now - self._last > self.longest_gap:
-                self.longest_gap, self.gap_ended = now - self._last, now
+            if now - self.last > self.longest_gap:
+                self.longest_gap, self.gap_ended = now - self.last, now
             if self._begin is None:
                 self._begin = Progress(now, self.bytes)
         if elapsed >= self._warmup + self._seconds and self._end is None:
             self._end = Progress(now, self.bytes)
-        self._last = now
+        self.last = now
 
     def mbit(self) -> float:
         """Return the goodput so far, in 10^6 bit/s; 0 before the warm-up is over."""
-        begin, end = self._begin, self._end or Progress(self._last, self.bytes)
+        begin, end = self._begin, self._end or Progress(self.last, self.bytes)
         if begin is None or end.at <= begin.at:
             return 0.0
         return (end.bytes - begin.bytes) * 8e-6 / (end.at - begin.at)
@@ -140,25 +142,30 @@ def send(
     congestion: str | None = None,
     is_over: Callable[[], bool] = lambda: False,
     pace: float | None = None,
+    limit: float = math.inf,
+    multipath: bool = False,
 ) -> int:
     """Send the stream for `seconds`, or until `is_over`, with `pace` Mbit/s at most; then ask the receiver about it.
 
-    Return the number of bytes; HostError if any were lost or wrong.
+    It ends after `limit` bytes, whole chunks. `multipath`: by the kernel's MPTCP (RFC 8684). Return the number of
+    bytes; HostError if any were lost or wrong.
     """
     block, total, number = pattern(), 0, 0
-    with socket.create_connection((address, port), timeout=PATIENCE) as stream:
+    with _socket(address, multipath) as stream:
+        stream.settimeout(PATIENCE)
         stream.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT)
         if congestion:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         if pace:
             stream.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, int(pace * 1e6 / 8))
+        stream.connect((address, port))
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not is_over():
+        while time.monotonic() < end and total < limit and not is_over():
             block[:NUMBER] = number.to_bytes(NUMBER, "big")
             for start in range(0, BLOCK, CHUNK):
                 stream.sendall(memoryview(block)[start : start + CHUNK])
                 total += CHUNK
-                if time.monotonic() >= end or is_over():
+                if time.monotonic() >= end or total >= limit or is_over():
                     break
             number += 1
         stream.shutdown(socket.SHUT_WR)
@@ -168,11 +175,13 @@ def send(
     return total
 
 
-def receive(address: str, port: int, warmup: float, seconds: float) -> Result:
+def receive(address: str, port: int, warmup: float, seconds: float, multipath: bool = False) -> Result:
     """Take one stream, measure and check it, and write ``ready`` and ``progress`` lines."""
     meter, checker, error = Meter(warmup, seconds), Checker(), ""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.create_server((address, port), family=family) as server:
+    with _socket(address, multipath) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        server.listen()
         _say("ready", {"port": port})
         server.settimeout(PATIENCE)
         stream, _ = server.accept()
@@ -184,7 +193,12 @@ def receive(address: str, port: int, warmup: float, seconds: float) -> Result:
             stream.sendall(json.dumps({"bytes": meter.bytes, "verified": verified}).encode() + b"\n")
         except OSError as failure:
             error, verified = f"the connection broke: {failure}", False
-    return Result(meter.mbit(), meter.bytes, meter.longest_gap, meter.gap_ended, verified, error)
+    return Result(meter.mbit(), meter.bytes, meter.longest_gap, meter.gap_ended, verified, error, meter.last)
+
+
+def _socket(address: str, multipath: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_MPTCP if multipath else 0)
 
 
 def _chunks(stream: socket.socket, checker: Checker, meter: Meter) -> Iterator[int]:
@@ -220,6 +234,7 @@ class Transfer:
 
     It takes ``warmup + seconds`` and the time of the last bytes. `congestion` names the sender's TCP congestion
     control; None: the machine's. `pace` limits the rate, in Mbit/s, so that the stream does not fill a slow line.
+    With `limit` it ends after so many bytes, if that is earlier. `multipath`: by the kernel's MPTCP.
     """
 
     def __init__(
@@ -233,23 +248,28 @@ class Transfer:
         port: int = 5300,
         congestion: str | None = None,
         pace: float | None = None,
+        limit: int | None = None,
+        multipath: bool = False,
     ) -> None:
         self.progress: list[Progress] = []
         self._result: Result | None = None
         self._read_to = 0
         self._duration = warmup + seconds
-        times = ["--warmup", str(warmup), "--seconds", str(seconds)]
+        kind = ["--multipath"] if multipath else []
+        times = ["--warmup", str(warmup), "--seconds", str(seconds), *kind]
         self._receiver = receiver.start_python(
             "mpt.lab.transfer", "receive", "--bind", address, "--port", str(port), *times
         )
         self._receiver.wait_for_output('"ready"', 10)
-        control = [*(["--congestion", congestion] if congestion else []), *(["--pace", str(pace)] if pace else [])]
+        words = {"--congestion": congestion, "--pace": pace, "--limit": limit}
+        control = kind + [word for name, value in words.items() if value for word in (name, str(value))]
         # a little longer than the receiver measures, so that its end lies inside the stream
         length = str(warmup + seconds + 0.2)
         self._sender = sender.start_python(
             "mpt.lab.transfer", "send", address, "--port", str(port), "--seconds", length, *control
         )
-        self.started = time.monotonic()
+        self.started = time.monotonic()  # of the sender's program; it connects at `began`, known at the end
+        self.began = 0.0
 
     @property
     def running(self) -> bool:
@@ -285,6 +305,7 @@ class Transfer:
         if sent != 0 or received != 0 or self._result is None:
             error = self._result.error if self._result else ""
             raise HostError(f"the transfer failed: {error}\n{self._sender.complaint()}\n{self._receiver.errors()}")
+        self.began = json.loads(self._sender.output())["sent"]["began"]
         return self._result
 
 
@@ -307,20 +328,23 @@ def main() -> int:
     sender.add_argument("address")
     sender.add_argument("--congestion", help="TCP congestion control")
     sender.add_argument("--pace", type=float, metavar="MBIT", help="send no faster")
+    sender.add_argument("--limit", type=int, default=sys.maxsize, metavar="BYTES", help="end after so many")
     for role in (receiver, sender):
         role.add_argument("--port", type=int, default=5300)
+        role.add_argument("--multipath", action="store_true", help="the kernel's MPTCP")
         role.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
     try:
         if options.role == "receive":
-            result = receive(options.bind, options.port, options.warmup, options.seconds)
+            result = receive(options.bind, options.port, options.warmup, options.seconds, options.multipath)
             _say("result", asdict(result))
             return 0 if result.verified and not result.error else 1
         asked: list[int] = []
         signal.signal(signal.SIGUSR1, lambda number, frame: asked.append(number))
-        how = options.congestion, lambda: bool(asked), options.pace
+        how = options.congestion, lambda: bool(asked), options.pace, options.limit, options.multipath
+        began = time.monotonic()
         sent = send(options.address, options.port, options.seconds, *how)
-        _say("sent", {"bytes": sent})
+        _say("sent", {"bytes": sent, "began": began})
     except (OSError, HostError) as error:
         print(error, file=sys.stderr)
         return 1

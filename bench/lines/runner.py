@@ -1,0 +1,102 @@
+"""The runs of the stages, several at a time as long as the machine carries them, with the time that is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.lines.loads import Passing
+from bench.lines.stages import Event, Stage
+from bench.lines.ways import Choice, Run, build
+from bench.measure import Figures
+from mpt.lab.lab import Lab
+
+TOGETHER = 400.0  # Mbit/s of lines that one batch has; two cores carry more, but with delays of their own
+SET_UP = 4.0  # seconds of a batch besides its longest run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of a run in one of the rounds, and who made its delays."""
+
+    run: Run
+    round: int
+    figures: Figures
+    emulator: str
+
+
+def plan(stages: Sequence[Stage], controls: Sequence[str], ways: Sequence[str]) -> list[Run]:
+    """Return the runs in their order, those that are compared with each other side by side."""
+    return [
+        Run(stage, control, way)
+        for stage in stages
+        for control in controls
+        if control in stage.controls
+        for way in stage.ways
+        if way in ways
+    ]
+
+
+def batches(runs: Sequence[Run], together: float) -> Iterator[list[Run]]:
+    """Yield the runs in batches: of one part, and with lines of `together` Mbit/s at most, or one run alone."""
+    batch: list[Run] = []
+    for run in runs:
+        fits = sum(each.mbit for each in batch) + run.mbit <= together
+        if batch and (not fits or batch[0].stage.part != run.stage.part):
+            yield batch
+            batch = []
+        batch.append(run)
+    if batch:
+        yield batch
+
+
+def expected(batch: Sequence[Run]) -> float:
+    """Return the seconds that a batch takes, more or less."""
+    return SET_UP + max(run.stage.load.warmup + run.stage.load.seconds for run in batch)
+
+
+def measure(
+    runs: Sequence[Run], rounds: int, together: float, choice: Choice, say: Callable[[str], None]
+) -> list[Measured]:
+    """Take all runs in each round; `say` is told of each, with the time that is left."""
+    todo = [(number, batch) for number in range(1, rounds + 1) for batch in batches(runs, together)]
+    left = sum(expected(batch) for _, batch in todo)
+    began, planned, measured = time.monotonic(), 0.0, list[Measured]()
+    for number, batch in todo:
+        done = _measure_batch(batch, number, choice)
+        measured += done
+        planned += expected(batch)
+        pace = (time.monotonic() - began) / planned
+        rest = (left - planned) * pace
+        for each in done:
+            run, mbit = each.run, each.figures.get("mbit", 0.0)
+            of = f"{run.stage.name:<14}{run.control:<6}{run.way:<7}"
+            say(f"round {number} of {rounds}  {_clock(rest)} left   {of}{mbit:8.1f} Mbit/s")
+    return measured
+
+
+def _measure_batch(batch: Sequence[Run], number: int, choice: Choice) -> list[Measured]:
+    with Lab() as lab:
+        grounds = [build(lab, run, f"r{position}", choice) for position, run in enumerate(batch)]
+        passing = [Passing(ground) for ground in grounds]
+        for each in passing:
+            each.prepare()
+        for each in passing:
+            each.start()
+        for at, each, event in _events(passing):
+            time.sleep(max(at - time.monotonic(), 0))
+            each.happen(event)
+        figures = [each.finish() for each in passing]
+        emulators = [next(iter(ground.links.values())).emulator for ground in grounds]
+    return [Measured(*each) for each in zip(batch, [number] * len(batch), figures, emulators, strict=True)]
+
+
+def _events(passing: Sequence[Passing]) -> list[tuple[float, Passing, Event]]:
+    """Return the events of all runs with their times (monotonic clock), in their order."""
+    events = [(each.began + event.at, each, event) for each in passing for event in each.ground.run.stage.events]
+    return sorted(events, key=lambda entry: entry[0])
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
