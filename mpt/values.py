@@ -510,11 +510,20 @@ def ports(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _ports_text(found: Iterable[Any]) -> str:
-    runs: list[list[int]] = []
+def port_ranges(found: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Return ports as ranges (first, last), in their order; neighbours are one range."""
+    runs: list[tuple[int, int]] = []
     for port in sorted(found):
-        if runs and port == runs[-1][-1] + 1:
-            runs[-1].append(port)
+        if runs and port == runs[-1][1] + 1:
+            runs[-1] = runs[-1][0], port
         else:
-            runs.append([port])
-    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else " ".join(map(str, run)) for run in runs)
+            runs.append((port, port))
+    return tuple(runs)
+
+
+def _ports_text(found: Iterable[Any]) -> str:
+    parts = (
+        f"{first}-{last}" if last - first > 1 else f"{first}" if first == last else f"{first} {last}"
+        for first, last in port_ranges(found)
+    )
+    return " ".join(parts)

@@ -9,7 +9,7 @@ from typing import Final
 
 from mpt.data.datapath import DataPath, PythonDataPath
 from mpt.errors import ConfigError
-from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
+from mpt.host.tun import IFF_BACKPRESSURE, IFF_NO_PI, IFF_TUN, IFF_VNET_HDR
 from mpt.model import DATA_PLANES, GeneralConfig
 from mpt.values import listed
 
@@ -18,6 +18,7 @@ TO_HAVE_IT: Final = (
     "To have it, install a C compiler and the headers of Python and OpenSSL (Debian: gcc, python3-dev and libssl-dev), "
     "then mpt again: MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."
 )
+_FLAGS: Final = IFF_TUN | IFF_NO_PI | IFF_BACKPRESSURE
 
 
 def native_is_built() -> bool:
@@ -86,7 +87,7 @@ def choose_datapath(
     def make(tun: int) -> DataPath:
         return NativeDataPath(tun, gso, tun_offload, turn=TURN)
 
-    flags = IFF_TUN | IFF_NO_PI | (IFF_VNET_HDR if tun_offload else 0)
+    flags = _FLAGS | (IFF_VNET_HDR if tun_offload else 0)
     instead = None if can_seal() else _python(f"the native one was built without OpenSSL. {TO_HAVE_IT}", gso)
     why = "asked for" if choice == "native" else "it was built"
     adapting = _python("the native one does not adapt yet", gso)
@@ -94,4 +95,4 @@ def choose_datapath(
 
 
 def _python(why: str, gso: bool) -> DataPathChoice:
-    return DataPathChoice("python", why, IFF_TUN | IFF_NO_PI, lambda tun: PythonDataPath(tun, gso))
+    return DataPathChoice("python", why, _FLAGS, lambda tun: PythonDataPath(tun, gso))

@@ -15,8 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from mpt.config.writer import connection_text
+from mpt.control.adaptive import AdaptiveControl
 from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import effective_status
+from mpt.daemon.adaptive import Adaptation, Adaptations, adaptive_row
 from mpt.daemon.connectionroutes import ConnectionRoutes
 from mpt.daemon.handover import Handover, hand_over, take_over
 from mpt.daemon.keyexchanges import HostKeyExchanges
@@ -38,7 +40,8 @@ from mpt.data.events import Message
 from mpt.data.framing import Plain, Sealed
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow
-from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
+from mpt.model import COSTS, Address, ConnectionConfig, Interface, Status, TunnelConfig
+from mpt.wire.hello import ADAPTIVE, Hello
 
 log = Logger()
 
@@ -62,7 +65,8 @@ class Connection(Service):
     `shares_changed(name)` for new shares alone.
     `measured(path key)` returns the measures of a path. `send(path key, message)` sends a message over it. `datapath()`
     returns the data path with its newest table. `mtu_changed()` asks for another MTU of the tunnel. `ask_peer` talks to
-    the peer's command port. `link` has the sessions of a sealed connection, `routes` the routes of any.
+    the peer's command port. `adaptations` are those of the tunnel. `link` has the sessions of a sealed connection,
+    `routes` the routes of any.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Connection(Service):
         datapath: Callable[[], DataPath | None],
         mtu_changed: Callable[[], None],
         ask_peer: AskPeer,
+        adaptations: Adaptations,
         strict: bool = True,
     ) -> None:
         self.config = config
@@ -103,6 +108,9 @@ class Connection(Service):
         self._public_addresses = ask_peer.public_addresses
         self._sealed_paths: list[SealedPath] = []
         self.link: SealedLink | None = None
+        self.adaptation: Adaptation | None = None  # of an adaptive connection
+        self.is_peer_adaptive: bool | None = None  # None: it has not said yet
+        self._adaptations = adaptations
         self.paths: list[Path] = []
         self.reporter: Reporter
         self._size_probes: SizeProbes | None = None  # of a plain connection
@@ -134,6 +142,7 @@ class Connection(Service):
             lambda said: reporter.peer_said(said),
             self._measured,
             self._mtu_changed,
+            self._agreed,
         )
         for index in range(len(self.config.paths)):
             self._add_sealed_path(index)
@@ -144,7 +153,13 @@ class Connection(Service):
             self._ask_peer.settings,
             self._peer_changed,
             lambda: link.has_keys,
+            self._cost_said,
         )
+        if self.config.is_adaptive:
+            control = AdaptiveControl(self.config.delay_budget / 1000)
+            self.adaptation = Adaptation(
+                self._machine, self.config, self._sealed_paths, reporter.peer_down, self._adaptations, control
+            )
 
     def _add_sealed_path(self, index: int) -> SealedPath:
         assert self.link is not None
@@ -212,6 +227,8 @@ class Connection(Service):
         super().stopService()
         if self.link is not None:
             self.link.stop()
+        if self.adaptation is not None:
+            self.adaptation.stop()
         if self._size_probes is not None:
             self._size_probes.stop()
         self._dead_check.stop()
@@ -249,6 +266,7 @@ class Connection(Service):
             ecn=config.ecn,
             broadcast=self._tunnel.broadcast,
             mss_clamp=mtu if config.mss_clamp == "auto" else 0,
+            adaptive=adaptive_row(config, self.is_peer_adaptive is True),
         )
 
     def _framing(self) -> Plain | Sealed:
@@ -337,6 +355,41 @@ class Connection(Service):
         self.paths[index].switch(up)
         return self.reporter.when_peer_knows(index)
 
+    def set_cost(self, index: int, cost: str) -> Deferred[Any] | None:
+        """Give path `index` another cost for the operator; the value is as for `switch`."""
+        paths = self.config.paths
+        if index < len(paths):
+            changed = replace(paths[index], cost=cost)
+            self.config = replace(self.config, paths=(*paths[:index], changed, *paths[index + 1 :]))
+        self._sealed_paths[index].set_cost(cost)
+        self.reporter.report(index)
+        return self.reporter.when_peer_knows(index)
+
+    def _agreed(self, hello: Hello) -> None:
+        """Note what the peer says about itself in the handshake of the keys that seal now."""
+        by_id = {each.id: each for each in hello.paths}
+        for index, path in enumerate(self._sealed_paths):
+            said = by_id.get(index)
+            path.peer_interface = said.name if said is not None else ""
+            path.peer_cost = min(said.cost, len(COSTS) - 1) if said is not None else 0
+        before, self.is_peer_adaptive = self.is_peer_adaptive, ADAPTIVE in hello.features
+        if self.adaptation is None:
+            return
+        self.adaptation.paths_changed()
+        if self.is_peer_adaptive is not before:
+            self._table_grows()
+        if self.is_peer_adaptive is not before and not self.is_peer_adaptive:
+            log.warn(
+                "{name}: the peer is not adaptive, so packets go by weight_out: write scheduler = adaptive there, too",
+                name=self.config.name,
+            )
+
+    def _cost_said(self, index: int, cost: int) -> None:
+        """Note what the peer says about the cost of a path."""
+        self._sealed_paths[index].peer_cost = min(cost, len(COSTS) - 1)
+        if self.adaptation is not None:
+            self.adaptation.paths_changed()
+
     def _path_changed(self) -> None:
         if self.link is not None:
             self.link.paths_changed()
@@ -348,6 +401,8 @@ class Connection(Service):
             self._size_probes.follow()
         self._shares_changed(self.config.name)
         self.reporter.paths_changed()
+        if self.adaptation is not None:
+            self.adaptation.paths_changed()
         self._dead_check.follow()
         self._log_reachability()
 
@@ -355,6 +410,8 @@ class Connection(Service):
         """Note that the peer's reports have changed."""
         if self.link is None:
             self._losses.look()
+        if self.adaptation is not None:
+            self.adaptation.paths_changed()
         self._shares_changed(self.config.name)
         self._log_reachability()
 

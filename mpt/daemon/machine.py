@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mpt.errors import HostError
@@ -22,7 +24,9 @@ from mpt.model import Address, Interface, TunnelConfig
 class Machine:
     """`reactor` schedules and watches descriptors; `now` is its clock, in monotonic seconds.
 
-    `data_ports` are the data sockets of all tunnels, by address and port, then by endpoint: the path that opened each.
+    `wall` is the clock of people, in seconds since 1970. What outlives the daemon is in the `state_directory`; None: it
+    keeps nothing. `data_ports` are the data sockets of all tunnels, by address and port, then by endpoint: the path
+    that opened each.
     """
 
     reactor: Any
@@ -36,6 +40,8 @@ class Machine:
     is_filtered: Callable[[str], bool] = drops_what_returns_elsewhere
     name_servers: Callable[[], tuple[Address, ...]] = name_servers
     sleep_clocks: Callable[[], tuple[float, float]] = sleep_clocks
+    wall: Callable[[], float] = time.time
+    state_directory: Path | None = None
     data_ports: dict[tuple[Address, int], dict[Any, tuple[str, int]]] = field(default_factory=dict)
 
 

@@ -18,6 +18,7 @@ from mpt.daemon.operations import DaemonOperations
 from mpt.daemon.peerport import PeerControl
 from mpt.daemon.peerrequests import PeerRequests
 from mpt.daemon.publicaddress import PublicAddresses
+from mpt.daemon.quotas import Quotas
 from mpt.daemon.recentevents import RecentEvents
 from mpt.daemon.routes import RouteKeeper
 from mpt.daemon.running import Running
@@ -78,6 +79,7 @@ class Root(MultiService):
         for tunnel in config.tunnels:
             connections = tuple(each for each in config.connections if config.tunnel_of(each) == tunnel)
             self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, datapath_choice, lost))
+        self.quotas = Quotas(machine, self.runs)
         self.sleep_watch = SleepWatch(machine, self.runs.slept)
         for service in (
             self.recent_events,
@@ -87,6 +89,7 @@ class Root(MultiService):
             self.public_addresses,
             self.key_exchanges,
             *self.runs.tunnels,
+            self.quotas,
             self.local_socket,
             self.sleep_watch,
             self.histories,

@@ -31,9 +31,9 @@ from mpt.data.pathstate import PathMeasures
 from mpt.errors import DecodeError
 from mpt.host.cpu import has_aes
 from mpt.local.status import SealedStatus
-from mpt.model import Address, ConnectionConfig, key_text
+from mpt.model import COSTS, Address, ConnectionConfig, key_text
 from mpt.wire import message
-from mpt.wire.hello import Hello, HelloPath
+from mpt.wire.hello import ADAPTIVE, Hello, HelloPath
 from mpt.wire.seal import PATH_IDS, Cipher
 
 log = Logger()
@@ -60,7 +60,7 @@ class SealedLink:
     `host` has the handshakes. `datapath()` returns the data path with its newest table; None while there is none.
     `want_paths(count)` makes and opens the paths that the peer has beyond ours. `reported(message)` takes what the peer
     says about its paths. `measured(path)` returns the measures of a path. `mtu_changed()` is called when `tunnel_mtu`
-    may have changed.
+    may have changed, `agreed(hello)` with what the peer has said when new keys begin to seal.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class SealedLink:
         reported: Callable[[message.PathStatus | message.PathStatusSeen], None],
         measured: Callable[[PathKey], PathMeasures],
         mtu_changed: Callable[[], None],
+        agreed: Callable[[Hello], None],
     ) -> None:
         self.peer_keys = config.peer_keys
         self._machine = machine
@@ -85,6 +86,7 @@ class SealedLink:
         self._paths = paths
         self._want_paths = want_paths
         self._reported = reported
+        self._agreed = agreed
         self._sessions = Sessions(host.public_key, machine.now())
         self._roaming = Roaming(secrets.token_bytes(32))
         self._log_lines = Bucket(LOG_LINES, machine.now())
@@ -188,9 +190,11 @@ class SealedLink:
     def terms(self) -> Terms:
         """Return what we say to the peer."""
         paths = tuple(
-            HelloPath(index, path.interface_name, path.weight_in) for index, path in enumerate(self._config.paths)
+            HelloPath(index, each.config.interface_name, each.config.weight_in, COSTS.index(each.config.cost))
+            for index, each in enumerate(self._paths[: len(self._config.paths)])
         )
-        hello = Hello(self.tunnel_pair, ciphers(self._config.ciphers), paths, self._mtu, (), __version__)
+        features = (ADAPTIVE,) if self._config.is_adaptive else ()
+        hello = Hello(self.tunnel_pair, ciphers(self._config.ciphers), paths, self._mtu, features, __version__)
         return Terms(self, hello, self._config.require_pq)
 
     def accepts(self, peer_key: bytes, began: float) -> bool:
@@ -329,6 +333,8 @@ class SealedLink:
                 case SendWith(session):
                     if datapath is not None:
                         datapath.send_with(name, session, now)
+                    if session is not None and self._sessions.current is not None:
+                        self._agreed(self._sessions.current.established.hello)
                     for path in self._paths:
                         if session is None:
                             path.end_session()

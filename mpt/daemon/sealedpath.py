@@ -21,6 +21,7 @@ from mpt.control.keyexchange import Place
 from mpt.control.liveness import Liveness, Step
 from mpt.control.names import in_order
 from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
+from mpt.control.quota import QuotaMeter
 from mpt.daemon.machine import Machine
 from mpt.daemon.names import PeerAddresses
 from mpt.daemon.path import Path
@@ -79,6 +80,10 @@ class SealedPath(Path):
         self._log_lines = Bucket(LOG_LINES, machine.now())
         self._peer_addresses: PeerAddresses | None = None
         self._interfaces: Mapping[str, Interface] = {}
+        self.peer_cost = 0  # what it costs the peer, an index of model.COSTS
+        self.peer_interface = ""  # the peer's name of its interface
+        self.quota: QuotaMeter | None = None
+        self.rests = ""  # why it carries nothing though it works, for people; "": it may carry packets
         self.link_mtu = 0  # octets
         self.mtu = 0  # octets of the largest packet that it carries; 0: nobody knows
         super().__init__(machine, pool, connection, index, send, table_changed, changed, began=lambda: None)
@@ -101,6 +106,33 @@ class SealedPath(Path):
         if self.peer_place is None:
             return self.config.remote_ipaddr
         return ip_address(str(self.peer_place.address[0]))
+
+    @property
+    def status(self) -> Status:
+        """Return the status by the monitor's facts; a path that rests is down."""
+        status = self.monitor.status
+        return Status.DOWN if self.rests and status is Status.OK else status
+
+    @property
+    def reason(self) -> str:
+        """Return the reason of the status, in the operator's words."""
+        return self.rests if self.rests and self.monitor.status is Status.OK else super().reason
+
+    @property
+    def line(self) -> tuple[str, str]:
+        """Return what is equal for paths that most probably share a line: the interfaces at both ends."""
+        return self.config.interface_name, self.peer_interface
+
+    def rest(self, why: str) -> None:
+        """Carry nothing from now on, which the peer is told, too; with an empty `why` carry packets again."""
+        before, self.rests = self.status, why
+        if self.status is not before:
+            self._status_changed()
+
+    def set_cost(self, cost: str) -> None:
+        """Note another cost, one of model.COSTS."""
+        self.config = replace(self.config, cost=cost)
+        self._changed()
 
     @property
     def configured_places(self) -> list[Place]:

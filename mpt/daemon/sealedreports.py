@@ -15,7 +15,7 @@ from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.peerreports import Reporter
 from mpt.daemon.settings import Settings
-from mpt.model import ConnectionConfig, Status
+from mpt.model import COSTS, ConnectionConfig, Status
 from mpt.wire.command import Result
 from mpt.wire.message import PathStatus, PathStatusSeen
 
@@ -24,7 +24,8 @@ WAIT: Final = 0.5  # s for the acknowledgement of the first try; doubled each ti
 
 
 class SealedReporter(Reporter):
-    """The reports of a sealed connection; `has_keys()` returns whether a message can be sent now."""
+    """The reports of a sealed connection; `has_keys()` returns whether a message can be sent now, `cost_said(path,
+    cost)` takes what the peer says about the cost of a path."""
 
     def __init__(
         self,
@@ -34,11 +35,13 @@ class SealedReporter(Reporter):
         settings: Settings,
         peer_changed: Callable[[], None],
         has_keys: Callable[[], bool],
+        cost_said: Callable[[int, int], None],
     ) -> None:
         super().__init__(
             machine, connection, paths, lambda path: path.config.public_ipaddr, _ask_nobody, settings, peer_changed
         )
         self._has_keys = has_keys
+        self._cost_said = cost_said
         self._report: Report | None = None  # under way
         self._tries = 0
         self._timer: Any = None
@@ -66,6 +69,8 @@ class SealedReporter(Reporter):
         if isinstance(message, PathStatus):
             if index < len(self._paths):
                 self.peer_says(index, message.up)
+                if message.up:
+                    self._cost_said(index, message.reason)
             carrier = self._carrier_of(index)  # also for a path that is not here: the peer must not ask for ever
             if carrier is not None:
                 carrier.protocol.send(PathStatusSeen(index, message.up).encode())
@@ -88,8 +93,9 @@ class SealedReporter(Reporter):
         if self._tries == TRIES or carrier is None:
             self._finish(Outcome(Result.NO_ANSWER))
             return
-        status = self._paths[report.path].status
-        carrier.protocol.send(PathStatus(report.path, report.up, int(status) if not report.up else 0).encode())
+        path = self._paths[report.path]
+        reason = COSTS.index(path.config.cost) if report.up else int(path.status)
+        carrier.protocol.send(PathStatus(report.path, report.up, reason).encode())
         self._timer = self._machine.reactor.callLater(WAIT * 2**self._tries, self._try)
         self._tries += 1
         self._failures[report.path] += 1  # the next try goes over another path

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from mpt import __version__
+from mpt.daemon.adaptivestatus import connection_members, path_members
 from mpt.daemon.connection import Connection
 from mpt.daemon.histories import Histories
 from mpt.daemon.path import UNKNOWN_PEER
@@ -88,6 +90,13 @@ def _connection_status(
         _path_status(connection, index, counters.get(path.key) or PathCounters(), sample, out_rate, now)
         for index, (path, sample) in enumerate(zip(connection.paths, samples, strict=True))
     ]
+    if connection.adaptation is not None:
+        views = connection.adaptation.views(now)
+        paths = [
+            replace(status, adaptive=path_members(tunnel, connection, path, views, now))
+            for status, path in zip(paths, connection.paths, strict=True)
+            if isinstance(path, SealedPath)
+        ]
     return ConnectionStatus(
         name=config.name,
         file=config.file.name if config.file is not None else None,
@@ -106,6 +115,7 @@ def _connection_status(
         paths=paths,
         report_failure=connection.reporter.failure,
         sealed=connection.link.status(now) if connection.link is not None else None,
+        adaptive=connection_members(tunnel, connection),
     )
 
 

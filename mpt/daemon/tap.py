@@ -23,6 +23,7 @@ from mpt.daemon import rights
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.lifetime import GarbageCollection, WhenRunning, fail, prepare
 from mpt.daemon.machine import Machine, interfaces_here
+from mpt.daemon.quotafile import state_directory
 from mpt.daemon.root import Root
 from mpt.errors import MptError
 from mpt.host.netlink import Netlink
@@ -80,7 +81,8 @@ def makeService(options: Options) -> IService:
     if ready_fd is not None and not _is_open(ready_fd):
         sys.exit(f"mpt: --ready-fd {ready_fd}: there is no open file descriptor of that number")
     prepare(reactor)
-    machine = Machine(reactor, time.monotonic, System(), Netlink())
+    state = state_directory(os.environ)
+    machine = Machine(reactor, time.monotonic, System(), Netlink(), state_directory=state)
     foreground = parent is None or bool(parent["nodaemon"])
     root = Root(
         machine,

@@ -9,6 +9,7 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 
 from mpt.accel.choice import DataPathChoice
+from mpt.daemon.adaptive import Adaptations
 from mpt.daemon.connection import AskPeer, Connection
 from mpt.daemon.descriptors import Readable
 from mpt.daemon.machine import Machine
@@ -26,6 +27,7 @@ from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import DataSocket
 from mpt.errors import HostError
 from mpt.host.tun import Tun
+from mpt.limits import FlightMeasures, Report
 from mpt.model import ConnectionConfig, Interface, InterfaceAddress, TunnelConfig
 
 log = Logger()
@@ -51,7 +53,9 @@ class Tunnel(MultiService):
     ) -> None:
         super().__init__()
         self.config = config
-        self.datapath_choice = datapath_choice.for_tunnel(any(each.is_sealed for each in connections))
+        self.datapath_choice = datapath_choice.for_tunnel(
+            any(each.is_sealed for each in connections), any(each.is_adaptive for each in connections)
+        )
         self.tun: Tun | None = None
         self.datapath: DataPath | None = None
         self._machine = machine
@@ -80,6 +84,7 @@ class Tunnel(MultiService):
             self._worked,
             self._watch_refused,
         )
+        self.adaptations = Adaptations(machine, self._tables.newest_datapath, self._flush.follow)
         for each in connections:
             self.add(each)
 
@@ -107,6 +112,7 @@ class Tunnel(MultiService):
             self._tables.newest_datapath,
             self._mtu_changed,
             self._ask_peer,
+            self.adaptations,
             strict,
         )
         self.connections[config.name] = connection
@@ -164,6 +170,7 @@ class Tunnel(MultiService):
     def _let_flow(self) -> None:
         assert self.tun is not None and self.datapath is not None
         self._tables.give()
+        self.adaptations.begin()
         self._offload_log = OffloadLog(self._machine, self.config.name, self.datapath, self._ask_peer.settings)
         self._offload_log.start()
         fd = self.tun.fd
@@ -171,6 +178,7 @@ class Tunnel(MultiService):
         self._readable.startReading()
 
     def _close_tun(self) -> None:
+        self.adaptations.stop()
         self._flush.stop()
         self._tables.stop()
         if self._readable is not None:
@@ -306,6 +314,8 @@ class Tunnel(MultiService):
                 link = self._link(cast("tuple[str, int]", event.path)[0])
                 if link is not None:
                     link.copied(event)
+            case Report():
+                self.adaptations.reported(event)
             case Confirmed():
                 link = self._link(event.connection)
                 if link is not None:
@@ -369,6 +379,11 @@ class Tunnel(MultiService):
         self._has_identity = own_mac1_key is not None
 
     # --- measures ----------------------------------------------------------------------------------------------------
+
+    def line_octets(self, path: Hashable) -> int:
+        """Return the octets of all datagrams of an adaptive path, both ways, since the interface was made."""
+        flight = self.datapath.flight(path) if self.datapath is not None else FlightMeasures()
+        return flight.sent + flight.received
 
     def _measured(self, path: Hashable) -> PathMeasures:
         return self.datapath.measured(path) if self.datapath is not None else PathMeasures()

@@ -19,6 +19,7 @@ DEVICE = "/dev/net/tun"
 # <linux/if_tun.h>; the numbers are the same on x86-64 and arm64
 TUNSETIFF = 0x400454CA
 IFF_TUN = 0x0001
+IFF_BACKPRESSURE = 0x0080  # a full queue stops the senders, instead of dropping; a kernel of 2026 or later has it
 IFF_NO_PI = 0x1000
 IFF_VNET_HDR = 0x4000
 TUNGETIFF = 0x800454D2
@@ -55,8 +56,8 @@ class Tun:
 def open_tun(config: TunnelConfig, system: System, netlink: NetlinkApi, flags: int = IFF_TUN | IFF_NO_PI) -> Tun:
     """Make the interface that `config` describes and bring it up; its `fd` reads and writes IP packets.
 
-    `flags` are for TUNSETIFF; IFF_VNET_HDR is left out where the machine does not know it. Raises HostError if the
-    machine refuses anything else, and then leaves nothing behind.
+    `flags` are for TUNSETIFF; IFF_BACKPRESSURE and IFF_VNET_HDR are left out where the machine refuses them. Raises
+    HostError if it refuses anything else, and then leaves nothing behind.
     """
     fd = _open_device(system)
     try:
@@ -90,8 +91,9 @@ def _create_interface(fd: int, name: str, flags: int, system: System, netlink: N
     try:
         answer = system.ioctl(fd, TUNSETIFF, _IFREQ.pack(name.encode(), flags))
     except OSError as error:
-        if error.errno == errno.EINVAL and flags & IFF_VNET_HDR:
-            return _create_interface(fd, name, flags & ~IFF_VNET_HDR, system, netlink)
+        for optional in (IFF_BACKPRESSURE, IFF_VNET_HDR):
+            if error.errno == errno.EINVAL and flags & optional:
+                return _create_interface(fd, name, flags & ~optional, system, netlink)
         if error.errno in (errno.EPERM, errno.EACCES):
             text = f"no privilege to create the interface {name}: run as root or with CAP_NET_ADMIN"
         elif error.errno == errno.EBUSY:

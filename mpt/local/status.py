@@ -63,6 +63,7 @@ class PathStatus:
     in_rate: float | None = None
     share: float | None = None  # of the octets that the connection sent in that second, 0 .. 1; None: it sent none
     round_trip: float | None = None  # seconds; None: not known
+    adaptive: Mapping[str, Any] | None = None  # what an adaptive connection knows of it (docs/commands.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ class ConnectionStatus:
         None  # why the peer's command port could not be told of a path; None: it was, or need not
     )
     sealed: SealedStatus | None = None  # None: the connection is plain
+    adaptive: Mapping[str, Any] | None = None  # None: it goes by weight_out (docs/commands.md)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,13 @@ LONGEST_NAME: Final = 64  # characters of a path's name, a feature, the version
 MOST_FEATURES: Final = 32
 LARGEST_COST: Final = 1_000_000
 LARGEST_MTU: Final = 65_535
+ADAPTIVE: Final = "adaptive"  # a feature: reports are made and understood
 
 
 @dataclass(frozen=True, slots=True)
 class HelloPath:
-    """One path: `weight_in` is the weight that the sender wishes in its direction."""
+    """One path: `weight_in` is the weight that the sender wishes in its direction, `cost` an index of model.COSTS,
+    or more."""
 
     id: int
     name: str = ""

@@ -3,6 +3,7 @@
     41      keepalive: flags (1: please answer), then zeros
     43, 44  challenge, response: 8 random octets, then zeros
     45, 46  path status: path id, status (00 up, 80 down), reason; and what was seen of it: path id, status
+            the reason of "up" is what the path costs its sender: 0 free, 1 metered, 2 backup
     47, 48  size probe: the size of its datagram, then zeros; and what was seen of it: the size
     4f      close: reason
 
@@ -76,7 +77,10 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class PathStatus:
-    """The sender says whether a path is up for it, and why (0 .. 255, 0: no reason); repeated until it was seen."""
+    """The sender says whether a path is up for it; repeated until it was seen.
+
+    `reason`, 0 .. 255: why it is down, 0: no reason; of a path that is up its cost, an index of model.COSTS.
+    """
 
     path_id: int
     up: bool

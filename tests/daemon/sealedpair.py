@@ -47,7 +47,7 @@ def b_side(*paths: PathConfig, **changes: Any) -> ConnectionConfig:
 
 
 class SealedPair:
-    """Host A and host B, and the cables between them."""
+    """Host A and host B, and the cables between them; `of_a` are further arguments of host A's stage."""
 
     def __init__(
         self,
@@ -57,13 +57,15 @@ class SealedPair:
         keys: tuple[Keys, Keys] = (A_KEYS, B_KEYS),
         more: tuple[ConnectionConfig, ...] = (),
         tunnels: tuple[TunnelConfig, TunnelConfig] = (TUNNEL, B_TUNNEL),
+        **of_a: Any,
     ) -> None:
         self._run = run
         self._configs = [
             Config(Path("conf"), general("a"), (tunnels[0],), (a or a_side(), *more), identity(keys[0])),
             Config(Path("conf"), general("b"), (tunnels[1],), (b or b_side(),), identity(keys[1])),
         ]
-        self.a = run(config=self._configs[0], host=2)
+        self._of_a = of_a
+        self.a = run(config=self._configs[0], host=2, **of_a)
         self.b = run(config=self._configs[1], host=3, reactor=self.a.reactor)
         self.cables = Cables(self.a, self.b)
 
@@ -72,7 +74,8 @@ class SealedPair:
         index, cut = "ab".index(which), set(self.cables.cut)
         self.cables.cut = {1, 2}
         getattr(self, which).stop()  # what it says now is not heard
-        setattr(self, which, self._run(config=self._configs[index], host=2 + index, reactor=self.a.reactor))
+        more = self._of_a if which == "a" else {}
+        setattr(self, which, self._run(config=self._configs[index], host=2 + index, reactor=self.a.reactor, **more))
         self.cables = Cables(self.a, self.b)
         self.cables.cut = cut
 

@@ -90,7 +90,8 @@ class Stage:
     """Host A of the guide (or host B, with `host` 3), running `connections`, with interfaces eth1 ... for `lines`.
 
     `config` stands for all of them at once, `plane` for the Python data path. `uids` are the owners of the local UDP
-    ports, which are connected to the command port unless they are `unconnected`; `look_ups` counts who asked.
+    ports, which are connected to the command port unless they are `unconnected`; `look_ups` counts who asked. `state`
+    is the directory for what outlives the daemon.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Stage:
         plane: DataPathChoice | None = None,
         netlink: FakeNetlink | None = None,
         lines: int = 2,
+        state: Path | None = None,
     ) -> None:
         self.netlink = netlink or FakeNetlink()
         for number in range(1, lines + 1):
@@ -119,6 +121,7 @@ class Stage:
         self.unconnected: set[int] = set()
         self.look_ups = 0
         self.name_servers: tuple[Address, ...] = ()
+        self.wall_began = 1_795_000_000.0  # the clock of people when the machine began: 18 November 2026
         self.slept = 0.0  # seconds that the machine has slept in all
         self.machine = Machine(
             self.reactor,
@@ -130,6 +133,8 @@ class Stage:
             is_filtered=lambda interface: interface in self.filtered,
             name_servers=lambda: self.name_servers,
             sleep_clocks=lambda: (self.reactor.seconds(), self.reactor.seconds() + self.slept),
+            wall=lambda: self.wall_began + self.reactor.seconds(),
+            state_directory=state,
         )
         config = config or Config(Path("conf"), general, tunnels, connections or (connection(),))
         plane = plane or choose_datapath("python")

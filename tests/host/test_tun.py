@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import errno
+import struct
 from ipaddress import IPv4Interface
 
 import pytest
 
 from mpt.errors import HostError
-from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, open_tun
+from mpt.host.tun import IFF_BACKPRESSURE, IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, open_tun
 from mpt.model import TunnelConfig
 from mpt.testing.system import FakeSystem
 
 CONFIG = TunnelConfig(name="tun0", ipv4_addr=IPv4Interface("10.0.0.2/24"), queue_length=700)
+
+
+class AskedSystem(FakeSystem):
+    """Refuses the first flags that it is asked for, `refusals` times."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self._refusals = refusals
+        self.asked: list[int] = []
+
+    def ioctl(self, fd: int, request: int, argument: bytes) -> bytes:  # type: ignore[override]
+        self.asked.append(struct.unpack("16sH22x", argument)[1])
+        if len(self.asked) <= self._refusals:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return super().ioctl(fd, request, argument)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +61,14 @@ def test_the_queue_length_is_set() -> None:
     assert (system.tuns, system.open_devices) == ({}, 0)
 
 
-def test_a_machine_that_has_no_offload_header_goes_without() -> None:
-    """Everything else is the same without the header."""
-    system = FakeSystem()
-    system.fail("ioctl", errno.EINVAL)
-    tun = open_tun(CONFIG, system, system.netlink, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR)
-    assert list(system.tuns) == ["tun0"]
+@pytest.mark.parametrize(
+    ("refusals", "left"),
+    [(0, IFF_BACKPRESSURE | IFF_VNET_HDR), (1, IFF_VNET_HDR), (2, 0)],
+)
+def test_a_machine_goes_without_what_it_does_not_know(refusals: int, left: int) -> None:
+    """Without backpressure first, then without the offload header; everything else is the same."""
+    system = AskedSystem(refusals)
+    tun = open_tun(CONFIG, system, system.netlink, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_BACKPRESSURE)
+    assert list(system.tuns) == ["tun0"] and system.asked[-1] == IFF_TUN | IFF_NO_PI | left
     tun.close()
     assert system.open_devices == 0
