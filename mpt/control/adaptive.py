@@ -31,6 +31,8 @@ GATE_LOSS: Final = 0.15  # share lost by the line
 OPEN_LOSS: Final = 0.05
 OPEN_TIME: Final = 3.0  # s with less
 CLEARLY_LESS: Final = 0.5
+GREETING: Final = 24  # probes of a new path: they measure delay and noise before these matter
+GREETING_EVERY: Final = 0.040  # s
 PROBE_EVERY: Final = 0.2  # s
 CLOSED_PROBE_EVERY: Final = 10.0  # s, for paths of closed classes
 CPU_TIME: Final = 0.2  # s with waiting packets that no path holds back
@@ -85,6 +87,7 @@ class _Path:
         "facts",
         "gated",
         "good_since",
+        "greetings",
         "moved_at",
         "presence",
         "probed_at",
@@ -103,6 +106,7 @@ class _Path:
         self.closed = False  # its cost class is
         self.gated = False  # it loses too much
         self.good_since: float | None = None
+        self.greetings = 0
         self.moved_at = self.probed_at = now
         self.acked = 0.0  # octets since the last step
         self.recent = 0.0  # fading
@@ -214,13 +218,14 @@ class AdaptiveControl:
         """Return whether a path is probed: doubtful, silent, or measured by nothing while others carry."""
         if path.presence.asks(now) or path.presence.wants_probe(now):
             return True
-        every = CLOSED_PROBE_EVERY if path.closed else PROBE_EVERY
-        if (
-            not loaded
-            or not path.presence.is_live
-            or flight.packets
-            or now - max(path.moved_at, path.probed_at) < every
-        ):
+        if not path.presence.is_live:
+            return False
+        since = now - max(path.moved_at, path.probed_at)
+        if path.greetings < GREETING and not path.closed:
+            if now - path.probed_at < GREETING_EVERY:
+                return False
+            path.greetings += 1
+        elif not loaded or flight.packets or since < (CLOSED_PROBE_EVERY if path.closed else PROBE_EVERY):
             return False
         path.probed_at = now
         return True
@@ -326,7 +331,7 @@ class AdaptiveControl:
             return START_ORDER
         self._scale.follow(min(each.base for each in delays.values()))
         admitted = [each for key, each in delays.items() if known[key].admits]
-        self._playout.follow(wanted_playout(admitted), now)
+        self._playout.follow(wanted_playout(admitted, [each for key, each in delays.items() if known[key].shadow]), now)
         return OrderLimits(hold_of(admitted, delays.values()), self._playout.ticks())
 
     # ---- what is shown -------------------------------------------------------------------------------------------
@@ -404,7 +409,7 @@ def _delays(path: _Path) -> PathDelays:
 def _proven(path: _Path) -> float:
     """Return the rate that a path has shown."""
     estimator = path.estimator
-    return estimator.rates.peak if estimator.is_starting else estimator.rate
+    return estimator.rate or estimator.rates.peak
 
 
 def _shadows(path: _Path, lossy: bool) -> bool:

@@ -23,6 +23,7 @@ LONG: Final = 10.0  # s
 SHORT: Final = 1.0  # s
 LARGEST_NOISE: Final = 0.060  # s
 CALM_REPORTS: Final = 4
+IDLE_SAMPLES: Final = 32
 
 
 class Scale:
@@ -54,9 +55,9 @@ class DelayMeter:
     """The delays of one path in seconds; `base` and `rtt` are None until they are known."""
 
     __slots__ = (
+        "_idle",
         "_long",
         "_long_rtt",
-        "_noises",
         "_recent",
         "_short",
         "_short_rtt",
@@ -75,7 +76,7 @@ class DelayMeter:
         self.calm = 0.0
         self._long, self._short = Least(LONG), Least(SHORT)
         self._long_rtt, self._short_rtt = Least(LONG), Least(SHORT)
-        self._noises = Least(LONG)  # negative
+        self._idle: deque[float] = deque(maxlen=IDLE_SAMPLES)  # excesses without load
         self._recent: deque[float] = deque(maxlen=CALM_REPORTS)
 
     def take(self, now: float, delay: float | None, rtt: float | None, loaded_for: float | None, idle: bool) -> None:
@@ -94,8 +95,8 @@ class DelayMeter:
             return
         excess = max(0.0, delay - self.base)
         if idle:
-            self._noises.add(now, -min(excess, LARGEST_NOISE))
-        self.noise = 0.0 if under_load else -(self._noises.get(now) or 0.0)
+            self._idle.append(min(excess, LARGEST_NOISE))
+        self.noise = 0.0 if under_load else max(self._idle, default=0.0)
         self.queue = max(0.0, excess - self.noise)
         self._recent.append(self.queue)
         self.calm = min(self._recent)

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from mpt.control.delays import TICKS_A_SECOND
@@ -24,6 +24,7 @@ HOLD_ROOM: Final = 0.020  # s
 REPAIRS: Final = 2  # resends for which a gap waits
 HALF: Final = 0.55
 SMALL_SPREAD: Final = 0.002  # s; no playout below
+PROBABLE: Final = 0.5  # of the round trip of the fastest path
 STEP: Final = 0.0005  # s that the playout moves
 STEP_TIME: Final = 0.010  # s, in so much time
 NOISY: Final = 0.006  # s of noise beyond the spread that is levelled
@@ -52,19 +53,33 @@ def hold_of(admitted: Iterable[PathDelays], live: Iterable[PathDelays]) -> float
     return min(LONGEST_HOLD, spread + TARGET + HOLD_ROOM + REPAIRS * (1.25 * best + REPORT))
 
 
-def wanted_playout(admitted: list[PathDelays]) -> float | None:
-    """Return the one-way delay before which ordered packets are not delivered, comparable with bases; None: none."""
-    if len(admitted) < 2:
+def wanted_playout(admitted: Sequence[PathDelays], probable: Iterable[PathDelays] = ()) -> float | None:
+    """Return the one-way delay before which ordered packets are not delivered, comparable with bases; None: none.
+
+    The `probable` paths carry no bulk yet, but may soon: a playout that grows in a slow start ends it. So they count if
+    they make the round trip that TCP sees not much longer.
+    """
+    if not admitted:
         return None
+    wanted = _equalized(admitted)
+    likely = _equalized([*admitted, *probable])
     fastest = min(admitted)
-    spread = max(each.base for each in admitted) - fastest.base
+    if likely is not None and likely - fastest.base <= PROBABLE * fastest.rtt:
+        wanted = max(likely, wanted or likely)
     worst = max(each.base + each.noise for each in admitted)
-    need = HALF * (fastest.rtt + spread + (TARGET if spread > SMALL_SPREAD else 0.0)) - fastest.rtt
-    wanted = fastest.base + min(need, spread) if need > SMALL_SPREAD else None
+    spread = max(each.base for each in admitted) - fastest.base
     if worst - fastest.base - spread > NOISY:
         level = min(worst, fastest.base + min(LARGEST_LEVELLING, fastest.rtt / 2))
         wanted = max(wanted, level) if wanted is not None else level
     return wanted
+
+
+def _equalized(paths: Sequence[PathDelays]) -> float | None:
+    """Return the playout for which TCP can fill all these paths; None: it can without one."""
+    fastest = min(paths)
+    spread = max(each.base for each in paths) - fastest.base
+    need = HALF * (fastest.rtt + spread + (TARGET if spread > SMALL_SPREAD else 0.0)) - fastest.rtt
+    return fastest.base + min(need, spread) if need > SMALL_SPREAD else None
 
 
 class Playout:
