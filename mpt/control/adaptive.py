@@ -15,7 +15,7 @@ from collections.abc import Hashable, Mapping
 from typing import Final, NamedTuple
 
 from mpt.control.costs import PENALTY, OpenClasses
-from mpt.control.delays import Scale
+from mpt.control.delays import PeerClock, Scale
 from mpt.control.estimator import SLIGHT_LOSS, SMALLEST_WINDOW, PathEstimator
 from mpt.control.guard import Carried, Guard
 from mpt.control.playout import BUDGET, PathDelays, Playout, admits, hold_of, wanted_playout
@@ -27,6 +27,7 @@ PROVEN_REPORTS: Final = 2
 KEPT: Final = 0.7  # of that share, for a path that was admitted
 LOSS_KNOWN: Final = 300.0  # datagrams
 SHADOW_QUEUE: Final = 0.002  # s of queue beyond which nothing is copied to a path that carries, too
+SHADOW_SHARE: Final = 0.2  # of its known rate that such a path carries at most
 GATE_LOSS: Final = 0.15  # share lost by the line
 OPEN_LOSS: Final = 0.05
 OPEN_TIME: Final = 3.0  # s with less
@@ -36,6 +37,7 @@ GREETING_EVERY: Final = 0.040  # s
 PROBE_EVERY: Final = 0.2  # s
 CLOSED_PROBE_EVERY: Final = 10.0  # s, for paths of closed classes
 CPU_TIME: Final = 0.2  # s with waiting packets that no path holds back
+SMALL: Final = 200  # octets; no probe has more
 UNKNOWN_DELAY: Final = 1.0  # s
 LEAST_PACE: Final = 12_500.0  # octets a second
 
@@ -120,12 +122,14 @@ class AdaptiveControl:
     def __init__(self, budget: float = BUDGET) -> None:
         self._budget = budget
         self._scale = Scale()
+        self._peer_clock = PeerClock()
         self._playout = Playout()
         self._classes = OpenClasses()
         self._guard = Guard()
         self._paths: dict[Hashable, _Path] = {}
         self._rescues: list[Hashable] = []
         self._stepped_at: float | None = None
+        self._carried_at = 0.0  # when more than probes arrived
         self._held_at = 0.0  # when a path held a packet back, or nothing waited
         self.is_cpu_bound = False  # packets wait, and no path is the reason
 
@@ -154,6 +158,8 @@ class AdaptiveControl:
             return
         now, estimator, presence = report.at, path.estimator, path.presence
         path.acked += report.acked
+        if report.acked > SMALL * 2:
+            self._carried_at = now
         if report.settled_moved:
             was_live = presence.is_live
             presence.moved(now)
@@ -162,14 +168,15 @@ class AdaptiveControl:
                 estimator.restart(now)
         if not estimator.take(report):
             self._scale.forget()
-        delays = estimator.delays
-        if not report.settled_moved and presence.is_overdue(now, report.oldest, delays.rtt or 0.0, delays.queue):
+        made = self._peer_clock.made(now, report.clock)
+        rtt, queue = estimator.delays.rtt or 0.0, estimator.queue_of(report.in_flight)
+        if not report.settled_moved and presence.is_overdue(made, report.oldest, rtt, queue):
             self._fall_silent(report.path, path, now)
 
     def step(self, flights: Mapping[Hashable, FlightMeasures], now: float) -> Plan:
         """Return the plan of now; `flights`: what is under way on the paths, by key."""
         queued = any(flights[key].queue_packets for key in self._paths if key in flights)
-        loaded = queued or any(flights[key].packets for key in self._paths if key in flights)
+        loaded = queued or now - self._carried_at < PROBE_EVERY or any(_is_data(each) for each in flights.values())
         for key, path in self._paths.items():
             flight = flights.get(key, _NOTHING)
             if _is_unheard(path, flight, now):
@@ -380,11 +387,11 @@ class AdaptiveControl:
         if not estimator.is_known:
             return "probing", "nothing was sent yet"
         if not path.admits:
-            if path.shadow or estimator.is_starting:
-                return "probing", "it has not shown a fair share of the rate yet"
-            delays = [each.estimator.delays.base for each in self._paths.values()]
-            if (estimator.delays.base or 0.0) - min(each for each in delays if each is not None) > self._budget:
+            bases = [each.estimator.delays.base for each in self._paths.values()]
+            if (estimator.delays.base or 0.0) - min(each for each in bases if each is not None) > self._budget:
                 return "gated", "it is later than the delay budget allows"
+            if estimator.is_starting:
+                return "probing", "it has not shown a fair share of the rate yet"
             return "gated", "its rate is too small beside the others"
         if estimator.is_starting:
             return "probing", "its rate is being found"
@@ -394,10 +401,16 @@ class AdaptiveControl:
 _NOTHING: Final = FlightMeasures()
 
 
+def _is_data(flight: FlightMeasures) -> bool:
+    """Return whether more is under way than probes."""
+    return flight.octets > SMALL * flight.packets
+
+
 def _is_unheard(path: _Path, flight: FlightMeasures, now: float) -> bool:
     """Return whether the lack of reports shows that a path is silent."""
-    delays = path.estimator.delays
-    return path.estimator.is_known and path.presence.is_unheard(now, flight.oldest, delays.rtt or 0.0, delays.queue)
+    estimator = path.estimator
+    queue = estimator.queue_of(flight.octets)
+    return estimator.is_known and path.presence.is_unheard(now, flight.oldest, estimator.delays.rtt or 0.0, queue)
 
 
 def _delays(path: _Path) -> PathDelays:
@@ -420,4 +433,7 @@ def _shadows(path: _Path, lossy: bool) -> bool:
         return False
     if not path.admits or estimator.losses.sent < LOSS_KNOWN:
         return True
-    return lossy and estimator.delays.queue < SHADOW_QUEUE
+    known = estimator.rate
+    return (
+        lossy and estimator.delays.queue < SHADOW_QUEUE and (not known or estimator.rates.peak < SHADOW_SHARE * known)
+    )

@@ -19,6 +19,8 @@ from mpt.control.extremes import Least
 TICKS_A_SECOND: Final = 16_000
 _TURN: Final = 1 << 16  # ticks
 _BELOW: Final = TICKS_A_SECOND  # ticks that a delay may lie below the reference; the rest of a turn, above
+_CLOCK: Final = 1 << 32  # microseconds
+_HALF_CLOCK: Final = 1 << 31
 LONG: Final = 10.0  # s
 SHORT: Final = 1.0  # s
 LARGEST_NOISE: Final = 0.060  # s
@@ -49,6 +51,31 @@ class Scale:
     def forget(self) -> None:
         """Begin anew, with another clock at the peer."""
         self._reference = None
+
+
+class PeerClock:
+    """When a report was made, by our clock: as if it had come back over the quickest way, however late it came."""
+
+    __slots__ = ("_at", "_least", "_total")
+
+    def __init__(self) -> None:
+        self._at: int | None = None  # its clock in the newest report, microseconds modulo 2^32
+        self._total = 0.0  # s of it, not modulo anything
+        self._least = Least(LONG)  # our time of arrival - its clock
+
+    def made(self, now: float, clock: int) -> float:
+        """Return when a report with `clock` that came now would have come by the quickest way."""
+        if self._at is None:
+            self._at = clock
+        ahead = ((clock - self._at + _HALF_CLOCK) % _CLOCK - _HALF_CLOCK) / 1e6
+        at = self._total + ahead
+        if ahead > 0:
+            self._at, self._total = clock, at
+        late = now - at - (self._least.get(now) or 0.0)
+        if abs(late) > LONG:  # another clock
+            self._least.clear()
+        self._least.add(now, now - at)
+        return at + (self._least.get(now) or 0.0)
 
 
 class DelayMeter:

@@ -122,6 +122,10 @@ class PathEstimator:
         """Return the seconds for which something under way is in no queue."""
         return (self.delays.rtt or 0.0) + self.delays.noise + REPORT / 2
 
+    def queue_of(self, in_flight: int) -> float:
+        """Return the seconds for which what is under way may wait on the line."""
+        return max(self.delays.queue, in_flight / self.arrival_rate)
+
     # ---- reports -------------------------------------------------------------------------------------------------
 
     def take(self, report: Report) -> bool:

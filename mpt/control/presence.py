@@ -18,8 +18,8 @@ from typing import Final
 DOUBT: Final = 0.050  # s without progress after which a path is probed
 ANSWER: Final = 0.020  # s more than its delay that a probe has
 SILENCE: Final = 0.100  # s without progress after which it is silent, if the probe had its time
-NO_REPORT: Final = 0.100  # s more, when no report comes at all
-MOST_QUEUE: Final = 0.100  # s of queue for which is waited
+NO_REPORT: Final = 0.250  # s more, when no report comes at all: a lightly loaded path has one in 200 ms
+MOST_QUEUE: Final = 0.200  # s of queue for which is waited
 FIRST_PROBE: Final = 0.100  # s
 PROBE_GROWTH: Final = 1.5
 SLOWEST_PROBE: Final = 1.0  # s

@@ -107,8 +107,9 @@ class Flight:
         numbers = self._spaces.get(space)
         if numbers is None:
             return NOTHING_SETTLED
-        end = numbers.newest + ahead(settled, numbers.newest)
-        if not numbers.settled < end <= numbers.newest:
+        # messages take numbers, too, and have no entry: so more may be settled than the newest that is under way
+        end = min(numbers.newest + ahead(settled, numbers.newest), numbers.newest)
+        if end <= numbers.settled:
             return NOTHING_SETTLED
         entries, octets, lost = numbers.entries, 0, []
         found = [(numbers.newest + ahead(first, numbers.newest), count) for first, count in ranges]

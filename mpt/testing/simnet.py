@@ -23,7 +23,7 @@ class Simulation:
     """Virtual time: calls that are due at a time happen in order."""
 
     def __init__(self) -> None:
-        self.now = START
+        self.origin = self.now = START
         self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
 

@@ -20,7 +20,8 @@ class Model:
     newest: int = -1
 
     def record(self, settled: int, missing: set[int]) -> tuple[int, list[int]]:
-        if not self.settled < settled <= self.newest:
+        settled = min(settled, self.newest)  # messages have numbers, and no entry
+        if settled <= self.settled:
             return 0, []
         self.settled = settled
         known = [number for number in self.under_way if number <= settled]
