@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from mpt.control.adaptive import AdaptiveControl, PathFacts
@@ -194,8 +195,8 @@ class Tunnel:
         self.here.lines = [each.there for each in lines]
         self.there.lines = [each.back for each in lines]
         for number, each in enumerate(lines):
-            each.there.deliver = lambda datagram, number=number: self.there.from_line(number, datagram)
-            each.back.deliver = lambda datagram, number=number: self.here.from_line(number, datagram)
+            each.there.deliver = partial(self.there.from_line, number)
+            each.back.deliver = partial(self.here.from_line, number)
         self._senders: dict[int, TcpSender] = {}
         self._receivers: dict[int, Any] = {}
         self.here.host = self._to_here
