@@ -22,7 +22,7 @@ from mpt.control.playout import BUDGET, PathDelays, Playout, admits, hold_of, wa
 from mpt.control.presence import Presence, State
 from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, OrderLimits, PathLimits, Report
 
-PROVEN_SHARE: Final = 0.15  # of what all paths carry
+PROVEN_SHARE: Final = 0.3  # of the mean of all paths: 15 % of the sum of two
 PROVEN_REPORTS: Final = 2
 KEPT: Final = 0.7  # of that share, for a path that was admitted
 LOSS_KNOWN: Final = 300.0  # datagrams
@@ -268,7 +268,7 @@ class AdaptiveControl:
         total = sum(_proven(path) for path in fit.values())
         lossy = any(path.estimator.losses.radio > SLIGHT_LOSS for path in fit.values())
         for key, path in fit.items():
-            wanted = PROVEN_SHARE * (KEPT if path.admits else 1.0) * total
+            wanted = PROVEN_SHARE * (KEPT if path.admits else 1.0) * total / len(fit)
             shown = path.estimator.samples >= PROVEN_REPORTS and total > 0 and _proven(path) >= wanted
             path.admits = key == first or shown
             path.shadow = path.facts.cost == 0 and _shadows(path, lossy)
