@@ -22,6 +22,8 @@ MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
 MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets
 DATA_PLANES: Final = ("auto", "python", "native")  # what data_plane may be
 UDP_COMMANDS: Final = ("connected", "unconnected")  # what udp_commands may be
+LOG_FORMATS: Final = ("text", "json")
+LOG_LEVELS: Final = ("debug", "info", "warn", "error")
 CIPHERS: Final = ("aes-128-gcm", "chacha20-poly1305", "aes-256-gcm")  # what ciphers may have (session 2)
 ORDERS: Final = ("flow", "connection")  # what order may be (session 3)
 MSS_CLAMPS: Final = ("auto", "off")  # what mss_clamp may be
@@ -110,6 +112,8 @@ class GeneralConfig:
     log_ecn: bool = True  # whether the log tells of ECN fields that no honest path makes
     allow_default_key: bool = False  # whether the key that is built into every MPT program authenticates anybody
     private_key_file: Path = Path("private.key")  # as written: `Config.private_key_path` is where it is
+    log_format: str = "text"  # one of LOG_FORMATS
+    log_level: str = "info"  # one of LOG_LEVELS
     key_log: Path | None = None  # file for the keys of sessions, for those who debug; None: they are written nowhere
 
 

@@ -16,6 +16,8 @@ from mpt import values
 from mpt.model import (
     COSTS,
     DATA_PLANES,
+    LOG_FORMATS,
+    LOG_LEVELS,
     MAX_NETWORKS,
     MAX_PATHS,
     MAX_REORDER_WINDOW,
@@ -169,6 +171,8 @@ GENERAL = (  # guide 2.6.2
         "Private key of this host, as `mpt genkey` makes it, for sealed connections.",
         reload=False,
     ),
+    Key("log_format", _one_of(LOG_FORMATS), "text", "Lines for people, or JSON, one object a line.", reload=False),
+    Key("log_level", _one_of(LOG_LEVELS), "info", "What is logged: this and what is worse.", reload=False),
     Key(
         "key_log",
         values.file_path,

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.daemon:
         return _in_background(options, logfile or "")
     sys.argv = ["mptsrv", "--nodaemon", "--pidfile", _absolute(options.pidfile)]
-    sys.argv += ["--logfile", options.logfile] if options.logfile else []
+    sys.argv += ["--logger", "mpt.daemon.logoutput.observer"]
     sys.argv += ["mpt"]
     sys.argv += ["--config", options.config] if options.config else []
     sys.argv += ["--user", options.user] if options.user else []
@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import twisted.internet.posixbase  # noqa: F401
     from twisted.scripts.twistd import run
 
+    from mpt.daemon.logoutput import output
+
+    output.file = _absolute(options.logfile) or None
     run()
     return 0
 

@@ -19,17 +19,20 @@ from twisted.python.failure import Failure
 from mpt import __version__
 from mpt.accel.choice import configured_datapath
 from mpt.config.directory import find_directory, load_directory
-from mpt.daemon import rights
+from mpt.daemon import logoutput, rights
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.lifetime import GarbageCollection, WhenRunning, fail, prepare
 from mpt.daemon.machine import Machine, interfaces_here
 from mpt.daemon.quotafile import state_directory
 from mpt.daemon.root import Root
+from mpt.daemon.supervision import Supervision
 from mpt.errors import MptError
 from mpt.host.netlink import Netlink
+from mpt.host.notify import ServiceManager
 from mpt.host.system import System
 from mpt.local.commands import answer
 from mpt.local.statustext import start_text, status_text
+from mpt.model import Status
 
 log = Logger()
 
@@ -74,6 +77,8 @@ def makeService(options: Options) -> IService:
         print(f"mpt: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     sealed = any(each.is_sealed for each in loaded.config.connections)
+    logoutput.output.choose(loaded.config.general.log_format, loaded.config.general.log_level)
+    log.info("mpt {version} on Linux {kernel}", version=__version__, kernel=os.uname().release)
     log.info("{which}", which=datapath_choice.told(sealed))
     for warning in loaded.warnings:
         log.warn("{warning}", warning=warning)
@@ -88,14 +93,16 @@ def makeService(options: Options) -> IService:
         machine,
         loaded.config,
         datapath_choice,
-        started=lambda: _announce(root, ready_fd, foreground),
+        started=lambda: _announce(root, supervision, ready_fd, foreground),
         refuse=lambda error: _refuse(reactor, error),
         lost=lambda name: fail(reactor),
     )
+    supervision = Supervision(reactor, ServiceManager(os.environ), lambda: _summary(root))
+    supervision.setServiceParent(root)
     GarbageCollection().setServiceParent(root)  # the last that starts
-    reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, root))  # type: ignore[attr-defined]
+    reactor.callWhenRunning(signal.signal, signal.SIGHUP, lambda *_: reactor.callFromThread(_reload, root, supervision))  # type: ignore[attr-defined]
     if foreground and has_terminal():
-        keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root)}
+        keys = {"q": reactor.stop, "p": lambda: show(_status(root)), "r": lambda: _reload(root, supervision)}
         Console(reactor, keys).setServiceParent(root)
     return WhenRunning(reactor, root)
 
@@ -115,12 +122,13 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _announce(root: Root, ready_fd: int | None, foreground: bool) -> None:
+def _announce(root: Root, supervision: Supervision, ready_fd: int | None, foreground: bool) -> None:
     """Print the guide's block now that packets flow, and write a line to `ready_fd`."""
     if foreground:
         tunnels = [(each.config, each.tun.device, each.tun.fd) for each in root.runs.tunnels if each.tun is not None]
         text = start_text(root.runs.settings.general, tunnels)
         show(text + (f"{KEYS}\n" if has_terminal() else ""))
+    supervision.ready()
     if ready_fd is not None:
         try:
             os.write(ready_fd, b"ready\n")
@@ -141,13 +149,22 @@ def _refuse(reactor: Any, error: Exception) -> None:
     fail(reactor)
 
 
-def _reload(root: Root) -> None:
+def _reload(root: Root, supervision: Supervision) -> None:
     """Reload as ``mpt reload`` does, after SIGHUP or the key r."""
+    supervision.reloading()
     reloading = ensureDeferred(answer(["reload"], root.operations, True, lambda text: None))
     reloading.addCallbacks(
         lambda reply: log.info("reload: {text}", text=reply.text) if reply.ok else log.error("{text}", text=reply.text),
         lambda failure: log.failure("reload failed", failure),
     )
+    reloading.addCallback(lambda _: supervision.reloaded())
+
+
+def _summary(root: Root) -> str:
+    """Return a line about all paths."""
+    paths = [path for each in root.runs.connections() for path in each.paths]
+    good = sum(path.status is Status.OK for path in paths)
+    return f"{good} of {len(paths)} paths work, {len(root.runs.connections())} connections"
 
 
 def _status(root: Root) -> str:

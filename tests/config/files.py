@@ -193,6 +193,8 @@ OTHER = {
     ("general", "cmdport_local"): "60457",
     ("general", "cmd_timeout"): "3",
     ("general", "udp_commands"): "unconnected",
+    ("general", "log_format"): "json",
+    ("general", "log_level"): "debug",
     ("general", "public_address_resolver"): "208.67.222.222",
     ("general", "control_socket"): "/run/other.sock",
     ("general", "data_plane"): "python",

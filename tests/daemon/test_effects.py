@@ -244,7 +244,13 @@ def row(stage: Stage) -> Any:
 def loaded(trial: Trial) -> Any:
     """Return what the daemon is told about its sealed connection, whose parts have tests of their own."""
     config = load_directory(trial.directory).config
-    return config.key_log_path, [replace(each, file=None) for each in config.connections]
+    general = config.general
+    return (
+        config.key_log_path,
+        general.log_format,
+        general.log_level,
+        [replace(each, file=None) for each in config.connections],
+    )
 
 
 def _name(stage: Stage) -> str:
@@ -298,6 +304,8 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("general", "log_ecn"): Effect(log, "0"),
     ("general", "allow_default_key"): Effect(stage_facet(report), "1", BY_DEFAULT_KEY),
     ("general", "private_key_file"): Effect(accepted, "missing.key", SEALED),
+    ("general", "log_format"): Effect(loaded, "json", SEALED),
+    ("general", "log_level"): Effect(loaded, "debug", SEALED),
     ("general", "key_log"): Effect(loaded, "keys.log", SEALED),
     ("tun_0", "name"): Effect(stage_facet(tunnel), "mpt0"),
     ("tun_0", "mtu"): Effect(stage_facet(tunnel), "1400"),
