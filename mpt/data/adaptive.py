@@ -290,16 +290,15 @@ class AdaptiveSender:
         return self._repair.copy(room, now, bounded=False)
 
     def _send_tails(self, now: float) -> None:
-        """Copy what hangs on a path that has been silent for too long; if it is the only one, ask about it."""
+        """Copy what hangs on a path that has been silent for too long; if nothing can be copied, ask about it: a probe
+        shows the peer what is missing."""
         for room in self._rooms.live:
             due = tail_due(room)
             if due is None or due > now:
                 continue
             room.asked_at = now
             room.asked += 1
-            if len(self._rooms.live) > 1:
-                self._repair.copy(room, now, bounded=True)
-            else:
+            if not self._repair.copy(room, now, bounded=True):
                 self._put(PROBE_MESSAGE, Entry(len(PROBE_MESSAGE) + OVERHEAD + OUTER, now), room, now)
 
     def deadline(self) -> float | None:

@@ -208,6 +208,19 @@ def test_news_puts_the_end_off(adapting_stage: Stage) -> None:
     assert peer.packets() == []
 
 
+def test_a_path_of_which_nothing_can_be_copied_is_asked(adapting_stage: Stage) -> None:
+    """What hangs is too old, and fills the window: without an answer it would do so for ever."""
+    stage, peer = adapting_stage, Peer(adapting_stage)
+    narrow = WIDE._replace(rto=0.4, window=100)
+    peer.limit(narrow, narrow)
+    stage.send(bulk(0), bulk(1), bulk(2))
+    peer.came()
+    stage.wait(0.401)
+    assert sorted((each.path, each.message[:1]) for each in peer.came()) == [(0, b"\x49"), (1, b"\x49")]
+    peer.report(0, 1, (0, 1))
+    assert [(each.path, number_of(each.packet)) for each in peer.packets()] == [(0, 2)]
+
+
 def test_an_only_path_is_asked(adapting_stage: Stage) -> None:
     """A probe makes the loss show; less and less often while nothing comes back."""
     stage, peer = adapting_stage, Peer(adapting_stage, paths=1)
