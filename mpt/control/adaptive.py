@@ -24,6 +24,8 @@ from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, OrderLimits, P
 
 PROVEN_SHARE: Final = 0.3  # of the mean of all paths: 15 % of the sum of two
 PROVEN_REPORTS: Final = 2
+NEAR: Final = 0.005  # s; a later path is admitted only when the earliest is short of room
+SHORT_QUEUE: Final = 0.003  # s
 KEPT: Final = 0.7  # of that share, for a path that was admitted
 LOSS_KNOWN: Final = 300.0  # datagrams
 SHADOW_QUEUE: Final = 0.002  # s of queue beyond which nothing is copied to a path that carries, too
@@ -270,7 +272,8 @@ class AdaptiveControl:
         for key, path in fit.items():
             wanted = PROVEN_SHARE * (KEPT if path.admits else 1.0) * total / len(fit)
             shown = path.estimator.samples >= PROVEN_REPORTS and total > 0 and _proven(path) >= wanted
-            path.admits = key == first or shown
+            wanted_now = path.admits or delays[key].base - least <= NEAR or _is_short(fit[first].estimator)
+            path.admits = key == first or (shown and wanted_now)
             path.shadow = path.facts.cost == 0 and _shadows(path, lossy)
             if path.admits and (shown or len(fit) == 1):
                 path.presence.prove(now)
@@ -417,6 +420,11 @@ def _delays(path: _Path) -> PathDelays:
     """Return the delays of a path that are known."""
     delays = path.estimator.delays
     return PathDelays(delays.base or 0.0, delays.noise, delays.queue, delays.rtt or 0.0)
+
+
+def _is_short(estimator: PathEstimator) -> bool:
+    """Return whether the earliest path has less room than is wanted, or soon will: others are needed."""
+    return not estimator.is_starting or estimator.is_full or estimator.delays.queue > SHORT_QUEUE
 
 
 def _proven(path: _Path) -> float:

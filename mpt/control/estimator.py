@@ -104,7 +104,7 @@ class PathEstimator:
         """Return the rate with which arrivals are foretold, octets a second, more than 0."""
         if not self.is_starting and self.rate:
             return self.rate
-        return self.rates.capacity or max(START_RATE, 2 * self._round / self.round_trip)
+        return self.rates.capacity or max(START_RATE, max(2 * self._round, START_WINDOW / 2) / self.round_trip)
 
     @property
     def shown_rate(self) -> float:

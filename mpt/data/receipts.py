@@ -286,7 +286,7 @@ class Receipts:
         while self._shown < len(SILENCES) and self._last_came + SILENCES[self._shown] <= now:
             self._shown += 1
         cost = COST + HEADER_LENGTH + sum(RECORD_LENGTH + RANGE_LENGTH * len(each.ranges) for each in records)
-        self._credit = max(self._credit - cost, -float(MOST_CREDIT))
+        self._credit = max(self._credit - cost, 0.0)
         self._reported_at = now
         self._unreported = 0
         self._untold = any(
