@@ -13,6 +13,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from mpt.wire import gre  # noqa: E402
 from mpt.wire.command import encode_keepalive  # noqa: E402
+from mpt.wire.feedback import Feedback, Record, encode  # noqa: E402
 from mpt.wire.seal import HandshakeDatagram, Retry  # noqa: E402
 from tests.accel.model import ACK, CWR, PSH, SYN, TCP, UDP, URG, Inner  # noqa: E402
 
@@ -208,6 +209,15 @@ def handshake_inputs() -> list[bytes]:
     return [b"".join(each) for each in inputs]
 
 
+def feedback_inputs() -> list[bytes]:
+    """Return reports without a record, of two paths with gaps, and of a path from which nothing came."""
+    records = (
+        Record(0x01020304, 0, 99, 95, 140_000, 0xFFF0, 3, 0xABCD, 16, ((7, 2), (50, 3))),
+        Record(0x01020304, 63, 0xFFFFFFFF, 0, 0, None, None, 0, None),
+    )
+    return [encode(Feedback(1600, playout, 0x89ABCDEF, records[:count])) for playout, count in ((None, 0), (7, 2))]
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Return the inputs of each target."""
     headers = (gre.encode(4), KINDS[0]), (gre.encode(6, 7), KINDS[3]), (b"\xb0\0\x08\0" + bytes(12), KINDS[1])
@@ -219,6 +229,7 @@ def seeds() -> dict[str, list[bytes]]:
         "reorder": reorder_inputs(),
         "seal": seal_inputs(),
         "handshake": handshake_inputs(),
+        "feedback": feedback_inputs(),
         "datapath": datapath_inputs(),
     }
 

@@ -69,6 +69,17 @@ struct mpt_port_rule { /* TCP and UDP packets of a port that are mapped to a pat
     uint32_t path; /* its index */
 };
 
+struct mpt_port_range { uint32_t first, last; };
+
+struct mpt_class_rule { /* mpt.data.pathtable.ClassRule */
+    uint64_t dscps; /* a bit for each; 0: any */
+    int protocol; /* -1: any */
+    struct mpt_port_range *ranges;
+    uint32_t range_count;
+    int is_realtime;
+    uint32_t copies;
+};
+
 struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge, stream, toobig ... give their reasons */
     double gap_gain;
     double keepalive_gain;
@@ -116,7 +127,7 @@ struct mpt_path_counters { /* outlives every table */
     uint64_t send_errors[MPT_ERRNOS];
 };
 
-enum mpt_event_kind { MPT_MESSAGE, MPT_HANDSHAKE, MPT_MOVED, MPT_COPIED, MPT_CONFIRMED };
+enum mpt_event_kind { MPT_MESSAGE, MPT_HANDSHAKE, MPT_MOVED, MPT_COPIED, MPT_CONFIRMED, MPT_REPORT };
 
 struct mpt_event { /* for control; the classes of mpt.data.events have the same names */
     int kind;
@@ -184,12 +195,81 @@ struct mpt_connection_row {
     uint32_t network_count;
     struct mpt_port_rule *rules;
     uint32_t rule_count;
+    int is_adaptive; /* what comes is reported */
+    int sends; /* and packets go adaptively, too: mpt.data.pathtable.Adaptive has the following */
+    int ordered;
+    uint32_t queue_packets, thin;
+    double target, interval;
+    struct mpt_class_rule *classes;
+    uint32_t class_count;
     struct mpt_path_row *paths;
     uint32_t path_count;
 };
 
+#define MPT_RANGES 60 /* of a record */
+#define MPT_RECORDS 39 /* of a report: more do not fit */
+
+struct mpt_range { uint32_t first, count; }; /* numbers that are missing; the low half of the first */
+
+struct mpt_record { /* mpt.wire.feedback.Record */
+    uint32_t session, path, settled, packets;
+    uint64_t octets;
+    int32_t least, median; /* ticks; -1: nothing came */
+    uint32_t echo;
+    int32_t held; /* ticks; -1: nothing came, or too long ago */
+    uint32_t range_count;
+    struct mpt_range ranges[MPT_RANGES];
+};
+
+struct mpt_feedback { /* mpt.wire.feedback.Feedback */
+    uint32_t hold;
+    int32_t playout; /* ticks; -1: at once */
+    uint32_t clock, record_count;
+    struct mpt_record records[MPT_RECORDS];
+};
+
+struct mpt_path_limits { /* mpt.limits.PathLimits */
+    uint32_t path; /* its id */
+    uint64_t window; /* octets */
+    double pace, delay, rate, slack, rto;
+    int is_live, admits, shadow;
+    int64_t line;
+};
+
+struct mpt_order_limits { /* mpt.limits.OrderLimits */
+    uint32_t connection; /* its id */
+    double hold; /* seconds */
+    int32_t playout; /* ticks; -1: at once */
+};
+
+struct mpt_flight { /* mpt.limits.FlightMeasures; times of 0: never, none */
+    uint64_t octets, packets, queue_octets, queue_packets, resent, copies, lost, sent, received;
+    double oldest, limited_at, reported_at;
+};
+
+#define MPT_OCTAVES 11
+
+struct mpt_adaptive_counters { /* mpt.limits.AdaptiveCounters */
+    uint64_t codel_dropped, codel_marked, overflowed, thin, realtime, resent, resend_late, resend_refused, copies_sent;
+    uint64_t copies_dropped, late, skipped;
+    uint64_t holds[MPT_OCTAVES];
+};
+
+struct mpt_report { /* mpt.limits.Report, of MPT_REPORT */
+    uint32_t clock, packets;
+    uint64_t octets, acked;
+    uint32_t lost;
+    int32_t least, median; /* ticks; -1: nothing came */
+    double rtt; /* seconds; -1: unknown */
+    uint64_t in_flight;
+    double limited_at;
+    double oldest; /* 0: nothing is under way */
+    int settled_moved;
+};
+
 struct mpt_counters {
     uint64_t packets_read;
+    uint64_t packets_waiting; /* in the queues of adaptive connections */
     uint64_t datagrams_received;
     uint64_t keepalives_received;
     uint64_t messages_received; /* of sealed paths, less keepalives */
@@ -250,12 +330,20 @@ void mpt_set_identity(struct mpt_datapath *datapath, const uint8_t *mac1_key, co
 int mpt_expect(struct mpt_datapath *datapath, const uint32_t *indexes, const uint8_t *keys, uint32_t count);
 /* Return 0; ENOENT: the table has no such sealed connection; EEXIST: the index is in use; ENOMEM. `keys` are overwritten. */
 int mpt_add_session(struct mpt_datapath *datapath, uint32_t connection, struct mpt_session_keys *keys);
-int mpt_send_with(struct mpt_datapath *datapath, uint32_t connection, uint32_t index); /* 0, or ENOENT */
+int mpt_send_with(struct mpt_datapath *datapath, uint32_t connection, uint32_t index, double now); /* 0, or ENOENT */
 void mpt_send_with_none(struct mpt_datapath *datapath, uint32_t connection);
 void mpt_end_session(struct mpt_datapath *datapath, uint32_t connection, uint32_t index);
 uint64_t mpt_sent_numbers(const struct mpt_datapath *datapath, uint32_t connection);
 /* Send the datagrams of a sealed path over `fd` to this address; another path is left as it is. */
 void mpt_set_remote(struct mpt_datapath *datapath, uint32_t path, int fd, const uint8_t *name, uint32_t name_length);
+
+/* --- adaptive connections (adaptives.c): DataPath.set_limits() and what follows it; paths and connections are named by ids --- */
+
+void mpt_set_limits(struct mpt_datapath *datapath, const struct mpt_path_limits *limits, uint32_t count,
+                    const struct mpt_order_limits *orders, uint32_t order_count, double now);
+uint32_t mpt_rescue(struct mpt_datapath *datapath, uint32_t path, double now);
+void mpt_flight(const struct mpt_datapath *datapath, uint32_t path, struct mpt_flight *flight);
+void mpt_adaptive_counters(const struct mpt_datapath *datapath, uint32_t connection, struct mpt_adaptive_counters *counters);
 
 /* --- the pure parts, for tests and fuzzers --- */
 
@@ -266,6 +354,10 @@ int mpt_seal(const struct mpt_session_keys *keys, uint32_t path_id, uint64_t num
 int64_t mpt_open(const struct mpt_session_keys *keys, uint8_t *datagram, uint32_t length);
 /* Let a replay window take `numbers` in turn; `taken` tells which were new. */
 void mpt_replay(const uint64_t *numbers, uint32_t count, uint8_t *taken);
+
+/* Read and write message 42. Decoding returns 0, or -1; encoding the length, of at most 1200 octets. */
+int mpt_feedback_decode(const uint8_t *octets, uint32_t length, struct mpt_feedback *feedback);
+uint32_t mpt_feedback_encode(const struct mpt_feedback *feedback, uint8_t *octets);
 
 /* The Internet checksum of RFC 1071, as a number. */
 uint16_t mpt_checksum(const uint8_t *octets, uint32_t length);

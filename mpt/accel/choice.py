@@ -90,8 +90,7 @@ def choose_datapath(
     flags = _FLAGS | (IFF_VNET_HDR if tun_offload else 0)
     instead = None if can_seal() else _python(f"the native one was built without OpenSSL. {TO_HAVE_IT}", gso)
     why = "asked for" if choice == "native" else "it was built"
-    adapting = _python("the native one does not adapt yet", gso)
-    return DataPathChoice("native", why, flags, make, instead, adapting)
+    return DataPathChoice("native", why, flags, make, instead)
 
 
 def _python(why: str, gso: bool) -> DataPathChoice:

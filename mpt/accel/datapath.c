@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "_native.h"
+#include "adaptives.h"
 #include "ancillary.h"
 #include "deliver.h"
 #include "egress.h"
@@ -37,6 +38,8 @@ struct mpt_datapath {
     struct sessions sessions;
     struct events events;
     struct unsealer unsealer;
+    struct mpt_tuning tuning;
+    struct adaptives adaptives;
     struct pool pool;
     struct delivery *delivery;
     struct egress *egress;
@@ -44,18 +47,43 @@ struct mpt_datapath {
     struct mpt_counters counters;
 };
 
+/* --- what the adaptive connections have others do --- */
+
+static void session_ended(void *context, const struct session *session) {
+    struct mpt_datapath *dp = context;
+    adaptives_session_ended(&dp->adaptives, session->owner->id, session->index, session->peer_index);
+}
+
+static void set_order(void *context, uint32_t index, double hold, int32_t playout) {
+    ingress_set_order(((struct mpt_datapath *)context)->ingress, index, hold, playout);
+}
+
+static void leave(void *context, uint32_t connection, struct cell *cell) {
+    egress_send(((struct mpt_datapath *)context)->egress, connection, cell);
+}
+
+/* --- life, and the table --- */
+
 struct mpt_datapath *mpt_new(int tun, int offloads, uint64_t secret, const struct mpt_tuning *tuning) {
     struct mpt_datapath *dp = calloc(1, sizeof *dp);
     if (dp == NULL)
         return NULL;
     dp->tun = tun;
-    dp->unsealer = (struct unsealer){.sessions = &dp->sessions, .events = &dp->events, .counters = &dp->counters};
+    dp->tuning = *tuning;
+    dp->unsealer = (struct unsealer){.sessions = &dp->sessions, .events = &dp->events, .counters = &dp->counters,
+                                     .adaptives = &dp->adaptives};
     gate_init(&dp->unsealer.gate, tuning);
-    bool good = sessions_init(&dp->sessions) && pool_init(&dp->pool);
+    bool good = sessions_init(&dp->sessions) && pool_init(&dp->pool)
+        && adaptives_init(&dp->adaptives, &dp->tuning, secret, offloads & MPT_UDP_SEGMENT, &dp->states, &dp->events,
+                          &dp->counters);
     dp->delivery = delivery_new(tun, offloads, &dp->pool, &dp->counters);
-    dp->egress = egress_new(tun, offloads, tuning, secret, &dp->counters);
+    dp->egress = egress_new(tun, offloads, tuning, secret, &dp->adaptives, &dp->counters);
     dp->ingress = ingress_new(tuning, secret, &dp->pool, dp->delivery, &dp->unsealer, &dp->counters);
     good = good && dp->delivery != NULL && dp->egress != NULL && dp->ingress != NULL;
+    dp->sessions.ended = session_ended;
+    dp->adaptives.set_order = set_order;
+    dp->adaptives.leave = leave;
+    dp->sessions.context = dp->adaptives.order_context = dp->adaptives.leave_context = dp;
     if (!good || mpt_set_table(dp, NULL, 0, 0) != 0) {
         mpt_free(dp);
         return NULL;
@@ -70,6 +98,7 @@ void mpt_free(struct mpt_datapath *dp) {
     egress_free(dp->egress);
     delivery_free(dp->delivery);
     pool_destroy(&dp->pool);
+    adaptives_destroy(&dp->adaptives);
     table_free(dp->table);
     path_states_destroy(&dp->states);
     sessions_destroy(&dp->sessions);
@@ -82,7 +111,8 @@ void mpt_free(struct mpt_datapath *dp) {
 int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows, uint32_t count, double now) {
     struct table *table = table_new(&dp->states, &dp->sessions, rows, count);
     struct pollfd *polled = table != NULL ? calloc(table->path_count + 1, sizeof *polled) : NULL;
-    if (polled == NULL || !egress_prepare(dp->egress, table) || !ingress_prepare(dp->ingress, table)) {
+    if (polled == NULL || !egress_prepare(dp->egress, table) || !ingress_prepare(dp->ingress, table)
+        || !adaptives_prepare(&dp->adaptives, table)) {
         egress_cancel(dp->egress);
         table_free(table);
         free(polled);
@@ -93,6 +123,7 @@ int mpt_set_table(struct mpt_datapath *dp, const struct mpt_connection_row *rows
     if (dp->table != NULL)
         table_leave(dp->table);
     table_enter(table);
+    adaptives_commit(&dp->adaptives, table);
     sessions_sweep(&dp->sessions);
     table_free(dp->table);
     free(dp->polled);
@@ -119,6 +150,7 @@ void mpt_set_shares(struct mpt_datapath *dp, const struct mpt_share *shares, uin
         ingress_share_set(dp->ingress, path, now);
     }
     delivery_write(dp->delivery);
+    adaptives_go(&dp->adaptives, now);
 }
 
 void mpt_set_path_mtus(struct mpt_datapath *dp, const struct mpt_path_mtu *mtus, uint32_t count) {
@@ -158,7 +190,9 @@ static double seconds(void) {
 }
 
 static uint32_t serve_one(struct mpt_datapath *dp, int fd, double now) {
-    return fd == dp->tun ? egress_tun_readable(dp->egress, now) : ingress_socket_readable(dp->ingress, fd, now);
+    uint32_t work = fd == dp->tun ? egress_tun_readable(dp->egress, now) : ingress_socket_readable(dp->ingress, fd, now);
+    adaptives_go(&dp->adaptives, now);
+    return work;
 }
 
 /* Wait for the TUN and all sockets, `patience` at the most, and serve the ready ones until `end`. After `end` serve one that
@@ -186,9 +220,9 @@ void mpt_serve(struct mpt_datapath *dp, int fd, double now, double budget, doubl
         return;
     uint32_t work = serve_one(dp, fd, now), total = work;
     for (uint32_t rounds = 0; work > 0 && ((spent = seconds() - begin) < budget || (rounds == 0 && budget > 0)); rounds++) {
-        double deadline = ingress_next_deadline(dp->ingress), left = fmax(budget - spent, 0);
+        double deadline = mpt_next_deadline(dp), left = fmax(budget - spent, 0);
         if (deadline >= 0 && deadline <= now + spent)
-            ingress_deadline_reached(dp->ingress, now + spent);
+            mpt_deadline_reached(dp, now + spent);
         if (total >= BUSY)
             dp->busy_until = now + spent + LINGER;
         work = serve_ready(dp, fd, now + spent, now + spent < dp->busy_until ? fmin(PATIENCE, left) : 0, begin + budget);
@@ -213,7 +247,11 @@ static int send_to(struct mpt_datapath *dp, uint32_t id, const struct place *to,
     const struct place place = elsewhere ? *to : place_of(path);
     if (place.fd < 0 || (!elsewhere && path->row.unplaced))
         return ENOENT;
-    return transmit_message(c, path, &place, message, length, stamp_of(now));
+    uint64_t number = c->row.sealed && c->owner->sending != NULL ? c->owner->sending->next_number[path->row.seal_id % PATH_IDS] : 0;
+    int error = transmit_message(c, path, &place, message, length, stamp_of(now));
+    if (error == 0 && c->row.sends && length > 0 && message[0] == PROBE)
+        adaptives_probe_sent(&dp->adaptives, path, number, length, now);
+    return error;
 }
 
 int mpt_send(struct mpt_datapath *dp, uint32_t path, const uint8_t *message, uint32_t length, double now) {
@@ -241,8 +279,11 @@ int mpt_add_session(struct mpt_datapath *dp, uint32_t connection, struct mpt_ses
     return error;
 }
 
-int mpt_send_with(struct mpt_datapath *dp, uint32_t connection, uint32_t index) {
-    return session_send_with(&dp->sessions, connection, index);
+int mpt_send_with(struct mpt_datapath *dp, uint32_t connection, uint32_t index, double now) {
+    int error = session_send_with(&dp->sessions, connection, index);
+    if (error == 0)
+        adaptives_go(&dp->adaptives, now);
+    return error;
 }
 
 void mpt_send_with_none(struct mpt_datapath *dp, uint32_t connection) {
@@ -260,15 +301,42 @@ uint64_t mpt_sent_numbers(const struct mpt_datapath *dp, uint32_t connection) {
     return owner != NULL && owner->sending != NULL ? session_sent(owner->sending) : 0;
 }
 
+/* --- adaptive connections --- */
+
+void mpt_set_limits(struct mpt_datapath *dp, const struct mpt_path_limits *limits, uint32_t count,
+                    const struct mpt_order_limits *orders, uint32_t order_count, double now) {
+    adaptives_set_limits(&dp->adaptives, limits, count, orders, order_count);
+    adaptives_go(&dp->adaptives, now);
+}
+
+uint32_t mpt_rescue(struct mpt_datapath *dp, uint32_t path, double now) { return adaptives_rescue(&dp->adaptives, path, now); }
+
+void mpt_flight(const struct mpt_datapath *dp, uint32_t path, struct mpt_flight *flight) {
+    adaptives_flight(&dp->adaptives, path, flight);
+}
+
+void mpt_adaptive_counters(const struct mpt_datapath *dp, uint32_t connection, struct mpt_adaptive_counters *counters) {
+    *counters = (struct mpt_adaptive_counters){0};
+    adaptives_count(&dp->adaptives, connection, counters);
+    ingress_measure(dp->ingress, connection, counters);
+}
+
 /* --- what happened --- */
 
-void mpt_deadline_reached(struct mpt_datapath *dp, double now) { ingress_deadline_reached(dp->ingress, now); }
+void mpt_deadline_reached(struct mpt_datapath *dp, double now) {
+    ingress_deadline_reached(dp->ingress, now);
+    adaptives_go(&dp->adaptives, now);
+}
 
-double mpt_next_deadline(const struct mpt_datapath *dp) { return ingress_next_deadline(dp->ingress); }
+double mpt_next_deadline(const struct mpt_datapath *dp) {
+    double held = ingress_next_deadline(dp->ingress), due = adaptives_deadline(&dp->adaptives);
+    return held < 0 ? due : due < 0 ? held : fmin(held, due);
+}
 
 void mpt_counters(const struct mpt_datapath *dp, struct mpt_counters *counters) {
     *counters = dp->counters;
     ingress_count(dp->ingress, counters);
+    adaptives_add_counts(&dp->adaptives, counters);
 }
 
 const struct mpt_path_counters *mpt_path_counters(const struct mpt_datapath *dp, uint32_t path) {

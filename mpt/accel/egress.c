@@ -40,6 +40,7 @@ struct egress {
     int tun;
     bool vnet; /* the TUN has IFF_VNET_HDR */
     struct mpt_counters *counters;
+    struct adaptives *adaptives;
     struct batch *batch;
     struct plane now, next; /* `next`: prepared */
     struct flow_cache flows;
@@ -57,6 +58,8 @@ static const struct connection *classify(struct egress *e, const uint8_t *packet
 static void encapsulate(
     struct egress *e, const struct connection *c, uint8_t *packet, uint32_t length, const struct split *split, bool shared
 );
+static void offer(struct egress *e, const struct connection *c, struct adaptive *adaptive, const struct path *mapped,
+                  const uint8_t *packet, uint32_t length, const struct split *split);
 static int32_t number_space(const struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length, bool cut);
 static struct outgoing *enqueue(struct egress *e, const struct connection *c, const struct path *path, int32_t space,
                                 uint32_t size);
@@ -70,7 +73,7 @@ static void drop(struct egress *e, int reason, uint64_t packets);
 
 /* --- life, and the table --- */
 
-struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, uint64_t secret,
+struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning, uint64_t secret, struct adaptives *adaptives,
                           struct mpt_counters *counters) {
     struct egress *e = calloc(1, sizeof *e);
     if (e == NULL)
@@ -78,6 +81,7 @@ struct egress *egress_new(int tun, int offloads, const struct mpt_tuning *tuning
     e->tun = tun;
     e->vnet = offloads & MPT_VNET_HDR;
     e->counters = counters;
+    e->adaptives = adaptives;
     e->tuning = *tuning;
     e->secret = secret;
     e->answers = (struct allowance){.left = tuning->answers_at_once};
@@ -159,11 +163,13 @@ void egress_share_changed(struct egress *e, const struct path *path) {
     const struct connection *c = &e->now.table->connections[path->connection];
     share_out(&e->now.connections[c->index], c);
     batch_share_changed(e->batch, c);
+    adaptives_path_changed(e->adaptives, path);
 }
 
 void egress_mtu_changed(struct egress *e, const struct path *path) {
     const struct connection *c = &e->now.table->connections[path->connection];
     measure(&e->now.connections[c->index], c);
+    adaptives_path_changed(e->adaptives, path);
 }
 
 void egress_peers_changed(struct egress *e) { flow_cache_clear(&e->flows); }
@@ -283,6 +289,13 @@ static void encapsulate(
     }
     if (c->row.mss_clamp && !shared)
         mss_clamp(packet, length, c->row.mss_clamp, split->packet != NULL);
+    struct adaptive *adaptive = adaptives_sender(e->adaptives, c);
+    if (adaptive != NULL && e->now.connections[c->index].cycle_count > 0) {
+        if (path != NULL && (!path->row.usable || size > path_carries(path)))
+            path = NULL;
+        offer(e, c, adaptive, path, packet, length, split);
+        return;
+    }
     uint8_t tos = c->row.sets_tos ? c->row.tos_by_inner[tos_octet(packet)] : 0;
     int32_t space = number_space(e, c, packet, length, false);
     for (uint32_t i = 0; i < split->segments; i++) {
@@ -304,6 +317,42 @@ static void encapsulate(
         }
         frame_put(o->head, packet[0] >> 4, o->space, o->number);
     }
+}
+
+/* Give `packet`, or its segments, to an adaptive connection, which sends them now or later: in cells of their own. */
+static void offer(struct egress *e, const struct connection *c, struct adaptive *adaptive, const struct path *mapped,
+                  const uint8_t *packet, uint32_t length, const struct split *split) {
+    const struct offer all = adaptive_offer_of(adaptive, packet, length, mapped);
+    adaptives_will_act(e->adaptives, c);
+    e->counters->packets_read += split->segments;
+    for (uint32_t i = 0; i < split->segments; i++) {
+        const uint8_t *payload;
+        uint32_t whole = split->packet != NULL ? split->headers + split->size : length;
+        struct cell *cell = cell_take(&e->adaptives->yard.cells, whole);
+        if (cell == NULL) {
+            e->counters->egress_dropped[MPT_QUEUE_FULL]++;
+            continue;
+        }
+        if (split->packet != NULL) {
+            uint32_t size = split_segment(split, i, cell_packet(cell), &payload);
+            memcpy(cell_packet(cell) + split->headers, payload, size);
+            cell->length = split->headers + size;
+        } else
+            memcpy(cell_packet(cell), packet, length);
+        adaptive_offer(adaptive, cell, &all, e->time);
+    }
+}
+
+void egress_send(struct egress *e, uint32_t id, struct cell *cell) {
+    const struct connection *c = table_find(e->now.table, id);
+    const struct split whole = {.segments = 1};
+    e->counters->packets_read--; /* it was counted when it came */
+    if (c != NULL)
+        encapsulate(e, c, cell_packet(cell), cell->length, &whole, true);
+    else
+        drop(e, MPT_NO_CONNECTION, 1);
+    batch_send(e->batch);
+    cell_release(&e->adaptives->yard.cells, cell);
 }
 
 /* Return the number space of a packet of `c`; `cut`: it will be cut into fragments. */
@@ -367,10 +416,30 @@ static void refuse(
     }
 }
 
+static void offer_fragment(struct egress *e, const struct connection *c, struct adaptive *adaptive, const struct path *mapped,
+                           const struct fragments *fragments, uint32_t i) {
+    const uint8_t *payload;
+    struct cell *cell = cell_take(&e->adaptives->yard.cells, fragments->header + fragments->step);
+    e->counters->packets_read++;
+    if (cell == NULL) {
+        e->counters->egress_dropped[MPT_QUEUE_FULL]++;
+        return;
+    }
+    uint32_t size = fragments_head(fragments, i, cell_packet(cell), &payload);
+    memcpy(cell_packet(cell) + fragments->header, payload, size);
+    cell->length = fragments->header + size;
+    if (mapped != NULL && (!mapped->row.usable || cell->length > path_carries(mapped)))
+        mapped = NULL;
+    const struct offer offer = adaptive_offer_of(adaptive, cell_packet(cell), cell->length, mapped);
+    adaptives_will_act(e->adaptives, c);
+    adaptive_offer(adaptive, cell, &offer, e->time);
+}
+
 /* Put `packet` into the batch in fragments. False: it cannot be cut. */
 static bool cut(struct egress *e, const struct connection *c, const uint8_t *packet, uint32_t length) {
     struct egress_connection *state = &e->now.connections[c->index];
     const struct path *mapped = connection_mapped_path(c, packet, length);
+    struct adaptive *adaptive = adaptives_sender(e->adaptives, c);
     struct fragments fragments;
     if (!fragments_start(&fragments, packet, length, state->widest))
         return false;
@@ -378,6 +447,10 @@ static bool cut(struct egress *e, const struct connection *c, const uint8_t *pac
     for (uint32_t i = 0; i < fragments.count; i++) {
         uint32_t left = fragments.total - fragments.header - i * fragments.step;
         uint32_t size = fragments.header + (left < fragments.step ? left : fragments.step);
+        if (adaptive != NULL && state->cycle_count > 0) {
+            offer_fragment(e, c, adaptive, i == 0 ? mapped : NULL, &fragments, i);
+            continue;
+        }
         fits_some(state, c, &size);
         struct outgoing *o = enqueue(e, c, i == 0 ? mapped : NULL, space, size); /* the others have no ports */
         if (o == NULL)

@@ -366,6 +366,14 @@ static void arrive(struct ingress *ingress, const struct path *path, const struc
 
 /* --- time and counters --- */
 
+void ingress_set_order(struct ingress *ingress, uint32_t connection, double hold, int32_t ticks) {
+    orders_set(&ingress->now.orders, connection, hold, ticks);
+}
+
+void ingress_measure(const struct ingress *ingress, uint32_t id, struct mpt_adaptive_counters *counters) {
+    orders_measure(&ingress->now.orders, id, counters);
+}
+
 void ingress_deadline_reached(struct ingress *ingress, double now) {
     orders_deadline(&ingress->now.orders, now);
     delivery_write(ingress->delivery);

@@ -16,6 +16,14 @@ from errno import EEXIST, ENOENT
 from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
+from mpt.accel.limits import (
+    adaptive_counts,
+    adaptive_fields,
+    flight_measures,
+    order_limits,
+    path_limits,
+    report_event,
+)
 from mpt.accel.sockaddr import NOBODY, address_fields, from_sockaddr, host_fields, name_for, sharing, sockaddr
 from mpt.data import candidates, equalizer, gate, knowledge, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
@@ -110,6 +118,7 @@ class NativeDataPath:
         self._path_keys: list[Hashable] = []  # by id
         self._sockets: dict[int, DataSocket] = {}  # of the table and asked for, by descriptor
         self._shares = ffi.new("struct mpt_share[]", 16)
+        self._flight = ffi.new("struct mpt_flight *")
         self._event_count = ffi.new("uint32_t *")
         self._event_octets = ffi.new("const uint8_t **")
         self._keep: list[Any] = []  # the arrays to which the rows of one call point
@@ -163,6 +172,8 @@ class NativeDataPath:
         return [self._event(event, self._event_octets[0]) for event in ffi.unpack(events, self._event_count[0])]
 
     def _event(self, event: Any, all_octets: Any) -> Event:
+        if event.kind == lib.MPT_REPORT:
+            return report_event(self._path_keys[event.subject], event.at, all_octets + event.offset)
         octets = bytes(ffi.buffer(all_octets + event.offset, event.length))
         if event.fd < 0:
             return Message(self._path_keys[event.subject], octets, event.at)
@@ -205,10 +216,10 @@ class NativeDataPath:
             raise MemoryError
         keys.wipe()
 
-    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:  # noqa: ARG002  # of the interface
+    def send_with(self, connection: Hashable, index: int | None, now: float) -> None:
         number = self._connections.get(connection)
         if index is not None:
-            if number is None or lib.mpt_send_with(self._engine, number, index):
+            if number is None or lib.mpt_send_with(self._engine, number, index, now):
                 raise KeyError(index)
         elif number is not None:
             lib.mpt_send_with_none(self._engine, number)
@@ -248,21 +259,29 @@ class NativeDataPath:
         known = [(self._paths[path], mtu) for path, mtu in mtus.items() if path in self._paths]
         lib.mpt_set_path_mtus(self._engine, ffi.new("struct mpt_path_mtu[]", known), len(known))
 
-    # --- adaptive connections: they take the cycle here ---
+    # --- adaptive connections ---
 
     def set_limits(
         self, limits: Mapping[Hashable, PathLimits], orders: Mapping[Hashable, OrderLimits], now: float
     ) -> None:
-        pass
+        paths = path_limits(self._paths, limits)
+        connections = order_limits(self._connections, orders)
+        lib.mpt_set_limits(self._engine, paths, len(paths), connections, len(connections), now)
 
-    def rescue(self, path: Hashable, now: float) -> int:  # noqa: ARG002  # of the interface
-        return 0
+    def rescue(self, path: Hashable, now: float) -> int:
+        return lib.mpt_rescue(self._engine, self._paths[path], now) if path in self._paths else 0
 
-    def flight(self, path: Hashable) -> FlightMeasures:  # noqa: ARG002
-        return FlightMeasures()
+    def flight(self, path: Hashable) -> FlightMeasures:
+        if path not in self._paths:
+            return FlightMeasures()
+        lib.mpt_flight(self._engine, self._paths[path], self._flight)
+        return flight_measures(self._flight)
 
-    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:  # noqa: ARG002
-        return AdaptiveCounters()
+    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:
+        counted = ffi.new("struct mpt_adaptive_counters *")
+        if connection in self._connections:
+            lib.mpt_adaptive_counters(self._engine, self._connections[connection], counted)
+        return adaptive_counts(counted)
 
     def counters(self) -> Counters:
         totals = ffi.new("struct mpt_counters *")
@@ -274,6 +293,7 @@ class NativeDataPath:
         ingress.update(_errors("tun", totals.tun_write_errors))
         return Counters(
             packets_read=totals.packets_read,
+            packets_waiting=totals.packets_waiting,
             egress_dropped=egress,
             datagrams_received=totals.datagrams_received,
             keepalives_received=totals.keepalives_received,
@@ -359,6 +379,7 @@ class NativeDataPath:
             "keyed": isinstance(row.framing, Sealed) and row.framing.order == "flow",
             "sealed": sealed,
             "message_tos": (row.dscp or 0) << 2,
+            **adaptive_fields(row.adaptive, self._keep),
             "networks": networks["pointer"],
             "network_count": networks["count"],
             "rules": rules["pointer"],

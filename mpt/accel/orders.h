@@ -6,11 +6,13 @@
 #include <stdint.h>
 
 #include "ordering.h"
+#include "playout.h"
 #include "table.h"
 
+struct order { struct ordering *ordering; struct playout *playout; }; /* the second if the peer sends adaptively */
 struct orders { /* of one table */
     const struct table *table;
-    struct ordering **all; /* by connection; NULL: no window. In prepared orders also NULL: the old one stays */
+    struct order *all; /* by connection. In prepared orders one without either: the old one stays, or there is no window */
     bool *is_listed;
     uint32_t *holding, holding_count; /* the connections whose orders hold packets, and some whose orders just did */
     bool is_behind; /* packets are read later than they came */
@@ -27,6 +29,9 @@ void orders_arrive(struct orders *orders, const struct path *path, struct mark m
 void orders_keepalive(struct orders *orders, const struct path *path, double now);
 bool orders_waits(const struct orders *orders, uint32_t connection); /* a packet waits for a gap or its time */
 int64_t orders_sent(const struct orders *orders, const struct path *path); /* as ordering_sent() */
+/* Take what the peer of an adaptive connection says of its data, as playout_set(). */
+void orders_set(struct orders *orders, uint32_t connection, double hold, int32_t ticks);
+void orders_measure(const struct orders *orders, uint32_t id, struct mpt_adaptive_counters *counters); /* as playout_count() */
 void orders_deadline(struct orders *orders, double now);
 double orders_next_deadline(const struct orders *orders); /* -1: nothing is held */
 void orders_copy_out(struct orders *orders); /* copy all held packets out of the pool */

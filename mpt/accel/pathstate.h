@@ -9,9 +9,11 @@
 #include "_native.h"
 
 struct path;
+struct room;
 struct path_state {
     struct mpt_path_counters counters;
     const struct path *path; /* its row in the present table; NULL: it has none */
+    struct room *room; /* of an adaptive connection; NULL: it never was of one */
     uint32_t told_in_wake, messages; /* messages that control was told of in that wake-up, and below: that it moved */
     bool is_moved, is_copied;
 };

@@ -54,6 +54,8 @@ bool owner_ensure(struct sessions *all, uint32_t connection) {
     }
     if (all->owners[connection] == NULL)
         all->owners[connection] = calloc(1, sizeof **all->owners);
+    if (all->owners[connection] != NULL)
+        all->owners[connection]->id = connection;
     return all->owners[connection] != NULL;
 }
 
@@ -133,6 +135,8 @@ static void end(struct sessions *all, struct session *s) {
     if (s->owner->sending == s)
         s->owner->sending = NULL;
     all->count--;
+    if (all->ended != NULL)
+        all->ended(all->context, s);
     session_free(s);
 }
 
@@ -158,12 +162,13 @@ bool session_is_recent(const struct session *s, const struct envelope *e) {
     return s->arrived[e->path_id] != NULL && replay_is_recent(s->arrived[e->path_id], e->number);
 }
 
-int session_arrived(struct session *s, const struct envelope *e) {
+int session_arrived(struct session *s, const struct envelope *e, uint32_t length) {
     struct replay **arrived = &s->arrived[e->path_id];
     if (*arrived == NULL && (*arrived = calloc(1, sizeof **arrived)) == NULL)
         return -1;
     bool is_newest = e->number >= (*arrived)->next;
     replay_accept(*arrived, e->number);
+    s->owner->received[e->path_id] += length + OUTER;
     return is_newest;
 }
 
@@ -177,5 +182,6 @@ uint64_t session_sent(const struct session *s) {
 void session_close(struct session *s, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp) {
     path_id %= PATH_IDS;
     struct envelope envelope = {path_id, s->peer_index, s->next_number[path_id]++};
+    s->owner->sent[path_id] += length + OUTER;
     seal_close(s->send, datagram, length, &envelope, stamp);
 }

@@ -9,11 +9,15 @@
 #include "replay.h"
 #include "seal.h"
 
+enum { OUTER = 28 }; /* octets of IPv4 and UDP */
+
 struct connection;
 struct owner { /* a connection that was sealed in a table; there is one for each id for ever */
     struct session *sessions;          /* all of them */
     struct session *sending;           /* with which we seal; NULL: none */
     const struct connection *connection; /* its row in the present table; NULL: it has none, or is not sealed there */
+    uint32_t id;
+    uint64_t sent[PATH_IDS], received[PATH_IDS]; /* octets of datagrams and their IPv4 and UDP headers, by path id */
 };
 struct session {
     uint32_t index, peer_index; /* in the datagrams to us, and from us */
@@ -30,6 +34,8 @@ struct sessions {
     uint32_t bucket_count, count;
     struct owner **owners; /* by the id of the connection; NULL: never seen */
     uint32_t room;
+    void (*ended)(void *context, const struct session *session); /* is told of each that ends; NULL: nobody is */
+    void *context;
 };
 bool sessions_init(struct sessions *sessions); /* false: no memory */
 void sessions_destroy(struct sessions *sessions);
@@ -44,8 +50,9 @@ struct session *session_find(const struct sessions *sessions, uint32_t index); /
 /* Whether a datagram of this path id and number may be opened: it has not arrived before. Changes nothing. */
 bool session_is_new(const struct session *session, const struct envelope *envelope);
 bool session_is_recent(const struct session *session, const struct envelope *envelope); /* its number is one of the newest */
-/* Note that it has opened. Return whether its number is the highest of the path id; -1: no memory, and it must be dropped. */
-int session_arrived(struct session *session, const struct envelope *envelope);
+/* Note that it has opened, with `length` octets. Return whether its number is the highest of the path id; -1: no memory, and it
+ * must be dropped. */
+int session_arrived(struct session *session, const struct envelope *envelope, uint32_t length);
 uint64_t session_sent(const struct session *session); /* the largest number that was used; 0 if none was */
 /* Seal a datagram of `length` octets with the next number, as seal_close() does. */
 void session_close(struct session *session, uint32_t path_id, uint8_t *datagram, uint32_t length, uint16_t stamp);

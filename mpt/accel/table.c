@@ -15,15 +15,23 @@ static void *append(uint8_t **at, const void *from, size_t size) {
 
 static bool connection_init(struct connection *c, const struct mpt_connection_row *row, struct path *paths) {
     size_t networks = row->network_count * sizeof *row->networks, rules = row->rule_count * sizeof *row->rules;
+    size_t classes = row->class_count * sizeof *row->classes, ranges = 0;
+    for (uint32_t i = 0; i < row->class_count; i++)
+        ranges += row->classes[i].range_count * sizeof *row->classes[i].ranges + 16;
     c->row = *row;
     c->row.paths = NULL;
     c->paths = paths;
-    c->storage = malloc(networks + rules + 2 * 16);
+    c->storage = malloc(networks + rules + classes + ranges + 3 * 16);
     if (c->storage == NULL)
         return false;
     uint8_t *at = c->storage;
     c->row.networks = append(&at, row->networks, networks);
     c->row.rules = append(&at, row->rules, rules);
+    c->row.classes = append(&at, row->classes, classes);
+    for (uint32_t i = 0; i < row->class_count; i++) {
+        struct mpt_class_rule *rule = &c->row.classes[i];
+        rule->ranges = append(&at, rule->ranges, rule->range_count * sizeof *rule->ranges);
+    }
     return true;
 }
 

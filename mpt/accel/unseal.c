@@ -8,12 +8,13 @@
 #include "transmit.h"
 
 enum { MESSAGES = 64 }; /* to control in a wake-up: of one path, and handshake datagrams */
-enum { KEEPALIVE = 0x41, LAST_IN_A_ROW = 0x48, FEEDBACK = 0x42, CLOSE = 0x4F }; /* first octets of messages */
+enum { KEEPALIVE = 0x41, LAST_IN_A_ROW = 0x48, CLOSE = 0x4F }; /* first octets of messages */
 
 static int take_handshake(struct unsealer *u, const uint8_t *datagram, uint32_t length, const struct origin *origin,
                           struct mpt_event *event);
 static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length, const struct origin *origin,
                          struct mpt_event *event, struct content *content);
+static int take_measure(struct unsealer *u, const struct connection *c, const struct content *message, double now);
 static bool is_elsewhere(const struct path *path, const struct origin *origin);
 static void tell_moved(struct unsealer *u, struct path_state *state, struct mpt_event *event);
 static void tell_copied(struct unsealer *u, struct path_state *state, struct mpt_event *event);
@@ -76,7 +77,7 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
     }
     if (!seal_open(session->receive, datagram, length, &envelope))
         return MPT_SEAL_TAG;
-    int newest = session_arrived(session, &envelope);
+    int newest = session_arrived(session, &envelope, length);
     if (newest < 0)
         return MPT_SEAL_REPLAY; /* without memory nobody could tell it from its copies */
     event->session = session->index;
@@ -89,10 +90,27 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
     if (newest && is_elsewhere(path, origin))
         tell_moved(u, path->state, event);
     struct content opened = {path, datagram + ENVELOPE_HEAD, length - SEAL_OVERHEAD, get16(datagram + ENVELOPE_HEAD - 2)};
-    if (is_sealed(opened.octets, opened.length))
+    bool is_message = is_sealed(opened.octets, opened.length);
+    uint8_t kind = is_message ? opened.octets[0] : 0;
+    const struct connection *c = session->owner->connection;
+    if (c->row.is_adaptive && u->adaptives != NULL) {
+        const struct receipt receipt = {session->index, envelope.path_id, envelope.number, length, opened.stamp,
+                                        !is_message || kind == PROBE};
+        adaptives_arrived(u->adaptives, c, &receipt, event->at);
+        if (kind == FEEDBACK || kind == PROBE)
+            return take_measure(u, c, &opened, event->at);
+    }
+    if (is_message)
         return take_message(u, path->state, &opened, event);
     *content = opened;
     return 0;
+}
+
+/* Take a report of the peer, or a probe, which says no more than that it came. */
+static int take_measure(struct unsealer *u, const struct connection *c, const struct content *message, double now) {
+    int reason = message->octets[0] == FEEDBACK ? adaptives_feedback(u->adaptives, c, message->octets, message->length, now) : 0;
+    u->counters->messages_received += reason == 0;
+    return reason;
 }
 
 /* Return whether a datagram came from another address or to another socket than those of its path. */

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "adaptives.h"
 #include "events.h"
 #include "handshake.h"
 #include "table.h"
@@ -14,6 +15,7 @@ struct unsealer {
     struct sessions *sessions;
     struct events *events;
     struct mpt_counters *counters;
+    struct adaptives *adaptives; /* NULL: no connection adapts */
     struct gate gate;
     uint32_t told_in_wake, handshakes; /* handshake datagrams that control was told of in that wake-up */
 };

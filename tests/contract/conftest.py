@@ -49,7 +49,7 @@ def sealing_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
         yield made
 
 
-ADAPTING = [name for name in SEALING if name.startswith("python") and name not in WITHOUT_ADDRESSES]
+ADAPTING = [name for name in SEALING if name not in WITHOUT_ADDRESSES]
 
 
 @pytest.fixture(params=ADAPTING)
