@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from bench.lines.loads import Passing
 from bench.lines.stages import Event, Stage
@@ -39,16 +40,25 @@ def plan(stages: Sequence[Stage], controls: Sequence[str], ways: Sequence[str]) 
 
 
 def batches(runs: Sequence[Run], together: float) -> Iterator[list[Run]]:
-    """Yield the runs in batches: of one part, and with lines of `together` Mbit/s at most, or one run alone."""
+    """Yield the runs in batches: of one part, and with lines of `together` Mbit/s at most, or one run alone.
+
+    The ways of a stage with one congestion control, which are compared, share a batch if they fit into one.
+    """
     batch: list[Run] = []
-    for run in runs:
-        fits = sum(each.mbit for each in batch) + run.mbit <= together
-        if batch and (not fits or batch[0].stage.part != run.stage.part):
-            yield batch
-            batch = []
-        batch.append(run)
+    groups = (list(group) for _, group in groupby(runs, lambda run: (run.stage, run.control)))
+    for group in groups:
+        whole = [group] if _mbit(group) <= together else [[run] for run in group]
+        for some in whole:
+            if batch and (_mbit([*batch, *some]) > together or batch[0].stage.part != some[0].stage.part):
+                yield batch
+                batch = []
+            batch += some
     if batch:
         yield batch
+
+
+def _mbit(runs: Sequence[Run]) -> float:
+    return sum(run.mbit for run in runs)
 
 
 def expected(batch: Sequence[Run]) -> float:

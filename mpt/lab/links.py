@@ -155,6 +155,7 @@ class Link:
             for side, host in enumerate(ends)
         )
         self.mtu = mtu
+        self._number = number
         self._wires, self._netem = wires, netem
         self._shapes: dict[Direction, Shape] = dict(zip(DIRECTIONS, shapes, strict=True))
         self._open: dict[Direction, bool] = dict.fromkeys(DIRECTIONS, True)
@@ -318,9 +319,9 @@ class Link:
 
     def _start_process(self) -> None:
         size = str(self.mtu + ETHERNET_HEADER + 4)  # 4: a VLAN tag
-        self._process = self._wires.start_python(
-            "mpt.lab.netem.frames", self.a.far_side, self.b.far_side, "--frame-size", size, interactive=True
-        )
+        devices = (self.a.far_side, self.b.far_side)
+        words = ("--frame-size", size, "--seed", str(self._number))
+        self._process = self._wires.start_python("mpt.lab.netem.frames", *devices, *words, interactive=True)
         self._emulator = self._expect("ready").partition(" ")[2]
 
     def _expect(self, answer: str) -> str:

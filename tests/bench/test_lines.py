@@ -7,11 +7,13 @@ import pytest
 from bench.lines.loads import jain, time_until_there
 from bench.lines.main import chosen
 from bench.lines.report import BOUNDS, Results, listing, verdicts, verdicts_text
-from bench.lines.runner import Measured, batches, expected, plan
-from bench.lines.stages import CONTROLS, PROFILES, STAGES, WAYS, Stage, rate_of
+from bench.lines.runner import Measured, batches, expected, measure, plan
+from bench.lines.stages import CONTROLS, PROFILES, STAGES, WAYS, Event, Load, Stage, rate_of
 from bench.lines.voice import summary
-from bench.lines.ways import Run
+from bench.lines.ways import Choice, Run, has_mptcp
 from bench.main import main, parser
+from mpt.lab.lab import leftovers
+from mpt.lab.links import Shape
 from mpt.lab.transfer import Progress
 
 BY_NAME = {stage.name: stage for stage in STAGES}
@@ -131,3 +133,25 @@ def test_verdicts_need_their_figures() -> None:
     assert found["modem, ping p95 over idle, ms, cubic"].measured == pytest.approx(44)
     assert not any(each.startswith("profiles") for each in {v.target for v in verdicts(Results(samples[3:]))})
     assert "NOT met" in verdicts_text(list(found.values()))
+
+
+@pytest.mark.netns
+def test_a_stage_is_measured_every_way() -> None:
+    """Rates, pings, voice and what a dead line does to them, beside a line without a tunnel; nothing is left behind."""
+    load = Load(seconds=2, warmup=0.5, pings=True, voice=True)
+    lines = (Shape(20, 5), Shape(10, 10))
+    events = (Event(1.2, 0, "dead"), Event(1.6, 0, "alive"))
+    marks = ((1.6, "returned_s"),)
+    stage = Stage("short", "two lines", "test", lines, load, WAYS, (1, 1), ("cubic",), events=events, marks=marks)
+    before, said = leftovers(), list[str]()
+    ways = [way for way in WAYS if way != "mptcp" or has_mptcp()]
+    runs = plan([stage], CONTROLS, ways)
+    found = {each.run.way: each.figures for each in measure(runs, 1, 200, Choice(), said.append)}
+    assert list(found) == ways and len(said) == len(ways)
+    for way in ("plain", "sealed"):
+        assert 7 < found[way]["mbit"] < 10
+        assert found[way]["voice_lost"] == 0 and found[way]["ping_base_ms"] > 20
+    for way in set(ways) - {"plain", "sealed"}:
+        assert 0 < found[way]["mbit"] < 30 and found[way]["gap_ms"] > 0
+    assert found["tunnel"]["returned_s"] <= 0.9 and found["tunnel"]["ping_p95_ms"] > 10
+    assert leftovers() == before

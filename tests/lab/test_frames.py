@@ -29,7 +29,7 @@ class Running:
             device.setblocking(False)
         for host in (self.near, self.far):
             host.settimeout(10)
-        self.wire: Wire = kind(first, second, 1500)
+        self.wire: Wire = kind(first, second, 1500, 7)
         self._commands, self._tell = os.pipe()
         self._thread: threading.Thread | None = None
 

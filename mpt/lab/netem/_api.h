@@ -20,7 +20,7 @@ void line_put(struct line *line, struct frame *frame, double now);
 double line_next_deadline(const struct line *line);
 struct frame *line_take(struct line *line, double now);
 
-struct wire *wire_new(int first, int second, size_t frame_size);
+struct wire *wire_new(int first, int second, size_t frame_size, uint64_t seed, uint64_t seed_back);
 void wire_free(struct wire *wire);
 struct line *wire_line(struct wire *wire, int direction);
 int wire_run(struct wire *wire, int command_fd, double coalesce);

@@ -58,12 +58,12 @@ class NativeWire:
 
     name = "native"
 
-    def __init__(self, first: socket.socket, second: socket.socket, frame_size: int) -> None:
+    def __init__(self, first: socket.socket, second: socket.socket, frame_size: int, seed: int) -> None:
         from mpt.lab.netem._wire import ffi, lib
 
         self._ffi, self._lib = ffi, lib
         self._devices = first, second  # open as long as the wire
-        self._wire = lib.wire_new(first.fileno(), second.fileno(), frame_size)
+        self._wire = lib.wire_new(first.fileno(), second.fileno(), frame_size, *seeds(seed))
         if self._wire == ffi.NULL:
             raise MemoryError
 
@@ -90,11 +90,9 @@ class PythonWire:
 
     name = "python"
 
-    def __init__(self, first: socket.socket, second: socket.socket, frame_size: int) -> None:
-        self._directions = {
-            name: (source, sink, Line(seed))
-            for seed, (name, source, sink) in enumerate((("ab", first, second), ("ba", second, first)), 1)
-        }
+    def __init__(self, first: socket.socket, second: socket.socket, frame_size: int, seed: int) -> None:
+        there, back = seeds(seed)
+        self._directions = {"ab": (first, second, Line(there)), "ba": (second, first, Line(back))}
         self._frame_size = frame_size
 
     def adjust(self, direction: str, settings: Settings) -> None:
@@ -135,10 +133,15 @@ class PythonWire:
         return received
 
 
-def make(first: socket.socket, second: socket.socket, frame_size: int) -> Wire:
+def seeds(seed: int) -> tuple[int, int]:
+    """Return the seeds of the two directions of a wire: no two lines of a lab draw alike."""
+    return 2 * seed + 1, 2 * seed + 2
+
+
+def make(first: socket.socket, second: socket.socket, frame_size: int, seed: int) -> Wire:
     """Return the wire in C if it was built, else the one in Python."""
     native = find_spec("mpt.lab.netem._wire") is not None
-    return NativeWire(first, second, frame_size) if native else PythonWire(first, second, frame_size)
+    return (NativeWire if native else PythonWire)(first, second, frame_size, seed)
 
 
 def serve(wire: Wire) -> None:
@@ -175,12 +178,13 @@ def main() -> None:
     parser.add_argument("first")
     parser.add_argument("second")
     parser.add_argument("--frame-size", type=int, default=1518, help="longest frame, bytes")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
     options = parser.parse_args()
     try:
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     except PermissionError:  # in a user namespace
         pass
-    serve(make(open_device(options.first), open_device(options.second), options.frame_size))
+    serve(make(open_device(options.first), open_device(options.second), options.frame_size, options.seed))
 
 
 if __name__ == "__main__":

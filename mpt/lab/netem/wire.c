@@ -32,13 +32,13 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-struct wire *wire_new(int first, int second, size_t frame_size) {
+struct wire *wire_new(int first, int second, size_t frame_size, uint64_t seed, uint64_t seed_back) {
     struct wire *wire = calloc(1, sizeof(struct wire));
     if (wire == NULL)
         return NULL;
     wire->pool.frame_size = frame_size;
-    wire->directions[0] = (struct direction){first, second, line_new(&wire->pool, 1)};
-    wire->directions[1] = (struct direction){second, first, line_new(&wire->pool, 2)};
+    wire->directions[0] = (struct direction){first, second, line_new(&wire->pool, seed)};
+    wire->directions[1] = (struct direction){second, first, line_new(&wire->pool, seed_back)};
     for (size_t i = 0; i < BATCH; i++) {
         wire->messages[i].msg_hdr.msg_iov = &wire->vectors[i];
         wire->messages[i].msg_hdr.msg_iovlen = 1;

@@ -6,8 +6,8 @@
 
 struct wire;
 
-/* The packet sockets of the two devices; NULL without memory. */
-struct wire *wire_new(int first, int second, size_t frame_size);
+/* The packet sockets of the two devices, the seeds of the two directions; NULL without memory. */
+struct wire *wire_new(int first, int second, size_t frame_size, uint64_t seed, uint64_t seed_back);
 void wire_free(struct wire *wire);
 /* The line from the first device to the second (0) or back (1). */
 struct line *wire_line(struct wire *wire, int direction);
