@@ -164,8 +164,8 @@ class AdaptiveSender:
         rooms = self.rooms
         if not rooms.live or self._sessions.sealing(self._sender.connection.key) is None:
             return
+        self._copy_tails(now)
         self._repair.go(now)
-        self._send_tails(now)
         if self._pending is not None and not self._send_pending(now):
             return
         while self._queue.packets and (room := rooms.for_bulk(self._largest, now)) is not None:
@@ -276,20 +276,18 @@ class AdaptiveSender:
         again = Entry(entry.size, now, content, entry.outer_tos, entry.first, entry.tries + 1)
         return self._put(content, again, room, now) == 0
 
-    def lost(self, entry: Entry, now: float) -> None:
-        """Send again what a path has lost."""
-        self._repair.lost(entry, now)
-
-    def lost_without_report(self, entries: list[Entry]) -> None:
-        """Send again, with the next pump, what was under way with a session or a path that is gone."""
-        self._repair.keep(entries)
+    def lost(self, entries: list[Entry], now: float) -> None:
+        """Let what is lost go again, with the next pump."""
+        self._repair.lost(entries, now)
 
     def rescue(self, room: Room, now: float) -> int:
-        """Send everything that hangs on a path again over others."""
+        """Let everything that hangs on a path go again over others; return how many packets these are."""
         _ = self.rooms
-        return self._repair.copy(room, now, bounded=False)
+        count = self._repair.copy(room, now, bounded=False)
+        self._repair.go(now)
+        return count
 
-    def _send_tails(self, now: float) -> None:
+    def _copy_tails(self, now: float) -> None:
         """Copy what hangs on a path that has been silent for too long; if nothing can be copied, ask about it: a probe
         shows the peer what is missing."""
         for room in self._rooms.live:
@@ -307,8 +305,8 @@ class AdaptiveSender:
         if not rooms.live or self._sessions.sealing(self._sender.connection.key) is None:
             return None
         due = [each for room in rooms.live if (each := tail_due(room)) is not None]
-        if self._repair.waits:
-            due.append(min(room.blocked_until for room in rooms.live))
+        if (repair := self._repair.deadline()) is not None:
+            due.append(repair)
         if self._pending is not None or self._queue.packets:
             size, fitting = self._largest, None
             if self._pending is not None:
@@ -356,7 +354,11 @@ class AdaptiveSender:
     @property
     def is_idle(self) -> bool:
         """Return whether nothing waits, and nothing is under way."""
-        return not self.waiting and not self._repair.waits and not any(room.flight.packets for room in self.rooms.open)
+        return (
+            not self.waiting
+            and self._repair.deadline() is None
+            and not any(room.flight.packets for room in self.rooms.open)
+        )
 
     def counters(self) -> AdaptiveCounters:
         """Return the counts of this side."""

@@ -85,7 +85,7 @@ class Adaptives:
                     self._of_path[path.key] = connection
                 gone = [room for path, room in before.values() if self._of_path.get(path) is not connection]
                 self._configure(connection, row, now)
-                self._lose(connection, [entry for room in gone for entry in room.flight.end_all()])
+                self._lose(connection, [entry for room in gone for entry in room.flight.end_all()], now)
         for key, connection in old.items():
             if key not in self._connections:
                 self._telling.pop(key, None)
@@ -180,8 +180,7 @@ class Adaptives:
         lost = [entry for record in report.records for entry in self._settle(found, record, report.clock, now)]
         if found.sender is not None:
             self._busy[found.sender] = None
-            for entry in lost:
-                found.sender.lost(entry, now)
+            found.sender.lost(lost, now)
         return None
 
     def _settle(self, connection: _Connection, record: feedback.Record, clock: int, now: float) -> list[Entry]:
@@ -222,13 +221,14 @@ class Adaptives:
         if connection is not None:
             connection.receipts.end(session.index)
             rooms = [room for _, room in connection.paths.values()]
-            self._lose(connection, [entry for room in rooms for entry in room.flight.end(session.peer_index)])
+            entries = [entry for room in rooms for entry in room.flight.end(session.peer_index)]
+            self._lose(connection, entries, max((entry.sent for entry in entries), default=0.0))
 
-    def _lose(self, connection: _Connection, entries: list[Entry]) -> None:
+    def _lose(self, connection: _Connection, entries: list[Entry], now: float) -> None:
         """Let entries that nobody will acknowledge be sent again soon."""
         if connection.sender is not None and entries:
             self._busy[connection.sender] = None
-            connection.sender.lost_without_report(entries)
+            connection.sender.lost(entries, now)
 
     # --- control ---
 

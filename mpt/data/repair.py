@@ -4,14 +4,16 @@ Always true:
 
 - A packet is sent again TRIES times at most, and not if it would arrive more than TOO_LATE after it was sent first, by
   the least delay. What was sent again may be sent again when that is lost.
-- In a second no more than SHARE of the octets that were sent are sent again, and BURST beside.
+- In a second no more than SHARE of the octets that were sent are sent again, and BURST beside. A rescue is counted, but
+  never refused.
 - A copy of a packet that hangs on a path goes over another one, once.
+- It goes before all packets that wait, but it waits for room, too: a whole window at once would be a queue for others.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from mpt.data.flight import Entry
@@ -39,82 +41,70 @@ class Repair:
         self._sent_again = RecentOctets()
         self._send = send
         self._fitting = fitting
-        self._waiting: deque[Entry] = deque()  # lost, and no socket had room
+        self._waiting: dict[Room | None, deque[Entry]] = {}  # by the path over which it must not go
         self.resent = self.late = self.refused = 0
 
-    def lost(self, entry: Entry, now: float) -> None:
-        """Send again what a path has lost, if it is repaired."""
-        other = entry.other
-        if other is not None:  # now it is the only one
-            other.is_copied, other.other, entry.other = False, None, None
-        else:
-            self.keep([entry])
-            self.go(now)
-
-    def keep(self, entries: list[Entry]) -> None:
-        """Send these with the next `go`, if they are repaired."""
+    def lost(self, entries: Iterable[Entry], now: float) -> None:
+        """Let what is lost go again, if it is repaired, with the next `go`."""
         for entry in entries:
-            if entry.content is not None and not entry.is_copied and entry.tries < TRIES:
-                self._waiting.append(entry)
-
-    def go(self, now: float) -> None:
-        """Send what was lost, as far as sockets have room."""
-        while self._waiting:
-            entry = self._waiting[0]
-            fitting = self._fitting(entry)
-            room = self._rooms.for_bulk(entry.size, now, fitting)
-            room = room or self._rooms.at_once(entry.size, now, fitting, bounded=False)
-            if room is None and self._is_young(entry, 0.0, now):
-                return
-            self._waiting.popleft()
-            if room is None or not self._is_young(entry, self._lag(room), now):
-                self.late += 1
-            elif not self._may(entry.size, now):
-                self.refused += 1
-            elif self._send(entry, room, now):
-                self._went(entry, room, now)
-            else:
-                self._waiting.appendleft(entry)
+            other = entry.other
+            if other is not None:  # now that one is the only one
+                other.is_copied, other.other, entry.other = False, None, None
+            elif entry.content is not None and not entry.is_copied:
+                self._keep(entry, None, now, bounded=True)
 
     def copy(self, hanging: Room, now: float, bounded: bool) -> int:
-        """Send everything that hangs on a path over others, once; `bounded`: as far as the share of repair allows.
-        Return how many packets went."""
-        count = 0
-        for entry in hanging.flight.repaired():
-            room = self._rooms.at_once(entry.size, now, self._fitting(entry), besides=hanging, bounded=False)
-            if room is None:
-                break
-            if entry.tries >= TRIES or not self._is_young(entry, self._lag(room), now):
-                self.late += 1
-                entry.content = None
-            elif bounded and not self._may(entry.size, now):
-                self.refused += 1
-                break
-            elif self._send(entry, room, now):
-                entry.is_copied = True
-                self._went(entry, room, now)
-                count += 1
-        return count
+        """Let everything that hangs on a path go over others, too, once; `bounded`: as far as the share of repair
+        allows. Return how many packets these are."""
+        if all(room is hanging for room in self._rooms.live):
+            return 0
+        return sum(self._keep(entry, hanging, now, bounded) for entry in hanging.flight.repaired())
+
+    def _keep(self, entry: Entry, hanging: Room | None, now: float, bounded: bool) -> bool:
+        """Let an entry wait for room, unless it is too old, or was sent again too often, or too much is."""
+        if entry.tries >= TRIES or now - entry.first > TOO_LATE:
+            self.late += 1
+            entry.content = None
+            return False
+        if bounded and self._sent_again.total(now) + entry.size > SHARE * self._sent.total(now) + BURST:
+            self.refused += 1
+            return False
+        self._sent_again.add(entry.size, now)
+        entry.is_copied = hanging is not None
+        self._waiting.setdefault(hanging, deque()).append(entry)
+        return True
+
+    def go(self, now: float) -> None:
+        """Send what waits, as far as there is room."""
+        for hanging, entries in tuple(self._waiting.items()):
+            while entries:
+                entry = entries[0]
+                room = self._rooms.for_repair(entry.size, now, self._fitting(entry), hanging)
+                lag = 0.0 if room is None else self._lag(room)
+                if now - entry.first + lag > TOO_LATE:
+                    self.late += 1
+                elif room is None:
+                    break
+                elif self._send(entry, room, now):
+                    self.resent += 1
+                    room.resent += 1
+                else:
+                    continue  # its socket is full: another path, or later
+                entries.popleft()
+            if not entries:
+                del self._waiting[hanging]
 
     def _lag(self, room: Room) -> float:
         """Return how much later than over the fastest path something arrives that goes over this one now."""
         return room.arrival() - min(each.limits.delay for each in self._rooms.live)
 
-    def _is_young(self, entry: Entry, lag: float, now: float) -> bool:
-        return now - entry.first + lag <= TOO_LATE
-
-    def _may(self, size: int, now: float) -> bool:
-        return self._sent_again.total(now) + size <= SHARE * self._sent.total(now) + BURST
-
-    def _went(self, entry: Entry, room: Room, now: float) -> None:
-        self._sent_again.add(entry.size, now)
-        self.resent += 1
-        room.resent += 1
-
-    @property
-    def waits(self) -> bool:
-        """Return whether something waits for a socket."""
-        return bool(self._waiting)
+    def deadline(self) -> float | None:
+        """Return when `go` must be called, whatever happens; None: nothing waits."""
+        due: list[float] = []
+        for hanging, entries in self._waiting.items():
+            opens = self._rooms.repair_opens_at(entries[0].size, self._fitting(entries[0]), hanging)
+            due.append(opens if opens is not None else entries[0].first + 2 * TOO_LATE)  # then it is dropped
+        return min(due, default=None)
 
 
 def tail_due(room: Room) -> float | None:

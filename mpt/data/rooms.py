@@ -73,7 +73,8 @@ class Room:
     def has_excess(self, size: int) -> bool:
         """Return whether there is room for one that may bypass the window."""
         most = self.limits.window * (1 + EXCESS) + EXCESS_OCTETS
-        return self.flight.octets + size <= most and self.flight.packets < MOST
+        flight = self.flight
+        return (flight.octets + size <= most or not flight.packets) and flight.packets < MOST
 
     def opens_at(self) -> float:
         """Return when pace and socket let the next datagram go."""
@@ -133,6 +134,30 @@ class Rooms:
                 best, earliest = room, arrival
         return best
 
+    def for_repair(
+        self, size: int, now: float, fitting: frozenset[int] | None = None, besides: Room | None = None
+    ) -> Room | None:
+        """Return the path of least arrival for what is sent again: not `besides`, in its pace, with the room of what
+        bypasses the window. None: it waits."""
+        carrying = self._for_repair(fitting, besides)
+        open_ones = [room for room in carrying if room.has_excess(size) and room.opens_at() <= now]
+        return min(open_ones, key=Room.arrival, default=None)
+
+    def _for_repair(self, fitting: frozenset[int] | None, besides: Room | None) -> list[Room]:
+        """Return the paths that may carry what is sent again: admitted ones, if there is another one than `besides`."""
+        for rooms in (self._admitted, self._live):
+            found = [room for room in rooms if room is not besides and (fitting is None or room.index in fitting)]
+            if found:
+                return found
+        return []
+
+    def repair_opens_at(
+        self, size: int, fitting: frozenset[int] | None = None, besides: Room | None = None
+    ) -> float | None:
+        """Return when the pace of a path lets go what is sent again; None: all wait for reports."""
+        carrying = self._for_repair(fitting, besides)
+        return min((room.opens_at() for room in carrying if room.has_excess(size)), default=None)
+
     def at_once(
         self,
         size: int,
@@ -140,15 +165,14 @@ class Rooms:
         fitting: frozenset[int] | None = None,
         besides: Room | None = None,
         lines: frozenset[int] = frozenset(),
-        bounded: bool = True,
     ) -> Room | None:
         """Return the live path of least arrival for a datagram that bypasses window and pace; not `besides`, and not
-        over one of the `lines`. None: none has room. Without `bounded` a path needs none."""
+        over one of the `lines`. None: none has room."""
         best, earliest = None, 0.0
         for room in self._live:
             if room is besides or room.limits.line in lines or (fitting is not None and room.index not in fitting):
                 continue
-            if room.blocked_until > now or (bounded and not room.has_excess(size)):
+            if room.blocked_until > now or not room.has_excess(size):
                 continue
             arrival = room.arrival()
             if best is None or arrival < earliest:

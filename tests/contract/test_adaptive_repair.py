@@ -75,8 +75,7 @@ def test_repair_is_a_small_part_of_all(adapting_stage: Stage) -> None:
         peer.packets()
     peer.report(0, 99, (0, 100))
     counters = stage.datapath.adaptive_counters("c")
-    sent = (100 + counters.resent) * DATAGRAM
-    assert (counters.resent - 1) * DATAGRAM <= SHARE * sent + BURST < (counters.resent + 1) * DATAGRAM
+    assert counters.resent == (SHARE * 100 * DATAGRAM + BURST) // DATAGRAM
     assert counters.resent + counters.resend_refused == 100
 
 
@@ -145,6 +144,29 @@ def test_a_rescue_sends_everything_again_over_other_paths(adapting_stage: Stage)
     peer.report(0, 79, (0, 80))
     assert peer.packets() == []
     assert stage.datapath.flight(0).packets == 0
+
+
+def test_what_goes_again_waits_for_room_before_all_others(adapting_stage: Stage) -> None:
+    """In window and pace: a whole window at once would be a queue for what goes over the other path."""
+    stage, peer = adapting_stage, Peer(adapting_stage)
+    peer.limit(SLOW_TAIL._replace(window=19 * DATAGRAM + 1500), SLOW_TAIL._replace(is_live=False))
+    stage.send(*(bulk(number) for number in range(40)))
+    assert numbers(peer.packets()) == list(range(20))
+    narrow = SLOW_TAIL._replace(window=5 * DATAGRAM, pace=DATAGRAM / 0.001)
+    peer.limit(SLOW_TAIL._replace(is_live=False), narrow)
+    peer.packets()
+    assert stage.datapath.rescue(0, stage.now) == 20
+    stage.wait(0.030)
+    sent, settled = numbers(peer.packets(1)), -1
+    assert 5 <= len(sent) <= 8
+    while stage.counters().packets_waiting:
+        settled += 5
+        peer.report(1, settled)
+        stage.wait(0.010)
+        sent += numbers(peer.packets(1))
+    again = [number for number in sent if number < 20]
+    assert again == list(range(20))
+    assert sent.index(39) > sent.index(19)
 
 
 def test_a_rescue_leaves_what_is_too_old(adapting_stage: Stage) -> None:

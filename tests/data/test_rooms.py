@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.data.flight import MOST, Entry
-from mpt.data.rooms import BLOCKED, BURST, EXCESS, EXCESS_OCTETS, RecentOctets, Room, Rooms
+from mpt.data.rooms import BURST, EXCESS, EXCESS_OCTETS, RecentOctets, Room, Rooms
 from mpt.limits import PathLimits
 
 NOW = 100.0
@@ -73,14 +73,30 @@ def test_the_pace() -> None:
 
 
 def test_what_bypasses_the_window_is_bounded() -> None:
-    """By a tenth of it, and two packets; without bounds it goes over any path whose socket takes it."""
+    """By a tenth of it, and two packets; so is what is sent again, which keeps the pace, too."""
     most = 10_000 + int(10_000 * EXCESS) + EXCESS_OCTETS
     just, over = room(most - SIZE), room(most - SIZE + 1)
     assert among(just).at_once(SIZE, NOW) is just
     assert among(over).at_once(SIZE, NOW) is None
-    assert among(over).at_once(SIZE, NOW, bounded=False) is over
-    over.blocked_until = NOW + BLOCKED
-    assert among(over).at_once(SIZE, NOW, bounded=False) is None
+    assert among(just).for_repair(SIZE, NOW) is just
+    assert among(over).for_repair(SIZE, NOW) is None
+    assert among(over).repair_opens_at(SIZE) is None
+    just.turn = NOW + 1.0
+    assert among(just).at_once(SIZE, NOW) is just
+    assert among(just).for_repair(SIZE, NOW) is None
+    assert among(just).repair_opens_at(SIZE) == NOW + 1.0 - BURST
+    just.blocked_until = NOW + 2.0
+    assert among(just).at_once(SIZE, NOW) is None
+    assert among(just).repair_opens_at(SIZE) == NOW + 2.0
+
+
+def test_what_is_sent_again_goes_over_an_admitted_path() -> None:
+    """If there is another one than that on which it hangs."""
+    good, gated, dead = room(delay=0.5), room(admits=False), room(is_live=False)
+    assert among(good, gated, dead).for_repair(SIZE, NOW) is good
+    assert among(good, gated, dead).for_repair(SIZE, NOW, besides=good) is gated
+    assert among(good, dead).for_repair(SIZE, NOW, besides=good) is None
+    assert among(good, gated).for_repair(SIZE, NOW, frozenset({1})) is gated
 
 
 def test_packets_go_somehow() -> None:
