@@ -12,7 +12,7 @@ Always true:
 When a report is due (`deadline`), after the last one:
 
 - SOON, if a number became missing meanwhile;
-- PAUSE, or with the next datagram if MANY have come, if packets or probes have come and there is credit: a report costs
+- PAUSE, or SHORT_PAUSE if MANY have come, if packets or probes have come and there is credit: a report costs
   its octets, each octet that comes or goes earns SHARE. An end that sends receives little but acknowledgements: its
   reports go where most of its octets go;
 - LATEST after the first of them, in any case;
@@ -45,6 +45,7 @@ GAPS: Final = 256
 
 SOON: Final = 0.002  # s
 PAUSE: Final = 0.010  # s
+SHORT_PAUSE: Final = 0.005  # s; control looks at each report, which costs more than a thousand packets
 MANY: Final = 64  # datagrams
 LATEST: Final = 0.200  # s
 SILENCES: Final = (0.025, 0.050, 0.100, 0.200)  # s
@@ -230,7 +231,7 @@ class Receipts:
         if self._unreported:
             due.append(self._first + LATEST)
             if self._credit >= self._cost():
-                due.append(self._reported_at + (0.0 if self._unreported >= MANY else PAUSE))
+                due.append(self._reported_at + (SHORT_PAUSE if self._unreported >= MANY else PAUSE))
         with_gaps = (each for path in self._paths.values() for each in path.sessions.values() if each.gaps)
         due += [missing for each in with_gaps if (missing := each.next_missing()) is not None]
         return min(due)
