@@ -21,7 +21,9 @@ When a report is due (`deadline`), after the last one:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 from mpt.limits import OUTER
@@ -108,20 +110,20 @@ class _Numbers:
                 return
 
     def look(self, now: float) -> bool:
-        """Find out which gaps are missing by now; return whether one is that was not told yet."""
-        untold = False
-        for gap in self.gaps:
-            if gap.missing_since is None and self._is_missing(gap, now):
-                gap.missing_since = now
-            untold = untold or (gap.missing_since is not None and not gap.told)
-        return untold
+        """Find out which gaps are missing by now; return whether one is that was not before."""
+        found = False
+        for gap in self._open_gaps():
+            if self.reached - gap.reached >= SURE - 1 or now >= gap.found + SURE_AFTER:
+                gap.missing_since, found = now, True
+        return found
 
-    def _is_missing(self, gap: _Gap, now: float) -> bool:
-        return self.reached - gap.reached >= SURE - 1 or now >= gap.found + SURE_AFTER
+    def _open_gaps(self) -> Iterator[_Gap]:
+        """Return the gaps that may still be filled in time, the newest first; all older ones are missing."""
+        return takewhile(lambda gap: gap.missing_since is None, reversed(self.gaps))
 
     def next_missing(self) -> float | None:
         """Return when the next gap becomes missing, if nothing comes."""
-        return min((gap.found + SURE_AFTER for gap in self.gaps if gap.missing_since is None), default=None)
+        return min((gap.found + SURE_AFTER for gap in self._open_gaps()), default=None)
 
     def tell(self, room: int, now: float) -> tuple[int, tuple[tuple[int, int], ...]]:
         """Return what is settled, and at most `room` ranges of missing numbers, which are told by this."""
