@@ -104,7 +104,7 @@ class _Path:
     def __init__(self, scale: Scale, facts: PathFacts, now: float) -> None:
         self.facts = facts
         self.estimator = PathEstimator(scale)
-        self.presence = Presence(now, facts.usable)
+        self.presence = Presence(now)
         self.admits = True
         self.shadow = False
         self.closed = False  # its cost class is
@@ -318,8 +318,9 @@ class AdaptiveControl:
         limits: dict[Hashable, PathLimits] = {}
         for key, path in self._paths.items():
             estimator = path.estimator
+            is_live = path.presence.is_live and not path.closed
             if not delays:
-                limits[key] = START_LIMITS._replace(line=path.facts.line, is_live=path.presence.is_live)
+                limits[key] = START_LIMITS._replace(line=path.facts.line, is_live=is_live)
                 continue
             delay = delays[key].base - least if key in delays else UNKNOWN_DELAY
             limits[key] = PathLimits(
@@ -328,7 +329,7 @@ class AdaptiveControl:
                 delay=delay + estimator.penalty + PENALTY * path.facts.cost,
                 rate=estimator.arrival_rate,
                 slack=estimator.slack,
-                is_live=path.presence.is_live and not path.closed,
+                is_live=is_live,
                 admits=path.admits,
                 line=path.facts.line,
                 rto=estimator.round_trip + estimator.delays.queue + 0.2,

@@ -22,7 +22,8 @@ _BELOW: Final = TICKS_A_SECOND  # ticks that a delay may lie below the reference
 _CLOCK: Final = 1 << 32  # microseconds
 _HALF_CLOCK: Final = 1 << 31
 LONG: Final = 10.0  # s
-SHORT: Final = 1.0  # s
+SHORT: Final = 1.0  # s, and
+ROUNDS: Final = 4  # round trips
 LARGEST_NOISE: Final = 0.060  # s
 CALM_REPORTS: Final = 4
 IDLE_SAMPLES: Final = 32
@@ -115,6 +116,8 @@ class DelayMeter:
         if delay is not None:
             self._long.add(now, delay)
             self._short.add(now, delay)
+        if self.rtt is not None:  # a drain shows itself a round later
+            self._short.window = self._short_rtt.window = SHORT + ROUNDS * self.rtt
         under_load = loaded_for is not None and loaded_for > SHORT
         self.base = (self._short if under_load else self._long).get(now)
         self.rtt = (self._short_rtt if under_load else self._long_rtt).get(now)

@@ -28,7 +28,9 @@ from mpt.limits import START_WINDOW, Report
 REPORT: Final = 0.010  # s between two reports of a loaded path
 TARGET: Final = 0.015  # s of queue
 GAIN: Final = 1.25  # of the pace over the window
-GROWTH: Final = 0.25  # of the acknowledged octets
+GROWTH: Final = 0.25  # of the acknowledged octets,
+GROWTH_TRIP: Final = 0.1  # s: less on a longer round trip, where the queue shows later
+OWN_QUEUE: Final = 0.022  # s of queue with which a loss is ours
 START_GROWTH: Final = 4.0  # of the octets of the last round: twice what TCP doubles
 MOST_START_GROWTH: Final = 16.0
 SMALLEST_WINDOW: Final = 6_000  # octets
@@ -68,6 +70,7 @@ class PathEstimator:
         self._packets: int | None = None
         self._at = 0.0  # of the last report
         self._full = 0.0
+        self._full_since: float | None = None
         self._hot = 0
         self._loaded_since: float | None = None
         self.samples = 0  # reports of loaded time since the start
@@ -135,7 +138,7 @@ class PathEstimator:
         self._packets = report.packets
         self._in_flight = report.in_flight
         delay = self._scale.seconds(report.least) if report.least is not None else None
-        by_load = self.delays.queue > TARGET
+        by_load = self.delays.queue > OWN_QUEUE
         octets = self.rates.take(now, report.clock, report.octets, self.delays.queue, delay is not None)
         if octets < 0 or arrived > 1 << 24:
             self._begin_anew(report)
@@ -174,6 +177,10 @@ class PathEstimator:
         now, limited = report.at, report.limited_at
         fade = min(0.5, (now - self._at) / FULL_TIME)
         self._full += ((limited > self._at) - self._full) * fade
+        if not self.is_full:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
         self._at = now
         if now - limited < max(LOADED, self.round_trip + self.delays.queue):
             if self._loaded_since is None:
@@ -223,13 +230,20 @@ class PathEstimator:
         if queue > TARGET or (full and queue > TARGET / 2):
             self.window = goal if goal < self.window else self.window + min(goal - self.window, acked)
         elif self._loaded_since is not None:
-            if queue < TARGET / 2:
-                self.window = min(self.window + acked * GROWTH, max(2 * goal, self.window))
+            if queue < TARGET / 2 and self._is_long_full(now):
+                self.window = min(self.window + acked * self._growth(), max(2 * goal, self.window))
             elif goal > self.window:
                 self.window += min(goal - self.window, acked)
         if self._loaded_since is not None:
             self._drain(now)
             self.pace = GAIN * self.window / (self.round_trip + TARGET)
+
+    def _growth(self) -> float:
+        return GROWTH * min(1.0, GROWTH_TRIP / self.round_trip)
+
+    def _is_long_full(self, now: float) -> bool:
+        """Return whether the window has been full for a round, so that the queue shows what it does."""
+        return self._full_since is not None and now - self._full_since > self.round_trip
 
     def _drain(self, now: float) -> None:
         """Let the queue run empty now and then."""

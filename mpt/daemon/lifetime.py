@@ -88,9 +88,8 @@ class GarbageCollection(TimerService):
         super().__init__(COLLECT_EVERY, self.collect)
 
     def startService(self) -> None:
-        """Hide all present objects from the collector, and let it begin, if it has not."""
+        """Hide all present objects from the collector, and begin."""
         self._look_through_all()
-        gc.enable()
         super().startService()
 
     def collect(self) -> None:
