@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from mpt.accel.choice import native_is_built
 from mpt.lab.lab import sweep
-from tests.turns import Turns, in_turn
+from tests.turns import Turns, in_turn, seat
 
 # `gate` finds the same things on every machine; `fast` is a quarter of it, for scripts/test --fast; `hunt` looks for
 # new things: MPT_HYPOTHESIS=hunt scripts/test tests/wire
@@ -62,6 +63,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Turns:
     """Let the workers of pytest-xdist take work in the order of `in_turn`."""
     return Turns(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let only so many tests of all workers compute at a time."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with seat(item, item.config.workerinput["testrunuid"]):
+        return (yield)
 
 
 class NamespaceTally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def name_of(module: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
+def tree_of(module: Path) -> ast.Module:
+    """The syntax of a module."""
+    return ast.parse(module.read_text())
+
+
 def imports_of(tree: ast.AST, package: list[str]) -> Iterator[str]:
     """Every dotted name that a module imports, wherever in it; `package` resolves the relative ones."""
     for node in ast.walk(tree):
@@ -87,7 +94,7 @@ def test_a_module_imports_only_what_is_below_it(module: Path) -> None:
     own = name.split(".")[0]
     package = ["mpt", *name.split(".")] if module.name == "__init__.py" else ["mpt", *name.split(".")[:-1]]
     wrong = []
-    for imported in imports_of(ast.parse(module.read_text()), [part for part in package if part]):
+    for imported in imports_of(tree_of(module), [part for part in package if part]):
         library, _, rest = imported.partition(".")
         if library == "mpt":
             target = rest.split(".")[0]
@@ -108,7 +115,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     for name, module in names.items():
         is_package = module.name == "__init__.py"
         package = [part for part in ("mpt", *name.split(".")[: None if is_package else -1]) if part]
-        found = (each.removeprefix("mpt.") for each in imports_of(ast.parse(module.read_text()), package))
+        found = (each.removeprefix("mpt.") for each in imports_of(tree_of(module), package))
         modules = {each if each in names else each.rpartition(".")[0] for each in found}
         graph[name] = {each for each in modules if each in names and each not in (name, "")}
     assert len(graph["daemon.root"]) > 10, "the imports are not seen"
@@ -121,14 +128,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_a_pure_module_knows_no_kernel(module: Path) -> None:
     """Sockets, ioctls and C libraries are used in host and above it."""
     if name_of(module).split(".")[0] in PURE:
-        libraries = {name.partition(".")[0] for name in imports_of(ast.parse(module.read_text()), [])}
+        libraries = {name.partition(".")[0] for name in imports_of(tree_of(module), [])}
         assert not libraries & _OF_THE_KERNEL
 
 
 def test_no_module_imports_the_reactor_when_it_is_imported(module: Path) -> None:
     """The reactor is passed in; importing a module never installs one."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    tree = ast.parse(module.read_text())
+    tree = tree_of(module)
     inside = {id(child) for node in ast.walk(tree) if isinstance(node, functions) for child in ast.walk(node)}
     outside = [
         node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in inside
@@ -139,7 +146,7 @@ def test_no_module_imports_the_reactor_when_it_is_imported(module: Path) -> None
 
 def test_no_module_runs_a_shell(module: Path) -> None:
     """Programs are run from a list of arguments, never through a shell."""
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Call):
             assert ast.unparse(node.func) not in _SHELLS, f"line {node.lineno}"
             assert not any(keyword.arg == "shell" for keyword in node.keywords), f"line {node.lineno}"

@@ -98,16 +98,16 @@ static const struct connection *connection_of(const struct batch *b, const struc
     return &b->now.table->connections[path->connection];
 }
 
-/* Return how many packets may go path by path: a peer may have a smaller window than we. Many paths need more, or each
- * path's run is too short to be worth its system call. */
+/* Return how many packets may go path by path: a peer may have a smaller window than we. Each path gets whole runs, as a
+ * message costs the kernel as much as some 50 packets in it. */
 static uint32_t batch_limit(const struct connection *c) {
-    enum { AT_LEAST = 128, PER_PATH = 32 };
+    enum { RUN = RUN_BYTES / 1472 }; /* packets of the longest datagrams over Ethernet */
     uint32_t usable = 0, half = c->row.reorder_window / 2;
     for (uint32_t i = 0; i < c->row.path_count; i++)
         usable += c->paths[i].row.usable != 0;
     if (c->row.reorder_window == 0 || usable <= 1)
         return UINT32_MAX;
-    uint32_t limit = usable * PER_PATH > AT_LEAST ? usable * PER_PATH : AT_LEAST;
+    uint32_t limit = usable * RUN * (usable == 2 ? 2 : 1);
     return half < limit ? half : limit;
 }
 

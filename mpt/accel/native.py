@@ -38,7 +38,7 @@ from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 from mpt.wire import seal, token, tos
 from mpt.wire.seal import SessionKeys
 
-BUDGET: Final = 0.002  # s of a wake-up, for which keepalives and commands wait
+BUDGET: Final = 0.004  # s of a wake-up, for which keepalives and commands wait
 TURN: Final = 100e-6  # s in which the reactor has called for all descriptors that it found ready at once
 
 # The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
@@ -148,6 +148,7 @@ class NativeDataPath:
         if failed:
             raise MemoryError
         self._sockets = sockets
+        lib.mpt_deadline_reached(self._engine, now)  # what waits may have room now
 
     def send(
         self, path: Hashable, message: bytes, now: float, to: tuple[DataSocket, tuple[Any, ...]] | None = None
@@ -228,10 +229,11 @@ class NativeDataPath:
         if connection in self._connections:
             lib.mpt_end_session(self._engine, self._connections[connection], index)
 
-    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:  # noqa: ARG002
+    def set_remote(self, path: Hashable, socket: DataSocket, remote: tuple[Any, ...], now: float) -> None:
         if path in self._paths:
             name = name_for(socket.fileno(), remote)
             lib.mpt_set_remote(self._engine, self._paths[path], socket.fileno(), name, len(name))
+            lib.mpt_deadline_reached(self._engine, now)
 
     def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
         try:
@@ -255,11 +257,12 @@ class NativeDataPath:
                 count += 1
         lib.mpt_set_shares(self._engine, self._shares, count, now)
 
-    def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:  # noqa: ARG002  # of the interface
+    def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:
         known = [(self._paths[path], mtu) for path, mtu in mtus.items() if path in self._paths]
         lib.mpt_set_path_mtus(self._engine, ffi.new("struct mpt_path_mtu[]", known), len(known))
+        lib.mpt_deadline_reached(self._engine, now)
 
-    # --- adaptive connections ---
+        # --- adaptive connections ---
 
     def set_limits(
         self, limits: Mapping[Hashable, PathLimits], orders: Mapping[Hashable, OrderLimits], now: float

@@ -104,7 +104,7 @@ class _Path:
     def __init__(self, scale: Scale, facts: PathFacts, now: float) -> None:
         self.facts = facts
         self.estimator = PathEstimator(scale)
-        self.presence = Presence(now)
+        self.presence = Presence(now, facts.usable)
         self.admits = True
         self.shadow = False
         self.closed = False  # its cost class is

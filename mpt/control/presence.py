@@ -39,7 +39,7 @@ class State(enum.Enum):
 
 
 class Presence:
-    """One path from `now` on."""
+    """One path from `now` on; `is_there`: it may be used already."""
 
     __slots__ = (
         "_asked_at",
@@ -55,8 +55,8 @@ class Presence:
         "state",
     )
 
-    def __init__(self, now: float) -> None:
-        self.state = State.PRESENT
+    def __init__(self, now: float, is_there: bool = True) -> None:
+        self.state = State.PRESENT if is_there else State.AWAY
         self.since = now
         self.deaths = 0
         self._moved_at = now
@@ -115,8 +115,10 @@ class Presence:
         self._enter(State.AWAY, now)
 
     def come_back(self, now: float) -> None:
-        """Note that the path may be used again."""
-        if self.state is State.AWAY:
+        """Note that the path may be used again, or for the first time: then there is no death to be feared again."""
+        if self.state is State.AWAY and not self.deaths:
+            self._enter(State.PRESENT, now)
+        elif self.state is State.AWAY:
             self._enter(State.RETURNING if now >= self._not_before else State.SILENT, now)
 
     def prove(self, now: float) -> None:

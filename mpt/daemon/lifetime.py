@@ -88,8 +88,9 @@ class GarbageCollection(TimerService):
         super().__init__(COLLECT_EVERY, self.collect)
 
     def startService(self) -> None:
-        """Hide all present objects from the collector, and begin."""
+        """Hide all present objects from the collector, and let it begin, if it has not."""
         self._look_through_all()
+        gc.enable()
         super().startService()
 
     def collect(self) -> None:

@@ -115,6 +115,18 @@ class DaemonOperations:
         """Take every path that is meant up or down, and tell the peers."""
         return await self._switch(up, paths_meant(self._running, path, destination), progress)
 
+    async def cost(self, path: Address | str, cost: str, progress: ProgressReport) -> str:
+        """Give every path that is meant another cost, and tell the peers."""
+        concerned = paths_meant(self._running, path, None)
+        for connection, _ in concerned:
+            if connection.adaptation is None:
+                raise HostError(f"{connection.config.name} is not adaptive: only scheduler = adaptive looks at costs")
+        changed = [
+            (f"path_{index} of {connection.config.name} is {cost}", connection.set_cost(index, cost))
+            for connection, index in concerned
+        ]
+        return await _told(changed, progress)
+
     async def connection(self, up: bool, name: str, progress: ProgressReport) -> str:
         """Take all paths of a connection up or down, and tell the peer."""
         connection = connection_named(self._running, name)
@@ -129,14 +141,7 @@ class DaemonOperations:
             telling = connection.switch(index, up)
             status = connection.paths[index].status
             switched.append((f"path_{index} of {connection.config.name} is {status.name}", telling))
-        said: list[str] = []
-        for text, telling in switched:
-            if telling is not None:
-                progress(f"{text}; telling the peer")
-                outcome = await telling
-                text += "; the peer knows" if outcome.ok else f"; the peer was not told: {outcome.explanation()}"
-            said.append(text)
-        return "\n".join(said)
+        return await _told(switched, progress)
 
     # --- the files ---------------------------------------------------------------------------------------------------
 
@@ -351,6 +356,18 @@ class DaemonOperations:
         if not found and missing_is_error:
             raise UnknownFileError("")
         return found
+
+
+async def _told(changed: Iterable[tuple[str, Deferred[Any] | None]], progress: ProgressReport) -> str:
+    """Return the texts about changes, and whether the peer knows of each; its Deferred is None if it need not."""
+    said: list[str] = []
+    for text, telling in changed:
+        if telling is not None:
+            progress(f"{text}; telling the peer")
+            outcome = await telling
+            text += "; the peer knows" if outcome.ok else f"; the peer was not told: {outcome.explanation()}"
+        said.append(text)
+    return "\n".join(said)
 
 
 def _disabled(path: FilePath) -> FilePath:

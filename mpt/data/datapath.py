@@ -200,14 +200,16 @@ class PythonDataPath:
         self._egress.set_table(table, self._states)
         self._ingress.set_table(table, self._states, now)
         self._adaptives.set_table(table, now)
+        self._adaptives.go(now)
 
     def set_shares(self, shares: Mapping[Hashable, int], now: float) -> None:
         self._egress.set_shares(shares)
         self._ingress.set_shares(shares, now)
         self._adaptives.go(now)
 
-    def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:  # noqa: ARG002  # of the interface
+    def set_path_mtus(self, mtus: Mapping[Hashable, int], now: float) -> None:
         self._egress.set_path_mtus(mtus)
+        self._adaptives.go(now)
 
     def send(
         self,
@@ -244,11 +246,12 @@ class PythonDataPath:
         path: Hashable,
         socket: DataSocket,
         remote: tuple[Any, ...],
-        now: float,  # noqa: ARG002
+        now: float,
     ) -> None:
         self._opening.set_remote(path, socket, remote)
         self._egress.set_remote(path, socket, remote)
         self._ingress.set_remote(path, remote)
+        self._adaptives.go(now)
 
     def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:
         return send_message(socket, datagram, remote, 0)

@@ -12,7 +12,7 @@ Always true:
 When a report is due (`deadline`), after the last one:
 
 - SOON, if a number became missing meanwhile;
-- PAUSE, or with the next datagram if MANY have come, if packets or probes have come and there is credit: a report costs
+- PAUSE, or SHORT_PAUSE if MANY have come, if packets or probes have come and there is credit: a report costs
   its octets, each octet that comes or goes earns SHARE. An end that sends receives little but acknowledgements: its
   reports go where most of its octets go;
 - LATEST after the first of them, in any case;
@@ -21,7 +21,9 @@ When a report is due (`deadline`), after the last one:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 from mpt.limits import OUTER
@@ -45,6 +47,7 @@ GAPS: Final = 256
 
 SOON: Final = 0.002  # s
 PAUSE: Final = 0.010  # s
+SHORT_PAUSE: Final = 0.005  # s; control looks at each report, which costs more than a thousand packets
 MANY: Final = 64  # datagrams
 LATEST: Final = 0.200  # s
 SILENCES: Final = (0.025, 0.050, 0.100, 0.200)  # s
@@ -107,20 +110,20 @@ class _Numbers:
                 return
 
     def look(self, now: float) -> bool:
-        """Find out which gaps are missing by now; return whether one is that was not told yet."""
-        untold = False
-        for gap in self.gaps:
-            if gap.missing_since is None and self._is_missing(gap, now):
-                gap.missing_since = now
-            untold = untold or (gap.missing_since is not None and not gap.told)
-        return untold
+        """Find out which gaps are missing by now; return whether one is that was not before."""
+        found = False
+        for gap in self._open_gaps():
+            if self.reached - gap.reached >= SURE - 1 or now >= gap.found + SURE_AFTER:
+                gap.missing_since, found = now, True
+        return found
 
-    def _is_missing(self, gap: _Gap, now: float) -> bool:
-        return self.reached - gap.reached >= SURE - 1 or now >= gap.found + SURE_AFTER
+    def _open_gaps(self) -> Iterator[_Gap]:
+        """Return the gaps that may still be filled in time, the newest first; all older ones are missing."""
+        return takewhile(lambda gap: gap.missing_since is None, reversed(self.gaps))
 
     def next_missing(self) -> float | None:
         """Return when the next gap becomes missing, if nothing comes."""
-        return min((gap.found + SURE_AFTER for gap in self.gaps if gap.missing_since is None), default=None)
+        return min((gap.found + SURE_AFTER for gap in self._open_gaps()), default=None)
 
     def tell(self, room: int, now: float) -> tuple[int, tuple[tuple[int, int], ...]]:
         """Return what is settled, and at most `room` ranges of missing numbers, which are told by this."""
@@ -230,7 +233,7 @@ class Receipts:
         if self._unreported:
             due.append(self._first + LATEST)
             if self._credit >= self._cost():
-                due.append(self._reported_at + (0.0 if self._unreported >= MANY else PAUSE))
+                due.append(self._reported_at + (SHORT_PAUSE if self._unreported >= MANY else PAUSE))
         with_gaps = (each for path in self._paths.values() for each in path.sessions.values() if each.gaps)
         due += [missing for each in with_gaps if (missing := each.next_missing()) is not None]
         return min(due)

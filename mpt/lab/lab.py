@@ -180,8 +180,11 @@ def _registry() -> Iterator[None]:
 
 
 def _lock(directory: Path) -> int | None:
-    """Lock a lab's directory as long as the returned descriptor is open; None: somebody else holds the lock."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Lock a lab's directory as long as the returned descriptor is open; None: it is somebody else's, or was."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:  # its owner is just removing it
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

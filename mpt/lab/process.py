@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, ClassVar, NamedTuple, Protocol
 
 import mpt
 from mpt.errors import HostError
@@ -37,14 +38,61 @@ class Memory(NamedTuple):
     peak: int
 
 
+class Running(Protocol):
+    """Of `subprocess.Popen`, what a `Process` needs."""
+
+    @property
+    def pid(self) -> int:
+        """Return the process number."""
+
+    @property
+    def stdin(self) -> IO[str] | None:
+        """Return the program's input, if it is a pipe."""
+
+    @property
+    def stdout(self) -> IO[str] | None:
+        """Return the program's output, if it is a pipe."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code at the end; subprocess.TimeoutExpired after `timeout` seconds."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send it, unless the program has ended."""
+
+
+def launch(
+    namespace: str, argv: Sequence[str], streams: Sequence[int], pass_fds: Sequence[int], env: Mapping[str, str]
+) -> Running:
+    """Start a program in `namespace` by ``ip netns exec`` (which becomes the program: same pid) and in a new session.
+
+    `streams` are its three standard streams, descriptors or subprocess.PIPE; `pass_fds` keep their numbers.
+    """
+    stdin, stdout, stderr = streams
+    return subprocess.Popen(
+        ["ip", "netns", "exec", namespace, *argv],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        env=env,
+        start_new_session=True,
+        text=True,
+    )
+
+
 class Process:
-    """A running program, in namespace `namespace` by ``ip netns exec`` (which becomes the program: same pid).
+    """A running program in namespace `namespace`, started by `launch`.
 
     Its output goes to files beside `log` (``.out`` and ``.err``), so that nobody has to drain a pipe; with
     `interactive` its input and output are the pipes `stdin` and `stdout` instead. Variables of `variables` take
     precedence over the environment. It runs in a new session: the ^C of a terminal reaches its owner alone, who then
     ends it in good order.
     """
+
+    launch: ClassVar[Callable[..., Running]] = staticmethod(launch)
 
     def __init__(
         self,
@@ -58,44 +106,38 @@ class Process:
     ) -> None:
         self.argv = list(argv)
         self._output, self._errors = log.with_name(f"{log.name}.out"), log.with_name(f"{log.name}.err")
-        with self._output.open("wb") as output, self._errors.open("wb") as errors:
-            self._popen: subprocess.Popen[str] = subprocess.Popen(
-                ["ip", "netns", "exec", namespace, *argv],
-                stdin=subprocess.PIPE if interactive else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if interactive else output,
-                stderr=errors,
-                pass_fds=pass_fds,
-                env={**environment(), **(variables or {})},
-                start_new_session=True,
-                text=True,
-            )
+        env = {**environment(), **(variables or {})}
+        with open(os.devnull, "rb") as nothing, self._output.open("wb") as output, self._errors.open("wb") as errors:
+            pipe = subprocess.PIPE
+            streams = [pipe, pipe] if interactive else [nothing.fileno(), output.fileno()]
+            self._program = self.launch(namespace, argv, [*streams, errors.fileno()], pass_fds, env)
 
     @property
     def pid(self) -> int:
         """Return its process number."""
-        return self._popen.pid
+        return self._program.pid
 
     @property
     def stdin(self) -> IO[str]:
         """Return its input; only an `interactive` program has it."""
-        assert self._popen.stdin is not None
-        return self._popen.stdin
+        assert self._program.stdin is not None
+        return self._program.stdin
 
     @property
     def stdout(self) -> IO[str]:
         """Return its output; only an `interactive` program has it."""
-        assert self._popen.stdout is not None
-        return self._popen.stdout
+        assert self._program.stdout is not None
+        return self._program.stdout
 
     @property
     def running(self) -> bool:
         """Return whether it still runs."""
-        return self._popen.poll() is None
+        return self._program.poll() is None
 
     @property
     def returncode(self) -> int | None:
         """Return the exit code, negative for a signal; None while it runs."""
-        return self._popen.poll()
+        return self._program.poll()
 
     def output(self) -> str:
         """Return its standard output so far."""
@@ -108,19 +150,19 @@ class Process:
     def wait(self, timeout: float) -> int:
         """Wait for its end and return the exit code; HostError after `timeout` seconds."""
         try:
-            return self._popen.wait(timeout)
+            return self._program.wait(timeout)
         except subprocess.TimeoutExpired:
             raise HostError(f"{self.argv[0]} did not end within {timeout:g} s:\n{self.complaint()}") from None
 
     def signal(self, number: int) -> None:
         """Send signal `number`; nothing happens when it has ended."""
-        self._popen.send_signal(number)
+        self._program.send_signal(number)
 
     def stop(self) -> int:
         """End it by SIGTERM, after `STOP_TIME` by SIGKILL; return the exit code."""
-        self._popen.terminate()
+        self._program.send_signal(signal.SIGTERM)
         try:
-            code = self._popen.wait(STOP_TIME)
+            code = self._program.wait(STOP_TIME)
         except subprocess.TimeoutExpired:
             code = self.kill()
         self._close()
@@ -128,8 +170,8 @@ class Process:
 
     def kill(self) -> int:
         """End it by SIGKILL, as a crash would; return the exit code."""
-        self._popen.kill()
-        code = self._popen.wait()
+        self._program.send_signal(signal.SIGKILL)
+        code = self._program.wait()
         self._close()
         return code
 
@@ -157,6 +199,6 @@ class Process:
             time.sleep(0.02)
 
     def _close(self) -> None:
-        for pipe in (self._popen.stdin, self._popen.stdout):
+        for pipe in (self._program.stdin, self._program.stdout):
             if pipe is not None:
                 pipe.close()

@@ -19,7 +19,7 @@ from mpt import values
 from mpt.errors import MptError
 from mpt.local.operations import Operations, ProgressReport
 from mpt.local.status import StatusDocument
-from mpt.model import Address
+from mpt.model import COSTS, Address
 
 LONGEST_WORD: Final = 255  # characters; no file name, address or interface name is longer
 
@@ -126,6 +126,7 @@ _PATH = Argument(
 _DESTINATION = Argument(
     "DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", values.address, optional=True
 )
+_COST = _one_of(**{cost: cost for cost in COSTS})
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
@@ -133,7 +134,7 @@ _DESTINATION = Argument(
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One command: its name, a shortening, its syntax and help, and the words that it takes.
+    """One command: its name, of one word or two, a shortening, its syntax and help, and the words that it takes.
 
     `changes`: the command changes something, which not everybody may. ``perform(operations, progress, *values)``
     carries it out. ``check(*values)`` returns what is wrong with the values together, "" if nothing is. `not_found` is
@@ -186,6 +187,10 @@ def _one_path(up: bool, path: Address | str, destination: Address | None) -> str
         return f"DESTINATION is missing after the address {path}: it must be {_DESTINATION.allowed}"
     same = path.version == destination.version
     return "" if same else f"SOURCE {path} and DESTINATION {destination} must be of one IP version"
+
+
+def _no_address(path: Address | str, cost: str) -> str:
+    return "" if isinstance(path, str) else f"{path} is an address: say the interface of the path, or its name"
 
 
 def _can_show(what: str, which: str | None) -> str:
@@ -247,6 +252,18 @@ A path that is taken down stays down, keepalives or not, until it is taken up; t
         (_UP_OR_DOWN, _PATH, _DESTINATION),
         lambda does, progress, up, path, destination: does.path(up, path, destination, progress),
         check=_one_path,
+    ),
+    Form(
+        "path cost",
+        "path cost {INTERFACE | NAME} {free | metered | backup}",
+        "say what a path costs: dearer ones wait until the others are full",
+        """\
+INTERFACE:   The interface of the path, such as wwan0: all paths over it
+NAME:        The name of the path, such as path_1, or home/path_1 if several connections have one
+For adaptive connections; the peer is told. mpt save keeps it.""",
+        (_PATH, _COST),
+        lambda does, progress, path, cost: does.cost(path, cost, progress),
+        check=_no_address,
     ),
     *(
         Form(
@@ -350,11 +367,13 @@ def parse(words: Sequence[str]) -> Command:
     """Return the command that `words` say; raises GrammarError, and nothing else, for bad ones."""
     if not words:
         raise GrammarError(f"there is no command: it must be one of {', '.join(FORMS)}")
-    form = form_named(words[0])
+    name_of_two = " ".join(words[:2])
+    form = _BY_WORD[name_of_two] if name_of_two in _BY_WORD else form_named(words[0])
     for word in words:
         if not word.isprintable() or any(map(str.isspace, word)) or not 0 < len(word) <= LONGEST_WORD:
             raise _error(form, f"{_shown(word)} cannot stand in a command")
-    given = list(words[1:])
+    after_name = words[2:] if form.name == name_of_two else words[1:]
+    given = list(after_name)
     values = []
     for argument in form.arguments:
         value = _read(form, argument, given.pop(0) if given else None)
@@ -364,7 +383,7 @@ def parse(words: Sequence[str]) -> Command:
         raise _error(form, f"{_shown(' '.join(given))} is too much: the command ends before it")
     if wrong := form.check(*values):
         raise _error(form, wrong)
-    return Command(form, tuple(values), (form.name, *words[1:]))
+    return Command(form, tuple(values), (*form.name.split(), *after_name))
 
 
 def _read(form: Form, argument: Argument, word: str | None) -> Any:

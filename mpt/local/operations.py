@@ -44,6 +44,9 @@ class Operations(Protocol):
         """Take a path up or down by hand: the one from our address `path` to the peer's `destination`; those over the
         interface `path`; the one with the name `path`, "path_1" or "home/path_1"."""
 
+    async def cost(self, path: Address | str, cost: str, progress: ProgressReport) -> str:
+        """Give a path another cost, one of model.COSTS: those over the interface `path`, or the one of that name."""
+
     async def connection(self, up: bool, name: str, progress: ProgressReport) -> str:
         """Take all paths of the connection with this name or file up or down by hand."""
 

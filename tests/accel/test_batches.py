@@ -65,9 +65,9 @@ def test_no_path_gets_ahead_by_more_than_the_window_holds(stage: Stage, window: 
     assert max(abs(at - number) for at, number in enumerate(numbers)) <= window // 2
 
 
-@pytest.mark.parametrize(("paths", "limit"), [(2, 128), (4, 128), (5, 160), (8, 256), (12, 256)])
-def test_more_paths_make_longer_batches(stage: Stage, paths: int, limit: int) -> None:
-    """32 packets a path, but 128 at least and 256 at most: each path sends its share, then comes the next batch."""
+@pytest.mark.parametrize(("paths", "limit"), [(2, 176), (3, 132), (4, 176), (5, 220), (8, 256), (12, 256)])
+def test_batches_give_each_path_whole_runs(stage: Stage, paths: int, limit: int) -> None:
+    """44 packets a path, of two paths 88, but 256 at most: each path sends its share, then comes the next batch."""
     wan = stage.new_socket()
     stage.set_table(connection_row(*(path_row(f"p{n}", wan, f"10.1.1.{n + 3}") for n in range(paths)), window=1000))
     read(stage, TO_PEER.frame(60))

@@ -217,6 +217,24 @@ def test_without_an_open_path_packets_are_dropped(adapting_stage: Stage) -> None
     assert [number_of(each.packet) for each in peer.packets()] == [1]
 
 
+@pytest.mark.parametrize("how", ["table", "address"])
+def test_what_waits_goes_when_a_path_is_back(adapting_stage: Stage, how: str) -> None:
+    """At once: nothing else might wake the data path."""
+    stage, peer = adapting_stage, Peer(adapting_stage, paths=1)
+    peer.limit(WIDE._replace(window=100))
+    stage.send(bulk(0), bulk(1))
+    remote = path_row(0, peer.sockets[0], HOSTS[0]).remote
+    stage.set_table(adaptive_row(path_row(0, peer.sockets[0] if how == "address" else None, HOSTS[0], remote=())))
+    peer.limit(WIDE)
+    assert stage.counters().packets_waiting == 1
+    peer.packets()
+    if how == "table":
+        stage.set_table(peer.row)
+    else:
+        stage.datapath.set_remote(0, peer.sockets[0], remote, stage.now)
+    assert [number_of(each.packet) for each in peer.packets()] == [1]
+
+
 # --- the queue ---
 
 

@@ -186,3 +186,15 @@ def test_a_link_that_flaps_waits_too() -> None:
         presence.moved(now)
         states.append(presence.state)
     assert states == [State.SILENT, State.RETURNING]
+
+
+def test_a_path_that_begins_away_was_not_lost() -> None:
+    """It is simply there when it may be used for the first time, and its first death is the first."""
+    path = Presence(0.0, is_there=False)
+    path.leave(0.1)
+    assert (path.state, path.deaths) == (State.AWAY, 0)
+    path.come_back(1.0)
+    assert path.state is State.PRESENT
+    path.leave(2.0)
+    path.come_back(3.0)
+    assert (path.state, path.deaths) == (State.RETURNING, 1)

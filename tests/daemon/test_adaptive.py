@@ -382,6 +382,19 @@ def test_the_peer_learns_the_costs(run: Run) -> None:
     assert costs(pair.a) == costs(pair.b) == ["backup", "free"], "new keys repeat it"
 
 
+def test_the_operator_changes_a_cost(run: Run) -> None:
+    """The answer says that the peer knows; what is not adaptive is refused, and nothing changes."""
+    pair = adaptive_pair(run)
+    asked = pair.a.ask("path cost eth2 backup")
+    pair.pass_time(0.5)
+    assert asked.text == "path_1 of c is backup; the peer knows"
+    assert paths(pair.b)[1]["adaptive"]["cost"] == "backup"
+    cycle = SealedPair(run)
+    refused = cycle.a.ask("path cost path_1 backup")
+    assert "c is not adaptive: only scheduler = adaptive looks at costs" in refused.text
+    assert cycle.a.root.runs.connections()[0].config.paths[1].cost == "free"
+
+
 def test_a_cable_that_is_pulled_is_rescued_from_at_once(run: Run) -> None:
     """By the kernel's word, long before anything is missed."""
     pair = adaptive_pair(run)

@@ -18,6 +18,7 @@ from mpt.data.receipts import (
     MOST_CREDIT,
     PAUSE,
     SHARE,
+    SHORT_PAUSE,
     SILENCES,
     SOON,
     SURE,
@@ -83,14 +84,19 @@ def test_reports_come_every_pause_while_packets_come() -> None:
 
 
 def test_many_packets_do_not_wait_for_the_pause() -> None:
-    """If there is credit for it."""
+    """If there is credit for it; half as long is enough."""
     desk = Desk()
     desk.arrive(0)
     desk.taken()
+    desk.wait(SHORT_PAUSE)
     desk.arrive(*range(1, MANY))
     assert desk.taken() == []
     desk.arrive(MANY)
     assert [record.settled for _, record in desk.taken()] == [MANY]
+    desk.arrive(*range(MANY + 1, 3 * MANY))
+    assert desk.taken() == []
+    desk.wait(SHORT_PAUSE)
+    assert len(desk.taken()) == 1
 
 
 def test_without_credit_a_report_waits_for_the_latest() -> None:

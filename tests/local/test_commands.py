@@ -61,6 +61,10 @@ class FakeOperations:
         progress("working")
         return await self._do("path", up, path, destination)
 
+    async def cost(self, path: Address | str, cost: str, progress: ProgressReport) -> str:
+        progress("working")
+        return await self._do("path cost", path, cost)
+
     async def connection(self, up: bool, name: str, progress: ProgressReport) -> str:
         progress("working")
         return await self._do("up" if up else "down", name)

@@ -30,6 +30,8 @@ GOOD: list[tuple[str, tuple[object, ...]]] = [
     ("path down fe80::1 fe80::2", ("path", False, ip_address("fe80::1"), ip_address("fe80::2"))),
     ("path down eth1", ("path", False, "eth1", None)),
     ("path up home/path_1", ("path", True, "home/path_1", None)),
+    ("path cost wwan0 backup", ("path cost", "wwan0", "backup")),
+    ("path cost home/path_1 free", ("path cost", "home/path_1", "free")),
     ("up home", ("up", "home")),
     ("down home.conf", ("down", "home.conf")),
     ("show status", ("show", "status", None)),
@@ -75,6 +77,11 @@ BAD = [
     ("path", "up or down"),
     ("path sideways 10.1.1.2 10.1.1.3", "'sideways' must be up or down"),
     ("path up", "PATH is missing"),
+    ("path cost", "PATH is missing"),
+    ("path cost wwan0", "free or metered or backup"),
+    ("path cost wwan0 cheap", "'cheap' must be free or metered or backup"),
+    ("path cost wwan0 free now", "'now' is too much"),
+    ("path cost 10.1.1.2 free", "10.1.1.2 is an address: say the interface"),
     ("path up 10.1.1.2", "DESTINATION is missing"),
     ("path up 10.1.1.2/24 10.1.1.3", "'10.1.1.2/24' is no address, so no DESTINATION follows it"),
     ("path up 10.1.1.2 eth1", "DESTINATION 'eth1' must be"),
@@ -103,8 +110,9 @@ def test_a_bad_command_is_named(line: str, message: str) -> None:
     with pytest.raises(GrammarError) as caught:
         parse(line.split())
     assert message in str(caught.value)
-    if line.split() and line.split()[0] in FORMS:
-        assert caught.value.form is FORMS[line.split()[0]]
+    words = line.split()
+    if words and words[0] in FORMS:
+        assert caught.value.form is FORMS.get(" ".join(words[:2]), FORMS[words[0]])
 
 
 @pytest.mark.parametrize("word", ["a b.conf", "", "x\n.conf", "\ud800.conf", "y" * 300 + ".conf", "nul\0.conf"])

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mpt.lab.lab import Lab, leftovers, sweep
+from mpt.lab.process import Process
+from tests.netns.nursery import Nursery
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +24,14 @@ def nothing_is_left() -> Iterator[None]:
     yield
     mine = [name for name in leftovers() if name.startswith(f"mpt-{os.getpid()}.")]
     assert mine == [], f"left behind: {mine}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts() -> Iterator[None]:
+    """Our own programs in the labs of the tests are forked."""
+    with Nursery() as nursery, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Process, "launch", nursery.launch)
+        yield
 
 
 @pytest.fixture

@@ -270,7 +270,7 @@ def test_an_owner_that_is_killed_leaves_nothing_for_long(number: signal.Signals)
         os.kill(owner.pid, number)
         owner.wait(10)
     if number == signal.SIGKILL:
-        assert name in labs.sweep()
+        labs.sweep()  # or another test's lab has done it already
     assert not [left for left in labs.leftovers() if left.startswith(name)]
     assert inside and not any(alive(pid) for pid in inside)
 

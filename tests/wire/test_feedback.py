@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +35,14 @@ def test_the_octets_of_a_report() -> None:
         "a1b2c3d4" "01" "02" "00000005" "00000006" "0000000000001b58" "0010" "0020" "1234" "fffe"
         "00000003" "0002" "ffffffff" "0001"
     )  # fmt: skip
+
+
+def test_the_example_of_the_documentation() -> None:
+    """docs/protocol.md shows these octets."""
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    [digits] = re.findall(r"^feedback\n([0-9a-f]+)$", text, re.MULTILINE)
+    record = Record(0x01020304, 1, 9, 8, 8 * 1070, 3, 5, 0x1234, 1, ((4, 2),))
+    assert decode(bytes.fromhex(digits)) == Feedback(1600, None, 12_345_678, (record,))
 
 
 records = st.builds(
