@@ -108,8 +108,8 @@ def makeService(options: Options) -> IService:
 
 
 def _become(user: str, parent: Mapping[str, Any]) -> None:
-    """Give up root's rights, before twistd opens the log and the pidfile of its options `parent`. Raises HostError."""
-    logfile = parent.get("logfile") or (None if parent.get("nodaemon") else "twistd.log")
+    """Give up root's rights before the log is opened, and the pidfile of twistd's `parent`. Raises HostError."""
+    logfile = logoutput.output.file or parent.get("logfile") or (None if parent.get("nodaemon") else "twistd.log")
     rights.become(user, logfile)
     rights.check_files(logfile, parent.get("pidfile"), user)
 
