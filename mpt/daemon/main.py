@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from mpt.daemon.logoutput import output
 
-    output.file = _absolute(options.logfile) or None
+    output.file = _absolute(options.logfile) if options.logfile not in (None, "", "-") else None
     run()
     return 0
 

@@ -153,6 +153,20 @@ print(gone() is None, len(gc.get_objects()) < 1000)
     assert done.stdout.split() == ["True", "True", "False", "True", "True"], done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("words", "file"), [("", None), ("--logfile -", None), ("--logfile /x/log", "/x/log")])
+def test_the_log_is_where_it_is_wanted(words: str, file: str | None) -> None:
+    """Else, and for -, it is the standard output."""
+    code = f"""
+import twisted.scripts.twistd
+from mpt.daemon import logoutput, main
+twisted.scripts.twistd.run = lambda: print(repr(logoutput.output.file))
+main.check_files = lambda *files: None
+main.main({words.split()})
+"""
+    done = run("-c", code)
+    assert done.stdout == f"{file!r}\n", done.stderr
+
+
 def test_a_bad_variable_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon does not speak of data_plane when $MPT_DATA_PLANE is wrong."""
     monkeypatch.setenv("MPT_DATA_PLANE", "fast")
