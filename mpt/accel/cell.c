@@ -1,5 +1,5 @@
-/* See cell.h. Cells of three sizes are cut from chunks. A chunk that has none in use is given back, but for a few: memory is
- * asked for once in a hundred packets at the most, and a burst does not keep what it took. */
+/* See cell.h. Cells of four sizes are cut from chunks. A chunk that has none in use is given back, but for a few: a burst does
+ * not keep the memory that it took. */
 
 #include "cell.h"
 
@@ -8,7 +8,9 @@
 enum { CHUNK = 1 << 18, HEAD = 64 }; /* octets */
 enum { MOST_CHUNKS = 256, IDLE_CHUNKS = 4 }; /* 64 MB in all, and how many stay without use */
 
-static const uint32_t SIZES[CELL_SIZES] = {2048, 10240, 65664}; /* octets of cells: a usual packet, a large one, any */
+/* Octets of cells: for a small packet, a usual one, a large one, any. Odd counts of cache lines: with even ones their first
+ * octets would share few places of the cache. */
+static const uint32_t SIZES[CELL_SIZES] = {320, 1600, 10304, 65728};
 
 struct chunk { /* begins at a multiple of its size, so that a cell knows it */
     struct chunk *previous, *next; /* of those with free cells */

@@ -26,7 +26,7 @@ static inline uint8_t *cell_packet(struct cell *cell) { return cell->room + FRAM
 static inline uint8_t *cell_content(struct cell *cell) { return cell->room + FRAME_ROOM - cell->frame; }
 static inline uint32_t cell_length(const struct cell *cell) { return cell->frame + cell->length; } /* of its content */
 
-enum { CELL_SIZES = 3 };
+enum { CELL_SIZES = 4 };
 struct cells { /* all of one data path */
     struct chunk *open[CELL_SIZES]; /* those with free cells */
     uint32_t chunks, idle;
