@@ -20,10 +20,13 @@ static void flush(struct yard *yard);
 
 /* --- life, and the table --- */
 
-static void was_lost(void *context, const struct under_way *entry) { adaptive_lost(context, entry); }
+static void was_lost(void *context, const struct under_way *entry) {
+    struct adaptive *a = context;
+    repair_lost(&a->repair, entry, a->now);
+}
 
-static void send_again(void *context, struct room *room, struct cell *cell, uint8_t tries) {
-    put(context, room, cell, &(struct departure){.tries = tries, .is_repaired = true});
+static void send_again(void *context, struct room *room, struct cell *cell, struct room *hanging) {
+    put(context, room, cell, &(struct departure){.tries = (uint8_t)(cell->tries + 1), .is_repaired = true, .hanging = hanging});
 }
 
 bool adaptive_init(struct adaptive *a, struct yard *yard, struct receipts *receipts) {
@@ -130,7 +133,7 @@ void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *o
     }
     struct wanted wanted = wanted_of(a, cell);
     if (bypasses) {
-        struct room *room = session_of(a) != NULL ? rooms_at_once(&a->rooms, wanted, now, NULL, false, true) : NULL;
+        struct room *room = session_of(a) != NULL ? rooms_at_once(&a->rooms, wanted, now, NULL, false) : NULL;
         if (room != NULL) {
             depart(a, room, cell);
             return;
@@ -187,7 +190,7 @@ static void copy_realtime(struct adaptive *a, const struct room *first, struct c
     double allowed = COPY_SHARE * fmax((double)recent_total(&a->sent, a->now), rooms_rate(&a->rooms));
     if ((double)(recent_total(&a->copied, a->now) + size) > allowed)
         return;
-    struct room *room = rooms_at_once(&a->rooms, wanted_of(a, cell), a->now, first, true, true);
+    struct room *room = rooms_at_once(&a->rooms, wanted_of(a, cell), a->now, first, true);
     if (room == NULL)
         return;
     a->yard->departures[first->last].is_pair = true;
@@ -290,7 +293,7 @@ static void send_queue(struct adaptive *a) {
 
 /* Copy what hangs on a path that has been silent for too long; if nothing can be copied, ask about it: a probe shows the peer
  * what is missing. */
-static void send_tails(struct adaptive *a) {
+static void copy_tails(struct adaptive *a) {
     for (uint32_t i = 0; i < a->rooms.live_count; i++) {
         struct room *room = a->rooms.live[i];
         double due = repair_tail_due(room);
@@ -317,9 +320,9 @@ void adaptive_pump(struct adaptive *a, double now) {
         return;
     for (int round = 0; round < REFUSALS; round++) {
         uint64_t before = a->refusals;
-        repair_go(&a->repair, now);
         if (round == 0)
-            send_tails(a);
+            copy_tails(a);
+        repair_go(&a->repair, now);
         send_queue(a);
         flush(a->yard);
         if (a->refusals == before)
@@ -342,7 +345,7 @@ static void refused(struct adaptive *a, struct room *room, struct departure *d, 
         cell->tries = (uint8_t)(d->tries - 1);
         a->repair.resent--;
         room->resent--;
-        repair_return(&a->repair, cell);
+        repair_return(&a->repair, cell, d->hanging);
     } else if (d->is_first && goes_later && cell->kind != MAPPED)
         wait_in_front(a, cell, false);
     else {
@@ -386,15 +389,12 @@ static void flush(struct yard *yard) {
 /* --- when it goes on --- */
 
 double adaptive_deadline(const struct adaptive *a) {
-    double first = -1, blocked = INFINITY;
+    double first = -1;
     if (a->rooms.live_count == 0 || session_of(a) == NULL)
         return -1;
-    for (uint32_t i = 0; i < a->rooms.live_count; i++) {
+    for (uint32_t i = 0; i < a->rooms.live_count; i++)
         first = earlier(first, repair_tail_due(a->rooms.live[i]));
-        blocked = fmin(blocked, a->rooms.live[i]->blocked_until);
-    }
-    if (a->repair.first != NULL)
-        first = earlier(first, blocked);
+    first = earlier(first, repair_deadline(&a->repair));
     if (a->first != NULL)
         first = earlier(first, rooms_open_at(&a->rooms, wanted_of(a, a->first)));
     else if (a->queue.packets > 0)
@@ -403,7 +403,7 @@ double adaptive_deadline(const struct adaptive *a) {
 }
 
 bool adaptive_is_idle(const struct adaptive *a) {
-    if (adaptive_waiting(a) > 0 || a->repair.first != NULL)
+    if (adaptive_waiting(a) > 0 || a->repair.queue_count > 0)
         return false;
     for (uint32_t i = 0; i < a->rooms.open_count; i++)
         if (a->rooms.open[i]->flight.packets > 0)
@@ -429,11 +429,11 @@ void adaptive_send_report(struct adaptive *a, const uint8_t *message, uint32_t l
     }
 }
 
-void adaptive_lost(struct adaptive *a, const struct under_way *entry) { repair_lost(&a->repair, entry); }
-
 uint32_t adaptive_rescue(struct adaptive *a, struct room *room, double now) {
     a->now = now;
-    uint32_t count = session_of(a) != NULL ? repair_copy(&a->repair, room, now, false) : 0;
+    uint32_t count = repair_copy(&a->repair, room, now, false);
+    if (session_of(a) != NULL)
+        repair_go(&a->repair, now);
     flush(a->yard);
     return count;
 }

@@ -266,6 +266,7 @@ int adaptives_feedback(struct adaptives *all, const struct connection *c, const 
         return MPT_FEEDBACK_MALFORMED;
     if (w == NULL || w->connection == NULL)
         return 0;
+    w->sender.now = now;
     all->set_order(all->order_context, w->connection->index, feedback.hold / all->tuning->stamps_a_second, feedback.playout);
     for (uint32_t i = 0; i < feedback.record_count; i++)
         settle(all, w, &feedback.records[i], feedback.clock, now);

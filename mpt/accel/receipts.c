@@ -13,6 +13,7 @@ enum { OVERHEAD = 30, OUTER_OCTETS = 28, COST = OVERHEAD + OUTER_OCTETS, MOST_CR
 #define TOLD_FOR 0.15
 #define SOON 0.002
 #define PAUSE 0.01
+#define SHORT_PAUSE 0.005
 #define LATEST 0.2
 #define SILENT 2.0
 #define OLD_SESSION 0.25
@@ -204,7 +205,7 @@ double receipts_deadline(const struct receipts *r) {
     if (r->unreported > 0) {
         due = fmin(due, r->first + LATEST);
         if (r->credit >= COST + REPORT_HEAD + RECORD_LENGTH * (double)r->path_count)
-            due = fmin(due, r->reported_at + (r->unreported >= MANY ? 0 : PAUSE));
+            due = fmin(due, r->reported_at + (r->unreported >= MANY ? SHORT_PAUSE : PAUSE));
     }
     for (uint32_t k = 0; k < r->path_count; k++)
         for (uint32_t i = 0; i < r->paths[k]->session_count; i++) {

@@ -7,25 +7,31 @@
 
 #include "rooms.h"
 
+struct repair_queue { /* packets that wait for room, over another path than `hanging` */
+    struct room *hanging; /* NULL: over any */
+    struct cell *first, *last;
+};
 struct repair { /* of one connection */
     struct rooms *rooms;
     struct recent *sent; /* by all its paths */
     struct recent again;
-    struct cell *first, *last; /* lost, and to be sent again */
+    struct repair_queue queues[PATH_IDS + 1]; /* none is empty */
+    uint32_t queue_count;
     uint64_t resent, late, refused; /* packets */
     struct cells *cells;
-    uint32_t widest;     /* octets of the largest packet that some path carries */
+    uint32_t widest;     /* octets of the largest packet that some path carries, as in struct adaptive */
     /* Send a packet again over a path; the reference is taken over. */
-    void (*send)(void *context, struct room *room, struct cell *cell, uint8_t tries);
+    void (*send)(void *context, struct room *room, struct cell *cell, struct room *hanging);
     void *context;
 };
-void repair_clear(struct repair *repair); /* let go of what is to be sent again */
-void repair_lost(struct repair *repair, const struct under_way *entry); /* a path has lost it */
-void repair_go(struct repair *repair, double now); /* send what was lost, as far as sockets have room */
-void repair_return(struct repair *repair, struct cell *cell); /* its socket was full: it is the first again */
-/* Send everything that hangs on a path over others, once; `bounded`: as far as the share of repair allows. Return how many
- * packets that were. */
+void repair_clear(struct repair *repair); /* let go of what waits */
+void repair_lost(struct repair *repair, const struct under_way *entry, double now); /* let it go again, if it is repaired */
+/* Let everything that hangs on a path go over others, too, once; `bounded`: as far as the share of repair allows. Return how
+ * many packets these are. */
 uint32_t repair_copy(struct repair *repair, struct room *hanging, double now, bool bounded);
+void repair_go(struct repair *repair, double now); /* send what waits, as far as there is room */
+void repair_return(struct repair *repair, struct cell *cell, struct room *hanging); /* its socket was full: it is the first again */
+double repair_deadline(const struct repair *repair); /* of the next repair_go(); -1: nothing waits */
 /* Return when a path has brought no news for too long, so that its last packets may be lost; -1: none is under way. */
 double repair_tail_due(const struct room *room);
 

@@ -32,7 +32,7 @@ bool room_has_window(const struct room *r, uint32_t size) {
 
 static bool has_excess(const struct room *r, uint32_t size) {
     double most = (double)r->limits.window * (1 + EXCESS) + EXCESS_OCTETS;
-    return (double)(octets_of(r) + size) <= most && packets_of(r) < FLIGHT_MOST;
+    return ((double)(octets_of(r) + size) <= most || packets_of(r) == 0) && packets_of(r) < FLIGHT_MOST;
 }
 
 double room_opens_at(const struct room *r) { return fmax(r->turn - BURST, r->blocked_until); }
@@ -84,15 +84,54 @@ struct room *rooms_for_bulk(const struct rooms *rooms, struct wanted wanted, dou
     return best;
 }
 
+struct choice { struct room *const *rooms; uint32_t count; };
+
+/* Return the paths among which those are that may carry what is sent again: the admitted ones, if there is another one than
+ * `besides` that carries it. */
+static struct choice for_repair(const struct rooms *rooms, struct wanted wanted, const struct room *besides) {
+    for (uint32_t i = 0; i < rooms->admitted_count; i++)
+        if (rooms->admitted[i] != besides && carries(rooms->admitted[i], wanted))
+            return (struct choice){rooms->admitted, rooms->admitted_count};
+    return (struct choice){rooms->live, rooms->live_count};
+}
+
+struct room *rooms_for_repair(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides) {
+    const struct choice choice = for_repair(rooms, wanted, besides);
+    struct room *best = NULL;
+    double earliest = 0;
+    for (uint32_t i = 0; i < choice.count; i++) {
+        struct room *r = choice.rooms[i];
+        if (r == besides || !carries(r, wanted) || !has_excess(r, wanted.size) || room_opens_at(r) > now)
+            continue;
+        double arrival = room_arrival(r);
+        if (best == NULL || arrival < earliest) {
+            best = r;
+            earliest = arrival;
+        }
+    }
+    return best;
+}
+
+double rooms_repair_opens_at(const struct rooms *rooms, struct wanted wanted, const struct room *besides) {
+    const struct choice choice = for_repair(rooms, wanted, besides);
+    double first = -1;
+    for (uint32_t i = 0; i < choice.count; i++) {
+        const struct room *r = choice.rooms[i];
+        if (r != besides && carries(r, wanted) && has_excess(r, wanted.size) && (first < 0 || room_opens_at(r) < first))
+            first = fmax(room_opens_at(r), 0);
+    }
+    return first;
+}
+
 struct room *rooms_at_once(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides,
-                           bool other_line, bool bounded) {
+                           bool other_line) {
     struct room *best = NULL;
     double earliest = 0;
     for (uint32_t i = 0; i < rooms->live_count; i++) {
         struct room *r = rooms->live[i];
         if (r == besides || (other_line && r->limits.line == besides->limits.line) || !carries(r, wanted))
             continue;
-        if (r->blocked_until > now || (bounded && !has_excess(r, wanted.size)))
+        if (r->blocked_until > now || !has_excess(r, wanted.size))
             continue;
         double arrival = room_arrival(r);
         if (best == NULL || arrival < earliest) {

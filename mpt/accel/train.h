@@ -8,11 +8,13 @@
 #include "flight.h"
 #include "table.h"
 
+struct room;
 struct departure { /* a packet in a train, with a reference to its cell */
     struct cell *cell;
     uint64_t position;   /* in the flight, once it is sealed */
     int32_t next;        /* of its train; -1: none */
     uint8_t tries;       /* how often the packet was sent before */
+    struct room *hanging; /* it does not go over this path, if it is sent again */
     bool is_first;       /* the packet is counted as sent by it */
     bool is_pair;        /* it goes over two paths at once */
     bool is_repaired;    /* it is sent again if it is lost */
