@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count, cycle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpt.data.pathtable import ClassRule
@@ -19,10 +20,14 @@ from mpt.testing.datapath import LOCAL, REMOTE, Stage, closing, path_row
 from mpt.testing.session import PeerSession
 from mpt.wire import gre
 from tests.contract.adaptive import HOSTS, UNORDERED, adaptive_row, bulk, number_of, tcp
+from tests.contract.conftest import ADAPTING, DATA_PATHS
 
 HOLD = 0.12
 START = 1000.0
 ROUNDING = 1e-6
+MEMORY, NATIVE = "python in memory", "native on loopback"
+EXAMPLES = 100 if settings().max_examples <= 200 else settings().max_examples
+ENDS = [(MEMORY, MEMORY), *([(NATIVE, MEMORY), (MEMORY, NATIVE)] if NATIVE in ADAPTING else [])]
 NARROW = PathLimits(window=6000, rate=1e6, rto=0.15)
 WIDE = NARROW._replace(window=60_000)
 
@@ -38,10 +43,10 @@ class Fate:
 class Pair:
     """A sender, a receiver, and datagrams under way between them, with the fates in turn."""
 
+    stages: list[Stage]
     fates: list[Fate]
     playout: int | None = None
     limits: PathLimits = NARROW
-    stages: list[Stage] = field(default_factory=lambda: [Stage.in_memory(), Stage.in_memory()])
 
     def __post_init__(self) -> None:
         self.now = START
@@ -143,6 +148,15 @@ class Pair:
         assert sums[0].packets_waiting == sums[1].packets_held == 0
 
 
+@contextmanager
+def joined(
+    ends: tuple[str, str], fates: list[Fate], playout: int | None = None, limits: PathLimits = NARROW
+) -> Iterator[Pair]:
+    """Two ends of these kinds; the first one sends."""
+    with closing(DATA_PATHS[ends[0]]()) as sender, closing(DATA_PATHS[ends[1]]()) as receiver:
+        yield Pair([sender, receiver], fates, playout, limits)
+
+
 FATES = st.lists(
     st.builds(
         Fate, st.lists(st.sampled_from((0.0, 0.01, 0.01, 0.03, 0.1, 0.4)), max_size=2).map(tuple)
@@ -161,12 +175,15 @@ def made(kind: str, number: int) -> bytes:
     return bulk(number, port=5000 if kind == "other flow" else 4000)
 
 
+@pytest.mark.parametrize("ends", ENDS, ids=" to ".join)
+@settings(settings.default, max_examples=EXAMPLES)
 @given(TRAFFIC, FATES, st.sampled_from((None, 100, 1600)))
-def test_whatever_the_network_does(traffic: list[tuple[str, float]], fates: list[Fate], playout: int | None) -> None:
+def test_whatever_the_network_does(
+    ends: tuple[str, str], traffic: list[tuple[str, float]], fates: list[Fate], playout: int | None
+) -> None:
     """No packet twice, none out of its flow's order but those that came after their gap was given up, none held past
     its deadline; every packet sent, dropped with a reason, or waiting."""
-    pair = Pair(fates, playout)
-    with closing(pair.stages[0]), closing(pair.stages[1]):
+    with joined(ends, fates, playout) as pair:
         for number, (kind, pause) in enumerate(traffic):
             pair.send(made(kind, number))
             pair.wait(pause)
@@ -179,11 +196,11 @@ def test_whatever_the_network_does(traffic: list[tuple[str, float]], fates: list
         pair.check()
 
 
+@pytest.mark.parametrize("ends", ENDS, ids=" to ".join)
 @pytest.mark.parametrize("delays", [(0.01,), (0.01, 0.02), (0.0, 0.2)])
-def test_without_loss_every_packet_arrives_once(delays: tuple[float, ...]) -> None:
+def test_without_loss_every_packet_arrives_once(ends: tuple[str, str], delays: tuple[float, ...]) -> None:
     """Whatever overtakes what, and whatever comes twice."""
-    pair = Pair([Fate((each,)) for each in delays] + [Fate((0.03, 0.05))], limits=WIDE)
-    with closing(pair.stages[0]), closing(pair.stages[1]):
+    with joined(ends, [Fate((each,)) for each in delays] + [Fate((0.03, 0.05))], limits=WIDE) as pair:
         for number in range(200):
             pair.send(made("bulk", number))
             pair.wait(0.004)
@@ -193,12 +210,12 @@ def test_without_loss_every_packet_arrives_once(delays: tuple[float, ...]) -> No
         assert pair.stages[0].datapath.flight(0).octets == pair.stages[0].datapath.flight(1).octets == 0
 
 
+@pytest.mark.parametrize("ends", ENDS, ids=" to ".join)
 @pytest.mark.parametrize("lossy", [0.02, 0.1])
-def test_losses_are_repaired_in_time(lossy: float) -> None:
+def test_losses_are_repaired_in_time(ends: tuple[str, str], lossy: float) -> None:
     """One of so many datagrams is lost on both paths, reports included: the flow has no holes."""
     every = int(1 / lossy)
-    pair = Pair([Fate((0.01,))] * (every - 1) + [Fate(())], limits=WIDE)
-    with closing(pair.stages[0]), closing(pair.stages[1]):
+    with joined(ends, [Fate((0.01,))] * (every - 1) + [Fate(())], limits=WIDE) as pair:
         for number in range(600):
             pair.send(made("bulk", number))
             pair.wait(0.002)
