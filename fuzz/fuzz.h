@@ -22,7 +22,7 @@ static const struct mpt_tuning tuning = {
     .restart_silence = 0.25, .path_memory = 10, .distrust = 1, .good_part = 0.0625, .fair_part = 0.25, .poor_part = 0.02, .short_wait = 0.005,
     .patience_gain = 1.5, .patience_decay = 0.875, .period = 0.3, .majority = 1.25, .age = 1,
     .answers = 100, .answers_at_once = 50, .near = 300, .many = 3, .review = 16, .gaps_remembered = 64, .candidates = 4,
-    .firsts = 1, .firsts_at_once = 6, .retries = 1, .retries_at_once = 3, .proven = 1, .proven_at_once = 4, .token_life = 10,
+    .firsts = 1, .firsts_at_once = 6, .retries = 1, .retries_at_once = 3, .proven = 1, .proven_at_once = 4, .token_life = 10, .told = 20, .told_at_once = 40,
     .streams = 5, .forget = 1, .stamps_a_second = 16000,
 };
 

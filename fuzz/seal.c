@@ -56,6 +56,7 @@ static void set_table(uint8_t which) {
 static void begin(uint8_t ciphers) {
     CHECK(sessions_init(&sessions) && sessions_init(&peer_sessions));
     unsealer = (struct unsealer){.sessions = &sessions, .events = &events, .counters = &counters};
+    gate_init(&unsealer.gate, &tuning);
     set_table(0xFF);
     CHECK(owner_ensure(&peer_sessions, CONNECTION));
     owner_of(&peer_sessions, CONNECTION)->connection = table->connections;

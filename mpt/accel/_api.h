@@ -107,6 +107,8 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge
     double retries_at_once;
     double proven; /* a second */
     double proven_at_once;
+    double told; /* a second */
+    double told_at_once;
     double token_life; /* seconds */
     double forget; /* seconds */
     double stamps_a_second;

@@ -25,7 +25,7 @@ from mpt.accel.limits import (
     report_event,
 )
 from mpt.accel.sockaddr import NOBODY, address_fields, from_sockaddr, host_fields, name_for, sharing, sockaddr
-from mpt.data import candidates, equalizer, gate, knowledge, reorder, stream, toobig
+from mpt.data import candidates, equalizer, gate, knowledge, opening, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.flowmap import FlowMap
@@ -52,6 +52,7 @@ TUNING: Final = {
         (candidates, ("period", "majority", "age", "candidates")),
         (toobig, ("answers", "answers_at_once")),
         (gate, ("firsts", "firsts_at_once", "retries", "retries_at_once", "proven", "proven_at_once")),
+        (opening, ("told", "told_at_once")),
         (reorder, ("streams", "forget")),
         (seal, ("stamps_a_second",)),
     )

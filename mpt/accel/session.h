@@ -8,6 +8,7 @@
 
 #include "replay.h"
 #include "seal.h"
+#include "toobig.h"
 
 enum { OUTER = 28 }; /* octets of IPv4 and UDP */
 
@@ -18,6 +19,7 @@ struct owner { /* a connection that was sealed in a table; there is one for each
     const struct connection *connection; /* its row in the present table; NULL: it has none, or is not sealed there */
     uint32_t id;
     uint64_t sent[PATH_IDS], received[PATH_IDS]; /* octets of datagrams and their IPv4 and UDP headers, by path id */
+    struct allowance messages, moves; /* of what control is told */
 };
 struct session {
     uint32_t index, peer_index; /* in the datagrams to us, and from us */

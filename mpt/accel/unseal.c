@@ -16,9 +16,10 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
                          struct mpt_event *event, struct content *content);
 static int take_measure(struct unsealer *u, const struct connection *c, const struct content *message, double now);
 static bool is_elsewhere(const struct path *path, const struct origin *origin);
-static void tell_moved(struct unsealer *u, struct path_state *state, struct mpt_event *event);
-static void tell_copied(struct unsealer *u, struct path_state *state, struct mpt_event *event);
-static int take_message(struct unsealer *u, struct path_state *state, const struct content *message, struct mpt_event *event);
+static void tell_moved(struct unsealer *u, struct owner *owner, struct path_state *state, struct mpt_event *event);
+static void tell_copied(struct unsealer *u, struct owner *owner, struct path_state *state, struct mpt_event *event);
+static int take_message(struct unsealer *u, struct owner *owner, struct path_state *state, const struct content *message,
+                        struct mpt_event *event);
 
 int unseal(struct unsealer *u, uint8_t *datagram, uint32_t length, const struct origin *origin, double now,
            struct content *content) {
@@ -72,7 +73,7 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
     event->subject = path->row.id;
     if (!session_is_new(session, &envelope)) {
         if (session_is_recent(session, &envelope) && is_elsewhere(path, origin))
-            tell_copied(u, path->state, event);
+            tell_copied(u, session->owner, path->state, event);
         return MPT_SEAL_REPLAY;
     }
     if (!seal_open(session->receive, datagram, length, &envelope))
@@ -88,7 +89,7 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
     }
     event->subject = path->row.id;
     if (newest && is_elsewhere(path, origin))
-        tell_moved(u, path->state, event);
+        tell_moved(u, session->owner, path->state, event);
     struct content opened = {path, datagram + ENVELOPE_HEAD, length - SEAL_OVERHEAD, get16(datagram + ENVELOPE_HEAD - 2)};
     bool is_message = is_sealed(opened.octets, opened.length);
     uint8_t kind = is_message ? opened.octets[0] : 0;
@@ -101,7 +102,7 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
             return take_measure(u, c, &opened, event->at);
     }
     if (is_message)
-        return take_message(u, path->state, &opened, event);
+        return take_message(u, session->owner, path->state, &opened, event);
     *content = opened;
     return 0;
 }
@@ -138,29 +139,35 @@ static void wake(struct unsealer *u, struct path_state *state) {
     state->is_moved = state->is_copied = false;
 }
 
-static void tell_moved(struct unsealer *u, struct path_state *state, struct mpt_event *event) {
+static bool may_tell(const struct unsealer *u, struct allowance *allowance, const struct mpt_event *event) {
+    return allowance_take(allowance, u->gate.tuning.told, u->gate.tuning.told_at_once, event->at);
+}
+
+static void tell_moved(struct unsealer *u, struct owner *owner, struct path_state *state, struct mpt_event *event) {
     wake(u, state);
     event->kind = MPT_MOVED;
-    if (!state->is_moved)
+    if (!state->is_moved && may_tell(u, &owner->moves, event))
         state->is_moved = events_add(u->events, event, NULL, 0);
 }
 
-static void tell_copied(struct unsealer *u, struct path_state *state, struct mpt_event *event) {
+static void tell_copied(struct unsealer *u, struct owner *owner, struct path_state *state, struct mpt_event *event) {
     wake(u, state);
     event->kind = MPT_COPIED;
-    if (!state->is_copied)
+    if (!state->is_copied && may_tell(u, &owner->moves, event))
         state->is_copied = events_add(u->events, event, NULL, 0);
 }
 
 /* Pass a message to control. Its keepalives tell the equalizer nothing: unlike those of plain paths they do not leave at one
  * moment. */
-static int take_message(struct unsealer *u, struct path_state *state, const struct content *message, struct mpt_event *event) {
+static int take_message(struct unsealer *u, struct owner *owner, struct path_state *state, const struct content *message,
+                        struct mpt_event *event) {
     uint8_t kind = message->octets[0];
     if (kind < KEEPALIVE || (kind > LAST_IN_A_ROW && kind != CLOSE) || kind == FEEDBACK)
         return MPT_MESSAGE_UNKNOWN;
     wake(u, state);
     event->kind = MPT_MESSAGE;
-    if (state->messages == MESSAGES || !events_add(u->events, event, message->octets, message->length))
+    if (state->messages == MESSAGES || !may_tell(u, &owner->messages, event)
+        || !events_add(u->events, event, message->octets, message->length))
         return MPT_MESSAGE_FLOOD;
     state->messages++;
     if (kind == KEEPALIVE)

@@ -123,11 +123,12 @@ class TlsEngine(Protocol):
 
 class Terms(NamedTuple):
     """What this end says and asks for: for `connection`, our `hello`, and whether the key exchange must be safe from
-    quantum computers."""
+    quantum computers. `is_often`: the peer begins more often than it needs to."""
 
     connection: Hashable
     hello: Hello
     require_pq: bool
+    is_often: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from heapq import heappop, heappush
 
 from mpt.control.deadlines import Deadlines
 from mpt.control.doorkeeper import Doorkeeper, Verdict
@@ -60,6 +61,8 @@ class KeyExchanges:
         self._by_index: dict[int, KeyExchange] = {}
         self._by_first: dict[tuple[Place, int], KeyExchange] = {}  # of responders, by place and index of the peer
         self._half_open: dict[KeyExchange, Place] = {}  # and the place that the doorkeeper counts
+        self._kept: list[tuple[float, int, Place]] = []  # a heap: until when the doorkeeper goes on counting a place
+        self._closed = 0  # doors
         self._open: set[KeyExchange] = set()  # without an outcome yet
         self._begun: dict[Hashable, KeyExchange] = {}  # open ones of this host, by connection
         self._ended: dict[Hashable, KeyExchange] = {}  # the established ones that are not forgotten, by connection
@@ -146,6 +149,8 @@ class KeyExchanges:
     def deadline_reached(self, now: float) -> list[Send]:
         """Send again what is not acknowledged; give up, or forget, what is too old."""
         sent = []
+        while self._kept and now >= self._kept[0][0]:
+            self._doorkeeper.closed(heappop(self._kept)[2].address)
         for exchange in self._deadlines.take(now):
             sent += self._worked(exchange, exchange.deadline_reached(now))
             if now >= exchange.gives_up:
@@ -154,7 +159,8 @@ class KeyExchanges:
 
     def next_deadline(self) -> float | None:
         """Return when `deadline_reached` is due; None: there is no handshake."""
-        return self._deadlines.next()
+        times = [self._deadlines.next(), self._kept[0][0] if self._kept else None]
+        return min((each for each in times if each is not None), default=None)
 
     def take_outcomes(self) -> list[Outcome]:
         """Return the handshakes that have ended since the last call. The index of each Established stays in use."""
@@ -251,8 +257,14 @@ class KeyExchanges:
         self._ended[established.connection] = exchange
 
     def _close_door(self, exchange: KeyExchange) -> None:
+        """Give the place of a handshake free; who begins too often keeps it for as long as a stranger."""
         place = self._half_open.pop(exchange, None)
-        if place is not None:
+        if place is None:
+            return
+        if exchange.terms is not None and exchange.terms.is_often:
+            self._closed += 1
+            heappush(self._kept, (exchange.gives_up, self._closed, place))
+        else:
             self._doorkeeper.closed(place.address)
 
     def _forget(self, exchange: KeyExchange) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.application.service import Service
 from twisted.logger import Logger
 
-from mpt.control.admission import LOG_LINES, Bucket
+from mpt.control.admission import LOG_LINES, Allowance, Bucket
 from mpt.control.doorkeeper import TOKEN_KEY
 from mpt.control.keyexchange import Established, Failed, Failure, Outcome, Place, Send, Terms
 from mpt.control.keyexchanges import KeyExchanges
@@ -28,6 +28,8 @@ from mpt.wire.hello import Hello
 from mpt.wire.seal import SessionKeys, mac1_key
 
 log = Logger()
+
+BEGUN: Final = Allowance(rate=0.1, burst=10.0)  # handshakes of one peer; it needs one in two minutes, and for a start
 
 
 class Link(Hashable, Protocol):
@@ -79,6 +81,7 @@ class HostKeyExchanges(Service):
         self._key_log_file = key_log
         self._key_log: KeyLog | None = None
         self._links: dict[bytes, list[Link]] = {}  # by public key of the peer
+        self._begun: dict[Link, Bucket] = {}  # handshakes of peers that were accepted
         self._carriers: list[Carrier] = []
         self._expected: Mapping[int, bytes] = {}
         self._log_lines = Bucket(LOG_LINES, machine.now())
@@ -157,6 +160,7 @@ class HostKeyExchanges(Service):
                 links.remove(link)
             if not links:
                 self._links.pop(key, None)
+        self._begun.pop(link, None)
         self.cancel(link)
 
     # --- for the links -----------------------------------------------------------------------------------------------
@@ -241,7 +245,10 @@ class HostKeyExchanges(Service):
         fitting = next((link for link in links if link.tunnel_pair == hello.tunnel[::-1]), None)
         if fitting is None:
             return links[0].terms() if links else Failure.NOT_OURS
-        return fitting.terms() if fitting.accepts(peer_key, began) else Failure.DROPPED
+        if not fitting.accepts(peer_key, began):
+            return Failure.DROPPED
+        begun = self._begun.setdefault(fitting, Bucket(BEGUN, began))
+        return fitting.terms()._replace(is_often=not begun.take(BEGUN, began))
 
     def _failed(self, failed: Failed) -> None:
         if failed.connection is not None:

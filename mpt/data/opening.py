@@ -16,12 +16,15 @@ from mpt.data.framing import Sealed
 from mpt.data.gate import Gate, Retried
 from mpt.data.pathtable import DataSocket, Table
 from mpt.data.sessions import Sessions
+from mpt.data.toobig import Allowance
 from mpt.data.transmit import send_message
 from mpt.errors import DecodeError
 from mpt.wire import message, seal
 from mpt.wire.feedback import FEEDBACK, PROBE
 
 MESSAGES: Final = 64  # to control in a wake-up: of one path, and handshake datagrams
+TOLD: Final = 500.0  # messages a second of one connection, at up to 0.1 ms each in control; and as many moves
+TOLD_AT_ONCE: Final = 250.0
 
 
 class Content(NamedTuple):
@@ -68,6 +71,15 @@ class _Place:
         self.address = remote[:2]
 
 
+class _Told:
+    """How much control may be told of one connection, whatever its peer does: messages, and places."""
+
+    __slots__ = ("messages", "moves")
+
+    def __init__(self) -> None:
+        self.messages, self.moves = (Allowance(TOLD, TOLD_AT_ONCE) for _ in range(2))
+
+
 class Opening:
     """All sealed paths; `events` is where control's events are put."""
 
@@ -79,6 +91,7 @@ class Opening:
         self._plain: set[DataSocket | None] = set()  # the sockets that plain paths have alone
         self.gate = Gate()
         self._messages: Counter[Hashable] = Counter()  # in this wake-up, by path
+        self._told: dict[Hashable, _Told] = {}  # by connection
         self._handshakes = 0  # in this wake-up
         self._moved: set[Hashable] = set()  # paths of which control was told in this wake-up
         self._copied: set[Hashable] = set()
@@ -94,11 +107,13 @@ class Opening:
         for row in table:
             if isinstance(row.framing, Sealed):
                 places = self._places.setdefault(row.key, {})
+                self._told.setdefault(row.key, _Told())
                 for path in row.paths:
                     place = places.setdefault(
                         path.id, _Place(path.key, path.socket, path.remote, row.adaptive is not None)
                     )
                     self._place_of[path.key] = place
+        self._told = {key: told for key, told in self._told.items() if key in self._places}
         by_framing = {
             sealed: {path.socket for row in table if isinstance(row.framing, Sealed) is sealed for path in row.paths}
             for sealed in (False, True)
@@ -164,7 +179,7 @@ class Opening:
         opened = session.open(header, datagram)
         if isinstance(opened, Reason):
             is_copy = opened is Reason.SEAL_REPLAY and is_elsewhere and session.is_recent(header)
-            if is_copy and place.path not in self._copied:
+            if is_copy and place.path not in self._copied and self._told[session.connection].moves.take(now):
                 self._copied.add(place.path)
                 self._events.append(Copied(place.path, socket, source, len(datagram), now))
             return opened
@@ -172,7 +187,8 @@ class Opening:
         if not session.is_confirmed:
             session.is_confirmed = True
             self._events.append(Confirmed(session.connection, session.index, now))
-        if is_elsewhere and session.is_newest(header) and place.path not in self._moved:
+        is_moved = is_elsewhere and session.is_newest(header) and place.path not in self._moved
+        if is_moved and self._told[session.connection].moves.take(now):
             self._moved.add(place.path)
             self._events.append(Moved(place.path, socket, source, len(datagram), now))
         stamp = int.from_bytes(opened[: seal.STAMP_LENGTH], "big")
@@ -187,17 +203,18 @@ class Opening:
                 self.messages_received += dropped is None
                 return dropped
         if is_message:
-            return self._message(Message(place.path, content, now, source, socket, session.index, len(datagram)))
+            event = Message(place.path, content, now, source, socket, session.index, len(datagram))
+            return self._message(event, self._told[session.connection].messages)
         return Content(place.path, content, stamp)
 
-    def _message(self, event: Message) -> Reason | None:
+    def _message(self, event: Message, allowance: Allowance) -> Reason | None:
         """Pass a message to control.
 
         Its keepalives tell the equalizer nothing: unlike those of plain paths they do not leave at one moment.
         """
         if event.octets[0] not in message.KNOWN:
             return Reason.MESSAGE_UNKNOWN
-        if self._messages[event.path] >= MESSAGES:
+        if self._messages[event.path] >= MESSAGES or not allowance.take(event.at):
             return Reason.MESSAGE_FLOOD
         self._messages[event.path] += 1
         if event.octets[0] == message.KEEPALIVE:

@@ -8,6 +8,7 @@ import pytest
 
 from mpt.data.events import Confirmed, Copied, Handshake, Message, Moved
 from mpt.data.framing import Plain
+from mpt.data.opening import TOLD, TOLD_AT_ONCE
 from mpt.data.replay import RECENT, WINDOW
 from mpt.testing.datapath import (
     LOCAL,
@@ -342,6 +343,33 @@ def test_all_messages_are_told_up_to_a_bound(sealing_stage: Stage) -> None:
     flood = dropped(stage).get("message_flood", 0)
     assert told + flood == 201
     assert stage.counters().keepalives_received == told
+
+
+def test_a_peer_with_many_paths_tells_no_more(sealing_stage: Stage) -> None:
+    """All paths of a connection together have an allowance, for messages and for moves; it comes back with time, and
+    another connection has one of its own."""
+    stage, wan = sealing_stage, sealing_stage.new_socket()
+    rows = [
+        sealed_row(*(path_row((key, n), wan, id=n) for n in range(20)), key=key, remote=remote)
+        for key, remote in (("c", REMOTE), ("d", "10.0.0.9"))
+    ]
+    stage.set_table(*rows)
+    sessions = [begin(stage, key) for key in "cd"]
+
+    def told(session: PeerSession, kind: type, host: str) -> int:
+        found = 0
+        for number in range(400):
+            wan.deliver(session.seal(KEEPALIVE, number % 20), host)
+            stage.datapath.socket_readable(wan, stage.now)
+            found += sum(isinstance(each, kind) for each in news(stage))
+        return found
+
+    assert told(sessions[0], Message, PEER) == TOLD_AT_ONCE
+    assert told(sessions[1], Message, PEER) == TOLD_AT_ONCE
+    assert told(sessions[0], Moved, OTHER_PLACE) == TOLD_AT_ONCE
+    assert dropped(stage) == {"message_flood": 2 * 150 + 400}
+    stage.now += 0.2
+    assert told(sessions[0], Message, PEER) == TOLD / 5
 
 
 def test_what_the_kernel_joins_is_bounded_too(sealing_udp_stage: Stage) -> None:

@@ -50,6 +50,7 @@ class Host:
     hello: Hello
     require_pq: bool = False
     refuses: Failure | None = None
+    is_often: bool = False
     seed: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -64,7 +65,7 @@ class Host:
 
     @property
     def terms(self) -> Terms:
-        return Terms("con", self.hello, self.require_pq)
+        return Terms("con", self.hello, self.require_pq, self.is_often)
 
     def begin(self, peer: Host, now: float, places: int = 1) -> list[Send]:
         turns = [Place(number, peer.address) for number in range(places)]

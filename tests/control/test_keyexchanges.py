@@ -173,6 +173,30 @@ def test_an_authenticated_peer_fills_no_table() -> None:
     assert len(two.exchanges) == 0
 
 
+def test_a_peer_that_begins_too_often_keeps_its_places() -> None:
+    """As a stranger would: some eight handshakes in ten seconds are all that its address gets. Others are not hindered,
+    and it is served as before when it was quiet."""
+    one, two = hosts()
+    two.is_often = True
+    network = Network(one, two)
+
+    def begin(times: int) -> int:
+        before = len(two.outcomes)
+        for _ in range(times):
+            network.send(one, one.begin(two, network.now))
+            network.run(until=network.now + 0.1)
+        return len(two.outcomes) - before
+
+    assert begin(30) == MOST_FROM_ONE
+    assert two.exchanges.receive(first_datagram(9), Place(0, address(1)), network.now)
+    network.run(until=network.now + GIVE_UP + 1)
+    two.is_often = False
+    assert begin(30) == 30
+    assert two.exchanges.counters["handshake_full"] > 0
+    network.run(until=network.now + GIVE_UP + 1)
+    assert two.exchanges.next_deadline() is None and len(two.exchanges) == 0
+
+
 def test_tls_is_freed_with_the_keys() -> None:
     """At both ends, at once, and not by the garbage collector: a server has thousands of sessions."""
     one, two = hosts(Keys.real)
