@@ -188,7 +188,7 @@ class Connection(Service):
         gone = self._sealed_paths[wanted:]
         del self.paths[wanted:], self._sealed_paths[wanted:]
         more = [self._add_sealed_path(index) for index in range(before, wanted)]
-        self.routes.resize()
+        self.routes.resize(gone)
         if isinstance(self.reporter, SealedReporter):
             self.reporter.begin_anew()
         for path in gone:
@@ -290,6 +290,10 @@ class Connection(Service):
         for path in self.paths:
             path.interfaces_changed(interfaces)
         self.routes.look(interfaces)
+        if self.link is not None:
+            self.link.way_changed()
+        elif self._size_probes is not None:
+            self._size_probes.doubt()
 
     def message_received(self, index: int, message: Message) -> None:
         """Note a message over path `index`. The timer of the dead time stays as it is: its check may come early."""

@@ -41,8 +41,11 @@ class ConnectionRoutes:
             self._keeper.keep(_owner(path), ())
         self._keeper.keep(self._config.name, ())
 
-    def resize(self) -> None:
-        """Note that there are more paths, or fewer; new ones have no route until the next look."""
+    def resize(self, gone: Sequence[Path]) -> None:
+        """Note that there are more paths, or that some are `gone`; new ones have no route until the next look."""
+        for path in gone:
+            self._keeper.keep(_owner(path), ())
+            self._news.pop(path.key[1], None)
         kept = self._peer_routes[: len(self._paths)]
         self._peer_routes = kept + [NO_ROUTE] * (len(self._paths) - len(kept))
 

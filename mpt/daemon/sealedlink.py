@@ -129,6 +129,10 @@ class SealedLink:
             self._sizes.follow(path)
         self._timer.follow()
 
+    def way_changed(self) -> None:
+        """Note that links or routes of this host have changed: large datagrams may be lost where they passed before."""
+        self._sizes.doubt()
+
     def forget(self, path: SealedPath) -> None:
         """Note that a path is gone."""
         self._roaming.forget(path.key)

@@ -66,6 +66,11 @@ class SealedSizes:
         """Note that the peer has seen a probe of `size` octets over `path`."""
         self._sizes.seen(path, size)
 
+    def doubt(self) -> None:
+        """Note a sign that large datagrams are lost now: all paths are looked at soon."""
+        for path in self._ways:
+            self._sizes.doubt(path)
+
     def stop(self) -> None:
         """Forget all sizes."""
         self._sizes.stop()

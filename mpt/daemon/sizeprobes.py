@@ -76,6 +76,12 @@ class SizeProbes:
                 version = path.config.ip_ver
                 self._sizes.begin(path.key, self._mtu + self._frame + HEADERS[version], version)
 
+    def doubt(self) -> None:
+        """Note that links or routes of this host have changed: large datagrams may be lost where they passed before."""
+        for index, path in enumerate(self._paths):
+            if self._sizes is not None and self._working.get(index) is not None:
+                self._sizes.doubt(path.key)
+
     def received(self, path: PathKey, message: bytes) -> None:
         """Note a keepalive: answer a probe, believe an answer."""
         self.follow()  # it may be the first

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import provider
 
 from mpt.control.routing import PEER_ROUTE_METRIC
+from mpt.daemon.connectionroutes import ConnectionRoutes
+from mpt.daemon.path import Path
 from mpt.daemon.routes import RouteKeeper
 from mpt.errors import HostError
 from mpt.host.rtnetlink import Changes
@@ -72,6 +75,25 @@ def log() -> Iterator[list[str]]:
 
 def default(gateway: str | None, interface: str = "eth1", metric: int | None = 100) -> Route:
     return Route(ip_network("0.0.0.0/0"), interface, ip_address(gateway) if gateway else None, metric)
+
+
+class Keeper(RouteKeeper):
+    """Notes what is to be kept."""
+
+    def __init__(self) -> None:
+        self.kept: dict[object, Sequence[Route]] = {}
+
+    def keep(self, user: Hashable, routes: Sequence[Route]) -> None:
+        self.kept[user] = routes
+
+
+def test_a_path_that_vanishes_gives_its_route_back() -> None:
+    """As one does whose peer names fewer paths; the others keep theirs."""
+    keeper = Keeper()
+    here = [SimpleNamespace(key=("c", index)) for index in range(2)]
+    routes = ConnectionRoutes(keeper, connection(path(1)), "tun0", cast("list[Path]", here[:1]))
+    routes.resize(cast("list[Path]", here[1:]))
+    assert keeper.kept == {"path_1 of c": ()}
 
 
 def to_server(stage: Stage) -> list[tuple[str, str | None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from mpt.control import session
 from mpt.control.keyexchange import Established
+from mpt.control.pathmtu import CONFIRM_TIME
 from mpt.daemon.peerrequests import PeerRequests
 from mpt.daemon.sealedlink import SealedLink
 from mpt.data.counters import Reason
@@ -65,6 +66,22 @@ def test_a_responder_without_an_address_learns_everything(run: Run) -> None:
     pair.a_changes(a_side(path(1, **QUICK)))
     pair.until(pair.carries, 3.0)
     assert [(each["name"], each["status"]) for each in paths(pair.b)] == [("path_0", "up")]
+
+
+def test_a_change_of_the_ways_lets_the_sizes_be_looked_at(run: Run) -> None:
+    """They may now lead over a narrower line: the next probe does not wait for its minute."""
+    pair = SealedPair(run)
+    pair.pass_time(10.0)
+
+    def wait() -> float:
+        link = pair.a.root.runs.tunnels[0].connections["c"].link
+        assert link is not None
+        return (link._sizes._sizes._next_deadline() or 0.0) - pair.a.reactor.seconds()
+
+    assert 30.0 < wait() < CONFIRM_TIME - 9.0
+    pair.a.netlink.add_address("eth1", ip_interface("10.77.7.7/24"))
+    pair.pass_time(0.2)
+    assert wait() > CONFIRM_TIME - 1.0  # since the probe that has just passed
 
 
 def test_more_paths_wait_for_a_table_that_may_not_take_all_the_time(run: Run) -> None:
