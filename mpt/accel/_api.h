@@ -361,6 +361,37 @@ void mpt_replay(const uint64_t *numbers, uint32_t count, uint8_t *taken);
 int mpt_feedback_decode(const uint8_t *octets, uint32_t length, struct mpt_feedback *feedback);
 uint32_t mpt_feedback_encode(const struct mpt_feedback *feedback, uint8_t *octets);
 
+/* The parts of adaptive connections alone (rehearsal.c), with a queue, a flight, receipts and a playout of their own. NULL: no
+   memory. `labels` gets those of packets that were lost or delivered; mpt_rehearse_labels() returns how many, and begins anew. */
+struct mpt_rehearsal *mpt_rehearse(const struct mpt_tuning *tuning, uint32_t limit, double target, double interval,
+                                   uint32_t window, double longest, uint32_t *labels);
+void mpt_rehearse_end(struct mpt_rehearsal *rehearsal);
+uint32_t mpt_rehearse_labels(struct mpt_rehearsal *rehearsal);
+int mpt_rehearse_push(struct mpt_rehearsal *rehearsal, uint32_t flow, const uint8_t *packet, uint32_t length, int urgent, double now);
+uint32_t mpt_rehearse_pop(struct mpt_rehearsal *rehearsal, uint8_t *packet, double now); /* its length, 0: none */
+int mpt_rehearse_thin(struct mpt_rehearsal *rehearsal, uint32_t flow, uint32_t length, uint32_t most, double now);
+void mpt_rehearse_queue_counts(const struct mpt_rehearsal *rehearsal, uint64_t *counts); /* packets, octets, dropped, marked, overflowed */
+void mpt_rehearse_sent(struct mpt_rehearsal *rehearsal, uint64_t space, uint64_t number, uint32_t size, uint32_t label, double now);
+/* Octets that are newly acknowledged; -1: the record says nothing new; -2: it is not new. */
+int64_t mpt_rehearse_record(struct mpt_rehearsal *rehearsal, uint64_t space, uint32_t clock, uint32_t settled,
+                            const struct mpt_range *ranges, uint32_t count);
+void mpt_rehearse_session_end(struct mpt_rehearsal *rehearsal, uint64_t space);
+void mpt_rehearse_flight(const struct mpt_rehearsal *rehearsal, struct mpt_flight *flight);
+void mpt_rehearse_arrived(struct mpt_rehearsal *rehearsal, uint32_t session, uint32_t path, uint64_t number, uint32_t size,
+                          uint32_t stamp, int is_data, double now);
+double mpt_rehearse_report_deadline(const struct mpt_rehearsal *rehearsal); /* -1: none */
+int mpt_rehearse_report(struct mpt_rehearsal *rehearsal, struct mpt_feedback *feedback, double now); /* 0: none is due */
+void mpt_rehearse_forget(struct mpt_rehearsal *rehearsal, uint32_t session);
+void mpt_rehearse_order(struct mpt_rehearsal *rehearsal, double hold, int32_t ticks);
+/* A packet of 44 octets with its label at the end; a key of -1 is none. */
+int mpt_rehearse_arrive(struct mpt_rehearsal *rehearsal, int64_t key, uint32_t sequence, uint32_t stamp, const uint8_t *packet,
+                        double now);
+void mpt_rehearse_wake(struct mpt_rehearsal *rehearsal, double now);
+double mpt_rehearse_playout_deadline(struct mpt_rehearsal *rehearsal); /* -1: none */
+void mpt_rehearse_flush(struct mpt_rehearsal *rehearsal, double now);
+uint32_t mpt_rehearse_playout_counts(const struct mpt_rehearsal *rehearsal, struct mpt_adaptive_counters *counters); /* held */
+int mpt_rehearse_trait(const uint8_t *packet, uint32_t length, const struct mpt_class_rule *rules, uint32_t count);
+
 /* The Internet checksum of RFC 1071, as a number. */
 uint16_t mpt_checksum(const uint8_t *octets, uint32_t length);
 /* The length of the GRE header, or minus the reason to drop the datagram. */

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from mpt.accel._native import ffi
@@ -16,8 +16,6 @@ def adaptive_fields(adaptive: Adaptive | None, keep: list[Any]) -> dict[str, Any
     """Return the fields of struct mpt_connection_row; what they point to is put into `keep`."""
     if adaptive is None:
         return {}
-    classes = ffi.new("struct mpt_class_rule[]", [_class_rule(rule, keep) for rule in adaptive.classes])
-    keep.append(classes)
     return {
         "is_adaptive": True,
         "sends": adaptive.sends,
@@ -26,9 +24,16 @@ def adaptive_fields(adaptive: Adaptive | None, keep: list[Any]) -> dict[str, Any
         "thin": adaptive.thin,
         "target": adaptive.target,
         "interval": adaptive.interval,
-        "classes": classes,
+        "classes": class_rules(adaptive.classes, keep),
         "class_count": len(adaptive.classes),
     }
+
+
+def class_rules(rules: Sequence[ClassRule], keep: list[Any]) -> Any:
+    """Return the structures of `rules`; they and what they point to are put into `keep`."""
+    classes = ffi.new("struct mpt_class_rule[]", [_class_rule(rule, keep) for rule in rules])
+    keep.append(classes)
+    return classes
 
 
 def _class_rule(rule: ClassRule, keep: list[Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ LAYERS = (
     {"reorder"},
     {"ordering"},
     {"table", "trial", "playout"},
-    {"deliver", "listen", "transmit", "orders", "rooms"},
+    {"deliver", "listen", "transmit", "orders", "rooms", "rehearsal"},
     {"repair", "train"},
     {"adaptive"},
     {"adaptives"},
