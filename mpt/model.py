@@ -95,6 +95,25 @@ def key_text(public_key: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusPlace:
+    """Where the status port listens: an `address` and a `port` of this host, or the `path` of a unix socket."""
+
+    address: Address
+    port: int
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Return what to open in a browser."""
+        return str(self) if self.path is not None else f"http://{self}/"
+
+
+@dataclass(frozen=True, slots=True)
 class GeneralConfig:
     """Section [general] of interface.conf (guide 2.6.2)."""
 
@@ -112,6 +131,7 @@ class GeneralConfig:
     log_ecn: bool = True  # whether the log tells of ECN fields that no honest path makes
     allow_default_key: bool = False  # whether the key that is built into every MPT program authenticates anybody
     private_key_file: Path = Path("private.key")  # as written: `Config.private_key_path` is where it is
+    status_listen: StatusPlace | None = None  # where the status page and the metrics are; None: nowhere
     log_format: str = "text"  # one of LOG_FORMATS
     log_level: str = "info"  # one of LOG_LEVELS
     key_log: Path | None = None  # file for the keys of sessions, for those who debug; None: they are written nowhere

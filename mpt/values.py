@@ -12,7 +12,7 @@ import enum
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
-from ipaddress import IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -29,6 +29,7 @@ from mpt.model import (
     Permission,
     Quota,
     Status,
+    StatusPlace,
     key_text,
 )
 
@@ -364,6 +365,23 @@ def socket_path(text: str) -> str:
     if not text.startswith("/") or len(text.encode()) > 107:
         raise ValueError("an absolute path of at most 107 octets such as /run/mpt/mpt.sock")
     return text
+
+
+def status_place(text: str) -> StatusPlace:
+    """Return where the status port listens: an address with a port, or a unix socket."""
+    allowed = "an address and a port such as 127.0.0.1:9400 or [::1]:9400, or unix:/run/mpt/status.sock"
+    if text.startswith("unix:"):
+        return StatusPlace(IPv4Address(0), 0, socket_path(text.removeprefix("unix:")))
+    host, _, port = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        found = ip_address(host[1:-1] if is_bracketed else host)
+    except ValueError:
+        raise ValueError(allowed) from None
+    is_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536
+    if not is_port or (found.version == 6) is not is_bracketed or found.is_multicast:
+        raise ValueError(allowed)
+    return StatusPlace(found, int(port))
 
 
 # ---- addresses ------------------------------------------------------------------------------------------------------

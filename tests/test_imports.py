@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host": _SHARED,
     "local": _SHARED,
     "limits": set(),
+    "page": set(),  # files alone
     "data": _LOW | _SEAM,
     "control": _LOW - {"host"} | _SEAM,
     "accel": _BOTH_PLANES,
@@ -46,6 +47,7 @@ HOME_OF: dict[str, set[str]] = {
     "cryptography": {"wire.seal", "config.identity", "daemon.tls", "lab.capture"},
     "OpenSSL": {"daemon.tls"},
     "hypothesis": {"testing"},
+    "prometheus_client": {"local.metrics"},
 }
 
 # Linux is behind host: the pure packages know octets and numbers.

@@ -107,6 +107,13 @@ def stop(arguments: Sequence[str]) -> int:
     return run_stop(arguments)
 
 
+def metrics(arguments: Sequence[str]) -> int:
+    """Run ``mpt metrics``. Return the exit status."""
+    from mpt.cli.metrics import metrics as run_metrics
+
+    return run_metrics(arguments)
+
+
 def version(arguments: Sequence[str]) -> int:
     """Run ``mpt version``. Return the exit status."""
     from mpt.cli.service import version as run_version
@@ -118,6 +125,7 @@ PROGRAMS = (
     Program("status", " [NAME] [--brief] [--watch [SECONDS]]", "what is wrong and what works, in 80 columns", status),
     Program("top", " [NAME]", "the same as it changes: rates and shares of the paths, q quits", top),
     Program("monitor", " [--json]", "one line for each thing that happens", monitor),
+    Program("metrics", " [FILE]", "the same for Prometheus, on standard output or in a file", metrics),
     Program("logs", " [-f] [-n LINES]", "the log of the daemon", logs),
     Program("stop", "", "stop the daemon, and wait until it has stopped", stop),
     Program("version", "", "the versions of this program and of the daemon", version),

@@ -171,6 +171,13 @@ GENERAL = (  # guide 2.6.2
         "Private key of this host, as `mpt genkey` makes it, for sealed connections.",
         reload=False,
     ),
+    Key(
+        "status_listen",
+        values.status_place,
+        "",
+        "Where the status page and the metrics are: 127.0.0.1:9400, or unix:PATH; absent: nowhere.",
+        reload=False,
+    ),
     Key("log_format", _one_of(LOG_FORMATS), "text", "Lines for people, or JSON, one object a line.", reload=False),
     Key("log_level", _one_of(LOG_LEVELS), "info", "What is logged: this and what is worse.", reload=False),
     Key(

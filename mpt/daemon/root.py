@@ -81,6 +81,13 @@ class Root(MultiService):
             self.runs.tunnels.append(Tunnel(machine, tunnel, connections, routes, ask_peer, datapath_choice, lost))
         self.quotas = Quotas(machine, self.runs)
         self.sleep_watch = SleepWatch(machine, self.runs.slept)
+        place = config.general.status_listen
+        if place is not None:
+            from mpt.daemon.statusport import StatusPort  # twisted.web is for those who want it
+
+            operations = self.operations
+            port = StatusPort(machine.reactor, place, operations.status, operations.history, operations.events)
+            port.setServiceParent(self)
         for service in (
             self.recent_events,
             routes,

@@ -15,7 +15,7 @@ from mpt.daemon.path import UNKNOWN_PEER
 from mpt.daemon.running import Running
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
-from mpt.data.counters import Counters, PathCounters
+from mpt.data.counters import EGRESS_REASONS, Counters, PathCounters, Reason
 from mpt.local.history import Sample
 from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
 from mpt.model import Address, Status
@@ -56,6 +56,11 @@ def status_document(
     )
 
 
+# All reasons are shown from the start, so that whoever watches one does not wait for it to appear.
+_NO_EGRESS_DROPS = dict.fromkeys(map(str, EGRESS_REASONS), 0)
+_NO_INGRESS_DROPS = {str(reason): 0 for reason in Reason if reason not in EGRESS_REASONS}
+
+
 def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
     config = tunnel.config
     return TunnelStatus(
@@ -71,8 +76,8 @@ def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
         ecn_unexpected=counters.ecn_unexpected,
         datagrams_received=counters.datagrams_received,
         keepalives_received=counters.keepalives_received,
-        egress_dropped=counters.egress_dropped,
-        ingress_dropped=counters.ingress_dropped,
+        egress_dropped={**_NO_EGRESS_DROPS, **counters.egress_dropped},
+        ingress_dropped={**_NO_INGRESS_DROPS, **counters.ingress_dropped},
     )
 
 

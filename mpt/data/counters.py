@@ -56,6 +56,20 @@ class Reason(enum.StrEnum):
     TUN_FULL = enum.auto()
 
 
+EGRESS_REASONS = (
+    Reason.NOT_IP,
+    Reason.NO_CONNECTION,
+    Reason.LOOP,
+    Reason.NO_PATH,
+    Reason.NO_SESSION,
+    Reason.TOO_BIG,
+    Reason.QUEUE_FULL,
+    Reason.CODEL,
+    Reason.OFFLOAD_MALFORMED,
+)
+"""The reasons on the way from the TUN to the network; the others are on the way back, where `LOOP` may be, too."""
+
+
 def errno_reason(call: str, number: int | None) -> str:
     """Return the reason for a system call's errno; `call` is "send" or "tun"."""
     return f"{call}_{errorcode.get(number or 0, 'error').lower()}"

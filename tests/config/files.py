@@ -193,6 +193,7 @@ OTHER = {
     ("general", "cmdport_local"): "60457",
     ("general", "cmd_timeout"): "3",
     ("general", "udp_commands"): "unconnected",
+    ("general", "status_listen"): "[::1]:9400",
     ("general", "log_format"): "json",
     ("general", "log_level"): "debug",
     ("general", "public_address_resolver"): "208.67.222.222",

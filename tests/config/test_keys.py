@@ -11,7 +11,7 @@ import pytest
 from mpt.config import schema
 from mpt.config.directory import load_directory
 from mpt.config.parser import ConfigurationErrors
-from mpt.model import AuthType, Config, Permission, Quota, Status, unspecified
+from mpt.model import AuthType, Config, Permission, Quota, Status, StatusPlace, unspecified
 from mpt.values import public_key, text_of
 from tests.config.files import (
     CONNECTION,
@@ -77,6 +77,12 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("general", "allow_default_key"): FLAGS,
     ("general", "public_address_name"): [("my-ip.example.", "my-ip.example."), ("", "myip.opendns.com")],
     ("general", "private_key_file"): [("a/b.key", Path("a/b.key")), ("/k", Path("/k")), ("", Path("private.key"))],
+    ("general", "status_listen"): [
+        ("127.0.0.1:9400", StatusPlace(IPv4Address("127.0.0.1"), 9400)),
+        ("[::1]:80", StatusPlace(IPv6Address("::1"), 80)),
+        ("unix:/run/mpt/status.sock", StatusPlace(IPv4Address("0.0.0.0"), 0, "/run/mpt/status.sock")),
+        ("", None),
+    ],
     ("general", "log_format"): [("text", "text"), ("JSON", "json"), ("", "text")],
     ("general", "log_level"): [("debug", "debug"), ("warn", "warn"), ("error", "error"), ("", "info")],
     ("general", "key_log"): [("/tmp/keys", Path("/tmp/keys")), ("", None)],
@@ -188,6 +194,16 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("general", "allow_default_key"): BAD_FLAGS,
     ("general", "public_address_name"): ["-a.example", "a..b", "a b", "x" * 64 + ".example", "a." * 127 + "ab"],
     ("general", "private_key_file"): ["a\tb", "x" * 4096],
+    ("general", "status_listen"): [
+        "9400",
+        "127.0.0.1",
+        "::1:80",
+        "[::1]",
+        "localhost:80",
+        "10.1.1.1:0",
+        "1.1.1.1:70000",
+        "unix:x",
+    ],
     ("general", "log_format"): ["xml", "1"],
     ("general", "log_level"): ["loud", "7"],
     ("general", "key_log"): ["a\tb"],

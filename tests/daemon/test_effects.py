@@ -248,6 +248,7 @@ def loaded(trial: Trial) -> Any:
     return (
         config.key_log_path,
         general.log_format,
+        general.status_listen,
         general.log_level,
         [replace(each, file=None) for each in config.connections],
     )
@@ -304,6 +305,7 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("general", "log_ecn"): Effect(log, "0"),
     ("general", "allow_default_key"): Effect(stage_facet(report), "1", BY_DEFAULT_KEY),
     ("general", "private_key_file"): Effect(accepted, "missing.key", SEALED),
+    ("general", "status_listen"): Effect(loaded, "127.0.0.1:9400", SEALED),
     ("general", "log_format"): Effect(loaded, "json", SEALED),
     ("general", "log_level"): Effect(loaded, "debug", SEALED),
     ("general", "key_log"): Effect(loaded, "keys.log", SEALED),

@@ -1,0 +1,217 @@
+"""The status port: the page, the documents behind it, and metrics, over HTTP, to look at only.
+
+It listens on an address of this host or on a unix socket, if `status_listen` says so. A request must name this host as
+it is known (RFC 9110 section 7.2), so that no page of somebody else reads it through a browser (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from ipaddress import ip_address
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from mpt.errors import HostError
+from mpt.local.status import StatusDocument
+from mpt.model import StatusPlace
+
+log = Logger()
+
+ASSETS: Final = {
+    b"": ("index.html", "text/html; charset=utf-8"),
+    b"page.js": ("page.js", "text/javascript; charset=utf-8"),
+    b"page.css": ("page.css", "text/css; charset=utf-8"),
+    b"uPlot.iife.min.js": ("uPlot.iife.min.js", "text/javascript; charset=utf-8"),
+    b"uPlot.min.css": ("uPlot.min.css", "text/css; charset=utf-8"),
+}
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Server": "mpt",
+}
+IDLE: Final = 60.0  # s for which a caller may be silent
+LONGEST_REQUEST: Final = 4096  # octets of a body, which nothing here needs
+METRICS_MISSING: Final = "the metrics need prometheus_client: pip install 'mpt-tunnel[metrics]'\n"
+
+
+class StatusPort(Service):
+    """Serves at `place`; `status()`, `history(name)` and `events(after)` are those of the operations."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        place: StatusPlace,
+        status: Callable[[], StatusDocument],
+        history: Callable[[str], Mapping[str, Any]],
+        events: Callable[[int], Mapping[str, Any]],
+    ) -> None:
+        self._reactor = reactor
+        self._place = place
+        root = _Root()
+        for name, (file, kind) in ASSETS.items():
+            root.putChild(name, _Asset(self._hosts, file, kind))
+        root.putChild(b"status.json", _Answer(self._hosts, lambda request: _json(status().as_json())))
+        root.putChild(b"history.json", _Answer(self._hosts, lambda request: _json(history(_word(request, b"name")))))
+        root.putChild(b"events.json", _Answer(self._hosts, lambda request: _json(events(_number(request, b"after")))))
+        root.putChild(b"metrics", _Answer(self._hosts, lambda request: _metrics(status())))
+        self._site = Site(root, timeout=IDLE)
+        self._site.displayTracebacks = False
+        self._listening: Any = None
+
+    def startService(self) -> None:
+        """Listen; raises HostError if that is refused."""
+        super().startService()
+        try:
+            if self._place.path is not None:
+                self._listening = self._reactor.listenUNIX(self._place.path, self._site, mode=0o660, wantPID=False)
+            else:
+                self._listening = self._reactor.listenTCP(
+                    self._place.port, self._site, interface=str(self._place.address)
+                )
+        except CannotListenError as error:
+            raise HostError(f"status_listen = {self._place}: {error.socketError}") from error
+        log.info("the status page is at {place}", place=self._place.url)
+
+    def stopService(self) -> Any:
+        """Listen no more."""
+        super().stopService()
+        listening, self._listening = self._listening, None
+        return listening.stopListening() if listening is not None else None
+
+    @property
+    def _hosts(self) -> frozenset[str]:
+        """Return how a request may call this host; none: by any name, as on a unix socket, which no browser reaches."""
+        if self._place.path is not None:
+            return frozenset()
+        address = self._place.address
+        names = {str(address)} if not address.is_unspecified else set()
+        if address.is_loopback or address.is_unspecified:
+            names |= {"localhost", "127.0.0.1", "::1"}
+        return frozenset(names)
+
+
+class _Page(Resource):
+    """Answers GET and HEAD of callers that name this host."""
+
+    isLeaf = True
+
+    def __init__(self, hosts: Callable[[], frozenset[str]] | frozenset[str]) -> None:
+        super().__init__()
+        self._hosts = hosts if isinstance(hosts, frozenset) else hosts()
+
+    def render(self, request: Request) -> bytes:
+        """Return the whole answer."""
+        for name, value in HEADERS.items():
+            request.setHeader(name, value)
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader("Allow", "GET, HEAD")
+            return _plain(request, 405, "only to look at: GET or HEAD\n")
+        host = _host_of(request)
+        if self._hosts and host not in self._hosts and not _is_address(host):
+            return _plain(request, 421, f"this host is not known as {host!r} here\n")
+        octets = _plain(request, 404, "there is nothing here\n") if request.postpath else self.answer(request)
+        request.setHeader("Content-Length", str(len(octets)))
+        return octets if request.method == b"GET" else b""
+
+    def answer(self, request: Request) -> bytes:
+        """Return the content; here is nothing."""
+        return _plain(request, 404, "there is nothing here\n")
+
+
+class _Root(Resource):
+    """The names at the top."""
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """Return the answer to a name that is not here."""
+        return _Page(frozenset())
+
+
+class _Asset(_Page):
+    """A file of the page."""
+
+    def __init__(self, hosts: frozenset[str], file: str, kind: str) -> None:
+        super().__init__(hosts)
+        self._file = file
+        self._kind = kind
+
+    def answer(self, request: Request) -> bytes:
+        request.setHeader("Content-Type", self._kind)
+        return _read(self._file)
+
+
+@cache
+def _read(file: str) -> bytes:
+    return (files("mpt.page") / file).read_bytes()
+
+
+class _Answer(_Page):
+    """What `make` returns: content and its type; whatever it raises is an answer of status 404 or 503."""
+
+    def __init__(self, hosts: frozenset[str], make: Callable[[Request], tuple[bytes, str]]) -> None:
+        super().__init__(hosts)
+        self._make = make
+
+    def answer(self, request: Request) -> bytes:
+        try:
+            octets, kind = self._make(request)
+        except HostError as error:
+            return _plain(request, 404, f"{error}\n")
+        except ImportError:
+            return _plain(request, 503, METRICS_MISSING)
+        request.setHeader("Content-Type", kind)
+        return octets
+
+
+def _plain(request: Request, code: int, text: str) -> bytes:
+    request.setResponseCode(code)
+    request.setHeader("Content-Type", "text/plain; charset=utf-8")
+    return text.encode()
+
+
+def _host_of(request: Request) -> str:
+    """Return the host of the Host field, without its port."""
+    field = (request.getHeader("host") or "").strip().lower()
+    if field.startswith("["):
+        return field[1:].partition("]")[0]
+    return field.rpartition(":")[0] if field.count(":") == 1 else field
+
+
+def _is_address(host: str) -> bool:
+    """Return whether a host is named by an address: no name of somebody else leads here then."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _word(request: Request, name: bytes) -> str:
+    values: list[bytes] = (request.args or {}).get(name, [b""])
+    return values[0].decode("utf-8", "replace")
+
+
+def _number(request: Request, name: bytes) -> int:
+    text = _word(request, name)
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else 0
+
+
+def _json(value: Any) -> tuple[bytes, str]:
+    return json.dumps(value).encode(), "application/json"
+
+
+def _metrics(document: StatusDocument) -> tuple[bytes, str]:
+    from mpt.local.metrics import CONTENT_TYPE, exposition
+
+    return exposition(document), CONTENT_TYPE

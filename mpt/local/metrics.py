@@ -1,0 +1,132 @@
+"""The status document as metrics for Prometheus: for the status port, and for ``mpt metrics``.
+
+Needs ``prometheus_client`` (the extra "metrics"). Units are base units. There are as many time series as connections
+times paths, and one for each reason to drop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument
+from mpt.local.statustext import works
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+STATES: Final = (*WORDS.values(), WAITING)
+
+_Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+_PATH: Final = ("connection", "path", "interface")
+
+# name, help, kind, and the value of a path; None: unknown now, so there is no sample.
+_OF_PATHS: Final[tuple[tuple[str, str, type[Any], Callable[[PathStatus], float | None]], ...]] = (
+    ("mpt_path_up", "Whether the peer is heard over the path and wants it used", GaugeMetricFamily, lambda p: works(p)),
+    ("mpt_path_state_age_seconds", "How long the path has been in its state", GaugeMetricFamily, lambda p: p.since),
+    ("mpt_path_keepalive_age_seconds", "Time since the peer was heard", GaugeMetricFamily, lambda p: p.keepalive_age),
+    ("mpt_path_round_trip_seconds", "Round trip to the peer", GaugeMetricFamily, lambda p: p.round_trip),
+    (
+        "mpt_path_loss_ratio",
+        "Share of the peer's keepalives that are lost",
+        GaugeMetricFamily,
+        lambda p: None if p.loss is None else p.loss / 100,
+    ),
+    ("mpt_path_weight", "weight_out of the configuration", GaugeMetricFamily, lambda p: p.weight_out),
+    ("mpt_path_sent_packets", "Inner packets sent", CounterMetricFamily, lambda p: p.packets_sent),
+    ("mpt_path_sent_bytes", "Octets of inner packets sent", CounterMetricFamily, lambda p: p.bytes_sent),
+    ("mpt_path_received_packets", "Inner packets received", CounterMetricFamily, lambda p: p.packets_received),
+    ("mpt_path_received_bytes", "Octets of inner packets received", CounterMetricFamily, lambda p: p.bytes_received),
+    ("mpt_path_send_drops", "Packets that could not be sent", CounterMetricFamily, lambda p: sum(p.drops.values())),
+)
+# the same of the members that an adaptive connection knows of a path
+_OF_ADAPTIVE: Final = (
+    ("mpt_path_rate_bytes_per_second", "Rate that the line is believed to carry", "rate"),
+    ("mpt_path_queue_seconds", "Queue on the line, in time", "queue"),
+    ("mpt_path_loss_load_ratio", "Share lost by our own load", "loss_load"),
+    ("mpt_path_loss_line_ratio", "Share lost by the line itself", "loss_radio"),
+)
+
+
+def exposition(document: StatusDocument) -> bytes:
+    """Return all metrics of `document` in Prometheus's text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(document))
+    return generate_latest(registry)
+
+
+class _Collector:
+    """Collects from one document, once."""
+
+    def __init__(self, document: StatusDocument) -> None:
+        self._document = document
+
+    def describe(self) -> Iterable[_Family]:
+        """Return nothing: the document is asked when it is collected."""
+        return ()
+
+    def collect(self) -> Iterator[_Family]:
+        """Return every metric of the document."""
+        document = self._document
+        yield InfoMetricFamily("mpt", "The daemon", {"version": document.version})
+        yield GaugeMetricFamily("mpt_uptime_seconds", "Time since the start of the daemon", document.uptime)
+        yield from _tunnels(document)
+        yield from _connections(document.connections)
+        yield from _paths(document.connections)
+        refused = CounterMetricFamily("mpt_refused_commands", "Refused command datagrams", labels=("reason",))
+        for reason, count in document.control_dropped.items():
+            refused.add_metric((reason,), count)
+        yield refused
+        handshakes = CounterMetricFamily(
+            "mpt_dropped_handshakes", "Handshake datagrams that led to nothing", labels=("reason",)
+        )
+        for reason, count in document.handshakes_dropped.items():
+            handshakes.add_metric((reason,), count)
+        yield handshakes
+
+
+def _tunnels(document: StatusDocument) -> Iterator[_Family]:
+    read = CounterMetricFamily("mpt_tunnel_read_packets", "Packets that came out of the interface", labels=("tunnel",))
+    delivered = CounterMetricFamily("mpt_tunnel_delivered_packets", "Packets handed to it", labels=("tunnel",))
+    held = GaugeMetricFamily("mpt_tunnel_held_packets", "Packets that wait for their order", labels=("tunnel",))
+    datagrams = CounterMetricFamily("mpt_tunnel_received_datagrams", "Datagrams received", labels=("tunnel",))
+    drops = CounterMetricFamily("mpt_tunnel_drops", "Dropped packets", labels=("tunnel", "direction", "reason"))
+    for tunnel in document.tunnels:
+        read.add_metric((tunnel.name,), tunnel.packets_read)
+        delivered.add_metric((tunnel.name,), tunnel.packets_delivered)
+        held.add_metric((tunnel.name,), tunnel.packets_held)
+        datagrams.add_metric((tunnel.name,), tunnel.datagrams_received)
+        for direction, reasons in (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped)):
+            for reason, count in reasons.items():
+                drops.add_metric((tunnel.name, direction, reason), count)
+    yield from (read, delivered, held, datagrams, drops)
+
+
+def _connections(connections: Iterable[ConnectionStatus]) -> Iterator[_Family]:
+    paths = GaugeMetricFamily("mpt_connection_paths", "Paths of the connection", labels=("connection",))
+    good = GaugeMetricFamily("mpt_connection_paths_up", "Those that work", labels=("connection",))
+    age = GaugeMetricFamily("mpt_connection_keys_age_seconds", "Age of the keys; none: no keys", labels=("connection",))
+    for each in connections:
+        paths.add_metric((each.name,), len(each.paths))
+        good.add_metric((each.name,), sum(map(works, each.paths)))
+        if each.sealed is not None and each.sealed.keys_age is not None:
+            age.add_metric((each.name,), each.sealed.keys_age)
+    yield from (paths, good, age)
+
+
+def _paths(connections: Iterable[ConnectionStatus]) -> Iterator[_Family]:
+    every = [((each.name, path.name, path.interface), path) for each in connections for path in each.paths]
+    for name, text, kind, value_of in _OF_PATHS:
+        family = kind(name, text, labels=_PATH)
+        for labels, path in every:
+            if (value := value_of(path)) is not None:
+                family.add_metric(labels, value)
+        yield family
+    for name, text, member in _OF_ADAPTIVE:
+        family = GaugeMetricFamily(name, text, labels=_PATH)
+        for labels, path in every:
+            if path.adaptive is not None and path.adaptive.get(member) is not None:
+                family.add_metric(labels, path.adaptive[member])
+        yield family

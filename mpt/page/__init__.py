@@ -1,0 +1,1 @@
+"""The status page: files that the status port serves (`mpt.daemon.statusport`)."""

@@ -1,0 +1,266 @@
+"use strict";
+// One screen: the status document every second, the history once, events as they come. Nothing is sent but questions.
+
+const KEPT = 600; // seconds on the charts
+const EVENTS = 200; // lines
+const COLOURS = ["#0969da", "#bf8700", "#1a7f37", "#8250df", "#cf222e", "#1b7c83", "#bc4c00", "#6e7781"];
+const pasts = new Map(); // by the name of a connection: times, and by path the series
+const shown = new Map(); // by the name of a connection: its elements
+const marks = []; // [time, text] of events that are no information, for the charts
+let lastEvent = 0;
+
+const byId = (id) => document.getElementById(id);
+const colour = (index) => COLOURS[index % COLOURS.length];
+const text = (element, value) => { if (element.textContent !== value) element.textContent = value; };
+
+function rate(octets) { // octets a second -> bits a second, as lines are sold
+  if (octets === null || octets === undefined) return "–";
+  const bits = 8 * octets;
+  for (const [unit, size] of [["Gbit/s", 1e9], ["Mbit/s", 1e6], ["kbit/s", 1e3]])
+    if (bits >= 0.9995 * size) return `${(bits / size).toFixed(bits / size < 99.95 && unit !== "kbit/s" ? 1 : 0)} ${unit}`;
+  return `${Math.round(bits)} bit/s`;
+}
+function octets(count) {
+  for (const [unit, size] of [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
+    if (count >= size) return `${(count / size).toFixed(1)} ${unit}`;
+  return `${count} B`;
+}
+function age(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  for (const [size, unit] of [[86400, "d"], [3600, "h"], [60, "min"]])
+    if (seconds >= 2 * size) return `${Math.round(seconds / size)} ${unit}`;
+  return `${Math.round(seconds)} s`;
+}
+const milliseconds = (seconds) => (seconds === null || seconds === undefined ? "–" : `${(1000 * seconds).toFixed(seconds < 0.01 ? 1 : 0)} ms`);
+const percent = (part) => (part === null || part === undefined ? "–" : `${Math.round(100 * part)} %`);
+
+const works = (path) => path.status === "up" && !path.peer_says_down;
+const stateOf = (path) => (path.peer_says_down && ["up", "down"].includes(path.status) ? "down (peer)" : path.status);
+const kindOf = (path) => (works(path) ? "good" : path.status === "waiting" ? "doubt" : "bad");
+
+// ---- the words --------------------------------------------------------------------------------------------------------
+
+function showHealth(status) {
+  const paths = status.connections.flatMap((each) => each.paths);
+  const good = paths.filter(works).length;
+  const health = byId("health");
+  health.className = good === paths.length ? "good" : good ? "doubt" : "bad";
+  text(health, !paths.length ? "No connection" : good === paths.length ? `All ${good} paths work` : `${good} of ${paths.length} paths work`);
+  text(byId("daemon"), `version ${status.version}, up for ${age(status.uptime)}`);
+  const problems = status.connections.flatMap(problemsOf);
+  byId("wrong").hidden = problems.length === 0;
+  const list = byId("problems");
+  const before = [...list.children].map((item) => item.textContent).join("\n");
+  if (before !== problems.join("\n")) list.replaceChildren(...problems.map((problem) => element("li", problem)));
+}
+function problemsOf(connection) {
+  const problems = [];
+  const sealed = connection.sealed;
+  if (sealed && sealed.keys_age === null) problems.push(`${connection.name}: there are no keys yet: ${sealed.reason}`);
+  if (sealed && sealed.renewal_failure) problems.push(`${connection.name}: the keys could not be renewed: ${sealed.renewal_failure}`);
+  for (const path of connection.paths) {
+    const name = `${path.name} of ${connection.name}`;
+    if (path.no_route) problems.push(`${name} has no route to ${path.remote_address}: ${path.no_route}`);
+    else if (!works(path)) problems.push(`${name} is ${stateOf(path)}${path.reason ? `: ${path.reason}` : ""}${path.cause ? `; ${path.cause}` : ""}`);
+  }
+  return problems;
+}
+function element(name, content) {
+  const made = document.createElement(name);
+  made.textContent = content;
+  return made;
+}
+
+// ---- the cards --------------------------------------------------------------------------------------------------------
+
+function cardsOf(connection) {
+  let view = shown.get(connection.name);
+  if (!view) {
+    const section = byId("connection").content.firstElementChild.cloneNode(true);
+    byId("connections").append(section);
+    view = { section, cards: [], charts: [] };
+    shown.set(connection.name, view);
+  }
+  text(view.section.querySelector("h2"), connection.name);
+  const kind = connection.sealed ? `sealed, ${connection.sealed.cipher || "no keys"}` : "plain";
+  text(view.section.querySelector(".facts"), `${connection.local_address} to ${connection.remote_address} on ${connection.tunnel}, ${kind}`);
+  connection.paths.forEach((path, index) => {
+    if (!view.cards[index]) {
+      const card = byId("path").content.firstElementChild.cloneNode(true);
+      card.querySelector(".swatch").style.background = card.querySelector(".bar div").style.background = colour(index);
+      view.section.querySelector(".paths").append(card);
+      view.cards[index] = card;
+    }
+    showCard(view.cards[index], path);
+  });
+  view.cards.splice(connection.paths.length).forEach((card) => card.remove());
+  return view;
+}
+function showCard(card, path) {
+  text(card.querySelector(".name"), `${path.name} (${path.interface})`);
+  const state = card.querySelector(".state");
+  state.className = `state ${kindOf(path)}`;
+  text(state, `${stateOf(path)} for ${age(path.since)}`);
+  const adaptive = path.adaptive || {};
+  text(card.querySelector(".why"), path.reason || adaptive.reason || "");
+  const rows = [
+    ["out", rate(path.out_rate)], ["in", rate(path.in_rate)], ["share", percent(path.share)],
+    ["round trip", milliseconds(path.round_trip)], ["loss", path.loss === null ? "–" : `${path.loss} %`],
+    ["sent", octets(path.bytes_sent)], ["received", octets(path.bytes_received)],
+    ["from", path.local_address], ["to", path.remote_address],
+  ];
+  if (adaptive.rate !== undefined && adaptive.rate !== null) rows.splice(3, 0, ["line carries", rate(adaptive.rate)]);
+  const list = card.querySelector("dl");
+  if (list.children.length !== 2 * rows.length) list.replaceChildren(...rows.flatMap(([name]) => [element("dt", name), element("dd", "")]));
+  rows.forEach(([name, value], place) => { text(list.children[2 * place], name); text(list.children[2 * place + 1], value); });
+  const share = path.share || 0;
+  card.querySelector(".bar div").style.width = `${100 * share}%`;
+  card.querySelector(".bar").setAttribute("aria-label", `share of what is sent: ${percent(path.share)}`);
+}
+
+// ---- the charts -------------------------------------------------------------------------------------------------------
+
+const SERIES = { out: (p) => p.out_rate, in: (p) => p.in_rate, trip: (p) => p.round_trip, loss: (p) => p.loss };
+const SCALES = { out: (v) => 8e-6 * v, in: (v) => 8e-6 * v, trip: (v) => 1000 * v, loss: (v) => v };
+
+async function pastOf(connection, now) {
+  let past = pasts.get(connection.name);
+  if (past) return past;
+  past = { times: [], series: {} };
+  pasts.set(connection.name, past);
+  const answer = await fetch(`history.json?name=${encodeURIComponent(connection.name)}`);
+  const levels = answer.ok ? (await answer.json()).paths.map((path) => path.levels[0] || {}) : [];
+  const length = Math.max(0, ...levels.map((level) => (level.out_rate || []).length));
+  for (let i = 0; i < length; i++) past.times.push(now - length + i);
+  const fields = { out: "out_rate", in: "in_rate", trip: "round_trip", loss: "loss" };
+  for (const kind of Object.keys(SERIES))
+    past.series[kind] = connection.paths.map((_, index) => {
+      const values = (levels[index] || {})[fields[kind]] || [];
+      return [...Array(length - values.length).fill(null), ...values.map((v) => (v === null ? null : SCALES[kind](v)))];
+    });
+  return past;
+}
+function note(past, connection, now) {
+  past.times.push(now);
+  for (const kind of Object.keys(SERIES))
+    connection.paths.forEach((path, index) => {
+      const row = (past.series[kind][index] ||= Array(past.times.length - 1).fill(null));
+      const value = SERIES[kind](path);
+      row.push(value === null || value === undefined ? null : SCALES[kind](value));
+      if (row.length > KEPT) row.shift();
+    });
+  if (past.times.length > KEPT) past.times.shift();
+}
+function stacked(rows) { // each series on top of those before it
+  let below = null;
+  return rows.map((row) => (below = row.map((value, i) => (value || 0) + (below ? below[i] : 0))));
+}
+function dataOf(past, kind) {
+  const rows = past.series[kind];
+  const isStack = kind === "out" || kind === "in";
+  return [past.times, ...(isStack ? stacked(rows).reverse() : rows)];
+}
+function chart(view, kind, connection, past) {
+  const place = view.section.querySelector(`.chart.${kind}`);
+  const isStack = kind === "out" || kind === "in";
+  const dim = getComputedStyle(document.body).getPropertyValue("--dim").trim();
+  const line = getComputedStyle(document.body).getPropertyValue("--line").trim();
+  const order = connection.paths.map((path, index) => ({ path, index }));
+  if (isStack) order.reverse();
+  const axis = { stroke: dim, grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
+  return new uPlot({
+    width: Math.max(280, place.clientWidth), height: 144, legend: { show: false }, cursor: { y: false },
+    scales: { y: { range: (u, low, high) => [0, Math.max(high || 0, kind === "loss" ? 1 : 0.1) * 1.05] } },
+    axes: [{ ...axis }, { ...axis, size: 54 }],
+    series: [{}, ...order.map(({ path, index }) => ({
+      label: path.name, stroke: colour(index), width: isStack ? 1 : 1.5, fill: isStack ? colour(index) : undefined, points: { show: false },
+    }))],
+    hooks: { draw: [drawMarks] },
+  }, dataOf(past, kind), place);
+}
+function drawMarks(u) {
+  const { ctx } = u;
+  ctx.save();
+  ctx.strokeStyle = getComputedStyle(document.body).getPropertyValue("--bad").trim();
+  ctx.setLineDash([4, 4]);
+  for (const [time] of marks) {
+    if (time < u.scales.x.min || time > u.scales.x.max) continue;
+    const x = u.valToPos(time, "x", true);
+    ctx.beginPath();
+    ctx.moveTo(x, u.bbox.top);
+    ctx.lineTo(x, u.bbox.top + u.bbox.height);
+    ctx.stroke();
+  }
+  ctx.restore();
+}
+function showCharts(view, connection, past) {
+  const paths = connection.paths.length;
+  const known = (kind) => past.series[kind].some((row) => row.some((value) => value !== null));
+  view.section.querySelector(".trips").hidden = !known("trip");
+  view.section.querySelector(".losses").hidden = !known("loss");
+  if (view.paths !== paths) {
+    view.charts.forEach(([, made]) => made.destroy());
+    view.charts = [];
+    view.paths = paths;
+  }
+  for (const kind of Object.keys(SERIES)) {
+    if ((kind === "trip" || kind === "loss") && !known(kind)) continue;
+    const found = view.charts.find(([name]) => name === kind);
+    if (found) found[1].setData(dataOf(past, kind));
+    else view.charts.push([kind, chart(view, kind, connection, past)]);
+  }
+}
+
+// ---- events -----------------------------------------------------------------------------------------------------------
+
+async function showEvents() {
+  const found = await (await fetch(`events.json?after=${lastEvent}`)).json();
+  lastEvent = found.last;
+  const list = byId("events");
+  for (const event of found.events) {
+    const item = document.createElement("li");
+    const time = element("time", new Date(1000 * event.time).toLocaleTimeString());
+    time.dateTime = new Date(1000 * event.time).toISOString();
+    const words = element("span", event.text);
+    if (event.level !== "info") { words.className = event.level === "error" ? "bad" : "doubt"; marks.push([event.time, event.text]); }
+    item.append(time, words);
+    list.prepend(item);
+  }
+  while (list.children.length > EVENTS) list.lastElementChild.remove();
+  while (marks.length > EVENTS) marks.shift();
+}
+
+// ---- again and again --------------------------------------------------------------------------------------------------
+
+async function look() {
+  const answer = await fetch("status.json");
+  const status = await answer.json();
+  const now = Date.now() / 1000;
+  showHealth(status);
+  const names = new Set(status.connections.map((each) => each.name));
+  for (const [name, view] of shown) if (!names.has(name)) { view.section.remove(); shown.delete(name); pasts.delete(name); }
+  for (const connection of status.connections) {
+    const view = cardsOf(connection);
+    const past = await pastOf(connection, now);
+    note(past, connection, now);
+    showCharts(view, connection, past);
+  }
+  await showEvents();
+}
+async function again() {
+  try {
+    await look();
+  } catch (error) {
+    const health = byId("health");
+    health.className = "bad";
+    text(health, "The daemon does not answer");
+  }
+  setTimeout(again, 1000);
+}
+addEventListener("resize", () => {
+  for (const view of shown.values())
+    for (const [kind, made] of view.charts)
+      made.setSize({ width: Math.max(280, view.section.querySelector(`.chart.${kind}`).clientWidth), height: 144 });
+});
+again();
