@@ -16,7 +16,6 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
-
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
