@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any, Final, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, formatEventAsClassicLogText
@@ -50,10 +52,16 @@ class LogOutput:
         """Begin to write, now that the process is what it will be."""
         if self.file is not None:
             self.stream = LogFile.fromFullPath(self.file)
+            signal.signal(signal.SIGUSR1, self._rotate_soon)  # as twistd does for a log of its own
         else:
             self.stream = sys.stdout
             if is_journal(sys.stdout, os.environ):
                 self.format = "journal"
+
+    def _rotate_soon(self, number: int, frame: FrameType | None) -> None:
+        from twisted.internet import reactor
+
+        reactor.callFromThread(self.stream.rotate)  # type: ignore[attr-defined]
 
     def choose(self, format: str, level: str) -> None:
         """Take what the configuration wants; "text" is the journal's own where the journal reads."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,22 @@ def test_the_output_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     observer(event())
     observer.stream.close()
     assert "path_0 is DOWN" in (tmp_path / "mpt.log").read_text()
+
+
+def test_sigusr1_rotates_the_log(tmp_path: Path) -> None:
+    """As twistd does for a log of its own; without a handler the signal would end the daemon."""
+    code = f"""
+import os, signal
+from twisted.internet import reactor
+from mpt.daemon.logoutput import LogOutput
+output = LogOutput()
+output.file = {str(tmp_path / "log")!r}
+output.open()
+output.stream.write("before")
+reactor.callWhenRunning(os.kill, os.getpid(), signal.SIGUSR1)
+reactor.callLater(0.2, reactor.stop)
+reactor.run()
+output.stream.write("after")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert [(tmp_path / name).read_text() for name in ("log.1", "log")] == ["before", "after"]
