@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from math import ceil
 
+from bench.lines.samples import Sample, parse
 from bench.lines.stages import PAYLOAD, Event
 from bench.lines.ways import Ground
+from bench.load import control_socket
 from bench.measure import STREAM_END, Figures, quantile, times_in
 from mpt.errors import HostError
 from mpt.lab.iperf import iperf3, result
@@ -32,8 +34,11 @@ Wanted = Callable[[float], float]
 class Passing:
     """The load of one run, from `start` until `finish`."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, sampled: bool = False) -> None:
         self.ground = ground
+        self.samples: list[Sample] = []
+        self._sampler: Process | None = None
+        self._is_sampled = sampled and ground.run.way == "tunnel"
         self.load = ground.run.stage.load
         self._streams: list[Transfer] = []
         self._pings: Process | None = None
@@ -55,6 +60,11 @@ class Passing:
             receiver.wait_for_output("ready", 20)
             words = python("bench.lines.voice", "send", ground.address, "--seconds", f"{length}")
             self._voice = receiver, ground.b.start(words)
+
+        if self._is_sampled:
+            asked = control_socket(ground.daemons[1])
+            self._sampler = ground.b.start(python("bench.lines.samples", asked, "--seconds", f"{self._seconds}"))
+            self._sampler.wait_for_output("ready", 20)
 
     def start(self) -> None:
         """Let it begin; the events and the traces count from now on."""
@@ -117,6 +127,8 @@ class Passing:
             figures |= self._of_pings(self._pings.output())
         if self._voice is not None:
             figures |= self._of_voice(*self._voice)
+        if self._sampler is not None:
+            self.samples = parse(self._sampler.output())
         return figures
 
     @property

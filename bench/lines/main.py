@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
+from bench.lines.plots import draw, require_matplotlib
 from bench.lines.report import LEGEND, Results, verdicts, verdicts_json, verdicts_text
 from bench.lines.runner import TOGETHER, measure, plan
 from bench.lines.stages import CONTROLS, STAGES, WAYS, Stage
@@ -25,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     lines.add_argument("--scheduler", choices=SCHEDULERS, help="of the connections [as it is without a word of it]")
     lines.add_argument("--cc", choices=CONTROLS, help="only this congestion control [both]")
     lines.add_argument("--way", choices=WAYS, action="append", help="only this way, may be repeated [all]")
+    lines.add_argument("--plots", metavar="DIRECTORY", help="draw rate, queue and share of each tunnel there, as SVG")
     lines.add_argument(
         "--together", type=float, default=TOGETHER, metavar="MBIT", help=f"of lines measured at a time [{TOGETHER:g}]"
     )
@@ -39,7 +42,12 @@ def run(options: argparse.Namespace, rounds: int, say: Callable[[str], None]) ->
     if not runs:
         raise MptError("nothing to measure: these stages do not have such ways, or such a congestion control")
     choice = Choice(options.data_plane, options.scheduler)
-    results = Results(measure(runs, rounds, options.together, choice, say))
+    if options.plots:
+        require_matplotlib()
+    results = Results(measure(runs, rounds, options.together, choice, say, sampled=bool(options.plots)))
+    for each in results.measured:
+        if each.samples:
+            say(f"drawn: {draw(each, Path(options.plots))}")
     judged = verdicts(results)
     emulators = sorted({each.emulator for each in results.measured})
     notes = [f"delays by: {', '.join(emulators)} (native, python: mpt/lab/netem; kernel: netem)"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from bench.lines.loads import Passing
+from bench.lines.samples import Sample
 from bench.lines.stages import Event, Stage
 from bench.lines.ways import Choice, Run, build
 from bench.measure import Figures
@@ -19,12 +20,14 @@ SET_UP = 4.0  # seconds of a batch besides its longest run
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of a run in one of the rounds, and who made its delays."""
+    """The figures of a run in one of the rounds, and who made its delays; what its sender said meanwhile, if asked."""
 
     run: Run
     round: int
     figures: Figures
     emulator: str
+    began: float = 0.0
+    samples: Sequence[Sample] = ()
 
 
 def plan(stages: Sequence[Stage], controls: Sequence[str], ways: Sequence[str]) -> list[Run]:
@@ -67,14 +70,19 @@ def expected(batch: Sequence[Run]) -> float:
 
 
 def measure(
-    runs: Sequence[Run], rounds: int, together: float, choice: Choice, say: Callable[[str], None]
+    runs: Sequence[Run],
+    rounds: int,
+    together: float,
+    choice: Choice,
+    say: Callable[[str], None],
+    sampled: bool = False,
 ) -> list[Measured]:
-    """Take all runs in each round; `say` is told of each, with the time that is left."""
+    """Take all runs in each round; `say` is told of each, with the time that is left; `sampled`: ask for the status."""
     todo = [(number, batch) for number in range(1, rounds + 1) for batch in batches(runs, together)]
     left = sum(expected(batch) for _, batch in todo)
     began, planned, measured = time.monotonic(), 0.0, list[Measured]()
     for number, batch in todo:
-        done = _measure_batch(batch, number, choice)
+        done = _measure_batch(batch, number, choice, sampled)
         measured += done
         planned += expected(batch)
         pace = (time.monotonic() - began) / planned
@@ -86,10 +94,10 @@ def measure(
     return measured
 
 
-def _measure_batch(batch: Sequence[Run], number: int, choice: Choice) -> list[Measured]:
+def _measure_batch(batch: Sequence[Run], number: int, choice: Choice, sampled: bool) -> list[Measured]:
     with Lab() as lab:
         grounds = [build(lab, run, f"r{position}", choice) for position, run in enumerate(batch)]
-        passing = [Passing(ground) for ground in grounds]
+        passing = [Passing(ground, sampled) for ground in grounds]
         for each in passing:
             each.prepare()
         for each in passing:
@@ -98,8 +106,10 @@ def _measure_batch(batch: Sequence[Run], number: int, choice: Choice) -> list[Me
             time.sleep(max(at - time.monotonic(), 0))
             each.happen(event)
         figures = [each.finish() for each in passing]
-        emulators = [next(iter(ground.links.values())).emulator for ground in grounds]
-    return [Measured(*each) for each in zip(batch, [number] * len(batch), figures, emulators, strict=True)]
+        return [
+            Measured(run, number, own, next(iter(each.ground.links.values())).emulator, each.began, each.samples)
+            for run, own, each in zip(batch, figures, passing, strict=True)
+        ]
 
 
 def _events(passing: Sequence[Passing]) -> list[tuple[float, Passing, Event]]:

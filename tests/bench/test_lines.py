@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from bench.lines.loads import jain, time_until_there
 from bench.lines.main import chosen
 from bench.lines.report import BOUNDS, Results, listing, verdicts, verdicts_text
 from bench.lines.runner import Measured, batches, expected, measure, plan
+from bench.lines.samples import PathSample, Sample, carried_mbit, path_of
+from bench.lines.samples import parse as parse_samples
 from bench.lines.stages import CONTROLS, PROFILES, STAGES, WAYS, Event, Load, Stage, rate_of
 from bench.lines.voice import summary
 from bench.lines.ways import Choice, Run, has_mptcp
@@ -146,12 +150,31 @@ def test_a_stage_is_measured_every_way() -> None:
     before, said = leftovers(), list[str]()
     ways = [way for way in WAYS if way != "mptcp" or has_mptcp()]
     runs = plan([stage], CONTROLS, ways)
-    found = {each.run.way: each.figures for each in measure(runs, 1, 200, Choice(), said.append)}
+    measured_runs = measure(runs, 1, 200, Choice(), said.append, sampled=True)
+    found = {each.run.way: each.figures for each in measured_runs}
     assert list(found) == ways and len(said) == len(ways)
     for way in ("plain", "sealed"):
         assert 7 < found[way]["mbit"] < 10
-        assert found[way]["voice_lost"] == 0 and found[way]["ping_base_ms"] > 20
+        # the stream fills the queue, which may drop a packet of the voice
+        assert found[way]["voice_lost"] < 10 and found[way]["ping_base_ms"] > 20
     for way in set(ways) - {"plain", "sealed"}:
         assert 0 < found[way]["mbit"] < 30 and found[way]["gap_ms"] > 0
     assert found["tunnel"]["returned_s"] <= 0.9 and found["tunnel"]["ping_p95_ms"] > 10
+    assert [len(each.samples) > 10 for each in measured_runs] == [way == "tunnel" for way in ways]
     assert leftovers() == before
+
+
+def test_a_path_of_the_status_as_it_is_drawn() -> None:
+    """Octets a second become Mbit/s, seconds ms; a connection that does not adapt only tells what it has sent."""
+    adaptive = {"rate": 1_250_000.0, "queue": 0.0125, "share": 0.4, "state": "active", "octets_sent": 77}
+    assert path_of({"bytes_sent": 5, "status": "up", "adaptive": adaptive}) == PathSample(77, 10.0, 12.5, 0.4, "active")
+    plain = {"bytes_sent": 5, "status": "up", "adaptive": None, "share": 0.5}
+    assert path_of(plain) == PathSample(5, None, None, 0.5, "up")
+
+
+def test_samples_are_what_the_program_wrote_and_tell_what_was_carried() -> None:
+    """The rate of a path is that of its octets from one sample to the next."""
+    lines = [json.dumps({"at": at, "paths": [[octets, None, 3.0, 1.0, "active"]]}) for at, octets in ((1, 0), (2, 5e6))]
+    samples = parse_samples("\n".join(["ready", *lines, ""]))
+    assert samples[1] == Sample(2, (PathSample(5e6, None, 3.0, 1.0, "active"),))
+    assert carried_mbit(samples, 0) == [0, 40]
