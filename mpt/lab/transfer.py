@@ -176,23 +176,26 @@ def send(
 
 
 def receive(address: str, port: int, warmup: float, seconds: float, multipath: bool = False) -> Result:
-    """Take one stream, measure and check it, and write ``ready`` and ``progress`` lines."""
+    """Take one stream, measure and check it, and write ``ready`` and ``progress`` lines.
+
+    `multipath`: its subflows come to all our addresses, so `address` only tells the IP version.
+    """
     meter, checker, error = Meter(warmup, seconds), Checker(), ""
-    with _socket(address, multipath) as server:
+    with _socket(address, multipath) as server:  # open until the end: subflows come to it, too
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((address, port))
+        server.bind(("" if multipath else address, port))
         server.listen()
         _say("ready", {"port": port})
         server.settimeout(PATIENCE)
         stream, _ = server.accept()
-    with stream:
-        try:
-            for count in _chunks(stream, checker, meter):
-                checker.filled(count)
-            verified = checker.finish()
-            stream.sendall(json.dumps({"bytes": meter.bytes, "verified": verified}).encode() + b"\n")
-        except OSError as failure:
-            error, verified = f"the connection broke: {failure}", False
+        with stream:
+            try:
+                for count in _chunks(stream, checker, meter):
+                    checker.filled(count)
+                verified = checker.finish()
+                stream.sendall(json.dumps({"bytes": meter.bytes, "verified": verified}).encode() + b"\n")
+            except OSError as failure:
+                error, verified = f"the connection broke: {failure}", False
     return Result(meter.mbit(), meter.bytes, meter.longest_gap, meter.gap_ended, verified, error, meter.last)
 
 
