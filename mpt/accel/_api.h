@@ -112,12 +112,28 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge
     double token_life; /* seconds */
     double forget; /* seconds */
     double stamps_a_second;
+    double thin_period; /* seconds; of mpt.data.flowqueue */
+    double sure_after, told_for, soon, pause, short_pause, latest, silent, old_session; /* seconds; of mpt.data.receipts */
+    double silences[4]; /* seconds */
+    double report_share;
+    double longest_hold, longest_playout; /* seconds; of mpt.data.playout */
+    double burst, excess, blocked; /* `burst`, `blocked`: seconds; of mpt.data.rooms */
+    double too_late, repair_share; /* seconds; of mpt.data.repair */
+    double copy_share; /* of mpt.data.adaptive */
+    double start_rate, start_rto, start_hold; /* octets a second, seconds; of mpt.limits */
     uint32_t near; /* packets */
     uint32_t many;
     uint32_t review; /* packets, >= 1 */
     uint32_t gaps_remembered; /* >= 1 */
     uint32_t candidates; /* >= 1 */
     uint32_t streams; /* >= 1 */
+    uint32_t quantum, largest_packet, count_memory; /* octets, intervals; of mpt.data.flowqueue */
+    uint32_t sure, reports_told, reports_many; /* of mpt.data.receipts */
+    uint32_t far_ahead; /* positions; of mpt.data.playout */
+    uint32_t excess_octets; /* of mpt.data.rooms */
+    uint32_t tries, repair_burst, patience; /* `repair_burst`: octets; of mpt.data.repair */
+    uint32_t usual; /* octets; of mpt.data.adaptive */
+    uint32_t start_window; /* octets; of mpt.limits */
 };
 
 struct mpt_path_counters { /* outlives every table */

@@ -9,10 +9,8 @@
 
 #include "transmit.h"
 
-enum { USUAL = 1500, UNORDERED_KEY = FLOW_KEYS, REFUSALS = 8 };
+enum { UNORDERED_KEY = FLOW_KEYS, REFUSALS = 8 };
 enum { ORDERED, UNORDERED, ACKNOWLEDGEMENT, COPIED, MAPPED, ASKING }; /* the kinds of cells; the last is a probe */
-#define COPY_SHARE 0.1
-#define BLOCKED 0.002 /* seconds */
 
 static void put(struct adaptive *a, struct room *room, struct cell *cell, const struct departure *departure);
 static void depart(struct adaptive *a, struct room *room, struct cell *cell);
@@ -30,7 +28,7 @@ static void send_again(void *context, struct room *room, struct cell *cell, stru
 }
 
 bool adaptive_init(struct adaptive *a, struct yard *yard, struct receipts *receipts) {
-    *a = (struct adaptive){.yard = yard, .receipts = receipts, .largest = USUAL, .widest = UINT32_MAX};
+    *a = (struct adaptive){.yard = yard, .receipts = receipts, .largest = yard->tuning->usual, .widest = UINT32_MAX};
     a->numbers = malloc((FLOW_KEYS + 1) * sizeof *a->numbers);
     if (a->numbers == NULL)
         return false;
@@ -40,9 +38,9 @@ bool adaptive_init(struct adaptive *a, struct yard *yard, struct receipts *recei
         a->numbers[key] = (uint32_t)(mixed >> 32);
     }
     a->sink = (struct flight_sink){was_lost, &yard->cells, a};
-    a->repair = (struct repair){.rooms = &a->rooms, .sent = &a->sent, .cells = &yard->cells, .widest = UINT32_MAX,
+    a->repair = (struct repair){.tuning = yard->tuning, .rooms = &a->rooms, .sent = &a->sent, .cells = &yard->cells, .widest = UINT32_MAX,
                                 .send = send_again, .context = a};
-    flow_queue_init(&a->queue, &yard->cells);
+    flow_queue_init(&a->queue, yard->tuning, &yard->cells);
     return true;
 }
 
@@ -187,7 +185,7 @@ static void number(struct adaptive *a, struct cell *cell) {
 /* Send a realtime packet over a second line, too, while copies are few. */
 static void copy_realtime(struct adaptive *a, const struct room *first, struct cell *cell) {
     uint32_t size = datagram_size(cell_length(cell));
-    double allowed = COPY_SHARE * fmax((double)recent_total(&a->sent, a->now), rooms_rate(&a->rooms));
+    double allowed = a->yard->tuning->copy_share * fmax((double)recent_total(&a->sent, a->now), rooms_rate(&a->rooms));
     if ((double)(recent_total(&a->copied, a->now) + size) > allowed)
         return;
     struct room *room = rooms_at_once(&a->rooms, wanted_of(a, cell), a->now, first, true);
@@ -366,7 +364,7 @@ static void send_train(struct adaptive *a, struct room *room) {
     if (i < 0)
         return;
     room->path->state->counters.send_errors[errno_index(error)] += error != 0;
-    room->blocked_until = a->now + BLOCKED;
+    room->blocked_until = a->now + a->yard->tuning->blocked;
     a->refusals++;
     for (int32_t next; i >= 0; i = next) {
         next = all[i].next;

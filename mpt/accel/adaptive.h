@@ -23,6 +23,7 @@ struct yard { /* where trains are made up, one for all connections */
     struct adaptive *touched[DEPARTURES]; /* the connections whose trains these are */
     uint32_t touched_count;
     struct mpt_counters *counters;
+    const struct mpt_tuning *tuning;
     uint64_t secret; /* of the keys of flows */
 };
 struct adaptive { /* one connection; it outlives the tables */

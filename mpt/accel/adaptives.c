@@ -26,7 +26,7 @@ struct watched {
 bool adaptives_init(struct adaptives *all, const struct mpt_tuning *tuning, uint64_t secret, bool cuts,
                     struct path_states *states, struct events *events, struct mpt_counters *counters) {
     *all = (struct adaptives){
-        .yard = {.trains = trains_new(counters), .counters = counters, .secret = secret},
+        .yard = {.trains = trains_new(counters), .counters = counters, .tuning = tuning, .secret = secret},
         .tuning = tuning, .cuts = cuts, .states = states, .events = events, .counters = counters,
     };
     return all->yard.trains != NULL;
@@ -61,9 +61,9 @@ void adaptives_destroy(struct adaptives *all) {
 static struct watched *watched_of(const struct adaptives *all, uint32_t id) { return id < all->room ? all->by_id[id] : NULL; }
 
 static void begin(const struct adaptives *all, struct watched *w) {
-    w->hold = 0.1; /* mpt.limits.START_ORDER */
+    w->hold = all->tuning->start_hold;
     w->playout = NOTHING;
-    receipts_init(&w->receipts, all->tuning->stamps_a_second);
+    receipts_init(&w->receipts, all->tuning);
 }
 
 static struct watched *watched_new(struct adaptives *all, uint32_t id) {
@@ -95,12 +95,12 @@ static bool make_place(struct adaptives *all, uint32_t id) {
     return true;
 }
 
-static bool ensure_room(struct path_state *state) {
+static bool ensure_room(const struct adaptives *all, struct path_state *state) {
     if (state->room != NULL)
         return true;
     state->room = malloc(sizeof *state->room);
     if (state->room != NULL)
-        room_init(state->room);
+        room_init(state->room, all->tuning);
     return state->room != NULL;
 }
 
@@ -114,7 +114,7 @@ static bool prepare(struct adaptives *all, const struct connection *c) {
     free(w->rooms);
     w->rooms = calloc(c->row.path_count + 1, sizeof(struct room *));
     for (uint32_t i = 0; w->rooms != NULL && i < c->row.path_count; i++) {
-        if (!ensure_room(c->paths[i].state))
+        if (!ensure_room(all, c->paths[i].state))
             return false;
         w->rooms[i] = c->paths[i].state->room;
     }

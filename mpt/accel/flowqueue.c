@@ -5,14 +5,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { QUANTUM = 1514 }; /* octets of a turn, and of a packet so large that CoDel does not drop the last one */
-enum { COUNT_MEMORY = 16 }; /* intervals */
 enum { CONGESTED = 3 }; /* of the ECN field */
-#define THIN_PERIOD 0.1 /* seconds */
 
 /* --- life --- */
 
-void flow_queue_init(struct flow_queue *q, struct cells *cells) { *q = (struct flow_queue){.cells = cells}; }
+void flow_queue_init(struct flow_queue *q, const struct mpt_tuning *tuning, struct cells *cells) {
+    *q = (struct flow_queue){.tuning = tuning, .cells = cells};
+}
 
 void flow_queue_set(struct flow_queue *q, double target, double interval, uint32_t limit) {
     q->target = target;
@@ -62,7 +61,7 @@ bool flow_queue_is_thin(struct flow_queue *q, uint32_t key, uint32_t length, uin
     struct flow_state *f = flow_with(q, key);
     if (f == NULL)
         return false;
-    if (now - f->period > THIN_PERIOD) {
+    if (now - f->period > q->tuning->thin_period) {
         f->period = now;
         f->recent = 0;
     }
@@ -105,7 +104,7 @@ bool flow_queue_push(struct flow_queue *q, struct cell *cell, bool is_urgent, do
     q->packets++;
     if (!f->is_listed && !is_urgent) {
         f->is_listed = true;
-        f->deficit = QUANTUM;
+        f->deficit = (int32_t)q->tuning->quantum;
         append(&q->fresh, f);
     }
     if (q->packets > q->limit)
@@ -124,7 +123,7 @@ static struct dequeued dequeue(struct flow_queue *q, struct flow_state *f, doubl
         return (struct dequeued){NULL, false};
     }
     struct cell *cell = take_first(q, f);
-    if (now - cell->since < q->target || f->octets <= QUANTUM) {
+    if (now - cell->since < q->target || f->octets <= q->tuning->largest_packet) {
         f->first_above = 0;
         return (struct dequeued){cell, false};
     }
@@ -172,7 +171,7 @@ static struct cell *controlled(struct flow_queue *q, struct flow_state *f, doubl
             found = dequeue(q, f, now);
         f->is_dropping = true;
         uint32_t since = f->count - f->last_count;
-        f->count = f->last_count = since > 1 && now - f->next_drop < COUNT_MEMORY * q->interval ? since : 1;
+        f->count = f->last_count = since > 1 && now - f->next_drop < q->tuning->count_memory * q->interval ? since : 1;
         f->next_drop = drop_after(q, f, now);
     }
     return found.cell;
@@ -189,7 +188,7 @@ struct cell *flow_queue_pop(struct flow_queue *q, double now) {
         if (f == NULL)
             return NULL;
         if (f->deficit <= 0) {
-            f->deficit += QUANTUM;
+            f->deficit += (int32_t)q->tuning->quantum;
             list->first = f->next;
             append(&q->old, f);
             continue;

@@ -23,6 +23,7 @@ struct flow_state { /* the queue of one flow, its CoDel, and what it had lately 
 };
 struct flow_list { struct flow_state *first, *last; };
 struct flow_queue {
+    const struct mpt_tuning *tuning;
     double target, interval; /* seconds: the wait that is good, and how long a worse one may last */
     uint32_t limit;          /* packets */
     uint32_t packets, octets;
@@ -32,7 +33,7 @@ struct flow_queue {
     uint64_t dropped, marked, overflowed;
     struct cells *cells;
 };
-void flow_queue_init(struct flow_queue *queue, struct cells *cells);
+void flow_queue_init(struct flow_queue *queue, const struct mpt_tuning *tuning, struct cells *cells);
 struct cell *flow_queue_take(struct flow_queue *queue); /* a packet leaves; NULL: none waits */
 void flow_queue_destroy(struct flow_queue *queue);
 void flow_queue_set(struct flow_queue *queue, double target, double interval, uint32_t limit);

@@ -3,29 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from mpt.accel._native import ffi
+from mpt.data import adaptive, flowqueue, playout, receipts, repair, rooms
 from mpt.data.pathtable import Adaptive, ClassRule
-from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits, Report
+from mpt.limits import (
+    START_LIMITS,
+    START_ORDER,
+    AdaptiveCounters,
+    FlightMeasures,
+    OrderLimits,
+    PathLimits,
+    Report,
+)
 
+# The constants of the rules, as fields of struct mpt_tuning.
+ADAPTIVE_TUNING: Final = {
+    "thin_period": flowqueue.THIN_PERIOD,
+    "quantum": flowqueue.QUANTUM,
+    "largest_packet": flowqueue.LARGEST_PACKET,
+    "count_memory": flowqueue.COUNT_MEMORY,
+    "sure": receipts.SURE,
+    "sure_after": receipts.SURE_AFTER,
+    "reports_told": receipts.TOLD,
+    "told_for": receipts.TOLD_FOR,
+    "soon": receipts.SOON,
+    "pause": receipts.PAUSE,
+    "short_pause": receipts.SHORT_PAUSE,
+    "reports_many": receipts.MANY,
+    "latest": receipts.LATEST,
+    "silences": receipts.SILENCES,
+    "silent": receipts.SILENT,
+    "old_session": receipts.OLD_SESSION,
+    "report_share": receipts.SHARE,
+    "longest_hold": playout.LONGEST_HOLD,
+    "longest_playout": playout.PLAYOUT,
+    "far_ahead": playout.FAR,
+    "burst": rooms.BURST,
+    "excess": rooms.EXCESS,
+    "excess_octets": rooms.EXCESS_OCTETS,
+    "blocked": rooms.BLOCKED,
+    "tries": repair.TRIES,
+    "too_late": repair.TOO_LATE,
+    "repair_share": repair.SHARE,
+    "repair_burst": repair.BURST,
+    "patience": repair.PATIENCE,
+    "copy_share": adaptive.COPY_SHARE,
+    "usual": adaptive.USUAL,
+    "start_window": START_LIMITS.window,
+    "start_rate": START_LIMITS.rate,
+    "start_rto": START_LIMITS.rto,
+    "start_hold": START_ORDER.hold,
+}
 _COUNTED = AdaptiveCounters._fields[:-1]
 
 
-def adaptive_fields(adaptive: Adaptive | None, keep: list[Any]) -> dict[str, Any]:
+def adaptive_fields(row: Adaptive | None, keep: list[Any]) -> dict[str, Any]:
     """Return the fields of struct mpt_connection_row; what they point to is put into `keep`."""
-    if adaptive is None:
+    if row is None:
         return {}
     return {
         "is_adaptive": True,
-        "sends": adaptive.sends,
-        "ordered": adaptive.ordered,
-        "queue_packets": adaptive.queue_packets,
-        "thin": adaptive.thin,
-        "target": adaptive.target,
-        "interval": adaptive.interval,
-        "classes": class_rules(adaptive.classes, keep),
-        "class_count": len(adaptive.classes),
+        "sends": row.sends,
+        "ordered": row.ordered,
+        "queue_packets": row.queue_packets,
+        "thin": row.thin,
+        "target": row.target,
+        "interval": row.interval,
+        "classes": class_rules(row.classes, keep),
+        "class_count": len(row.classes),
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
 from mpt.accel.limits import (
+    ADAPTIVE_TUNING,
     adaptive_counts,
     adaptive_fields,
     flight_measures,
@@ -42,22 +43,26 @@ BUDGET: Final = 0.004  # s of a wake-up, for which keepalives and commands wait
 TURN: Final = 100e-6  # s in which the reactor has called for all descriptors that it found ready at once
 
 # The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
-TUNING: Final = {
-    name: getattr(module, name.upper())
-    for module, names in (
-        (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
-        (knowledge, ("path_memory", "good_part", "fair_part", "poor_part", "many", "short_wait")),
-        (knowledge, ("patience_gain", "patience_decay", "review")),
-        (stream, ("restart_silence", "near", "distrust", "gaps_remembered")),
-        (candidates, ("period", "majority", "age", "candidates")),
-        (toobig, ("answers", "answers_at_once")),
-        (gate, ("firsts", "firsts_at_once", "retries", "retries_at_once", "proven", "proven_at_once")),
-        (opening, ("told", "told_at_once")),
-        (reorder, ("streams", "forget")),
-        (seal, ("stamps_a_second",)),
-    )
-    for name in names
-} | {"token_life": token.LIFE}
+TUNING: Final = (
+    {
+        name: getattr(module, name.upper())
+        for module, names in (
+            (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
+            (knowledge, ("path_memory", "good_part", "fair_part", "poor_part", "many", "short_wait")),
+            (knowledge, ("patience_gain", "patience_decay", "review")),
+            (stream, ("restart_silence", "near", "distrust", "gaps_remembered")),
+            (candidates, ("period", "majority", "age", "candidates")),
+            (toobig, ("answers", "answers_at_once")),
+            (gate, ("firsts", "firsts_at_once", "retries", "retries_at_once", "proven", "proven_at_once")),
+            (opening, ("told", "told_at_once")),
+            (reorder, ("streams", "forget")),
+            (seal, ("stamps_a_second",)),
+        )
+        for name in names
+    }
+    | {"token_life": token.LIFE}
+    | ADAPTIVE_TUNING
+)
 
 REASONS: Final = {
     number: Reason(name.removeprefix("MPT_").lower())

@@ -9,9 +9,7 @@
 #include "replay.h"
 #include "window.h"
 
-enum { UNORDERED_KEY = 4096, STREAMS = 4096, BEHIND = 4096, FAR = 1 << 16, FIRST_ROOM = 16, WORDS = BEHIND / 64 };
-#define LONGEST_HOLD 1.0 /* seconds, as the next */
-#define LONGEST_PLAYOUT 0.2
+enum { UNORDERED_KEY = 4096, STREAMS = 4096, BEHIND = 4096, FIRST_ROOM = 16, WORDS = BEHIND / 64 };
 #define NO_KEY_GIVEN (-1)
 #define BASE ((int64_t)1 << 34) /* of the positions of UNORDERED_KEY: they stay above 0 */
 
@@ -51,11 +49,11 @@ struct playout *playout_new(const struct mpt_tuning *tuning, uint32_t window, do
     if (p == NULL)
         return NULL;
     p->tuning = tuning;
-    p->longest = fmin(longest, LONGEST_HOLD);
+    p->longest = fmin(longest, tuning->longest_hold);
     p->sink = sink;
     p->secret = secret | 1;
     p->unordered_newest = -1;
-    playout_set(p, 0.1, -1);
+    playout_set(p, tuning->start_hold, -1);
     if (!window_init(&p->window, window, secret, sink)) {
         free(p);
         return NULL;
@@ -327,7 +325,7 @@ static void drop_copy(struct playout *p, struct packet packet) {
 static void arrive_unordered(struct playout *p, uint32_t sequence, struct packet packet) {
     int64_t newest = p->unordered_newest, ahead = newest < 0 ? 0 : (int32_t)(sequence - (uint32_t)newest);
     int64_t position = newest < 0 ? BASE + sequence : newest + ahead;
-    if (ahead <= -FAR || ahead >= FAR) {
+    if (ahead <= -(int64_t)p->tuning->far_ahead || ahead >= (int64_t)p->tuning->far_ahead) {
         p->unordered = (struct replay){0};
         newest = -1;
         position = BASE + sequence;
@@ -359,7 +357,7 @@ static double release_of(const struct playout *p, const struct packet *packet, u
         return now;
     uint64_t clock = (uint64_t)(now * p->tuning->stamps_a_second);
     int16_t wait_for = (int16_t)(uint16_t)((uint64_t)p->ticks - (clock - stamp));
-    return now + fmin(fmax(wait_for / p->tuning->stamps_a_second, 0), LONGEST_PLAYOUT);
+    return now + fmin(fmax(wait_for / p->tuning->stamps_a_second, 0), p->tuning->longest_playout);
 }
 
 /* Hold a packet. false: no memory. */
@@ -402,7 +400,7 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
         return;
     }
     int64_t distance = (int32_t)(mark.sequence - (uint32_t)s->expected);
-    if (distance <= -FAR || distance >= FAR) {
+    if (distance <= -(int64_t)p->tuning->far_ahead || distance >= (int64_t)p->tuning->far_ahead) {
         flush(p, s, now);
         begin(s, mark.sequence);
         distance = 0;

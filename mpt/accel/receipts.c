@@ -7,23 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SURE = 3, TOLD = 4, GAPS = 256, FIRST_ROOM = 8, MANY = 64, MOST_COUNT = 0xFFFF, LONGEST_HELD = 0xFFFE, SILENCE_COUNT = 4 };
+enum { GAPS = 256, FIRST_ROOM = 8, MOST_COUNT = 0xFFFF, LONGEST_HELD = 0xFFFE, SILENCES = 4 };
 enum { OVERHEAD = 30, OUTER_OCTETS = 28, COST = OVERHEAD + OUTER_OCTETS, MOST_CREDIT = REPORT_LARGEST + COST }; /* octets */
-#define SURE_AFTER 0.002 /* seconds, as all that follow */
-#define TOLD_FOR 0.15
-#define SOON 0.002
-#define PAUSE 0.01
-#define SHORT_PAUSE 0.005
-#define LATEST 0.2
-#define SILENT 2.0
-#define OLD_SESSION 0.25
-#define SHARE 0.02
-static const double SILENCES[SILENCE_COUNT] = {0.025, 0.05, 0.1, 0.2};
 
 /* --- life --- */
 
-void receipts_init(struct receipts *r, double stamps_a_second) {
-    *r = (struct receipts){.stamps_a_second = stamps_a_second, .credit = MOST_CREDIT, .shown = SILENCE_COUNT};
+void receipts_init(struct receipts *r, const struct mpt_tuning *tuning) {
+    *r = (struct receipts){.tuning = tuning, .credit = MOST_CREDIT, .shown = SILENCES};
 }
 
 static void forget_session(struct receipt_path *path, uint32_t i) {
@@ -143,11 +133,11 @@ static bool has_untold(const struct numbers *n) {
 }
 
 /* Find out which gaps are missing by now. Return whether one became so. */
-static bool look(struct numbers *n, double now) {
+static bool look(const struct receipts *r, struct numbers *n, double now) {
     uint32_t before = n->missing;
     for (; n->missing < n->count; n->missing++) {
         struct gap *gap = &n->gaps[n->missing];
-        if (n->reached - gap->reached < SURE - 1 && now < gap->found + SURE_AFTER)
+        if (n->reached - gap->reached < r->tuning->sure - 1 && now < gap->found + r->tuning->sure_after)
             break;
         gap->missing_since = now;
     }
@@ -156,7 +146,7 @@ static bool look(struct numbers *n, double now) {
 
 /* --- arrivals --- */
 
-static uint16_t ticks(const struct receipts *r, double now) { return (uint16_t)(uint64_t)(now * r->stamps_a_second); }
+static uint16_t ticks(const struct receipts *r, double now) { return (uint16_t)(uint64_t)(now * r->tuning->stamps_a_second); }
 
 static void sample(struct receipt_path *path, uint16_t delay) {
     if (path->least < 0 || (uint16_t)(delay - path->least + 0x8000) < 0x8000)
@@ -164,7 +154,7 @@ static void sample(struct receipt_path *path, uint16_t delay) {
     path->samples[path->sampled++ % RECEIPT_SAMPLES] = delay;
 }
 
-void receipts_earn(struct receipts *r, uint32_t octets) { r->credit = fmin(r->credit + SHARE * octets, MOST_CREDIT); }
+void receipts_earn(struct receipts *r, uint32_t octets) { r->credit = fmin(r->credit + r->tuning->report_share * octets, MOST_CREDIT); }
 
 void receipts_arrived(struct receipts *r, const struct receipt *receipt, double now) {
     struct receipt_path *path = path_with(r, receipt->path);
@@ -173,7 +163,7 @@ void receipts_arrived(struct receipts *r, const struct receipt *receipt, double 
     struct numbers *n = numbers_with(path, receipt->session);
     bool is_newest = (int64_t)receipt->number > n->newest;
     note_number(n, (int64_t)receipt->number, now);
-    if (n->missing < n->count && look(n, now))
+    if (n->missing < n->count && look(r, n, now))
         r->untold = true;
     uint32_t size = receipt->size + OUTER_OCTETS;
     path->packets++;
@@ -197,21 +187,21 @@ void receipts_arrived(struct receipts *r, const struct receipt *receipt, double 
 /* --- when a report is due --- */
 
 double receipts_deadline(const struct receipts *r) {
-    if (r->shown == SILENCE_COUNT)
+    if (r->shown == SILENCES)
         return -1;
-    double due = r->last_came + SILENCES[r->shown];
+    double due = r->last_came + r->tuning->silences[r->shown];
     if (r->untold)
-        due = fmin(due, r->reported_at + SOON);
+        due = fmin(due, r->reported_at + r->tuning->soon);
     if (r->unreported > 0) {
-        due = fmin(due, r->first + LATEST);
+        due = fmin(due, r->first + r->tuning->latest);
         if (r->credit >= COST + REPORT_HEAD + RECORD_LENGTH * (double)r->path_count)
-            due = fmin(due, r->reported_at + (r->unreported >= MANY ? SHORT_PAUSE : PAUSE));
+            due = fmin(due, r->reported_at + (r->unreported >= r->tuning->reports_many ? r->tuning->short_pause : r->tuning->pause));
     }
     for (uint32_t k = 0; k < r->path_count; k++)
         for (uint32_t i = 0; i < r->paths[k]->session_count; i++) {
             const struct numbers *n = &r->paths[k]->sessions[i];
             if (n->missing < n->count)
-                due = fmin(due, n->gaps[n->missing].found + SURE_AFTER);
+                due = fmin(due, n->gaps[n->missing].found + r->tuning->sure_after);
         }
     return due;
 }
@@ -222,7 +212,7 @@ bool receipts_is_due(struct receipts *r, double now) {
         return false;
     for (uint32_t k = 0; k < r->path_count; k++)
         for (uint32_t i = 0; i < r->paths[k]->session_count; i++)
-            if (look(&r->paths[k]->sessions[i], now))
+            if (look(r, &r->paths[k]->sessions[i], now))
                 r->untold = true;
     deadline = receipts_deadline(r);
     return deadline >= 0 && deadline <= now;
@@ -250,10 +240,10 @@ static void put_in_order(struct mpt_record *record, const struct gap *gap, uint3
 }
 
 /* Tell what is missing in at most `room` ranges, first what was not told yet, and what is settled. */
-static void tell(struct numbers *n, struct mpt_record *record, uint32_t room, double now) {
+static void tell(const struct receipts *r, struct numbers *n, struct mpt_record *record, uint32_t room, double now) {
     int64_t firsts[MPT_RANGES], settled = n->newest;
     for (uint32_t i = n->missing; i-- > 0;)
-        if (n->gaps[i].told >= TOLD && now - n->gaps[i].missing_since >= TOLD_FOR)
+        if (n->gaps[i].told >= r->tuning->reports_told && now - n->gaps[i].missing_since >= r->tuning->told_for)
             forget_gap(n, i);
     for (int old = 0; old < 2; old++)
         for (uint32_t i = 0; i < n->missing; i++) {
@@ -297,10 +287,10 @@ static void put_record(const struct receipts *r, struct receipt_path *path, stru
     bool is_newest = n->session == path->session;
     *record = (struct mpt_record){.session = n->session, .path = path->id, .packets = path->packets, .octets = path->octets,
                                   .least = NOTHING, .median = NOTHING, .echo = path->stamp, .held = NOTHING};
-    tell(n, record, room, now);
+    tell(r, n, record, room, now);
     if (!is_newest)
         return;
-    double held = (now - path->stamp_came) * r->stamps_a_second;
+    double held = (now - path->stamp_came) * r->tuning->stamps_a_second;
     record->least = path->least;
     record->median = median(path);
     record->held = held <= LONGEST_HELD + 1 ? (int32_t)held : NOTHING;
@@ -312,7 +302,7 @@ static void put_record(const struct receipts *r, struct receipt_path *path, stru
 
 /* Note that a report of `length` octets was made. */
 static void made(struct receipts *r, uint32_t length, double now) {
-    while (r->shown < SILENCE_COUNT && r->last_came + SILENCES[r->shown] <= now)
+    while (r->shown < SILENCES && r->last_came + r->tuning->silences[r->shown] <= now)
         r->shown++;
     r->credit = fmax(r->credit - (COST + length), 0);
     r->reported_at = now;
@@ -341,7 +331,7 @@ void receipts_report(struct receipts *r, struct mpt_feedback *feedback, double n
     for (uint32_t k = 0; k < r->path_count; k++)
         for (uint32_t i = 0; i < paths[k]->session_count; i++) {
             struct numbers *n = &paths[k]->sessions[i];
-            bool is_silent = now - n->last > (n->session == paths[k]->session ? SILENT : OLD_SESSION);
+            bool is_silent = now - n->last > (n->session == paths[k]->session ? r->tuning->silent : r->tuning->old_session);
             if (REPORT_LARGEST - length < RECORD_LENGTH || (is_silent && !n->came && n->count == 0))
                 continue;
             uint32_t room = (REPORT_LARGEST - length - RECORD_LENGTH) / RANGE_LENGTH;

@@ -42,13 +42,13 @@ struct receipt_path { /* what has come over one path, with whatever session */
 struct receipts { /* of one connection; receipts_init() */
     struct receipt_path *paths[RECEIPT_PATHS]; /* in the order of their first datagrams */
     uint32_t path_count;
-    double stamps_a_second;
+    const struct mpt_tuning *tuning;
     double credit, reported_at, first, last_came;
     uint32_t unreported; /* packets and probes since the last report */
     uint32_t shown;      /* how many of the reports after the last arrival were made */
     bool untold;         /* a number is missing that was not told */
 };
-void receipts_init(struct receipts *receipts, double stamps_a_second);
+void receipts_init(struct receipts *receipts, const struct mpt_tuning *tuning);
 void receipts_destroy(struct receipts *receipts);
 struct receipt { /* a datagram that has opened */
     uint32_t session, path; /* our index, and the id of the path */

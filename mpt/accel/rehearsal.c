@@ -13,7 +13,6 @@
 enum { LABEL = IP4_HEADER + TCP_HEADER, PACKET = LABEL + 4 }; /* offset of a label in a packet, and the octets of one */
 
 struct mpt_rehearsal { /* one of each */
-    const struct mpt_tuning *tuning;
     struct cells cells;
     struct flow_queue queue;
     struct flight flight;
@@ -42,12 +41,11 @@ struct mpt_rehearsal *mpt_rehearse(const struct mpt_tuning *tuning, uint32_t lim
     struct mpt_rehearsal *r = calloc(1, sizeof *r);
     if (r == NULL)
         return NULL;
-    r->tuning = tuning;
     r->labels = labels;
     r->sink = (struct flight_sink){lost, &r->cells, r};
-    flow_queue_init(&r->queue, &r->cells);
+    flow_queue_init(&r->queue, tuning, &r->cells);
     flow_queue_set(&r->queue, target, interval, limit);
-    receipts_init(&r->receipts, tuning->stamps_a_second);
+    receipts_init(&r->receipts, tuning);
     r->playout = playout_new(tuning, window, longest, 0x9E3779B97F4A7C15u, (struct sink){deliver, release, r});
     if (r->playout == NULL) {
         mpt_rehearse_end(r);

@@ -2,10 +2,6 @@
 
 #include "repair.h"
 
-enum { TRIES = 3, BURST_OCTETS = 45420, PATIENCE = 4 };
-#define TOO_LATE 0.3 /* seconds */
-#define SHARE 0.15
-
 /* --- the queues --- */
 
 static void forget_queue(struct repair *r, uint32_t i) {
@@ -54,11 +50,11 @@ static struct wanted wanted_of(const struct repair *r, const struct cell *cell) 
 /* Let a packet wait for room, unless it is too old, or was sent again too often, or too much is. */
 static bool keep(struct repair *r, const struct under_way *entry, struct room *hanging, double now, bool bounded) {
     uint32_t size = entry->size;
-    if (entry->tries >= TRIES || now - entry->cell->first > TOO_LATE) {
+    if (entry->tries >= r->tuning->tries || now - entry->cell->first > r->tuning->too_late) {
         r->late++;
         return false;
     }
-    if (bounded && (double)(recent_total(&r->again, now) + size) > SHARE * (double)recent_total(r->sent, now) + BURST_OCTETS) {
+    if (bounded && (double)(recent_total(&r->again, now) + size) > r->tuning->repair_share * (double)recent_total(r->sent, now) + r->tuning->repair_burst) {
         r->refused++;
         return false;
     }
@@ -115,7 +111,7 @@ static void go(struct repair *r, struct repair_queue *q, double now) {
     while (q->first != NULL) {
         struct room *room = rooms_for_repair(r->rooms, wanted_of(r, q->first), now, q->hanging);
         double lag = room != NULL ? lag_of(r, room) : 0;
-        if (now - q->first->first + lag > TOO_LATE) {
+        if (now - q->first->first + lag > r->tuning->too_late) {
             r->late++;
             cell_release(r->cells, take_first(q));
         } else if (room == NULL)
@@ -143,7 +139,7 @@ double repair_deadline(const struct repair *r) {
     for (uint32_t i = 0; i < r->queue_count; i++) {
         const struct repair_queue *q = &r->queues[i];
         double due = rooms_repair_opens_at(r->rooms, wanted_of(r, q->first), q->hanging);
-        due = due >= 0 ? due : q->first->first + 2 * TOO_LATE; /* then it is dropped */
+        due = due >= 0 ? due : q->first->first + 2 * r->tuning->too_late; /* then it is dropped */
         first = first < 0 || due < first ? due : first;
     }
     return first;
@@ -155,5 +151,5 @@ double repair_tail_due(const struct room *room) {
         return -1;
     double since = oldest->time > room->progress_at ? oldest->time : room->progress_at;
     since = since > room->asked_at ? since : room->asked_at;
-    return since + room->limits.rto * (1 << (room->asked < PATIENCE ? room->asked : PATIENCE));
+    return since + room->limits.rto * (1 << (room->asked < room->tuning->patience ? room->asked : room->tuning->patience));
 }

@@ -12,6 +12,7 @@ struct repair_queue { /* packets that wait for room, over another path than `han
     struct cell *first, *last;
 };
 struct repair { /* of one connection */
+    const struct mpt_tuning *tuning;
     struct rooms *rooms;
     struct recent *sent; /* by all its paths */
     struct recent again;

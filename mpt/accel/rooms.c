@@ -4,14 +4,12 @@
 
 #include <math.h>
 
-enum { EXCESS_OCTETS = 3028, START_WINDOW = 45000 }; /* mpt/limits.py has the limits of new paths */
-#define EXCESS 0.1
-#define BURST 0.002 /* seconds */
-#define PERIOD 0.1  /* seconds */
+#define PERIOD 0.1 /* seconds, of which RECENT_PERIODS make a second */
 
-void room_init(struct room *r) {
+void room_init(struct room *r, const struct mpt_tuning *tuning) {
     *r = (struct room){
-        .limits = {.window = START_WINDOW, .rate = 625000, .rto = 1, .is_live = 1, .admits = 1},
+        .tuning = tuning,
+        .limits = {.window = tuning->start_window, .rate = tuning->start_rate, .rto = tuning->start_rto, .is_live = 1, .admits = 1},
         .cuts = true, .first = -1, .last = -1,
     };
 }
@@ -31,11 +29,11 @@ bool room_has_window(const struct room *r, uint32_t size) {
 }
 
 static bool has_excess(const struct room *r, uint32_t size) {
-    double most = (double)r->limits.window * (1 + EXCESS) + EXCESS_OCTETS;
+    double most = (double)r->limits.window * (1 + r->tuning->excess) + r->tuning->excess_octets;
     return ((double)(octets_of(r) + size) <= most || packets_of(r) == 0) && packets_of(r) < FLIGHT_MOST;
 }
 
-double room_opens_at(const struct room *r) { return fmax(r->turn - BURST, r->blocked_until); }
+double room_opens_at(const struct room *r) { return fmax(r->turn - r->tuning->burst, r->blocked_until); }
 
 void room_went(struct room *r, uint32_t size, double now) {
     if (r->limits.pace > 0)

@@ -9,6 +9,7 @@
 #include "table.h"
 
 struct room { /* one path: its limits, what is under way, and its turn in the pace. It outlives the tables */
+    const struct mpt_tuning *tuning;
     struct mpt_path_limits limits;
     struct flight flight;
     double turn;          /* when the pace lets the next datagram go */
@@ -29,7 +30,7 @@ struct rooms { /* the open paths of one connection, in the order of its row */
     struct room *open[PATH_IDS], *live[PATH_IDS], *admitted[PATH_IDS];
     uint32_t open_count, live_count, admitted_count;
 };
-void room_init(struct room *room); /* with the limits of a new path */
+void room_init(struct room *room, const struct mpt_tuning *tuning); /* with the limits of a new path */
 void rooms_changed(struct rooms *rooms); /* the limits, or `open` */
 double room_arrival(const struct room *room); /* seconds, comparable between the paths of a connection */
 bool room_has_window(const struct room *room, uint32_t size);
