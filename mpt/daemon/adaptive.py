@@ -27,6 +27,7 @@ from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, OrderLimits, P
 from mpt.model import COSTS, ConnectionConfig, Status
 from mpt.values import port_ranges
 from mpt.wire.feedback import PROBE_MESSAGE
+from mpt.wire.hello import ADAPTIVE, Hello, HelloPath
 
 log = Logger()
 
@@ -50,7 +51,8 @@ def adaptive_row(config: ConnectionConfig, sends: bool) -> Adaptive | None:
 
 class Adaptation:
     """How the connection `config` adapts to its `paths`, a list that may grow; `peer_down(index)`: the peer says so of
-    a path. `all_of_them` are the adaptations of its tunnel, `control` decides."""
+    a path. `row_changed()` is called when `row` may be another one. `all_of_them` are the adaptations of its tunnel,
+    `control` decides."""
 
     def __init__(
         self,
@@ -58,10 +60,14 @@ class Adaptation:
         config: ConnectionConfig,
         paths: Sequence[SealedPath],
         peer_down: Callable[[int], bool],
+        row_changed: Callable[[], None],
         all_of_them: Adaptations,
         control: AdaptiveControl,
     ) -> None:
         self.name = config.name
+        self.peer_adapts: bool | None = None  # None: it has not said yet
+        self._config = config
+        self._row_changed = row_changed
         self._machine = machine
         self._paths = paths
         self._peer_down = peer_down
@@ -82,7 +88,33 @@ class Adaptation:
         """Adapt no more."""
         self._all.remove(self)
 
+    def row(self) -> Adaptive | None:
+        """Return what the data path is told of this connection."""
+        return adaptive_row(self._config, self.peer_adapts is True)
+
     # --- what happens ------------------------------------------------------------------------------------------------
+
+    def agreed(self, hello: Hello) -> None:
+        """Note what the peer says about itself in the handshake of the keys that seal now."""
+        by_id = {each.id: each for each in hello.paths}
+        for index, path in enumerate(self._paths):
+            said = by_id.get(index, HelloPath(index))
+            path.peer_interface, path.peer_cost = said.name, min(said.cost, len(COSTS) - 1)
+        before, self.peer_adapts = self.peer_adapts, ADAPTIVE in hello.features
+        self.paths_changed()
+        if self.peer_adapts is before:
+            return
+        self._row_changed()
+        if not self.peer_adapts:
+            log.warn(
+                "{name}: the peer is not adaptive, so packets go by weight_out: write scheduler = adaptive there, too",
+                name=self.name,
+            )
+
+    def cost_said(self, index: int, cost: int) -> None:
+        """Note what the peer says about the cost of a path."""
+        self._paths[index].peer_cost = min(cost, len(COSTS) - 1)
+        self.paths_changed()
 
     def paths_changed(self) -> None:
         """Note that a path has come, gone or changed: its link, its peer, its cost, its quota."""

@@ -27,7 +27,7 @@ def connection_members(tunnel: Tunnel, connection: Connection) -> dict[str, Any]
     holds = plain.pop("holds")
     queue = _flight(tunnel, connection.paths[0].key)
     return {
-        "peer_adapts": connection.is_peer_adaptive,
+        "peer_adapts": connection.adaptation.peer_adapts,
         "delay_budget": config.delay_budget / 1000,
         "hold": connection.adaptation.order.hold,
         "plays_out": connection.adaptation.order.playout is not None,

@@ -18,7 +18,7 @@ from mpt.config.writer import connection_text
 from mpt.control.adaptive import AdaptiveControl
 from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import effective_status
-from mpt.daemon.adaptive import Adaptation, Adaptations, adaptive_row
+from mpt.daemon.adaptive import Adaptation, Adaptations
 from mpt.daemon.connectionroutes import ConnectionRoutes
 from mpt.daemon.handover import Handover, hand_over, take_over
 from mpt.daemon.keyexchanges import HostKeyExchanges
@@ -40,8 +40,7 @@ from mpt.data.events import Message
 from mpt.data.framing import Plain, Sealed
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow
-from mpt.model import COSTS, Address, ConnectionConfig, Interface, Status, TunnelConfig
-from mpt.wire.hello import ADAPTIVE, Hello
+from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
 
 log = Logger()
 
@@ -109,7 +108,6 @@ class Connection(Service):
         self._sealed_paths: list[SealedPath] = []
         self.link: SealedLink | None = None
         self.adaptation: Adaptation | None = None  # of an adaptive connection
-        self.is_peer_adaptive: bool | None = None  # None: it has not said yet
         self._adaptations = adaptations
         self.paths: list[Path] = []
         self.reporter: Reporter
@@ -142,7 +140,7 @@ class Connection(Service):
             lambda said: reporter.peer_said(said),
             self._measured,
             self._mtu_changed,
-            self._agreed,
+            lambda hello: adaptation.agreed(hello) if (adaptation := self.adaptation) else None,
         )
         for index in range(len(self.config.paths)):
             self._add_sealed_path(index)
@@ -153,12 +151,18 @@ class Connection(Service):
             self._ask_peer.settings,
             self._peer_changed,
             lambda: link.has_keys,
-            self._cost_said,
+            lambda path, cost: adaptation.cost_said(path, cost) if (adaptation := self.adaptation) else None,
         )
         if self.config.is_adaptive:
             control = AdaptiveControl(self.config.delay_budget / 1000)
             self.adaptation = Adaptation(
-                self._machine, self.config, self._sealed_paths, reporter.peer_down, self._adaptations, control
+                self._machine,
+                self.config,
+                self._sealed_paths,
+                reporter.peer_down,
+                self._table_grows,
+                self._adaptations,
+                control,
             )
 
     def _add_sealed_path(self, index: int) -> SealedPath:
@@ -266,7 +270,7 @@ class Connection(Service):
             ecn=config.ecn,
             broadcast=self._tunnel.broadcast,
             mss_clamp=mtu if config.mss_clamp == "auto" else 0,
-            adaptive=adaptive_row(config, self.is_peer_adaptive is True),
+            adaptive=self.adaptation.row() if self.adaptation is not None else None,
         )
 
     def _framing(self) -> Plain | Sealed:
@@ -368,31 +372,6 @@ class Connection(Service):
         self._sealed_paths[index].set_cost(cost)
         self.reporter.report(index)
         return self.reporter.when_peer_knows(index)
-
-    def _agreed(self, hello: Hello) -> None:
-        """Note what the peer says about itself in the handshake of the keys that seal now."""
-        by_id = {each.id: each for each in hello.paths}
-        for index, path in enumerate(self._sealed_paths):
-            said = by_id.get(index)
-            path.peer_interface = said.name if said is not None else ""
-            path.peer_cost = min(said.cost, len(COSTS) - 1) if said is not None else 0
-        before, self.is_peer_adaptive = self.is_peer_adaptive, ADAPTIVE in hello.features
-        if self.adaptation is None:
-            return
-        self.adaptation.paths_changed()
-        if self.is_peer_adaptive is not before:
-            self._table_grows()
-        if self.is_peer_adaptive is not before and not self.is_peer_adaptive:
-            log.warn(
-                "{name}: the peer is not adaptive, so packets go by weight_out: write scheduler = adaptive there, too",
-                name=self.config.name,
-            )
-
-    def _cost_said(self, index: int, cost: int) -> None:
-        """Note what the peer says about the cost of a path."""
-        self._sealed_paths[index].peer_cost = min(cost, len(COSTS) - 1)
-        if self.adaptation is not None:
-            self.adaptation.paths_changed()
 
     def _path_changed(self) -> None:
         if self.link is not None:

@@ -117,7 +117,13 @@ class World:
         self.peer_down: set[int] = set()
         self.control = cast("Any", FakeControl())
         self.adaptation = Adaptation(
-            machine, connection(), self.paths, self.peer_down.__contains__, self.adaptations, self.control
+            machine,
+            connection(),
+            self.paths,
+            self.peer_down.__contains__,
+            lambda: None,
+            self.adaptations,
+            self.control,
         )
         self.adaptation.paths_changed()
         self.pass_time(0.1)
