@@ -180,11 +180,14 @@ class Adaptation:
         return self._control.views(now)
 
     def _tell_states(self, now: float) -> None:
-        """Tell the log which paths have another state now, and why; a path that is down tells it itself."""
+        """Tell the log which paths have another state now, and why; a path that is down tells it itself. Each path
+        learns its round trip."""
         self._told_at = now
         paths = {path.key: path for path in self._paths}
         for key, view in self._control.views(now).items():
             before = self._states.get(key)
+            if key in paths:
+                paths[key].round_trip = view.rtt
             if key not in paths or not self._facts[key].usable:
                 self._states.pop(key, None)
             elif before is None:
@@ -221,6 +224,9 @@ class Adaptations:
         if self._connections.get(name) is adaptation:
             del self._connections[name]
             self._awake.pop(name, None)
+            self._given_orders.pop(name, None)
+            for path in adaptation.path_keys:
+                self._given.pop(path, None)
 
     def begin(self) -> None:
         """Note that the data path is a new one, which knows no limits yet."""

@@ -11,6 +11,7 @@ from typing import Any
 from mpt.control.adaptive import PathView
 from mpt.control.quota import QuotaMeter
 from mpt.daemon.connection import Connection
+from mpt.daemon.path import Path
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
 from mpt.limits import AdaptiveCounters, FlightMeasures, quantile
@@ -40,11 +41,11 @@ def connection_members(tunnel: Tunnel, connection: Connection) -> dict[str, Any]
 
 
 def path_members(
-    tunnel: Tunnel, connection: Connection, path: SealedPath, views: Mapping[Hashable, PathView], now: float
+    tunnel: Tunnel, connection: Connection, path: Path, views: Mapping[Hashable, PathView], now: float
 ) -> dict[str, Any] | None:
     """Return the members of a path; `views` are those of its connection's adaptation."""
     view = views.get(path.key)
-    if connection.adaptation is None or view is None:
+    if not isinstance(path, SealedPath) or view is None:
         return None
     flight = _flight(tunnel, path.key)
     limits = tunnel.adaptations.limits_of(path.key)

@@ -97,10 +97,10 @@ def _connection_status(
     ]
     if connection.adaptation is not None:
         views = connection.adaptation.views(now)
+        members = [path_members(tunnel, connection, path, views, now) for path in connection.paths]
         paths = [
-            replace(status, adaptive=path_members(tunnel, connection, path, views, now))
-            for status, path in zip(paths, connection.paths, strict=True)
-            if isinstance(path, SealedPath)
+            replace(status, adaptive=each) if each is not None else status
+            for status, each in zip(paths, members, strict=True)
         ]
     return ConnectionStatus(
         name=config.name,
