@@ -197,7 +197,7 @@ class AdaptiveSender:
         """Send a packet over a path for the first time. Return whether it is gone, sent or dropped; else it has to
         wait, and the path has no room for some time."""
         sender, packet, kind = self._sender, waiting.packet, waiting.kind
-        key = UNORDERED if kind != _ORDERED else self._keys_of_order(waiting.flow)
+        key = UNORDERED if kind != _ORDERED else self._order_key(waiting.flow)
         number = sender.numbers[key]
         content = frame(packet[0] >> 4, number, key) + packet
         outer_tos = sender.outer_tos(packet)
@@ -216,7 +216,8 @@ class AdaptiveSender:
             self._shadow(content, entry, room, now)
         return True
 
-    def _keys_of_order(self, flow: int) -> int:
+    def _order_key(self, flow: int) -> int:
+        """Return the GRE key in whose order packets of a flow are."""
         return flow if self._sender.has_keys else 0
 
     def _put(self, content: bytes, entry: Entry, room: Room, now: float) -> int:

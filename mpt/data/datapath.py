@@ -71,7 +71,7 @@ class DataPath(Protocol):
         """
 
     def take_events(self) -> Sequence[Event]:
-        """Return the messages and other events since the last call; call it after every other method."""
+        """Return the messages, reports and other events since the last call; call it after every other method."""
 
     # Sealed connections. What follows is kept beside the table, by the key of the connection, and outlives every table
     # in which the connection stays sealed.

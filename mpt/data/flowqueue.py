@@ -25,7 +25,7 @@ THIN_PERIOD: Final = 0.1  # s
 
 
 class Waiting(NamedTuple):
-    """A packet of the flow `flow`; `kind` is for the one who put it here, as is the whole queue's order."""
+    """A packet of the flow number `flow` that waits `since` then; `kind` means something to its sender alone."""
 
     flow: int
     packet: bytes
