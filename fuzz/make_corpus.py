@@ -209,6 +209,15 @@ def handshake_inputs() -> list[bytes]:
     return [b"".join(each) for each in inputs]
 
 
+def adaptive_inputs() -> list[bytes]:
+    """Return inputs of the target adaptive: each kind of step many times, and all of them in turn."""
+    rows = [bytes((kind, number & 3, 1 + number % 7, number, number % 5)) for number in range(60) for kind in range(16)]
+    each = [
+        b"".join(row for row in rows if row[0] in kinds) for kinds in ((0, 1, 2), (3, 4, 5, 6), (7, 8, 9), (11, 12, 14))
+    ]
+    return [*each, b"".join(rows)]
+
+
 def feedback_inputs() -> list[bytes]:
     """Return reports without a record, of two paths with gaps, and of a path from which nothing came."""
     records = (
@@ -230,6 +239,7 @@ def seeds() -> dict[str, list[bytes]]:
         "seal": seal_inputs(),
         "handshake": handshake_inputs(),
         "feedback": feedback_inputs(),
+        "adaptive": adaptive_inputs(),
         "datapath": datapath_inputs(),
     }
 
