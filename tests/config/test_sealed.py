@@ -52,7 +52,6 @@ ip_remote = 10.0.0.1
 [path_0]
 interface_name = eth0
 """
-INTERFACE_OF = {CLIENT: INTERFACE, CONNECTION: files.INTERFACE}
 
 
 def loaded(directory: Path, text: str = CLIENT) -> ConnectionConfig:
@@ -130,6 +129,7 @@ def test_keys_that_only_a_sealed_connection_has_are_told(tmp_path: Path) -> None
         assert f"{key} = '{value}': is ignored: only a connection with a peer_key has it" in warning
 
 
+CYCLE = changed(CLIENT, "connection", scheduler="cycle")
 ADAPTIVE = changed(CLIENT, "connection", scheduler="adaptive")
 VOICE = """
 [Class  Voice]
@@ -161,18 +161,18 @@ def test_an_adaptive_connection_has_costs_quotas_and_classes(tmp_path: Path) -> 
 
 def test_what_only_an_adaptive_connection_has_is_told(tmp_path: Path) -> None:
     """On a sealed one with the cycle, and on a plain one, it changes nothing."""
-    for base, section in ((CLIENT, "path_1"), (CONNECTION, "path_1")):
+    for base, interface in ((CYCLE, INTERFACE), (CONNECTION, files.INTERFACE)):
         for place, more in (
             ("connection", {"delay_budget": "50"}),
-            (section, {"cost": "backup"}),
-            (section, {"quota": "1 GB/day"}),
+            ("path_1", {"cost": "backup"}),
+            ("path_1", {"quota": "1 GB/day"}),
         ):
             text = changed(base, place, **more)
-            warnings = load_directory(write(tmp_path, INTERFACE_OF[base], {"home.conf": text})).warnings
+            warnings = load_directory(write(tmp_path, interface, {"home.conf": text})).warnings
             (warning,) = (each for each in warnings if "mtu" not in each)
             assert f"[{place}] {next(iter(more))} = " in warning and "scheduler = adaptive has it" in warning
             (tmp_path / "connections" / "home.conf").unlink()
-    warnings = load_directory(write(tmp_path, INTERFACE, {"home.conf": CLIENT + VOICE})).warnings
+    warnings = load_directory(write(tmp_path, INTERFACE, {"home.conf": CYCLE + VOICE})).warnings
     assert len(warnings) == 2 and "[class  voice] is ignored" in warnings[0]
 
 

@@ -287,6 +287,7 @@ SIXTH: dict[str, str | None] = {"ip_ver": "6", "ip_local": "fec0::2", "ip_remote
 OUTSIDE: dict[str, str | None] = {"public_ipaddr": "fd02::2", "gw_ipaddr": "fd02::2", "remote_ipaddr": "fd02::3"}
 NATIVE = {"general": {"data_plane": "native"}}
 SEALED = {"connection": {"peer_key": PEER_KEY}}
+CYCLE = {"connection": {"peer_key": PEER_KEY, "scheduler": "cycle"}}
 ADAPTIVE = {"connection": {"peer_key": PEER_KEY, "scheduler": "adaptive"}}
 IN_ORDER = {"connection": {"peer_key": PEER_KEY, "reorder_window": "100"}}
 
@@ -320,7 +321,7 @@ EFFECTS: dict[tuple[str, str], Effect] = {
     ("connection", "ciphers"): Effect(loaded, "aes-256-gcm", SEALED),
     ("connection", "order"): Effect(stage_facet(row), "connection", IN_ORDER),
     ("connection", "mss_clamp"): Effect(stage_facet(row), "off", SEALED),
-    ("connection", "scheduler"): Effect(loaded, "adaptive", SEALED),
+    ("connection", "scheduler"): Effect(loaded, "adaptive", CYCLE),
     ("connection", "delay_budget"): Effect(loaded, "50", ADAPTIVE),
     ("connection", "permission"): Effect(stage_facet(report), "2"),
     ("connection", "ip_ver"): Effect(stage_facet(keepalives), "6", too=SIXTH),
