@@ -17,6 +17,7 @@ from mpt.testing.simtcp import Bbr, Cubic
 from mpt.testing.simtunnel import Tunnel, ways
 
 LONGEST: Final = 60.0  # s
+CONTROLS: Final[dict[str, type[Cubic] | type[Bbr]]] = {"bbr": Bbr, "cubic": Cubic}
 Lines = tuple[dict[str, Any], ...]
 
 
@@ -76,7 +77,7 @@ def report(names: Sequence[str], kind: type[Cubic] | type[Bbr], octets: float, s
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--control", choices=("bbr", "cubic"), action="append", help="of TCP; both by default")
+    parser.add_argument("--control", choices=tuple(CONTROLS), action="append", help="of TCP; both by default")
     parser.add_argument("--only", default=",".join(PROFILES), help="names of pairs, with commas")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each, of which the median counts")
     parser.add_argument("--mib", type=float, default=20.0, help="what is transferred")
@@ -84,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = options.only.split(",")
     if unknown := [name for name in names if name not in PROFILES]:
         parser.error(f"no such pair: {', '.join(unknown)}")
-    for control in options.control or ("bbr", "cubic"):
-        report(names, {"bbr": Bbr, "cubic": Cubic}[control], options.mib * 2**20, options.seeds)
+    for control in options.control or CONTROLS:
+        report(names, CONTROLS[control], options.mib * 2**20, options.seeds)
 
 
 if __name__ == "__main__":
