@@ -394,12 +394,12 @@ class AdaptiveControl:
             bases = [each.estimator.delays.base for each in self._paths.values()]
             if (estimator.delays.base or 0.0) - min(each for each in bases if each is not None) > self._budget:
                 return "gated", "it is later than the delay budget allows"
-            if estimator.is_starting:
+            if estimator.is_starting and not estimator.rate:
                 return "probing", "it has not shown a fair share of the rate yet"
             return "gated", "its rate is too small beside the others"
-        if estimator.is_starting:
+        if estimator.is_starting and not estimator.rate:
             return "probing", "its rate is being found"
-        return "active", "it carries as much as it can" if estimator.is_full else "it carries what comes"
+        return "active", "it carries bulk"
 
 
 _NOTHING: Final = FlightMeasures()

@@ -72,6 +72,7 @@ class PathEstimator:
         self._full = 0.0
         self._full_since: float | None = None
         self._hot = 0
+        self._is_fresh = False  # the next report tells what was lost before
         self._loaded_since: float | None = None
         self.samples = 0  # reports of loaded time since the start
         self._round = 0  # octets acknowledged in the last round
@@ -145,7 +146,8 @@ class PathEstimator:
             return False
         self.reports += 1
         self.packets += arrived
-        self.losses.take(now, report.lost, arrived, by_load)
+        self.losses.take(now, 0 if self._is_fresh else report.lost, arrived, by_load)
+        self._is_fresh = False
         if delay is None and not report.acked and not report.lost:
             return True
         self._note_load(report)
@@ -156,12 +158,19 @@ class PathEstimator:
             self._control(now, report.acked)
         return True
 
-    def restart(self, now: float, window: float = START_WINDOW) -> None:
-        """Begin to start, with `window`: after a death, or a change of the line."""
+    def restart(self, now: float) -> None:
+        """Begin to start, with little: after a death, or a change of the line. What was lost then says nothing."""
+        self.samples = 0
+        self.window = float(START_WINDOW)
+        self.rate = 0.0
+        self.losses.forget_recent()
+        self._is_fresh = True
+        self._start_again(now)
+
+    def _start_again(self, now: float) -> None:
+        """Begin to start, with the window that there is."""
         self.is_starting = True
         self.since = now
-        self.samples = 0
-        self.window = window
         self.pace = 0.0
         self._hot = 0
         self._loaded_since = None
@@ -170,7 +179,6 @@ class PathEstimator:
     def _begin_anew(self, report: Report) -> None:
         self.delays, self.rates, self.losses = DelayMeter(), RateMeter(), LossMeter()
         self.restart(report.at)
-        self.rate = 0.0
         self.rates.take(report.at, report.clock, report.octets, 0.0, False)
 
     def _note_load(self, report: Report) -> None:
@@ -188,7 +196,7 @@ class PathEstimator:
         elif now - limited > UNLOADED:
             self._loaded_since = None
             if not self.is_starting:
-                self.restart(now, self.window)
+                self._start_again(now)
 
     # ---- the window ----------------------------------------------------------------------------------------------
 

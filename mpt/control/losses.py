@@ -41,6 +41,10 @@ class LossMeter:
         self._sent = self._radio = self._load = 0.0
         self._recent.clear()
 
+    def forget_recent(self) -> None:
+        """Forget the last second."""
+        self._recent.clear()
+
     @property
     def sent(self) -> float:
         """Return the datagrams that the shares are of."""

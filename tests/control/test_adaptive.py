@@ -107,7 +107,7 @@ def test_two_equal_lines_carry() -> None:
     run.go(1.0, demand=0.0)
     plan = run.go(3.0)
     assert all(each.admits and each.is_live for each in plan.limits.values())
-    assert run.words("a") == run.words("b") == ("active", "it carries as much as it can")
+    assert run.words("a") == run.words("b") == ("active", "it carries bulk")
     views = run.control.views(run.now)
     assert sum(view.share for view in views.values()) == pytest.approx(1.0)
     assert views["a"].rate == pytest.approx(20 * MBIT, rel=0.1) and views["a"].rtt == pytest.approx(0.040, abs=0.01)
