@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 enum { CHUNK = 1 << 18, HEAD = 64 }; /* octets */
-enum { MOST_CHUNKS = 256, IDLE_CHUNKS = 4 }; /* 64 MB in all, and how many stay without use */
+enum { MOST_CHUNKS = 256, IDLE_CHUNKS = 32 }; /* 64 MB in all, and 8 MB that stay without use */
 
 /* Octets of cells: for a small packet, a usual one, a large one, any. Odd counts of cache lines: with even ones their first
  * octets would share few places of the cache. */
