@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
+from typing import TypeVar
 
 from bench.lines.loads import Passing
 from bench.lines.samples import Sample
@@ -13,6 +15,9 @@ from bench.lines.stages import Event, Stage
 from bench.lines.ways import Choice, Run, build
 from bench.measure import Figures
 from mpt.lab.lab import Lab
+
+Task = TypeVar("Task")
+Taken = TypeVar("Taken")
 
 TOGETHER = 400.0  # Mbit/s of lines that one batch has; two cores carry more, but with delays of their own
 SET_UP = 4.0  # seconds of a batch besides its longest run
@@ -81,8 +86,7 @@ def measure(
     todo = [(number, batch) for number in range(1, rounds + 1) for batch in batches(runs, together)]
     left = sum(expected(batch) for _, batch in todo)
     began, planned, measured = time.monotonic(), 0.0, list[Measured]()
-    for number, batch in todo:
-        done = _measure_batch(batch, number, choice, sampled)
+    for (number, batch), done in until_interrupted(todo, partial(_measure_batch, choice, sampled), say):
         measured += done
         planned += expected(batch)
         pace = (time.monotonic() - began) / planned
@@ -94,7 +98,25 @@ def measure(
     return measured
 
 
-def _measure_batch(batch: Sequence[Run], number: int, choice: Choice, sampled: bool) -> list[Measured]:
+def until_interrupted(
+    todo: Iterable[Task], take: Callable[[Task], Taken], say: Callable[[str], None]
+) -> Iterator[tuple[Task, Taken]]:
+    """Yield each task with what `take` made of it; an interrupt ends that, unless there was nothing yet."""
+    taken = False
+    for task in todo:
+        try:
+            done = take(task)
+        except KeyboardInterrupt:
+            if not taken:
+                raise
+            say("interrupted; the report is of what was measured until now")
+            return
+        taken = True
+        yield task, done
+
+
+def _measure_batch(choice: Choice, sampled: bool, task: tuple[int, Sequence[Run]]) -> list[Measured]:
+    number, batch = task
     with Lab() as lab:
         grounds = [build(lab, run, f"r{position}", choice) for position, run in enumerate(batch)]
         passing = [Passing(ground, sampled) for ground in grounds]
