@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from textwrap import wrap
-from typing import Final
+from typing import Any, Final
 
 from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, SealedStatus, StatusDocument, TunnelStatus
 from mpt.model import GeneralConfig, Status, TunnelConfig
@@ -222,10 +222,21 @@ def _details(path: PathStatus) -> Iterator[str]:
     yield f"{octets(path.bytes_sent)} out, {octets(path.bytes_received)} in"
     if len(path.interface) > _LONGEST_INTERFACE:
         yield path.interface
+    yield from _adaptive(path.adaptive or {})
     if path.peer_says_down:
         yield "peer: down"
     if any(path.drops.values()):
         yield f"dropped {_reasons(path.drops)}"
+
+
+def _adaptive(known: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the parts that an adaptive connection knows of a path, unless they are as everybody wants them."""
+    if known.get("state", "active") != "active":
+        yield f"{known['state']}: {known.get('reason')}"
+    if known.get("cost", "free") != "free":
+        yield str(known["cost"])
+    if quota := known.get("quota"):
+        yield f"{quota['used'] / quota['octets']:.0%} of its quota is used"
 
 
 def _tunnel_lines(tunnel: TunnelStatus) -> Iterator[str]:

@@ -177,6 +177,17 @@ def test_a_loaded_connection_is_looked_at_until_it_is_idle(world: World) -> None
     assert world.timers == 0
 
 
+def test_a_connection_wakes_up_again(world: World) -> None:
+    """As often as it is loaded."""
+    for _ in range(3):
+        world.control.steps.clear()
+        world.report()
+        world.pass_time(0.1)
+        assert len(world.control.steps) > 5
+        world.pass_time(AWAKE + 0.5)
+        assert world.timers == 0
+
+
 def test_it_is_not_idle_while_something_is_under_way(world: World) -> None:
     """A path that has died brings no reports, and must be found out all the same."""
     world.datapath.flights[SECOND] = FlightMeasures(packets=1)

@@ -273,3 +273,17 @@ def test_rates_are_readable(octets_a_second: float, text: str) -> None:
 def test_round_trips_are_readable(seconds: float, text: str) -> None:
     """A round trip has two digits or more."""
     assert milliseconds(seconds) == text
+
+
+def test_an_adaptive_path_says_what_is_not_as_usual() -> None:
+    """Its state and why, its cost, and how much of its quota is used."""
+    quota = {"octets": 20 * 10**9, "period": "month", "used": 5 * 10**9, "begun": "2026-11-01", "ends": "2026-12-01"}
+    first = DOCUMENT.connections[0].paths[0]
+    usual = replace(first, adaptive={"state": "active", "reason": "it carries bulk", "cost": "free", "quota": None})
+    other = replace(
+        first, adaptive={"state": "gated", "reason": "it loses too much", "cost": "metered", "quota": quota}
+    )
+    assert status_text(changed(usual)) == status_text(changed(first))
+    text = status_text(changed(other))
+    for part in ("gated: it loses too much", "metered", "25% of its quota is used"):
+        assert part in text
