@@ -69,7 +69,7 @@ def _draw_carried(panel: Any, measured: Measured, times: list[float]) -> None:
             panel.plot(
                 times, [_number(each) for each in known], color=colour, linestyle=":", label=f"{name} is taken for"
             )
-    panel.legend(loc="upper right", ncols=2, fontsize=7)
+    panel.legend(loc="lower right", ncols=2, fontsize=7)
 
 
 def _number(value: float | None) -> float:
