@@ -6,27 +6,13 @@
 #include <stdlib.h>
 
 #include "classes.h"
+#include "player.h"
 #include "replay.h"
-#include "window.h"
 
-enum { UNORDERED_KEY = 4096, STREAMS = 4096, BEHIND = 4096, FIRST_ROOM = 16, WORDS = BEHIND / 64 };
+enum { UNORDERED_KEY = 4096, STREAMS = 4096 };
 #define NO_KEY_GIVEN (-1)
 #define BASE ((int64_t)1 << 34) /* of the positions of UNORDERED_KEY: they stay above 0 */
 
-struct latest { double time; int64_t position; }; /* of a packet that is held, or was */
-struct player { /* one number space */
-    int64_t key;
-    int64_t expected;          /* the position that comes next */
-    int64_t begin;             /* where it began; while there are no bits, all from there on has come, and nothing before */
-    uint64_t *came;            /* a ring of bits, for the BEHIND positions before `expected`; NULL: none was skipped */
-    struct held held;
-    struct latest *latest;     /* a heap */
-    uint32_t latest_count, latest_room;
-    struct player *chain;      /* of its hash */
-    struct player *older, *younger; /* by their last packets */
-    struct player *before, *after;  /* of those that hold packets, in the order in which they began to */
-    bool is_waiting;
-};
 struct playout {
     const struct mpt_tuning *tuning;
     double longest, hold;
@@ -109,19 +95,13 @@ static void become_youngest(struct playout *p, struct player *s) {
     p->youngest = s;
 }
 
-static void begin(struct player *s, uint32_t sequence) {
-    s->expected = s->begin = sequence;
-    free(s->came);
-    s->came = NULL;
-}
-
 static struct player *player_new(struct playout *p, int64_t key, uint32_t sequence) {
     struct player *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
     s->key = key;
     held_init(&s->held, (uint64_t)key * 0x9E3779B97F4A7C15u, false);
-    begin(s, sequence);
+    player_begin(s, sequence);
     s->chain = *chain_of(p, key);
     *chain_of(p, key) = s;
     become_youngest(p, s);
@@ -166,96 +146,6 @@ static void wait_no_more(struct playout *p, struct player *s) {
     *(s->after != NULL ? &s->after->before : &p->last_waiting) = s->before;
 }
 
-static bool is_earlier(const struct latest *a, const struct latest *b) {
-    return a->time < b->time || (a->time == b->time && a->position < b->position);
-}
-
-static void latest_push(struct player *s, struct latest latest) { /* there is room */
-    uint32_t i = s->latest_count++;
-    for (; i > 0 && is_earlier(&latest, &s->latest[(i - 1) / 2]); i = (i - 1) / 2)
-        s->latest[i] = s->latest[(i - 1) / 2];
-    s->latest[i] = latest;
-}
-
-static void latest_pop(struct player *s) {
-    struct latest moving = s->latest[--s->latest_count];
-    uint32_t i = 0;
-    for (uint32_t child; (child = 2 * i + 1) < s->latest_count; i = child) {
-        if (child + 1 < s->latest_count && is_earlier(&s->latest[child + 1], &s->latest[child]))
-            child++;
-        if (!is_earlier(&s->latest[child], &moving))
-            break;
-        s->latest[i] = s->latest[child];
-    }
-    s->latest[i] = moving;
-}
-
-/* Return the first latest of what is held; NULL: nothing is. */
-static const struct latest *first_latest(struct playout *p, struct player *s) {
-    while (s->latest_count > 0 && window_find(&p->window, &s->held, s->latest[0].position) == NULL)
-        latest_pop(s);
-    return s->latest_count > 0 ? s->latest : NULL;
-}
-
-/* Make room for one more latest. false: no memory. Most of a full heap may be of packets that have gone. */
-static bool latest_make_room(struct playout *p, struct player *s) {
-    if (s->latest_count < s->latest_room)
-        return true;
-    struct latest *old = s->latest;
-    uint32_t count = s->latest_count, room = s->held.count < s->latest_room / 2 ? s->latest_room : 2 * s->latest_room;
-    room = room < FIRST_ROOM ? FIRST_ROOM : room;
-    struct latest *more = malloc(room * sizeof *more);
-    if (more == NULL)
-        return false;
-    s->latest = more;
-    s->latest_room = room;
-    s->latest_count = 0;
-    for (uint32_t i = 0; i < count; i++)
-        if (window_find(&p->window, &s->held, old[i].position) != NULL)
-            latest_push(s, old[i]);
-    free(old);
-    return true;
-}
-
-/* --- what has come --- */
-
-static void set_came(struct player *s, int64_t position, bool came) {
-    uint64_t bit = (uint64_t)1 << ((uint64_t)position % 64), *word = &s->came[(uint64_t)position / 64 % WORDS];
-    *word = came ? *word | bit : *word & ~bit;
-}
-
-static bool has_come(const struct player *s, int64_t position) {
-    if (s->came == NULL)
-        return position >= s->begin;
-    return s->came[(uint64_t)position / 64 % WORDS] >> ((uint64_t)position % 64) & 1;
-}
-
-/* Keep a bit for each position from now on. false: no memory. */
-static bool keep_bits(struct player *s) {
-    if (s->came != NULL)
-        return true;
-    uint64_t *came = calloc(WORDS, sizeof *came);
-    if (came == NULL)
-        return false;
-    s->came = came;
-    for (int64_t position = s->begin > s->expected - BEHIND ? s->begin : s->expected - BEHIND; position < s->expected; position++)
-        set_came(s, position, true);
-    return true;
-}
-
-/* Note that `position` is delivered, and that those before it were given up. */
-static void pass(struct player *s, int64_t position) {
-    if (position > s->expected)
-        (void)keep_bits(s);
-    if (s->came != NULL) {
-        int64_t from = s->expected > position - BEHIND ? s->expected : position - BEHIND;
-        for (; from < position; from++)
-            set_came(s, from, false);
-        set_came(s, position, true);
-    }
-    s->expected = position + 1;
-}
-
 /* --- delivering --- */
 
 static void deliver_held(struct playout *p, struct player *s, const struct slot *slot, double now) {
@@ -266,7 +156,7 @@ static void deliver_held(struct playout *p, struct player *s, const struct slot 
     p->holds[octave]++;
     int64_t position = slot->position;
     p->skipped += (uint64_t)(position - s->expected);
-    pass(s, position);
+    player_pass(s, position);
     window_deliver(&p->window, &s->held, position);
 }
 
@@ -288,7 +178,7 @@ static void flush(struct playout *p, struct player *s, double now) {
 static void advance(struct playout *p, struct player *s, double now) {
     const struct latest *first;
     const struct slot *head;
-    while ((first = first_latest(p, s)) != NULL && first->time <= now)
+    while ((first = player_first_latest(s, &p->window)) != NULL && first->time <= now)
         deliver_up_to(p, s, first->position, now);
     while ((head = window_find(&p->window, &s->held, s->expected)) != NULL && head->time <= now)
         deliver_held(p, s, head, now);
@@ -301,8 +191,8 @@ static void make_room(struct playout *p, double now) {
     struct player *found = NULL;
     const struct latest *earliest = NULL;
     for (struct player *s = p->first_waiting; s != NULL; s = s->after) {
-        const struct latest *first = first_latest(p, s);
-        if (first != NULL && (earliest == NULL || is_earlier(first, earliest))) {
+        const struct latest *first = player_first_latest(s, &p->window);
+        if (first != NULL && (earliest == NULL || latest_is_earlier(first, earliest))) {
             earliest = first;
             found = s;
         }
@@ -342,11 +232,10 @@ static void arrive_unordered(struct playout *p, uint32_t sequence, struct packet
 /* Take a packet whose turn is over, `distance` positions ago: late, if its gap was given up, or a copy. */
 static void arrive_behind(struct playout *p, struct player *s, int64_t distance, struct packet packet) {
     int64_t position = s->expected - distance;
-    if (distance > BEHIND || has_come(s, position) || !keep_bits(s)) {
+    if (distance > BEHIND || player_has_come(s, position) || !player_came_late(s, position)) {
         drop_copy(p, packet);
         return;
     }
-    set_came(s, position, true);
     p->late++;
     deliver(p, packet);
 }
@@ -362,12 +251,12 @@ static double release_of(const struct playout *p, const struct packet *packet, u
 
 /* Hold a packet. false: no memory. */
 static bool hold(struct playout *p, struct player *s, int64_t position, struct packet packet, double release, double now) {
-    struct slot *slot = latest_make_room(p, s) ? window_hold(&p->window, &s->held, position, packet) : NULL;
+    struct slot *slot = player_make_room(s, &p->window) ? window_hold(&p->window, &s->held, position, packet) : NULL;
     if (slot == NULL)
         return false;
     slot->time = release;
     slot->arrival_time = now;
-    latest_push(s, (struct latest){fmax(release, now + p->hold), position});
+    player_wait(s, (struct latest){fmax(release, now + p->hold), position});
     wait(p, s);
     return true;
 }
@@ -402,7 +291,7 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
     int64_t distance = (int32_t)(mark.sequence - (uint32_t)s->expected);
     if (distance <= -(int64_t)p->tuning->far_ahead || distance >= (int64_t)p->tuning->far_ahead) {
         flush(p, s, now);
-        begin(s, mark.sequence);
+        player_begin(s, mark.sequence);
         distance = 0;
     }
     if (distance < 0) {
@@ -411,7 +300,7 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
     }
     double release = release_of(p, &packet, mark.stamp, now);
     if (distance == 0 && release <= now) {
-        pass(s, s->expected);
+        player_pass(s, s->expected);
         deliver(p, packet);
         if (s->held.count > 0)
             advance(p, s, now);
@@ -425,7 +314,7 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
     if (!hold(p, s, position, packet, release, now)) {
         flush(p, s, now);
         if (position >= s->expected)
-            pass(s, position);
+            player_pass(s, position);
         deliver(p, packet);
         return;
     }
@@ -446,7 +335,7 @@ void playout_deadline(struct playout *p, double now) {
 double playout_next_deadline(struct playout *p) {
     double earliest = -1;
     for (struct player *s = p->first_waiting; s != NULL; s = s->after) {
-        const struct latest *first = first_latest(p, s);
+        const struct latest *first = player_first_latest(s, &p->window);
         const struct slot *head = window_find(&p->window, &s->held, s->expected);
         double due = head != NULL && head->time < first->time ? head->time : first->time;
         if (earliest < 0 || due < earliest)

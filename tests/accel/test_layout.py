@@ -29,7 +29,7 @@ LAYERS = (
     },
     {"session", "handshake", "cell", "receipts"},
     {"equalize", "candidates", "window", "flowqueue", "flight"},
-    {"knowledge"},
+    {"knowledge", "player"},
     {"stream"},
     {"reorder"},
     {"ordering"},
