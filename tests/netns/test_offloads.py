@@ -56,4 +56,4 @@ def test_a_way_too_narrow_for_a_run_takes_its_packets(lab: Lab, data_plane: str)
     for site in (a, b):
         status = site.status()
         assert ("udp_segment" in status["tunnels"][0]["offloads"]) == (data_plane == "native")
-        assert status["tunnels"][0]["egress_dropped"] == {}
+        assert not any(status["tunnels"][0]["egress_dropped"].values())
