@@ -17,7 +17,7 @@ from mpt.errors import HostError
 from mpt.lab.iperf import iperf3, result
 from mpt.lab.ping import ping
 from mpt.lab.process import Process, python
-from mpt.lab.transfer import Progress, Transfer, rate_between
+from mpt.lab.transfer import Progress, Result, Transfer, rate_between
 
 PING_INTERVAL = 0.05  # seconds
 BASE_PINGS = 10
@@ -137,7 +137,10 @@ class Passing:
 
     def _finish_streams(self) -> Figures:
         load, stage = self.load, self.ground.run.stage
-        results = [stream.finish() for stream in self._streams]
+        ended = [end_of(stream) for stream in self._streams]
+        results = [each for each in ended if each is not None]
+        if len(results) < len(ended):
+            return {"mbit": self._mbit_so_far(), "failed": float(len(ended) - len(results))}
         carried = self._octets() - self._carried
         first = self._streams[0]
         figures: Figures = {"wire_share": carried / max(sum(each.bytes for each in results), 1)}
@@ -155,6 +158,11 @@ class Passing:
         for at, name in stage.marks:
             figures[name] = time_until_there(first.progress, self.began, at, self._seconds, self._wanted)
         return figures
+
+    def _mbit_so_far(self) -> float:
+        """Return the rate of streams that did not come to their end."""
+        start = self.began + self.load.warmup
+        return sum(rate_between(stream.progress, start, start + self.load.seconds) for stream in self._streams)
 
     def _wanted(self, at: float) -> float:
         """Return the rate that counts as there, at that time after the begin."""
@@ -191,6 +199,16 @@ class Passing:
     def _octets(self) -> int:
         """Return what the lines have carried towards a."""
         return sum(link.carried_bytes()[1] for link in self.ground.links.values())
+
+
+def end_of(stream: Transfer) -> Result | None:
+    """Return the result of a stream; None if it broke or stood still for a minute. HostError if a byte was wrong."""
+    try:
+        return stream.finish()
+    except HostError:
+        if stream.is_wrong:
+            raise
+        return None
 
 
 def jain(rates: Sequence[float]) -> float:

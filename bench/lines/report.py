@@ -20,10 +20,12 @@ plain, sealed   the better line without a tunnel, and through a sealed connectio
                 the same lines
 /plain /sealed  the tunnel divided by these, and by the sum of the line rates (of a
 /sum /payload   trace: in that time); /payload: by what TCP can have of that sum
+failed          streams that broke, or stood still for a minute
 gap             longest time without a byte; wire: octets on the lines for one of
                 payload; ping: round trips inside under load, less the idle ones"""
 
 HEADINGS = {  # of the figures that are shown beside the rates, in their order
+    "failed": ("failed", 0),
     "gap_ms": ("gap ms", 0),
     "ping_ms": ("ping ms", 0),
     "ping_p95_ms": ("p95 ms", 0),

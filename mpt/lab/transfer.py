@@ -296,6 +296,11 @@ class Transfer:
         """Let the sender send no more; `finish` has less to wait for then."""
         self._sender.signal(signal.SIGUSR1)
 
+    @property
+    def is_wrong(self) -> bool:
+        """Return whether bytes came that were not those that were sent; known after `finish`, also if that failed."""
+        return self._result is not None and not self._result.verified and not self._result.error
+
     def finish(self) -> Result:
         """Wait for the end and return the result; HostError if the connection broke, or a byte was lost or wrong."""
         try:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from bench.lines.loads import jain, time_until_there
+from bench.lines.loads import end_of, jain, time_until_there
 from bench.lines.main import chosen
 from bench.lines.report import BOUNDS, Results, listing, verdicts, verdicts_text
 from bench.lines.runner import Measured, batches, expected, measure, plan, until_interrupted
@@ -17,9 +17,10 @@ from bench.lines.stages import CONTROLS, PROFILES, STAGES, WAYS, Event, Load, St
 from bench.lines.voice import summary
 from bench.lines.ways import Choice, Run, has_mptcp
 from bench.main import main, parser
+from mpt.errors import HostError
 from mpt.lab.lab import leftovers
 from mpt.lab.links import Shape
-from mpt.lab.transfer import Progress
+from mpt.lab.transfer import Progress, Result, Transfer
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 
@@ -108,6 +109,27 @@ def test_the_time_until_a_rate_is_there() -> None:
     assert time_until_there(slow + fast, 100.0, 3.0, 10.0, lambda at: 9.0) == pytest.approx(2.0, abs=0.11)
     assert time_until_there(slow + fast, 100.0, 6.0, 10.0, lambda at: 9.0) == 0
     assert time_until_there(slow + fast, 100.0, 3.0, 10.0, lambda at: 11.0) == 7
+
+
+class Broken(Transfer):
+    """A stream that does not come to its end."""
+
+    def __init__(self, is_wrong: bool) -> None:
+        self._wrong = is_wrong
+
+    @property
+    def is_wrong(self) -> bool:
+        return self._wrong
+
+    def finish(self) -> Result:
+        raise HostError("it stood still")
+
+
+def test_a_stream_that_breaks_is_a_figure_and_one_with_wrong_bytes_is_an_error() -> None:
+    """A tunnel that is too bad for a stream is measured as such; one that changes bytes ends the benchmark."""
+    assert end_of(Broken(False)) is None
+    with pytest.raises(HostError):
+        end_of(Broken(True))
 
 
 def test_shares_are_fair_or_not() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.lab.netem.frames import native_settings
+from mpt.lab.netem.frames import adjust_native
 from mpt.lab.netem.line import Line, Settings
 
 FRAME = bytes(1250)  # 10,000 bits
@@ -111,7 +111,7 @@ class NativeLine:
         return int(self._line.frames_lost)
 
     def adjust(self, settings: Settings, now: float) -> None:
-        assert self._lib.line_adjust(self._line, native_settings(self._ffi, settings)[0], now)
+        adjust_native(self._ffi, self._lib, self._line, settings, now)
 
     def put(self, frame: bytes, now: float) -> None:
         taken = self._lib.pool_take(self._pool)
