@@ -29,21 +29,17 @@ def native_is_built() -> bool:
 @dataclass(frozen=True, slots=True)
 class DataPathChoice:
     """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of its TUN, and the function that makes
-    it from the TUN's file descriptor; and what tunnels with sealed connections get instead, if it cannot seal, and
-    tunnels with adaptive ones, if it cannot adapt."""
+    it from the TUN's file descriptor; and what tunnels with sealed connections get instead, if it cannot seal."""
 
     name: str
     why: str
     tun_flags: int
     make: Callable[[int], DataPath]
     instead: DataPathChoice | None = None
-    adapting: DataPathChoice | None = None
 
-    def for_tunnel(self, sealed: bool, adaptive: bool = False) -> DataPathChoice:
-        """Return the data path of a tunnel that has sealed connections, or none; adaptive ones, or none."""
-        if sealed and self.instead is not None:
-            return self.instead
-        return self.adapting if adaptive and self.adapting is not None else self
+    def for_tunnel(self, sealed: bool) -> DataPathChoice:
+        """Return the data path of a tunnel that has sealed connections, or none."""
+        return self.instead if sealed and self.instead is not None else self
 
     def told(self, sealed: bool) -> str:
         """Return the line that tells the operator which data path there is; `sealed`: there are sealed connections."""
@@ -89,8 +85,7 @@ def choose_datapath(
 
     flags = _FLAGS | (IFF_VNET_HDR if tun_offload else 0)
     instead = None if can_seal() else _python(f"the native one was built without OpenSSL. {TO_HAVE_IT}", gso)
-    why = "asked for" if choice == "native" else "it was built"
-    return DataPathChoice("native", why, flags, make, instead)
+    return DataPathChoice("native", "asked for" if choice == "native" else "it was built", flags, make, instead)
 
 
 def _python(why: str, gso: bool) -> DataPathChoice:

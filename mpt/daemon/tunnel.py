@@ -53,9 +53,7 @@ class Tunnel(MultiService):
     ) -> None:
         super().__init__()
         self.config = config
-        self.datapath_choice = datapath_choice.for_tunnel(
-            any(each.is_sealed for each in connections), any(each.is_adaptive for each in connections)
-        )
+        self.datapath_choice = datapath_choice.for_tunnel(any(each.is_sealed for each in connections))
         self.tun: Tun | None = None
         self.datapath: DataPath | None = None
         self._machine = machine

@@ -109,11 +109,3 @@ def test_without_openssl_sealed_connections_take_the_python_one(monkeypatch: pyt
     plane = choose_datapath()
     assert plane.for_tunnel(True) is plane
     assert plane.told(True) == "the data path is native: it was built"
-
-
-def test_tunnels_with_adaptive_connections_take_the_same() -> None:
-    """Every data path adapts."""
-    pytest.importorskip("mpt.accel.native", exc_type=ImportError)
-    plane = choose_datapath()
-    assert plane.for_tunnel(True, adaptive=True) is plane
-    assert choose_datapath("python").for_tunnel(True, adaptive=True).name == "python"
