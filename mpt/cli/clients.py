@@ -23,7 +23,7 @@ from mpt.config.disk import replace_file
 from mpt.config.identity import load_identity, make_identity
 from mpt.config.jointext import JoinText
 from mpt.config.jointext import client_name as read_name
-from mpt.config.parser import ConfigurationErrors, IniFile, read_file, read_text
+from mpt.config.parser import ConfigurationErrors, IniFile, Section, read_file, read_text
 from mpt.config.writer import new_interface_text, with_client, without_client
 from mpt.errors import ConfigError
 from mpt.local.protocol import DONE
@@ -57,7 +57,7 @@ def client(arguments: Sequence[str], here: Callable[[], Sequence[Line]] = lines)
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("mpt client", description="The clients of this server.")
     parser.add_argument("--config", metavar="DIR", help="the configuration directory (default: as mptsrv finds it)")
-    commands = parser.add_subparsers(required=True, metavar="{add | remove | list}")
+    commands = parser.add_subparsers(required=True, metavar="{add | rekey | remove | list}")
     add = commands.add_parser("add", help="add a client, or bring the key of one", description=_add.__doc__)
     add.add_argument("name", type=_argument(read_name), metavar="NAME", help="the client")
     add.add_argument("--key", type=_argument(values.public_keys), help="its public key, which `mpt join` prints there")
@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         "--tunnel", type=_argument(_tunnel), metavar="ADDRESS/LENGTH", help="tunnel address of a new server"
     )
     add.set_defaults(run=_add)
+    rekey = commands.add_parser("rekey", help="give a client that has lost its key another one")
+    rekey.add_argument("name", metavar="NAME")
+    rekey.add_argument("key", type=_argument(values.public_keys), metavar="KEY", help="its new public key")
+    rekey.set_defaults(run=_rekey)
     remove = commands.add_parser("remove", help="remove a client")
     remove.add_argument("name", metavar="NAME")
     remove.set_defaults(run=_remove)
@@ -113,7 +117,7 @@ def _tunnel(text: str) -> InterfaceAddress:
     return found
 
 
-# ---- the three commands ---------------------------------------------------------------------------------------------
+# ---- the four commands ----------------------------------------------------------------------------------------------
 
 
 def _add(directory: Path, options: argparse.Namespace) -> list[str]:
@@ -140,10 +144,19 @@ def _add(directory: Path, options: argparse.Namespace) -> list[str]:
     return said
 
 
+def _rekey(directory: Path, options: argparse.Namespace) -> list[str]:
+    """Give a client another key; its address and networks stay."""
+    clients = _Clients(_existing(directory))
+    known = clients.section(options.name).read("client").values
+    if known.get("peer_key") == options.key:
+        return [f"{options.name} has this key: nothing is new"]
+    clients.write(with_client(clients.text, clients.ini, options.name, {"peer_key": options.key}))
+    return [f"{options.name} has another key", *_told(directory)]
+
+
 def _remove(directory: Path, options: argparse.Namespace) -> list[str]:
     clients = _Clients(_existing(directory))
-    if client_section(clients.ini, options.name) is None:
-        raise ConfigError(f"there is no client {options.name} in {clients.path}")
+    clients.section(options.name)
     clients.write(without_client(clients.text, options.name))
     return [f"{options.name} is removed", *_told(directory)]
 
@@ -246,6 +259,13 @@ class _Clients:
             self.text = self.path.read_bytes().decode()
         self.ini = read_text(self.text, self.path)
 
+    def section(self, name: str) -> Section:
+        """Return the section of the client `name`. Raises ConfigError if there is none."""
+        found = client_section(self.ini, name)
+        if found is None:
+            raise ConfigError(f"there is no client {name} in {self.path}")
+        return found
+
     def sections(self) -> list[Any]:
         """Return the sections of the clients, read."""
         return [each.read("client") for each in self.ini.sections.values() if client_name(each.title)]
@@ -275,7 +295,10 @@ def _changes(known: dict[str, Any], options: argparse.Namespace) -> dict[str, An
     changes = {key: value for key, value in given.items() if value is not None and value != known.get(key)}
     if "peer_key" in changes and known.get("peer_key"):
         keys = " ".join(map(key_text, known["peer_key"]))
-        raise ConfigError(f"{options.name} has the key {keys}: remove it first, or choose another name")
+        raise ConfigError(
+            f"{options.name} has the key {keys}: choose another name; or, if it has lost that key, "
+            f"mpt client rekey {options.name} {' '.join(map(key_text, changes['peer_key']))}"
+        )
     return changes
 
 

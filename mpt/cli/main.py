@@ -131,7 +131,7 @@ PROGRAMS = (
     Program("version", "", "the versions of this program and of the daemon", version),
     Program("genkey", " [FILE]", "make the private key of this host, print its public key", genkey),
     Program("pubkey", " [FILE]", "print the public key of this host", pubkey),
-    Program("client", " {add | remove} NAME, client list", "the clients of this server: clients.conf", client),
+    Program("client", " {add | rekey | remove} NAME, client list", "the clients of this server: clients.conf", client),
     Program("join", " TEXT", "make this host the client that the server's `mpt client add` has named", join),
     Program("demo", "", "two hosts and several paths on this machine: what the tunnel makes of them", demo),
 )

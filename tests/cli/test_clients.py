@@ -142,12 +142,28 @@ def test_a_key_that_is_known_before_is_given_at_once(server: Command, tmp_path: 
     (connection,) = loaded(tmp_path / "server").connections
     assert {each.destination for each in connection.networks} >= set(networks)
     assert "nothing is new" in server("add", "branch", "--key", PEER_KEY)
-    with pytest.raises(ConfigError, match=r"has the key Kay64.*remove it first"):
+    with pytest.raises(ConfigError, match=rf"has the key Kay64.*mpt client rekey branch {OTHER_PEER_KEY}"):
         server("add", "branch", "--key", OTHER_PEER_KEY)
     server("add", "Branch", "--networks", "192.168.8.0/24")
     (connection,) = loaded(tmp_path / "server").connections
     assert [str(each.destination) for each in connection.networks] == ["10.77.0.2/32", "192.168.8.0/24"]
     assert server("list") == f"branch  10.77.0.2  {PEER_KEY}  192.168.8.0/24\n"
+
+
+def test_a_client_that_has_lost_its_key_gets_another(server: Command, tmp_path: Path) -> None:
+    """Address and networks stay; only the new key is good. Who is not there gets none."""
+    server("add", "branch", "--key", PEER_KEY, "--networks", "192.168.7.0/24")
+    server("rekey", "Branch", OTHER_PEER_KEY)
+    assert server("list") == f"branch  10.77.0.2  {OTHER_PEER_KEY}  192.168.7.0/24\n"
+    assert [text_of(each.peer_keys) for each in loaded(tmp_path / "server").connections] == [OTHER_PEER_KEY]
+    before = everything(tmp_path / "server")
+    assert "nothing is new" in server("rekey", "branch", OTHER_PEER_KEY)
+    with pytest.raises(ConfigError, match="no client nobody"):
+        server("rekey", "nobody", PEER_KEY)
+    own = load_identity(tmp_path / "server" / "private.key").public_text
+    with pytest.raises(ConfigError, match="own"):
+        server("rekey", "branch", own)
+    assert everything(tmp_path / "server") == before
 
 
 def test_a_server_may_have_several_lines_and_a_name(server: Command, tmp_path: Path) -> None:
