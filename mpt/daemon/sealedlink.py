@@ -39,7 +39,7 @@ from mpt.wire.seal import PATH_IDS, Cipher
 log = Logger()
 
 VERSIONS: Final = 4  # tries of one handshake, by turns
-OTHER_VERSION: Final = 1.0  # s without an answer until a path takes the other IP version
+OTHER_VERSION: Final = 0.25  # s without an answer until the other IP version is tried (RFC 8305 section 5); then doubled
 LATE: Final = 3.0  # s without an answer until people are told
 LOOK_AT_NUMBERS: Final = 15.0  # s; 2^28 numbers take longer, at any rate that a host reaches
 NEW_PORT_TURNS: Final = frozenset(4**n for n in range(10))  # handshakes without an answer: then from another port
@@ -385,7 +385,7 @@ class SealedLink:
         if not is_begun or self._host.is_answered(self):
             return None
         has_other = any(path.has_other_version and not path.is_proven for path in self._paths)
-        return self._begun[-1] + OTHER_VERSION if has_other else None
+        return self._begun[-1] + OTHER_VERSION * 2 ** (len(self._begun) - 1) if has_other else None
 
     def _try_other_version(self, now: float) -> None:
         """Begin our handshake again at the other addresses of paths that have any."""
