@@ -63,8 +63,9 @@ class Connection(Service):
     `table_changed()` asks for a new table for the data path, `table_grows()` for one that only has more paths, and
     `shares_changed(name)` for new shares alone.
     `measured(path key)` returns the measures of a path. `send(path key, message)` sends a message over it. `datapath()`
-    returns the data path with its newest table. `mtu_changed()` asks for another MTU of the tunnel. `ask_peer` talks to
-    the peer's command port. `adaptations` are those of the tunnel. `link` has the sessions of a sealed connection,
+    returns the data path with its newest table. `mtu_changed()` asks for another MTU of the tunnel.
+    `after_events(call)` makes a call once after the events that are being told. `ask_peer` talks to the peer's command
+    port. `adaptations` are those of the tunnel. `link` has the sessions of a sealed connection,
     `routes` the routes of any.
     """
 
@@ -83,6 +84,7 @@ class Connection(Service):
         send: Callable[[tuple[str, int], bytes], None],
         datapath: Callable[[], DataPath | None],
         mtu_changed: Callable[[], None],
+        after_events: Callable[[Callable[[], None]], None],
         ask_peer: AskPeer,
         adaptations: Adaptations,
         strict: bool = True,
@@ -95,6 +97,7 @@ class Connection(Service):
         self._interfaces = interfaces
         self._shares_changed = shares_changed
         self._mtu_changed = mtu_changed
+        self._after_events = after_events
         self._measured = measured
         self._pool = pool
         self._send = send
@@ -103,6 +106,7 @@ class Connection(Service):
         self._is_growing = False
         self._had_path = True
         self._log_lines = Bucket(LOG_LINES, machine.now())
+        self._peer_lines = Bucket(LOG_LINES, machine.now())  # about what the peer does, over all paths
         self._ask_peer = ask_peer
         self._public_addresses = ask_peer.public_addresses
         self._sealed_paths: list[SealedPath] = []
@@ -177,6 +181,7 @@ class Connection(Service):
             self._path_changed,
             self._measured,
             self.link.path_silent,
+            self._peer_lines,
         )
         self._sealed_paths.append(path)
         self.paths.append(path)
@@ -374,6 +379,12 @@ class Connection(Service):
         return self.reporter.when_peer_knows(index)
 
     def _path_changed(self) -> None:
+        self._after_events(self._paths_changed)
+
+    def _paths_changed(self) -> None:
+        """Note that paths have changed, of which there may be 64, all at once."""
+        if not self.running:
+            return
         if self.link is not None:
             self.link.paths_changed()
         else:

@@ -163,7 +163,7 @@ class SealedLink:
         if sessions.failure is not None:
             prefix = "the keys could not be renewed in time: " if sessions.has_expired else ""
             return prefix + sessions.failure.detail
-        if not self._places():
+        if not self._has_place:
             return "the peer must begin: no address of it is known here"
         is_late = sessions.state is State.BEGINNING and self._machine.now() >= self._begun[0] + LATE
         if is_late and not self._host.is_answered(self):
@@ -401,11 +401,16 @@ class SealedLink:
         places = [place for path in ordered for place in path.places(self._sessions.current is not None)]
         return places[turn % len(places) :] + places[: turn % len(places)] if places else []
 
+    @property
+    def _has_place(self) -> bool:
+        """Return whether a handshake may be tried anywhere."""
+        return any(path.places(self._sessions.current is not None) for path in self._paths)
+
     def _next_deadline(self) -> float | None:
         if self._sessions.state is State.STOPPED:
             return None
         times = [
-            self._sessions.next_deadline(bool(self._places())),
+            self._sessions.next_deadline(self._has_place),
             self._roaming.next_deadline(),
             self._other_version_at,
         ]
@@ -424,6 +429,6 @@ class SealedLink:
             self._try_other_version(now)
         self._roam(self._roaming.deadline_reached(now))
         expired = self._sessions.has_expired
-        self._do(self._sessions.deadline_reached(now, bool(self._places())))
+        self._do(self._sessions.deadline_reached(now, self._has_place))
         if self._sessions.has_expired and not expired:
             log.error("{name}: the keys are too old and could not be renewed: nothing is sent", name=self._config.name)

@@ -46,6 +46,7 @@ class SealedPath(Path):
 
     Beyond the sections of the file, a path has the settings of the last one, without its addresses of the peer.
     `measured(key)` returns the measures of the data path. `silent(path)` is called when the path has fallen silent.
+    `log_lines` are for all paths of the connection.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SealedPath(Path):
         changed: Callable[[], None],
         measured: Callable[[tuple[str, int]], PathMeasures],
         silent: Callable[[SealedPath], None],
+        log_lines: Bucket,
     ) -> None:
         if index >= len(connection.paths):
             last = connection.paths[-1]
@@ -77,7 +79,7 @@ class SealedPath(Path):
         self._interface_index = 0
         self._liveness: Liveness | None = None
         self._source_port: int | None = None
-        self._log_lines = Bucket(LOG_LINES, machine.now())
+        self._log_lines = log_lines
         self._peer_addresses: PeerAddresses | None = None
         self._interfaces: Mapping[str, Interface] = {}
         self.peer_cost = 0  # what it costs the peer, an index of model.COSTS

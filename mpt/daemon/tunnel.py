@@ -12,6 +12,7 @@ from mpt.accel.choice import DataPathChoice
 from mpt.daemon.adaptive import Adaptations
 from mpt.daemon.connection import AskPeer, Connection
 from mpt.daemon.descriptors import Readable
+from mpt.daemon.gathering import Gathering
 from mpt.daemon.machine import Machine
 from mpt.daemon.offloadlog import OffloadLog
 from mpt.daemon.pathport import SocketPool
@@ -69,6 +70,7 @@ class Tunnel(MultiService):
         self._pool = SocketPool(machine, self._socket_readable)
         self._queues = SendQueues(machine.system, self._pool.ports, self._measured)
         self._flush = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
+        self._gathering = Gathering()
         self._routes = routes
         self._ask_peer = ask_peer
         self._interfaces: Mapping[str, Interface] = {}
@@ -109,6 +111,7 @@ class Tunnel(MultiService):
             self._tables.send,
             self._tables.newest_datapath,
             self._mtu_changed,
+            self._gathering.ask,
             self._ask_peer,
             self.adaptations,
             strict,
@@ -285,14 +288,9 @@ class Tunnel(MultiService):
     def _worked(self, datapath: DataPath) -> None:
         """Note that the data path has worked: its timer follows, its messages go to control."""
         self._flush.follow()
-        bug: Exception | None = None
-        for event in datapath.take_events():
-            try:
-                self._happened(event)
-            except Exception as error:
-                bug = bug or error  # one connection's bug must not hold the others' messages back
-        if bug is not None:
-            raise bug
+        events = datapath.take_events()
+        if events:
+            self._gathering.tell(events, self._happened)
 
     def _happened(self, event: Event) -> None:
         """Tell control of an event; what is gone meanwhile is passed over: its new table is still to come."""
