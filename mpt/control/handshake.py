@@ -56,6 +56,7 @@ class Handshakes:
         self, host: Host, random: Callable[[], bytes] = fresh_random, admission: Admission | None = None
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self._host = host
         self._admission = admission or Admission(host.is_peer)
         self._responder = Responder(host, self.counters, random)
         self._initiators: dict[Initiator, Callable[[Outcome], None]] = {}
@@ -71,7 +72,10 @@ class Handshakes:
         return self._outgoing(initiator, initiator.start(now))
 
     def receive(self, datagram: bytes, source: Endpoint, now: float) -> list[Outgoing]:
-        """Take in a datagram of the command port."""
+        """Take in a datagram of the command port. A host whose peers have no business there answers nobody."""
+        if self._host.is_silent():
+            self.counters["no_plain_connection"] += 1
+            return []
         if not self._admission.admits(source[0], now):
             self.counters["too_many"] += 1
             return []

@@ -70,6 +70,9 @@ class Host(Protocol):
     def allow_default_key(self) -> bool:
         """Return whether the key that is built into every MPT program is good enough."""
 
+    def is_silent(self) -> bool:
+        """Return whether nobody may ask: all connections are sealed, and peers may make none."""
+
     def is_peer(self, address: Address) -> bool:
         """Return whether a path of ours leads to this outer address."""
 

@@ -62,6 +62,7 @@ class PeerRequests:
         self._template = Template(running.connections_directory / TEMPLATE)
         self._log_lines = Bucket(LOG_LINES, machine.now())
         self._peers: frozenset[Address] = frozenset()
+        self._has_only_sealed = False
         self._peers_until = float("-inf")
 
     @property
@@ -74,14 +75,24 @@ class PeerRequests:
         """Return whether the key that is built into every MPT program is good enough."""
         return self._running.settings.general.allow_default_key
 
+    def is_silent(self) -> bool:
+        """Return whether all connections are sealed, or were a second ago, and peers may make none."""
+        self._look()
+        return self._has_only_sealed and not self.accept_remote
+
     def is_peer(self, address: Address) -> bool:
         """Return whether a path leads to `address`, or did a second ago: it must be cheap for every datagram."""
+        self._look()
+        return address in self._peers
+
+    def _look(self) -> None:
         now = self._machine.now()
         if now >= self._peers_until:
-            paths = (path for each in self._running.connections() for path in each.paths)
+            connections = self._running.connections()
+            paths = (path for each in connections for path in each.paths)
             self._peers = frozenset(path.config.remote_ipaddr for path in paths)
+            self._has_only_sealed = bool(connections) and all(each.config.is_sealed for each in connections)
             self._peers_until = now + PEERS_AGE
-        return address in self._peers
 
     def connection(self, own: Address, peer: Address) -> ConnectionConfig | None:
         """Return the configuration of the plain connection between these tunnel addresses, if it runs.

@@ -39,7 +39,7 @@ from mpt.wire.seal import PATH_IDS, Cipher
 log = Logger()
 
 VERSIONS: Final = 4  # tries of one handshake, by turns
-OTHER_VERSION: Final = 0.25  # s without an answer until the other IP version is tried (RFC 8305 section 5); then doubled
+OTHER_VERSION: Final = 0.25  # s without an answer until the other IP version (RFC 8305 section 5); then doubled
 LATE: Final = 3.0  # s without an answer until people are told
 LOOK_AT_NUMBERS: Final = 15.0  # s; 2^28 numbers take longer, at any rate that a host reaches
 NEW_PORT_TURNS: Final = frozenset(4**n for n in range(10))  # handshakes without an answer: then from another port

@@ -66,6 +66,9 @@ class NotingHost:
     creates: list[ConnectionCreate] = field(default_factory=list)
     create_answer: tuple[int, str] = (Result.DONE, TEXT)
 
+    def is_silent(self) -> bool:
+        return False
+
     def is_peer(self, address: Address) -> bool:
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from mpt.control.admission import LOG_LINES
 from mpt.control.responder import ConnectionCreate, PathStatusChange
 from mpt.daemon import peerrequests
 from mpt.daemon.peerrequests import PEERS_AGE, PeerRequests, Template
-from mpt.model import AuthType, unspecified
+from mpt.model import AuthType, Config, unspecified
 from mpt.wire import command
 from mpt.wire.command import Message, Result
 from tests.config import files
 from tests.daemon.pair import mirrored
-from tests.daemon.stage import LOCAL, REMOTE, Run, Stage, connection, path
+from tests.daemon.sealedpair import A_KEYS, a_side, general, identity
+from tests.daemon.stage import LOCAL, REMOTE, TUNNEL, Run, Stage, connection, path
 
 ASKED_BY = (ip_address("10.1.1.2"), 60456)
 
@@ -134,6 +136,28 @@ def test_a_template_that_has_not_changed_is_read_once(
     assert len(reads) == 1 and len(logged) - before == (text != files.CREATE_TEMPLATE)
     assert stage.root.peer_control.counters["too_many"] > 4900
     assert len(stage.command_socket.take_sent()) < 100
+
+
+def test_a_host_with_sealed_connections_only_answers_nobody(run: Run) -> None:
+    """Its peers speak inside them. With a plain connection beside them, or accept_remote, it answers in a second."""
+    unsigned = command.encode(Message(command.CREATE, 0, 1, 4, LOCAL, REMOTE, bytes(4), AuthType.SHA256))
+
+    def answers_of(stage: Stage) -> int:
+        stage.reactor.pass_time(1.1 * PEERS_AGE)
+        stage.command_socket.take_sent()
+        stage.command_socket.deliver(unsigned, ("::ffff:192.0.2.77", 60456, 0, 0))
+        stage.reactor.read_all()
+        return len(stage.command_socket.take_sent())
+
+    stage = run(config=Config(Path("conf"), general("a"), (TUNNEL,), (a_side(),), identity(A_KEYS)))
+    assert answers_of(stage) == 0
+    assert stage.root.peer_control.counters == {"no_plain_connection": 1}
+    settings = stage.root.runs.settings
+    settings.general = replace(settings.general, accept_remote=True)
+    assert answers_of(stage) == 1
+    settings.general = replace(settings.general, accept_remote=False)
+    stage.root.runs.add(connection(path(2), name="plain", ip_remote=ip_address("10.0.0.9")))
+    assert answers_of(stage) == 1
 
 
 def test_a_host_that_reloads_other_settings_checks_the_template_against_them(host_b: Callable[..., Stage]) -> None:
