@@ -5,17 +5,21 @@ from __future__ import annotations
 import base64
 from ipaddress import ip_address, ip_interface
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from mpt.control import session
-from mpt.control.keyexchange import Established
+from mpt.control.admission import LOG_LINES
+from mpt.control.keyexchange import Established, Place
 from mpt.control.pathmtu import CONFIRM_TIME
 from mpt.daemon.peerrequests import PeerRequests
 from mpt.daemon.sealedlink import SealedLink
+from mpt.daemon.sealedpath import SealedPath
 from mpt.data.counters import Reason
+from mpt.data.events import Moved
 from mpt.wire.command import encode_keepalive
+from mpt.wire.seal import PATH_IDS
 from tests.daemon.logged import logged
 from tests.daemon.sealedpair import (
     A_KEYS,
@@ -82,6 +86,27 @@ def test_a_change_of_the_ways_lets_the_sizes_be_looked_at(run: Run) -> None:
     pair.a.netlink.add_address("eth1", ip_interface("10.77.7.7/24"))
     pair.pass_time(0.2)
     assert wait() > CONFIRM_TIME - 1.0  # since the probe that has just passed
+
+
+def test_a_peer_that_shows_64_paths_at_once_costs_little(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data path gets their shares in one go; the log has no line for each of them."""
+    pair = SealedPair(run, a=a_side(path(1, **QUICK)), b=b_side(peer_path(1, **UNKNOWN)))
+    pair.until(pair.carries, 5.0)
+    tunnel = pair.b.root.runs.tunnels[0]
+    connection, datapath, now = tunnel.connections["c"], tunnel.datapath, pair.b.reactor.seconds()
+    connection._want_paths(PATH_IDS)
+    pair.pass_time(0.5)
+    place, given = cast("SealedPath", connection.paths[0]).peer_place, list[int]()
+    assert isinstance(place, Place) and datapath is not None and connection.link is not None
+    connection.link._roaming.shown(place, now)
+    moves = [Moved(each.key, place.socket, place.address, 100, now) for each in connection.paths[1:]]
+    monkeypatch.setattr(datapath, "take_events", lambda: [moves.pop(0) for _ in range(len(moves))])
+    monkeypatch.setattr(datapath, "set_shares", lambda shares, _now: given.append(sum(map(bool, shares.values()))))
+    with logged() as log:
+        tunnel._worked(datapath)
+        pair.pass_time(0.05)
+    assert given == [PATH_IDS]
+    assert sum("the peer is" in line for line in log.of("info")) <= LOG_LINES.burst
 
 
 def test_more_paths_wait_for_a_table_that_may_not_take_all_the_time(run: Run) -> None:
