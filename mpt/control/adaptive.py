@@ -36,6 +36,7 @@ OPEN_TIME: Final = 3.0  # s with less
 CLEARLY_LESS: Final = 0.5
 GREETING: Final = 24  # probes of a new path: they measure delay and noise before these matter
 GREETING_EVERY: Final = 0.040  # s
+LEAST_STEP: Final = 0.009  # s between two plans while no path starts
 PROBE_EVERY: Final = 0.2  # s
 CLOSED_PROBE_EVERY: Final = 10.0  # s, for paths of closed classes
 CPU_TIME: Final = 0.2  # s with waiting packets that no path holds back
@@ -131,6 +132,8 @@ class AdaptiveControl:
         self._paths: dict[Hashable, _Path] = {}
         self._rescues: list[Hashable] = []
         self._stepped_at: float | None = None
+        self._last: Plan | None = None
+        self._last_at = 0.0
         self._carried_at = 0.0  # when more than probes arrived
         self._held_at = 0.0  # when a path held a packet back, or nothing waited
         self.is_cpu_bound = False  # packets wait, and no path is the reason
@@ -139,6 +142,7 @@ class AdaptiveControl:
 
     def set_paths(self, facts: Mapping[Hashable, PathFacts], now: float) -> None:
         """Take the paths of the connection, all of them."""
+        self._last = None
         for key in [key for key in self._paths if key not in facts]:
             del self._paths[key]
         for key, each in facts.items():
@@ -177,6 +181,8 @@ class AdaptiveControl:
 
     def step(self, flights: Mapping[Hashable, FlightMeasures], now: float) -> Plan:
         """Return the plan of now; `flights`: what is under way on the paths, by key."""
+        if self._last is not None and not self._rescues and now - self._last_at < LEAST_STEP and self._is_calm():
+            return self._last
         queued = any(flights[key].queue_packets for key in self._paths if key in flights)
         loaded = queued or now - self._carried_at < PROBE_EVERY or any(_is_data(each) for each in flights.values())
         for key, path in self._paths.items():
@@ -199,8 +205,13 @@ class AdaptiveControl:
         self._note_shares(now)
         plan = Plan(self._limits(delays_of), self._order(known, delays_of, now), self._rescues, probes)
         self._rescues = []
-        self._stepped_at = now
+        self._stepped_at = self._last_at = now
+        self._last = plan._replace(rescues=[], probes=[])
         return plan
+
+    def _is_calm(self) -> bool:
+        """Return whether no path starts, so that a plan may grow a little old."""
+        return not any(path.estimator.is_starting and path.presence.is_live for path in self._paths.values())
 
     def views(self, now: float) -> dict[Hashable, PathView]:
         """Return the paths for people."""

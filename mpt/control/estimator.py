@@ -12,8 +12,9 @@ stands in two reports in a row, or one in ten datagrams is lost. Then it is *ste
 second without load, and it starts again, with the window that it has.
 
 A *drain* lets the queue run empty for a round, so that the base delay is seen under load: when it has not been nearly
-empty for `DRAIN_EVERY`, or has stood above the target for `DRAIN_SOON`. What the delay is then, is the base: it may
-have risen with a step of the line, and the window that was made smaller for it gets the rate of before.
+empty for `DRAIN_EVERY`. The least delay of the last second is then the base: it may have risen with a step of the line.
+
+On lines of several hundred Mbit/s a busy processor makes delays that look like a queue: the target is larger there.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from typing import Final
 
 from mpt.control.delays import DelayMeter, Scale
 from mpt.control.losses import LossMeter
-from mpt.control.rates import RateMeter
+from mpt.control.rates import EMPTY_QUEUE, RateMeter
 from mpt.limits import START_WINDOW, Report
 
 REPORT: Final = 0.010  # s between two reports of a loaded path
 TARGET: Final = 0.015  # s of queue
+FAST: Final = 25e6  # octets a second from which the target grows, up to
+FASTEST: Final = 75e6  # octets a second and
+FAST_TARGET: Final = 0.050  # s: on such lines a busy processor makes delays like a queue
 GAIN: Final = 1.25  # of the pace over the window
 GROWTH: Final = 0.25  # of the acknowledged octets,
 GROWTH_TRIP: Final = 0.1  # s: less on a longer round trip, where the queue shows later
@@ -40,7 +44,6 @@ START_LOSS: Final = 0.10
 FULL: Final = 0.6  # share of reports in which the window held packets back
 FULL_TIME: Final = 0.060  # s
 DRAIN_EVERY: Final = 0.800  # s
-DRAIN_SOON: Final = 0.400  # s
 DRAIN_DEPTH: Final = 0.75
 LOADED: Final = 0.100  # s
 UNLOADED: Final = 1.0  # s
@@ -99,6 +102,12 @@ class PathEstimator:
         return self._loaded_since is not None
 
     @property
+    def target(self) -> float:
+        """Return the seconds of queue that are wanted at most."""
+        share = (max(self.rate, self.rates.peak) - FAST) / (FASTEST - FAST)
+        return TARGET + (FAST_TARGET - TARGET) * min(max(share, 0.0), 1.0)
+
+    @property
     def round_trip(self) -> float:
         """Return the round trip of an empty line with its report, in seconds; 0.2 while it is unknown."""
         return (self.delays.rtt if self.delays.rtt is not None else 0.2) + REPORT + self.delays.noise
@@ -140,7 +149,9 @@ class PathEstimator:
         self._in_flight = report.in_flight
         delay = self._scale.seconds(report.least) if report.least is not None else None
         by_load = self.delays.queue > OWN_QUEUE
-        octets = self.rates.take(now, report.clock, report.octets, self.delays.queue, delay is not None)
+        octets = self.rates.take(
+            now, report.clock, report.octets, self.delays.queue, delay is not None, EMPTY_QUEUE * self.target / TARGET
+        )
         if octets < 0 or arrived > 1 << 24:
             self._begin_anew(report)
             return False
@@ -208,43 +219,45 @@ class PathEstimator:
             self._follow(now, acked)
 
     def _start(self, now: float, acked: int) -> None:
+        target = self.target
         growth = min(START_GROWTH * 2 ** (REPORT / max(self.delays.rtt or 0.0, 0.001)), MOST_START_GROWTH)
         self.window = max(self.window, growth * self._round, START_WINDOW)
         self.samples += self._round > SMALLEST_WINDOW
-        self._hot = self._hot + 1 if self.delays.queue > TARGET and acked else 0
+        self._hot = self._hot + 1 if self.delays.queue > target and acked else 0
         if self._hot < HOT_REPORTS and not (self.losses.recent > START_LOSS and self.rates.delivered):
             return
         self.is_starting = False
         self.since = now
         self._loaded_since = self._low_at = now
         self.rate = self.rates.fresh_capacity(now, START_FRESH) or max(self.rates.delivered, self.rates.peak)
-        self.window = max(self.rate * (self.round_trip + TARGET), SMALLEST_WINDOW)
+        self.window = max(self.rate * (self.round_trip + target), SMALLEST_WINDOW)
         self.pace = self.rate * GAIN
 
     def _follow(self, now: float, acked: int) -> None:
+        target = self.target
         queue, rates = self.delays.calm, self.rates
         full = self.is_full
         capacity = rates.fresh_capacity(now, FRESH)
         if capacity:
             rate = capacity
         elif full:
-            rate = rates.delivered if queue > 2 * TARGET else rates.peak
+            rate = rates.delivered if queue > 2 * target else rates.peak
         else:
             rate = max(rates.peak, self.rate)
-        if full and queue <= 2 * TARGET:
+        if full and queue <= 2 * target:
             rate = max(rate, rates.peak)
         self.rate = rate
-        goal = max(rate * (self.round_trip + TARGET), SMALLEST_WINDOW)
-        if queue > TARGET or (full and queue > TARGET / 2):
+        goal = max(rate * (self.round_trip + target), SMALLEST_WINDOW)
+        if queue > target or (full and queue > target / 2):
             self.window = goal if goal < self.window else self.window + min(goal - self.window, acked)
         elif self._loaded_since is not None:
-            if queue < TARGET / 2 and self._is_long_full(now):
+            if queue < target / 2 and self._is_long_full(now):
                 self.window = min(self.window + acked * self._growth(), max(2 * goal, self.window))
             elif goal > self.window:
                 self.window += min(goal - self.window, acked)
         if self._loaded_since is not None:
             self._drain(now)
-            self.pace = GAIN * self.window / (self.round_trip + TARGET)
+            self.pace = GAIN * self.window / (self.round_trip + target)
 
     def _growth(self) -> float:
         return GROWTH * min(1.0, GROWTH_TRIP / self.round_trip)
@@ -255,8 +268,9 @@ class PathEstimator:
 
     def _drain(self, now: float) -> None:
         """Let the queue run empty now and then."""
+        target = self.target
         queue = self.delays.calm
-        if queue < TARGET / 4:
+        if queue < target / 4:
             self._low_at = now
         if now < self._drain_until:
             if self._in_flight <= self._drain_window:
@@ -265,5 +279,5 @@ class PathEstimator:
                 self.window = min(self.window, max(self._drain_window, SMALLEST_WINDOW / 2))
         elif now - self._low_at > DRAIN_EVERY:
             self._low_at = now
-            self._drain_until = now + 2 * (self.delays.rtt or 0.0) + TARGET
+            self._drain_until = now + 2 * (self.delays.rtt or 0.0) + target
             self._drain_window = DRAIN_DEPTH * self.rate * self.round_trip

@@ -18,7 +18,7 @@ SPAN: Final = 0.100  # s of a rate
 SHORTEST_SPAN: Final = 0.040  # s of a delivered rate
 SHORTEST_BUSY: Final = 0.025  # s of a capacity
 PEAK: Final = 0.500  # s
-BUSY_QUEUE: Final = 0.004  # s of queue that is not empty
+EMPTY_QUEUE: Final = 0.004  # s
 BUSY_OCTETS: Final = 6_000  # octets of a report that begins a busy time; a probe alone is none
 GAP: Final = 1.0  # s between two reports after which nothing can be said
 FORGET_CAPACITY: Final = 3.0  # s
@@ -55,9 +55,9 @@ class RateMeter:
         self._peaks = Least(PEAK)  # negative
         self._rounds: deque[tuple[float, int]] = deque()  # (our time, octets acknowledged)
 
-    def take(self, now: float, clock: int, octets: int, queue: float, came: bool) -> int:
+    def take(self, now: float, clock: int, octets: int, queue: float, came: bool, empty: float = EMPTY_QUEUE) -> int:
         """Take a report: the peer's clock, the octets that it has counted, the queue in seconds, and whether anything
-        came. Return the octets since the last one; -1: the counters began anew."""
+        came; a queue of up to `empty` seconds is none. Return the octets since the last one; -1: it counts anew."""
         if self._clock is None:
             self._clock, self._octets = clock, octets
             self._history.append((0.0, octets))
@@ -70,7 +70,7 @@ class RateMeter:
             return -1
         self._total += elapsed
         self._measure(now, octets)
-        self._measure_busy(now, octets, arrived, queue, came)
+        self._measure_busy(now, octets, arrived, queue > empty, came)
         if now - self.capacity_at > FORGET_CAPACITY and self.delivered > self.capacity:
             self.capacity = 0.0
         return arrived
@@ -106,9 +106,9 @@ class RateMeter:
             self._peaks.add(now, -self.delivered)
         self.peak = -(self._peaks.get(now) or 0.0)
 
-    def _measure_busy(self, now: float, octets: int, arrived: int, queue: float, came: bool) -> None:
+    def _measure_busy(self, now: float, octets: int, arrived: int, queues: bool, came: bool) -> None:
         busy, at = self._busy, self._total
-        if queue <= BUSY_QUEUE or not (arrived > BUSY_OCTETS or (busy and came)):
+        if not queues or not (arrived > BUSY_OCTETS or (busy and came)):
             busy.clear()
             return
         busy.append((at, octets))
