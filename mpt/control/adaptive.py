@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from mpt.control.costs import PENALTY, OpenClasses
 from mpt.control.delays import PeerClock, Scale
-from mpt.control.estimator import SLIGHT_LOSS, SMALLEST_WINDOW, PathEstimator
+from mpt.control.estimator import SLIGHT_LOSS, SMALLEST_WINDOW, TARGET, PathEstimator
 from mpt.control.guard import Carried, Guard
 from mpt.control.playout import BUDGET, PathDelays, Playout, admits, hold_of, wanted_playout
 from mpt.control.presence import Presence, State
@@ -36,7 +36,7 @@ OPEN_TIME: Final = 3.0  # s with less
 CLEARLY_LESS: Final = 0.5
 GREETING: Final = 24  # probes of a new path: they measure delay and noise before these matter
 GREETING_EVERY: Final = 0.040  # s
-LEAST_STEP: Final = 0.009  # s between two plans while no path starts
+LEAST_STEP: Final = 0.009  # s between two plans for fast lines
 PROBE_EVERY: Final = 0.2  # s
 CLOSED_PROBE_EVERY: Final = 10.0  # s, for paths of closed classes
 CPU_TIME: Final = 0.2  # s with waiting packets that no path holds back
@@ -210,8 +210,9 @@ class AdaptiveControl:
         return plan
 
     def _is_calm(self) -> bool:
-        """Return whether no path starts, so that a plan may grow a little old."""
-        return not any(path.estimator.is_starting and path.presence.is_live for path in self._paths.values())
+        """Return whether a plan may grow a little old: no path starts, and a fast one has many reports."""
+        live = [path.estimator for path in self._paths.values() if path.presence.is_live]
+        return any(each.target > TARGET for each in live) and not any(each.is_starting for each in live)
 
     def views(self, now: float) -> dict[Hashable, PathView]:
         """Return the paths for people."""
