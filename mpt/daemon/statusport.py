@@ -16,6 +16,7 @@ from typing import Any, Final
 from twisted.application.service import Service
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -41,6 +42,7 @@ HEADERS: Final = {
     "Server": "mpt",
 }
 IDLE: Final = 60.0  # s for which a caller may be silent
+MOST_CALLERS: Final = 64
 LONGEST_REQUEST: Final = 4096  # octets of a body, which nothing here needs
 METRICS_MISSING: Final = "the metrics need prometheus_client: pip install 'mpt-tunnel[metrics]'\n"
 
@@ -65,8 +67,9 @@ class StatusPort(Service):
         root.putChild(b"history.json", _Answer(self._hosts, lambda request: _json(history(_word(request, b"name")))))
         root.putChild(b"events.json", _Answer(self._hosts, lambda request: _json(events(_number(request, b"after")))))
         root.putChild(b"metrics", _Answer(self._hosts, lambda request: _metrics(status())))
-        self._site = Site(root, timeout=IDLE)
-        self._site.displayTracebacks = False
+        site = Site(root, timeout=IDLE)
+        site.displayTracebacks = False
+        self._callers = _Callers(site)
         self._listening: Any = None
 
     def startService(self) -> None:
@@ -74,10 +77,10 @@ class StatusPort(Service):
         super().startService()
         try:
             if self._place.path is not None:
-                self._listening = self._reactor.listenUNIX(self._place.path, self._site, mode=0o660, wantPID=False)
+                self._listening = self._reactor.listenUNIX(self._place.path, self._callers, mode=0o660, wantPID=False)
             else:
                 self._listening = self._reactor.listenTCP(
-                    self._place.port, self._site, interface=str(self._place.address)
+                    self._place.port, self._callers, interface=str(self._place.address)
                 )
         except CannotListenError as error:
             raise HostError(f"status_listen = {self._place}: {error.socketError}") from error
@@ -99,6 +102,14 @@ class StatusPort(Service):
         if address.is_loopback or address.is_unspecified:
             names |= {"localhost", "127.0.0.1", "::1"}
         return frozenset(names)
+
+
+class _Callers(WrappingFactory):
+    """No more than MOST_CALLERS at once: each takes a descriptor, of which the tunnels need some, too."""
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return what serves a caller; None closes its connection."""
+        return super().buildProtocol(addr) if len(self.protocols) < MOST_CALLERS else None
 
 
 class _Page(Resource):

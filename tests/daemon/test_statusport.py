@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 
 from mpt.daemon import statusport
-from mpt.daemon.statusport import ASSETS, StatusPort
+from mpt.daemon.statusport import ASSETS, MOST_CALLERS, StatusPort
 from mpt.errors import HostError
 from mpt.model import StatusPlace
 from tests.daemon.stage import GENERAL, Run, connection, path
@@ -39,7 +41,7 @@ def ask(target: str, host: str = "127.0.0.1:9400", method: str = "GET", place: S
     reactor = MemoryReactorClock()
     port = StatusPort(reactor, place, lambda: DOCUMENT, history, lambda after: {"last": after})
     transport = StringTransport()
-    protocol = port._site.buildProtocol(None)
+    protocol = port._callers.buildProtocol(None)
     protocol.makeConnection(transport)
     protocol.dataReceived(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     head, _, content = transport.value().partition(b"\r\n\r\n")
@@ -83,6 +85,17 @@ def test_the_metrics_are_prometheus_text() -> None:
     drops = {(s.labels["direction"], s.labels["reason"]): s.value for s in families["mpt_tunnel_drops"].samples}
     assert drops == {("out", "no_connection"): 66, ("in", "late"): 0}
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
+
+
+def test_callers_that_stay_leave_descriptors_for_the_tunnels() -> None:
+    """Beyond MOST_CALLERS a connection is closed at once; when one has gone there is room again."""
+    port = StatusPort(MemoryReactorClock(), PLACE, lambda: DOCUMENT, history, lambda after: {"last": after})
+    callers = [port._callers.buildProtocol(None) for _ in range(MOST_CALLERS)]
+    for each in callers:
+        each.makeConnection(StringTransport())
+    assert port._callers.buildProtocol(None) is None
+    callers[0].connectionLost(Failure(ConnectionDone()))
+    assert port._callers.buildProtocol(None) is not None
 
 
 def test_it_is_to_look_at_only() -> None:
