@@ -4,6 +4,7 @@ TCP. One default configuration, and no rate in it. The lines are slow, so that a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,12 +12,13 @@ import pytest
 from mpt.control.adaptive import PathFacts
 from mpt.control.presence import State
 from mpt.data.pathtable import Adaptive, ClassRule
-from mpt.testing.datapath import LOCAL, REMOTE, packet
+from mpt.testing.datapath import LOCAL, REMOTE, Stage, packet
 from mpt.testing.session import PeerSession
 from mpt.testing.simnet import MBIT, Simulation, Steps
 from mpt.testing.simtcp import MSS, Bbr, Cubic, TcpReceiver
 from mpt.testing.simtunnel import CONNECTION, Tunnel, ways
-from tests.contract.conftest import DATA_PATHS, SEALING
+from tests.accel.loopback import loopback_stage
+from tests.contract.conftest import SEALING, NativeDataPath
 
 GOODPUT = MSS / (MSS + 52 + 70)  # of a line's rate: inner headers, GRE, envelope, UDP and IP
 UDP = 17
@@ -27,14 +29,24 @@ TWICE = ClassRule(dscps=frozenset((46,)), realtime=True, copies=2)
 Lay = Callable[..., Tunnel]
 
 
-@pytest.fixture(params=[name for name in ("python in memory",) if name in SEALING])
+def native() -> Stage:
+    """Return the native data path with virtual time only: a wake-up serves one descriptor."""
+    return loopback_stage(partial(NativeDataPath, budget=0.0))
+
+
+MAKERS: dict[str, Callable[[], Stage]] = {"python": Stage.in_memory}
+if any(name.startswith("native") for name in SEALING):
+    MAKERS["native"] = native
+
+
+@pytest.fixture(params=list(MAKERS))
 def lay(request: pytest.FixtureRequest) -> Iterator[Lay]:
     """Return a function that lays a tunnel over lines (arguments of Line), and lets it greet for 1 s."""
     tunnels: list[Tunnel] = []
 
     def made(*lines: dict[str, Any], seed: int = 1, **changes: Any) -> Tunnel:
         simulation = Simulation()
-        tunnel = Tunnel(simulation, ways(simulation, *lines, seed=seed), DATA_PATHS[request.param], **changes)
+        tunnel = Tunnel(simulation, ways(simulation, *lines, seed=seed), MAKERS[request.param], **changes)
         tunnels.append(tunnel)
         tunnel.run(1.0)
         return tunnel
