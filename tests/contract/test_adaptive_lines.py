@@ -18,7 +18,7 @@ from mpt.testing.simnet import MBIT, Simulation, Steps
 from mpt.testing.simtcp import MSS, Bbr, Cubic, TcpReceiver
 from mpt.testing.simtunnel import CONNECTION, Tunnel, ways
 from tests.accel.loopback import loopback_stage
-from tests.contract.conftest import SEALING, NativeDataPath
+from tests.contract.conftest import SEALING
 
 GOODPUT = MSS / (MSS + 52 + 70)  # of a line's rate: inner headers, GRE, envelope, UDP and IP
 UDP = 17
@@ -31,6 +31,8 @@ Lay = Callable[..., Tunnel]
 
 def native() -> Stage:
     """Return the native data path with virtual time only: a wake-up serves one descriptor."""
+    from mpt.accel.native import NativeDataPath  # it may not be built
+
     return loopback_stage(partial(NativeDataPath, budget=0.0))
 
 
