@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from mpt.control.costs import PENALTY, OpenClasses
 from mpt.control.delays import PeerClock, Scale
-from mpt.control.estimator import SLIGHT_LOSS, SMALLEST_WINDOW, TARGET, PathEstimator
+from mpt.control.estimator import FASTEST, SLIGHT_LOSS, SMALLEST_WINDOW, TARGET, PathEstimator
 from mpt.control.guard import Carried, Guard
 from mpt.control.playout import BUDGET, PathDelays, Playout, admits, hold_of, wanted_playout
 from mpt.control.presence import Presence, State
@@ -281,12 +281,15 @@ class AdaptiveControl:
         first = min(fit, key=lambda key: delays[key].base)
         total = sum(_proven(path) for path in fit.values())
         lossy = any(path.estimator.losses.radio > SLIGHT_LOSS for path in fit.values())
+        fast = any(
+            path.estimator.rates.peak > FASTEST for path in fit.values()
+        )  # copies would cost more than they show
         for key, path in fit.items():
             wanted = PROVEN_SHARE * (KEPT if path.admits else 1.0) * total / len(fit)
             shown = path.estimator.samples >= PROVEN_REPORTS and total > 0 and _proven(path) >= wanted
             wanted_now = path.admits or delays[key].base - least <= NEAR or _is_short(fit[first].estimator)
-            path.admits = key == first or (shown and wanted_now)
-            path.shadow = path.facts.cost == 0 and _shadows(path, lossy)
+            path.admits = key == first or ((shown or fast) and wanted_now)
+            path.shadow = path.facts.cost == 0 and not fast and _shadows(path, lossy)
             if path.admits and (shown or len(fit) == 1):
                 path.presence.prove(now)
 
