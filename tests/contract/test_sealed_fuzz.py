@@ -21,6 +21,8 @@ from mpt.wire.seal import Cipher, HandshakeDatagram, Retry
 from tests.contract.sealed import OTHER_PLACE, begin, content, news, reply, sealed_row
 from tests.contract.test_datapath_fuzz import COUNT, SEED
 
+MANY = 10_000  # datagrams, among which there are enough first ones for a retry
+
 Order = Literal["flow", "connection", "none"]
 OUR_KEY, PEER_KEY = seal.mac1_key(b"ours".ljust(32)), seal.mac1_key(b"peer".ljust(32))
 TOKEN_KEY = b"token".ljust(32)
@@ -102,10 +104,9 @@ def test_datagrams_of_any_kind(fast_sealing_stage: Stage, order: Order) -> None:
     delivered += stage.wait(1.0)
     counters = stage.counters()
     answers += [datagram for wan in wans for datagram, _ in wan.sent()]
-    assert {isinstance(seal.decode_handshake(each), Retry) and seal.has_mac1(OUR_KEY, each) for each in answers} == {
-        True
-    }
-    assert len(answers) == counters.ingress_dropped["handshake_retry"]
+    assert all(isinstance(seal.decode_handshake(each), Retry) and seal.has_mac1(OUR_KEY, each) for each in answers)
+    assert len(answers) == counters.ingress_dropped.get("handshake_retry", 0)
+    assert answers or count < MANY
     assert counters.datagrams_received == count
     assert counters.packets_held <= 8  # strays that are kept aside
     assert counters.packets_delivered == len(delivered) > count / 50
