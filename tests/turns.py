@@ -21,7 +21,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 LONG = ("tests/bench/", "tests/accel/test_sanitizers.py")
 ALONE = ("tests/netns/", "tests/bench/")  # files whose tests are units of work by themselves
 MEASURES = {"iperf3", "Transfer"}  # what measures a rate
-SEATS = ((os.cpu_count() or 1) * 3 + 1) // 2  # a test that computes waits, too, now and then
+SEATS = os.cpu_count() or 1
 LOOK = 0.02  # seconds between two looks for a free seat
 
 

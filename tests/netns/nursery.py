@@ -112,7 +112,8 @@ class Child:
     def send_signal(self, number: int) -> None:
         """Send it, unless the program has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has, and its code is on the way here
+                os.kill(self.pid, number)
 
 
 # ---- the process that has imported them ----------------------------------------------------------------------------
