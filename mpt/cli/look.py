@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -10,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mpt.cli.answers import tell
 from mpt.cli.channel import ChannelError, ask
-from mpt.cli.options import Options, parse_options
+from mpt.cli.options import Options, parse_options, wants_help
 from mpt.cli.settings import find_settings
 from mpt.local.grammar import GrammarError
 from mpt.local.protocol import DONE, FAILED, Reply
@@ -33,7 +33,7 @@ First comes what is wrong, and what to do. Rates are bits a second of the packet
 
 def status(arguments: Sequence[str]) -> int:
     """Run ``mpt status``. Return the exit status."""
-    if _wants_help(arguments):
+    if wants_help(arguments):
         print(HELP)
         return DONE
     brief, every, rest = _own_options(arguments)
@@ -45,7 +45,7 @@ def status(arguments: Sequence[str]) -> int:
     while True:
         reply = question(options, "status", *options.words)
         if not reply.ok or options.json or reply.data is None:  # over UDP there is text alone
-            return _tell(reply, options.json)
+            return tell(reply, options.json)
         paint = Paint(wants_colour())
         document = document_of(reply)
         text = brief_text(document, paint) if brief else status_text(document, paint)
@@ -85,10 +85,6 @@ def wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _wants_help(arguments: Sequence[str]) -> bool:
-    return any(word in ("-h", "--help", "help") for word in arguments)
-
-
 def _own_options(arguments: Sequence[str]) -> tuple[bool, float | None, list[str]]:
     """Return whether --brief is given, the seconds of --watch (None: it is not), and the other words."""
     brief, every, rest = False, None, []
@@ -104,14 +100,3 @@ def _own_options(arguments: Sequence[str]) -> tuple[bool, float | None, list[str
         else:
             rest.append(word)
     return brief, every, rest
-
-
-def _tell(reply: Reply, as_json: bool) -> int:
-    if as_json:
-        plain = {"ok": reply.ok, "code": reply.code, "text": reply.text}
-        print(json.dumps(reply.data if reply.data is not None else plain), flush=True)
-    elif reply.ok:
-        print(reply.text.rstrip("\n"), flush=True)
-    else:
-        print(f"mpt: {reply.text.rstrip()}", file=sys.stderr)
-    return reply.code

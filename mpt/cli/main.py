@@ -6,7 +6,6 @@ is called.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpt import __version__
+from mpt.cli.answers import tell
 from mpt.cli.channel import ChannelError, ask
-from mpt.cli.options import parse_options
+from mpt.cli.options import parse_options, wants_help
 from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, find_settings
 from mpt.errors import ConfigError
 from mpt.local.grammar import FORMS, GrammarError, form_named, parse
-from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT, Reply
+from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT
 from mpt.local.sockets import RUNTIME_DIRECTORY
 
 INTERRUPTED = 130  # a shell's status for a program that ^C ended
-
-_HELP = ("-h", "--help", "help")
 
 
 @dataclass(frozen=True)
@@ -201,7 +199,7 @@ def _command(given: Sequence[str]) -> int:
         print(f"mpt {__version__}")
         return DONE
     named = [word for word in given if not word.startswith("-") and word != "help"]
-    if any(word in given for word in _HELP):
+    if wants_help(given):
         print(form_named(named[0]).usage() if named else usage())
         return DONE
     if not named:
@@ -219,23 +217,11 @@ def _command(given: Sequence[str]) -> int:
     words = parse(options.words).words
     settings = find_settings(options.socket, options.port, options.timeout, os.environ, Path())
     over_udp = options.ipv6 or options.port is not None
-    return _tell(ask(words, settings, _report, over_udp, options.ipv6), options.json)
+    return tell(ask(words, settings, _report, over_udp, options.ipv6), options.json)
 
 
 def _report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _tell(reply: Reply, as_json: bool) -> int:
-    """Print a reply; return the exit status. A bad reply goes to standard error, but JSON always to standard output."""
-    if as_json:
-        plain = {"ok": reply.ok, "code": reply.code, "text": reply.text}
-        print(json.dumps(reply.data if reply.data is not None else plain), flush=True)
-    elif reply.ok:
-        print(reply.text.rstrip("\n"), flush=True)
-    else:
-        print(f"mpt: {reply.text.rstrip()}", file=sys.stderr)
-    return reply.code if reply.code in range(256) else FAILED
 
 
 if __name__ == "__main__":

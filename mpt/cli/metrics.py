@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpt.cli.look import document_of, question
-from mpt.cli.options import parse_options
+from mpt.cli.options import parse_options, wants_help
 from mpt.local.grammar import GrammarError
 from mpt.local.protocol import DONE, FAILED
 
@@ -21,7 +21,7 @@ collector of node_exporter reads no half. It needs prometheus_client: pip instal
 
 def metrics(arguments: Sequence[str]) -> int:
     """Run ``mpt metrics``. Return the exit status."""
-    if any(word in ("-h", "--help", "help") for word in arguments):
+    if wants_help(arguments):
         print(HELP)
         return DONE
     options = parse_options(arguments)

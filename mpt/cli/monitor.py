@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mpt.cli.look import data_of, question
-from mpt.cli.options import parse_options
+from mpt.cli.options import parse_options, wants_help
 from mpt.local.grammar import GrammarError
 from mpt.local.protocol import DONE
 
@@ -23,7 +23,7 @@ One line for each thing that happens, until ^C: paths that come and go, keys, ad
 
 def monitor(arguments: Sequence[str]) -> int:
     """Run ``mpt monitor``, until it is interrupted or the daemon is gone. Return the exit status."""
-    if any(word in ("-h", "--help", "help") for word in arguments):
+    if wants_help(arguments):
         print(HELP)
         return DONE
     options = parse_options(arguments)

@@ -11,6 +11,14 @@ from mpt.local.grammar import GrammarError
 _PORT = re.compile(r"-[0-9]+")
 
 
+HELP = ("-h", "--help", "help")
+
+
+def wants_help(words: Sequence[str]) -> bool:
+    """Return whether a command line asks for help."""
+    return any(word in HELP for word in words)
+
+
 @dataclass
 class Options:
     """The command line: the words of the command, and the options, which say how to reach the daemon."""

@@ -14,7 +14,7 @@ from typing import Final
 from mpt import __version__
 from mpt.cli.channel import ChannelError
 from mpt.cli.look import document_of, question
-from mpt.cli.options import parse_options
+from mpt.cli.options import parse_options, wants_help
 from mpt.local.grammar import GrammarError
 from mpt.local.protocol import DONE, FAILED, NOT_PERMITTED, TIMED_OUT
 
@@ -33,7 +33,7 @@ The log of the daemon: of {UNIT} by journalctl if systemd runs it, else the firs
 
 def logs(arguments: Sequence[str]) -> int:
     """Run ``mpt logs``, by the program that reads such a log. Return the exit status."""
-    if any(word in ("-h", "--help", "help") for word in arguments):
+    if wants_help(arguments):
         print(LOGS_HELP)
         return DONE
     follow, lines = _log_options(list(arguments))
@@ -77,7 +77,7 @@ def _become(argv: list[str]) -> int:
 
 def stop(arguments: Sequence[str]) -> int:
     """Run ``mpt stop``: ask the daemon to stop, and wait until it has. Return the exit status."""
-    if any(word in ("-h", "--help", "help") for word in arguments):
+    if wants_help(arguments):
         print("mpt stop\n\nStop the daemon of this host, as SIGTERM does, and wait until it has stopped.")
         return DONE
     options = parse_options(arguments)
@@ -101,7 +101,7 @@ def stop(arguments: Sequence[str]) -> int:
 
 def version(arguments: Sequence[str]) -> int:
     """Run ``mpt version``. Return the exit status."""
-    if any(word in ("-h", "--help", "help") for word in arguments):
+    if wants_help(arguments):
         print("mpt version\n\nThe version of this program, and of the daemon if one runs.")
         return DONE
     options = parse_options(arguments)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from mpt.cli.look import document_of, question, wants_colour
-from mpt.cli.options import Options, parse_options
+from mpt.cli.options import Options, parse_options, wants_help
 from mpt.local.grammar import GrammarError
 from mpt.local.protocol import DONE, FAILED
 from mpt.local.status import ConnectionStatus, PathStatus, StatusDocument
@@ -40,7 +40,7 @@ Past = dict[tuple[str, str], deque[tuple[float, float]]]
 
 def top(arguments: Sequence[str]) -> int:
     """Run ``mpt top``, until q or ^C. Return the exit status."""
-    if any(word in ("-h", "--help", "help") for word in arguments):
+    if wants_help(arguments):
         print(HELP)
         return DONE
     options = parse_options(arguments)
