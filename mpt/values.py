@@ -371,7 +371,10 @@ def status_place(text: str) -> StatusPlace:
     """Return where the status port listens: an address with a port, or a unix socket."""
     allowed = "an address and a port such as 127.0.0.1:9400 or [::1]:9400, or unix:/run/mpt/status.sock"
     if text.startswith("unix:"):
-        return StatusPlace(IPv4Address(0), 0, socket_path(text.removeprefix("unix:")))
+        try:
+            return StatusPlace(IPv4Address(0), 0, socket_path(text.removeprefix("unix:")))
+        except ValueError:
+            raise ValueError(allowed) from None
     host, _, port = text.rpartition(":")
     is_bracketed = host.startswith("[") and host.endswith("]")
     try:

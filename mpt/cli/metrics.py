@@ -16,7 +16,7 @@ HELP = """\
 mpt metrics [FILE]
 
 The metrics of the daemon in Prometheus's text format. FILE is written whole, under another name first: the textfile
-collector of node_exporter reads no half. It needs prometheus_client: pip install 'mpt-tunnel[metrics]'"""
+collector of node_exporter reads no half. It needs prometheus_client: pip install '.[metrics]'"""
 
 
 def metrics(arguments: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def metrics(arguments: Sequence[str]) -> int:
     try:
         from mpt.local.metrics import exposition
     except ImportError:
-        print("mpt: metrics need prometheus_client: pip install 'mpt-tunnel[metrics]'", file=sys.stderr)
+        print("mpt: metrics need prometheus_client: pip install '.[metrics]'", file=sys.stderr)
         return FAILED
     octets = exposition(document_of(question(options, "status")))
     if not options.words:

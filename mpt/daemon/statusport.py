@@ -44,7 +44,7 @@ HEADERS: Final = {
 IDLE: Final = 60.0  # s for which a caller may be silent
 MOST_CALLERS: Final = 64
 LONGEST_REQUEST: Final = 4096  # octets of a body, which nothing here needs
-METRICS_MISSING: Final = "the metrics need prometheus_client: pip install 'mpt-tunnel[metrics]'\n"
+METRICS_MISSING: Final = "the metrics need prometheus_client: pip install '.[metrics]'\n"
 
 
 class StatusPort(Service):
@@ -185,7 +185,7 @@ class _Answer(_Page):
 
 
 def _plain(request: Request, code: int, text: str) -> bytes:
-    request.setResponseCode(code)
+    request.setResponseCode(code, b"Misdirected Request" if code == 421 else None)
     request.setHeader("Content-Type", "text/plain; charset=utf-8")
     return text.encode()
 

@@ -149,7 +149,7 @@ def _path_problem(connection: ConnectionStatus, path: PathStatus) -> str:
     remedy = path.cause or _REMEDIES.get(path.status, "").format(
         interface=path.interface,
         remote_address=path.remote_address,
-        where=f"{path.local_address} {path.remote_address}",
+        where=f"{connection.name}/{path.name}",
         port=connection.remote_port or connection.local_port,
     )
     if state(path) == DOWN_AT_PEER:

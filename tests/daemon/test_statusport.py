@@ -137,7 +137,7 @@ def test_without_the_library_the_metrics_say_what_is_missing(monkeypatch: pytest
 
     monkeypatch.setattr(statusport, "_metrics", missing)
     answer = ask("/metrics")
-    assert answer.code == 503 and b"pip install 'mpt-tunnel[metrics]'" in answer.content
+    assert answer.code == 503 and b"pip install '.[metrics]'" in answer.content
     assert ask("/status.json").code == 200
 
 

@@ -148,6 +148,10 @@ def test_it_says_why_a_path_does_not_work_and_what_to_do() -> None:
     assert "look at the status of the peer" in " ".join(
         status_text(changed(replace(PATH, peer_says_down=True))).split()
     )
+    by_hand = " ".join(
+        status_text(changed(replace(PATH, status="manual down", remote_address="10.1.1.3:4754"))).split()
+    )
+    assert "mpt path up MPT_connection_10.0.0.2/path_0" in by_hand
     assert "path_0 has no route to 10.1.1.3: why" in status_text(changed(replace(PATH, no_route="why")))
 
 
