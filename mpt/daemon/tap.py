@@ -123,8 +123,8 @@ def _is_open(fd: int) -> bool:
 
 
 def _announce(root: Root, supervision: Supervision, ready_fd: int | None, foreground: bool) -> None:
-    """Print the guide's block now that packets flow, and write a line to `ready_fd`."""
-    if foreground:
+    """Print the guide's block now that packets flow, unless programs read the log, and write a line to `ready_fd`."""
+    if foreground and logoutput.output.format != "json":
         tunnels = [(each.config, each.tun.device, each.tun.fd) for each in root.runs.tunnels if each.tun is not None]
         text = start_text(root.runs.settings.general, tunnels)
         show(text + (f"{KEYS}\n" if has_terminal() else ""))
