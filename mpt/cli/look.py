@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mpt.cli.answers import tell
 from mpt.cli.channel import ChannelError, ask
-from mpt.cli.options import Options, parse_options, wants_help
+from mpt.cli.options import LONGEST, Options, parse_options, seconds, separated, wants_help
 from mpt.cli.settings import find_settings
 from mpt.local.grammar import GrammarError
 from mpt.local.protocol import DONE, FAILED, Reply
@@ -20,13 +20,15 @@ from mpt.local.statustext import Paint, brief_text, status_text
 
 CLEAR: Final = "\x1b[H\x1b[2J"
 EVERY: Final = 2.0  # s between two looks of --watch
+OFTENEST: Final = 0.5  # s: rates are those of a whole second
+OWN_OPTIONS: Final = ("--brief", "--watch")
 
-HELP: Final = """\
+HELP: Final = f"""\
 mpt status [NAME] [--brief] [--watch [SECONDS]] [--json]
 
 NAME:    Only this connection, by its name or its file
 --brief: One line for each connection
---watch: Again every so many seconds (default: 2), until ^C
+--watch: Again every so many seconds ({OFTENEST:g} to {LONGEST:g}, default: {EVERY:g}), until ^C
 --json:  The document, as docs/commands.md describes it
 First comes what is wrong, and what to do. Rates are bits a second of the packets inside, over the last second."""
 
@@ -37,23 +39,31 @@ def status(arguments: Sequence[str]) -> int:
         print(HELP)
         return DONE
     brief, every, rest = _own_options(arguments)
-    options = parse_options(rest)
+    options = parse_options(rest, OWN_OPTIONS)
     if len(options.words) > 1:
         raise GrammarError(f"status: {options.words[1]!r} is too much: it takes one NAME")
     if options.json and every is not None:
         raise GrammarError("--json and --watch: choose one; mpt monitor --json goes on")
+    if options.json and brief:
+        raise GrammarError("--json and --brief: choose one; the document has everything")
     while True:
         reply = question(options, "status", *options.words)
-        if not reply.ok or options.json or reply.data is None:  # over UDP there is text alone
+        if options.json or not reply.ok or (every is None and not brief and reply.data is None):
             return tell(reply, options.json)
-        paint = Paint(wants_colour())
-        document = document_of(reply)
-        text = brief_text(document, paint) if brief else status_text(document, paint)
+        text = _text(reply, brief)
         if every is None:
             print(text, end="", flush=True)
             return DONE
-        print(CLEAR + text, end="", flush=True)
+        print(f"{CLEAR}{text}" if sys.stdout.isatty() else f"{text}\n", end="", flush=True)
         time.sleep(every)
+
+
+def _text(reply: Reply, brief: bool) -> str:
+    if reply.data is None and not brief:  # over UDP there is text alone
+        return reply.text.rstrip("\n") + "\n"
+    document = document_of(reply)
+    paint = Paint(wants_colour())
+    return brief_text(document, paint) if brief else status_text(document, paint)
 
 
 def question(options: Options, *words: str) -> Reply:
@@ -86,17 +96,25 @@ def wants_colour() -> bool:
 
 
 def _own_options(arguments: Sequence[str]) -> tuple[bool, float | None, list[str]]:
-    """Return whether --brief is given, the seconds of --watch (None: it is not), and the other words."""
+    """Return whether --brief is given, the seconds of --watch (None: it is not), and the other words.
+
+    The word after --watch is its seconds, never a NAME.
+    """
     brief, every, rest = False, None, []
-    words = list(arguments)
+    words = separated(arguments)
     while words:
         word = words.pop(0)
         if word == "--brief":
             brief = True
         elif word == "--watch":
-            every = EVERY
-            if words and words[0].replace(".", "", 1).isdigit():
-                every = max(0.1, float(words.pop(0)))
+            every = _every(words.pop(0)) if words and not words[0].startswith("-") else EVERY
         else:
             rest.append(word)
     return brief, every, rest
+
+
+def _every(word: str) -> float:
+    try:
+        return seconds("--watch", word, OFTENEST)
+    except GrammarError as error:
+        raise GrammarError(f"{error}; the NAME of a connection stands before: mpt status NAME --watch") from None

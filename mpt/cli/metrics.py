@@ -24,7 +24,7 @@ def metrics(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(HELP)
         return DONE
-    options = parse_options(arguments)
+    options = parse_options(arguments, json=False)
     if len(options.words) > 1:
         raise GrammarError(f"metrics: {options.words[1]!r} is too much: it takes one FILE")
     try:

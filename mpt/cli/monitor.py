@@ -10,6 +10,7 @@ from typing import Final
 from mpt.cli.look import data_of, question
 from mpt.cli.options import parse_options, wants_help
 from mpt.local.grammar import GrammarError
+from mpt.local.pasttext import event_line
 from mpt.local.protocol import DONE
 
 EVERY: Final = 0.5  # s between two questions; the daemon keeps what happens between them
@@ -37,7 +38,5 @@ def monitor(arguments: Sequence[str]) -> int:
             if options.json:
                 print(json.dumps(event), flush=True)
             else:
-                clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-                mark = "! " if event["level"] != "info" else ""
-                print(f"{clock} {mark}{event['text']}", flush=True)
+                print(event_line(event), flush=True)
         time.sleep(EVERY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -14,13 +15,15 @@ from typing import Final
 from mpt import __version__
 from mpt.cli.channel import ChannelError
 from mpt.cli.look import document_of, question
-from mpt.cli.options import parse_options, wants_help
-from mpt.local.grammar import GrammarError
+from mpt.cli.options import parse_options, separated, wants_help
+from mpt.local.grammar import GrammarError, did_you_mean
 from mpt.local.protocol import DONE, FAILED, NOT_PERMITTED, TIMED_OUT
 
 UNIT: Final = "mpt.service"
 LOG_FILES: Final = ("/var/log/mpt/mpt.log", "/var/log/mpt.log")
 STOP_TIME: Final = 10.0  # s that the daemon has to stop
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 LOGS_HELP: Final = f"""\
 mpt logs [-f] [-n LINES]
@@ -36,7 +39,7 @@ def logs(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(LOGS_HELP)
         return DONE
-    follow, lines = _log_options(list(arguments))
+    follow, lines = _log_options(separated(arguments))
     amount = ["-n", lines] if lines else []
     if Path("/run/systemd/system").is_dir() and shutil.which("journalctl"):
         return _become(["journalctl", "-u", UNIT, *amount, *(["-f"] if follow else [])])
@@ -62,10 +65,10 @@ def _log_options(words: list[str]) -> tuple[bool, str]:
             follow = True
         elif word in ("-n", "--lines"):
             lines = words.pop(0) if words else ""
-            if not lines.isdigit():
-                raise GrammarError(f"logs: {word} needs a number after it")
+            if not _NUMBER.fullmatch(lines):
+                raise GrammarError(f"logs: {word} needs a number from 1 to 999999999 after it, as in mpt logs -n 50")
         else:
-            raise GrammarError(f"logs: {word!r} is unknown: mpt logs --help")
+            raise GrammarError(f"logs: there is no {word!r}{did_you_mean(word, ('-f', '--follow', '-n', '--lines'))}")
     return follow, lines
 
 
@@ -80,7 +83,7 @@ def stop(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print("mpt stop\n\nStop the daemon of this host, as SIGTERM does, and wait until it has stopped.")
         return DONE
-    options = parse_options(arguments)
+    options = parse_options(arguments, json=False)
     if options.words:
         raise GrammarError(f"stop: {options.words[0]!r} is too much: mpt down NAME takes one connection down")
     pid = document_of(question(options, "status")).pid
@@ -104,7 +107,9 @@ def version(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print("mpt version\n\nThe version of this program, and of the daemon if one runs.")
         return DONE
-    options = parse_options(arguments)
+    options = parse_options(arguments, json=False)
+    if options.words:
+        raise GrammarError(f"version: {options.words[0]!r} is too much: it takes no words")
     print(f"mpt {__version__}")
     try:
         document = document_of(question(options, "status"))

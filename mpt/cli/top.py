@@ -43,7 +43,7 @@ def top(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(HELP)
         return DONE
-    options = parse_options(arguments)
+    options = parse_options(arguments, json=False)
     if len(options.words) > 1:
         raise GrammarError(f"top: {options.words[1]!r} is too much: it takes one NAME")
     if not (sys.stdout.isatty() and sys.stdin.isatty()):

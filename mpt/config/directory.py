@@ -18,7 +18,17 @@ from mpt.config.identity import load_identity
 from mpt.config.parser import ConfigurationErrors, IniFile, Problem, Section, read_file
 from mpt.config.taken import Taken
 from mpt.errors import ConfigError
-from mpt.model import AUTO_MTU, Config, ConnectionConfig, GeneralConfig, Identity, Interface, PathConfig, TunnelConfig
+from mpt.model import (
+    AUTO_MTU,
+    Config,
+    ConnectionConfig,
+    GeneralConfig,
+    Identity,
+    Interface,
+    PathConfig,
+    StatusPlace,
+    TunnelConfig,
+)
 from mpt.values import AUTO
 
 INTERFACE_FILE = "interface.conf"  # guide 2.6.2
@@ -177,6 +187,12 @@ def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ..
         if section.clean:
             tunnels.append(_tunnel(values))
     ini.warn_of_unknown_sections(schema.INTERFACE_SECTIONS)
+    place: StatusPlace | None = head.values.get("status_listen")
+    if place is not None and place.path is None and not place.address.is_loopback:
+        head.warn(
+            "status_listen",
+            f"shows the status to everybody who reaches {place}: 127.0.0.1:{place.port} shows it to this host alone",
+        )
     if not head.clean:
         return GeneralConfig(), tuple(tunnels)
     return GeneralConfig(**{**head.values, "tunnel_num": len(sections)}), tuple(tunnels)

@@ -21,6 +21,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from mpt.errors import HostError
+from mpt.local.grammar import GrammarError
 from mpt.local.status import StatusDocument
 from mpt.model import StatusPlace
 
@@ -64,8 +65,8 @@ class StatusPort(Service):
         for name, (file, kind) in ASSETS.items():
             root.putChild(name, _Asset(self._hosts, file, kind))
         root.putChild(b"status.json", _Answer(self._hosts, lambda request: _json(status().as_json())))
-        root.putChild(b"history.json", _Answer(self._hosts, lambda request: _json(history(_word(request, b"name")))))
-        root.putChild(b"events.json", _Answer(self._hosts, lambda request: _json(events(_number(request, b"after")))))
+        root.putChild(b"history.json", _Answer(self._hosts, lambda request: _json(history(_name(request)))))
+        root.putChild(b"events.json", _Answer(self._hosts, lambda request: _json(events(_number(request)))))
         root.putChild(b"metrics", _Answer(self._hosts, lambda request: _metrics(status())))
         site = Site(root, timeout=IDLE)
         site.displayTracebacks = False
@@ -167,7 +168,7 @@ def _read(file: str) -> bytes:
 
 
 class _Answer(_Page):
-    """What `make` returns: content and its type; whatever it raises is an answer of status 404 or 503."""
+    """What `make` returns: content and its type; whatever it raises is an answer of status 400, 404 or 503."""
 
     def __init__(self, hosts: frozenset[str], make: Callable[[Request], tuple[bytes, str]]) -> None:
         super().__init__(hosts)
@@ -176,6 +177,8 @@ class _Answer(_Page):
     def answer(self, request: Request) -> bytes:
         try:
             octets, kind = self._make(request)
+        except GrammarError as error:
+            return _plain(request, 400, f"{error}\n")
         except HostError as error:
             return _plain(request, 404, f"{error}\n")
         except ImportError:
@@ -207,14 +210,28 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _word(request: Request, name: bytes) -> str:
-    values: list[bytes] = (request.args or {}).get(name, [b""])
-    return values[0].decode("utf-8", "replace")
+def _name(request: Request) -> str:
+    name = _word(request, b"name")
+    if not name:
+        raise GrammarError("the name of a connection is missing: /history.json?name=NAME, as /status.json has it")
+    return name
 
 
-def _number(request: Request, name: bytes) -> int:
-    text = _word(request, name)
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else 0
+def _number(request: Request) -> int:
+    text = _word(request, b"after")
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise GrammarError(
+            f"after={text[:60]} is no number of an event: /events.json?after=NUMBER, or without it for all"
+        )
+    return int(text)
+
+
+def _word(request: Request, name: bytes) -> str | None:
+    """Return the value of a parameter, None if it is not given."""
+    values: list[bytes] | None = (request.args or {}).get(name)
+    return values[0].decode("utf-8", "replace") if values else None
 
 
 def _json(value: Any) -> tuple[bytes, str]:

@@ -16,6 +16,7 @@ from typing import Final
 from mpt.errors import MptError
 from mpt.local.grammar import Command, GrammarError, parse
 from mpt.local.operations import Operations, PeerRefusedError, ProgressReport, UnknownFileError
+from mpt.local.pasttext import events_text, history_text
 from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NOT_PERMITTED, NOT_PERMITTED_TEXT, Reply
 from mpt.local.status import StatusDocument
 from mpt.local.statustext import status_text
@@ -40,7 +41,8 @@ async def answer(words: Sequence[str], operations: Operations, may_change: bool,
     if isinstance(happened, StatusDocument):
         return Reply(DONE, status_text(happened), happened.as_json())
     if not isinstance(happened, str):
-        return Reply(DONE, "this is for programs: look at it with --json", dict(happened))
+        text_of = events_text if "events" in happened else history_text
+        return Reply(DONE, text_of(happened), dict(happened))
     return Reply(DONE, happened or str(command))
 
 

@@ -333,7 +333,7 @@ The peer needs a conf.template and accept_remote = 1. Neither side stores the re
 NAME:   Only this connection, by its name or its file
 NUMBER: Only what happened after the event with this number
 Anybody may look; with --json: one object, as docs/commands.md describes it. `mpt status` shows the status for
-people in more ways; history and events are for programs.""",
+people in more ways, and `mpt monitor` events as they happen.""",
         (_one_of(status="status", history="history", events="events"), replace(_CONNECTION, optional=True)),
         _show,
         changes=False,

@@ -16,7 +16,7 @@ from mpt.cli import look, monitor, service
 from mpt.cli.main import main
 from mpt.cli.top import Past, screen, sparkline
 from mpt.local.protocol import Reply, encode_reply
-from mpt.local.statustext import PLAIN, Paint, status_text
+from mpt.local.statustext import PLAIN, Paint, brief_text, status_text
 from tests.cli.daemons import unix_daemon
 from tests.local.test_status import DOCUMENT, changed
 
@@ -56,12 +56,39 @@ def test_status_can_be_brief_json_or_of_one_connection(nowhere: Path, capsys: py
 
 
 @pytest.mark.parametrize(
-    "words", ["status a b", "status --json --watch", "status --frob", "top a b", "monitor x", "stop x"]
+    ("words", "told"),
+    [
+        ("status a b", "'b' is too much"),
+        ("status --json --watch", "choose one"),
+        ("status --json --brief", "choose one"),
+        ("status --frob", "there is no option '--frob' here: it must be one of"),
+        ("status --brei", "did you mean --brief?"),
+        ("status --watch home", "--watch 'home' must be seconds from 0.5 to 86400; the NAME"),
+        ("status --watch 0", "must be seconds from 0.5 to 86400"),
+        ("status --watch=nan", "must be seconds from 0.5 to 86400"),
+        ("status --watch 86401", "must be seconds from 0.5 to 86400"),
+        ("status --timeout 0", "must be seconds from 0.001 to 86400"),
+        ("status --timeout --json", "--timeout needs a value after it"),
+        ("status --socket", "--socket needs a value after it"),
+        ("status -0", "from 1 to 65535, as in -65050"),
+        ("top a b", "'b' is too much"),
+        ("top --json", "there is no option '--json' here"),
+        ("metrics --json", "there is no option '--json' here"),
+        ("version --json", "there is no option '--json' here"),
+        ("version x", "'x' is too much"),
+        ("monitor x", "'x' is too much"),
+        ("stop x", "'x' is too much"),
+        ("logs --frob", "there is no '--frob': it must be one of"),
+        ("logs -n", "-n needs a number from 1"),
+        ("logs -n 0", "-n needs a number from 1"),
+        ("logs -n ²", "-n needs a number from 1"),
+    ],
 )
-def test_bad_words_are_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """No daemon is asked; the status is 2."""
+def test_bad_words_are_told(words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No daemon is asked; the status is 2, and the first line says what is allowed."""
     assert main(words.split()) == 2
-    assert capsys.readouterr().err.startswith("mpt: ")
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith("mpt: ") and told in first
 
 
 def test_watch_shows_it_again(
@@ -78,7 +105,24 @@ def test_watch_shows_it_again(
     with unix_daemon(nowhere, SHOWN):
         assert main(["status", "--watch", "0.5"]) == 130
     assert slept == [0.5]
-    assert capsys.readouterr().out == look.CLEAR + status_text(DOCUMENT)
+    assert capsys.readouterr().out == status_text(DOCUMENT) + "\n"  # a pipe: one after another, no escape codes
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    with unix_daemon(nowhere, SHOWN):
+        assert main(["status", "--watch=3", "--brief"]) == 130
+    assert slept == [0.5, 3.0]
+    assert capsys.readouterr().out == look.CLEAR + brief_text(DOCUMENT)
+
+
+def test_over_udp_there_is_no_brief_status(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The daemon's text is shown, once or again and again; what needs the document is told to use the socket."""
+    monkeypatch.setattr(look, "question", lambda options, *words: Reply(0, "the daemon's own text\n"))
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == "the daemon's own text\n"
+    assert main(["status", "--brief"]) == 1
+    assert "use its unix socket" in capsys.readouterr().err
 
 
 def test_a_document_of_another_kind_is_told(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

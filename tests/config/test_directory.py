@@ -132,6 +132,16 @@ def test_the_guides_template_loads_by_itself_but_is_no_connection(tmp_path: Path
     assert [path.weight_out for path in template.paths] == [1, 1]
 
 
+def test_a_status_page_for_everybody_is_warned_of(tmp_path: Path) -> None:
+    """At the loopback and at a unix socket nobody else sees it."""
+    for place in ("127.0.0.1:9400", "[::1]:9400", "unix:/run/mpt/status.sock"):
+        interface = changed(INTERFACE, "general", status_listen=place)
+        assert load_directory(write(tmp_path, interface)).warnings == (), place
+    for place in ("0.0.0.0:9400", "[::]:9400", "192.168.1.1:9400"):
+        (warning,) = load_directory(write(tmp_path, changed(INTERFACE, "general", status_listen=place))).warnings
+        assert f"shows the status to everybody who reaches {place}: 127.0.0.1:9400" in warning
+
+
 @pytest.mark.parametrize("host", SAMPLES)
 def test_the_samples_load_without_a_warning(host: str) -> None:
     """Every sample directory can be used as it is."""

@@ -66,9 +66,23 @@ def test_the_documents_are_those_of_the_commands() -> None:
     assert json.loads(ask("/status.json").content) == DOCUMENT.as_json()
     assert json.loads(ask("/history.json?name=home").content)["connection"] == "home"
     assert json.loads(ask("/events.json?after=17").content) == {"last": 17}
-    assert json.loads(ask("/events.json?after=x").content) == json.loads(ask("/events.json").content) == {"last": 0}
+    assert json.loads(ask("/events.json").content) == {"last": 0}
     missing = ask("/history.json?name=%ff%00")
     assert missing.code == 404 and missing.content.startswith(b"there is no connection")
+
+
+@pytest.mark.parametrize("target", ["/events.json?after=x", "/events.json?after=", "/events.json?after=-1"])
+def test_a_bad_number_is_told(target: str) -> None:
+    """As a sentence that says what to write, not as everything there is."""
+    answer = ask(target)
+    assert answer.code == 400 and b"is no number of an event: /events.json?after=NUMBER" in answer.content
+
+
+@pytest.mark.parametrize("target", ["/history.json", "/history.json?name=", "/history.json?nmae=home"])
+def test_a_history_needs_a_name(target: str) -> None:
+    """What is missing is told, with the form of the question."""
+    answer = ask(target)
+    assert answer.code == 400 and b"is missing: /history.json?name=NAME" in answer.content
 
 
 def test_the_metrics_are_prometheus_text() -> None:

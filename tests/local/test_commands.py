@@ -76,10 +76,10 @@ class FakeOperations:
         raise HostError(f"there is no connection {name}")
 
     def history(self, name: str) -> Mapping[str, Any]:
-        return {"schema": "mpt.history/1", "connection": name}
+        return {"schema": "mpt.history/1", "connection": name, "paths": []}
 
     def events(self, after: int) -> Mapping[str, Any]:
-        return {"schema": "mpt.events/1", "last": after}
+        return {"schema": "mpt.events/1", "last": after, "events": []}
 
 
 def run(coroutine: Coroutine[Any, Any, Reply]) -> Reply:
@@ -155,12 +155,13 @@ def test_everybody_may_look() -> None:
 
 
 def test_programs_may_look_at_one_connection_at_the_past_and_at_events() -> None:
-    """The past and the events are data alone; a name that nobody has is a failure."""
-    assert ask("show history home", FakeOperations(), may_change=False)[0].data == {
-        "schema": "mpt.history/1",
-        "connection": "home",
-    }
-    assert ask("show events 7", FakeOperations(), may_change=False)[0].data == {"schema": "mpt.events/1", "last": 7}
+    """The past and the events are data, too; a name that nobody has is a failure."""
+    past, _ = ask("show history home", FakeOperations(), may_change=False)
+    assert past.data == {"schema": "mpt.history/1", "connection": "home", "paths": []}
+    assert past.text.startswith("home: ")
+    events, _ = ask("show events 7", FakeOperations(), may_change=False)
+    assert events.data == {"schema": "mpt.events/1", "last": 7, "events": []}
+    assert events.text == "nothing has happened since\n"
     reply, _ = ask("show status nobody", FakeOperations())
     assert (reply.code, reply.text) == (1, "Show unsuccessful. there is no connection nobody")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,6 +28,7 @@ from mpt.local.protocol import (
     encode_text_request,
 )
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
 PATH_DOWN = ("path", "down", "10.1.1.2", "10.1.1.3")
 
 
@@ -208,3 +211,14 @@ def test_a_text_too_long_for_udp_is_cut_at_a_line() -> None:
     assert lines[-1] == f"line {len(lines) - 1}"
     assert last.startswith("... cut here") and empty == ""
     assert len(encode_text_reply(Reply(0, "x" * 100_000))[0]) < 65_507
+
+
+def test_the_example_of_the_document_is_the_protocol() -> None:
+    """docs/commands.md shows a question and its answers octet for octet, spaces apart."""
+    lines = re.findall(r"^    [<>] (\{.*\})$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    request, progress, reply = (json.dumps(json.loads(line), separators=(",", ":")).encode() + b"\n" for line in lines)
+    asked = decode_request(request)
+    assert isinstance(asked, Request) and encode_request(asked) == request
+    told, ended = decode_answer(progress, 7), decode_answer(reply, 7)
+    assert isinstance(told, Progress) and encode_progress(7, told) == progress
+    assert isinstance(ended, Reply) and encode_reply(7, ended) == reply
