@@ -298,17 +298,17 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
         arrive_behind(p, s, -distance, packet);
         return;
     }
+    int64_t position = s->expected + distance;
+    if (s->held.count > 0 && window_find(&p->window, &s->held, position) != NULL) {
+        drop_copy(p, packet);
+        return;
+    }
     double release = release_of(p, &packet, mark.stamp, now);
     if (distance == 0 && release <= now) {
-        player_pass(s, s->expected);
+        player_pass(s, position);
         deliver(p, packet);
         if (s->held.count > 0)
             advance(p, s, now);
-        return;
-    }
-    int64_t position = s->expected + distance;
-    if (window_find(&p->window, &s->held, position) != NULL) {
-        drop_copy(p, packet);
         return;
     }
     if (!hold(p, s, position, packet, release, now)) {

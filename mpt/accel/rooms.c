@@ -62,92 +62,86 @@ void rooms_changed(struct rooms *rooms) {
     }
 }
 
-struct room *rooms_for_bulk(const struct rooms *rooms, struct wanted wanted, double now) {
-    struct room *best = NULL;
-    double earliest = 0;
-    for (uint32_t i = 0; i < rooms->admitted_count; i++) {
-        struct room *r = rooms->admitted[i];
-        if (!carries(r, wanted))
-            continue;
-        if (!room_has_window(r, wanted.size) || room_opens_at(r) > now) {
-            r->limited_at = now;
-            continue;
-        }
-        double arrival = room_arrival(r);
-        if (best == NULL || arrival < earliest) {
-            best = r;
-            earliest = arrival;
-        }
-    }
-    return best;
-}
-
 struct choice { struct room *const *rooms; uint32_t count; };
 
-/* Return the paths among which those are that may carry what is sent again: the admitted ones, if there is another one than
- * `besides` that carries it. */
-static struct choice for_repair(const struct rooms *rooms, struct wanted wanted, const struct room *besides) {
+/* Return the paths among which those are that may carry bulk: the admitted ones, if there is another one than `besides` that
+ * carries it. */
+static struct choice choose(const struct rooms *rooms, struct wanted wanted, const struct room *besides) {
     for (uint32_t i = 0; i < rooms->admitted_count; i++)
         if (rooms->admitted[i] != besides && carries(rooms->admitted[i], wanted))
             return (struct choice){rooms->admitted, rooms->admitted_count};
     return (struct choice){rooms->live, rooms->live_count};
 }
 
-struct room *rooms_for_repair(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides) {
-    const struct choice choice = for_repair(rooms, wanted, besides);
+struct search { struct wanted wanted; double now; const struct room *besides; bool other_line; };
+typedef bool has_room(struct room *r, const struct search *search);
+
+/* Return the path of least arrival, of those that have room. */
+static inline struct room *earliest(struct choice choice, const struct search *search, has_room *has_room) {
     struct room *best = NULL;
-    double earliest = 0;
+    double least = 0;
     for (uint32_t i = 0; i < choice.count; i++) {
         struct room *r = choice.rooms[i];
-        if (r == besides || !carries(r, wanted) || !has_excess(r, wanted.size) || room_opens_at(r) > now)
+        if (r == search->besides || !carries(r, search->wanted) || !has_room(r, search))
             continue;
         double arrival = room_arrival(r);
-        if (best == NULL || arrival < earliest) {
+        if (best == NULL || arrival < least) {
             best = r;
-            earliest = arrival;
+            least = arrival;
         }
     }
     return best;
 }
 
-double rooms_repair_opens_at(const struct rooms *rooms, struct wanted wanted, const struct room *besides) {
-    const struct choice choice = for_repair(rooms, wanted, besides);
-    double first = -1;
-    for (uint32_t i = 0; i < choice.count; i++) {
-        const struct room *r = choice.rooms[i];
-        if (r != besides && carries(r, wanted) && has_excess(r, wanted.size) && (first < 0 || room_opens_at(r) < first))
-            first = fmax(room_opens_at(r), 0);
-    }
-    return first;
+static bool has_room_for_bulk(struct room *r, const struct search *search) {
+    bool has_room = room_has_window(r, search->wanted.size) && room_opens_at(r) <= search->now;
+    if (!has_room)
+        r->limited_at = search->now;
+    return has_room;
+}
+
+struct room *rooms_for_bulk(const struct rooms *rooms, struct wanted wanted, double now) {
+    return earliest(choose(rooms, wanted, NULL), &(struct search){.wanted = wanted, .now = now}, has_room_for_bulk);
+}
+
+static bool has_room_for_repair(struct room *r, const struct search *search) {
+    return has_excess(r, search->wanted.size) && room_opens_at(r) <= search->now;
+}
+
+struct room *rooms_for_repair(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides) {
+    const struct search search = {.wanted = wanted, .now = now, .besides = besides};
+    return earliest(choose(rooms, wanted, besides), &search, has_room_for_repair);
+}
+
+static bool has_room_at_once(struct room *r, const struct search *search) {
+    bool is_other = !search->other_line || r->limits.line != search->besides->limits.line;
+    return is_other && r->blocked_until <= search->now && has_excess(r, search->wanted.size);
 }
 
 struct room *rooms_at_once(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides,
                            bool other_line) {
-    struct room *best = NULL;
-    double earliest = 0;
-    for (uint32_t i = 0; i < rooms->live_count; i++) {
-        struct room *r = rooms->live[i];
-        if (r == besides || (other_line && r->limits.line == besides->limits.line) || !carries(r, wanted))
-            continue;
-        if (r->blocked_until > now || !has_excess(r, wanted.size))
-            continue;
-        double arrival = room_arrival(r);
-        if (best == NULL || arrival < earliest) {
-            best = r;
-            earliest = arrival;
-        }
-    }
-    return best;
+    const struct search search = {wanted, now, besides, other_line};
+    return earliest((struct choice){rooms->live, rooms->live_count}, &search, has_room_at_once);
 }
 
-double rooms_open_at(const struct rooms *rooms, struct wanted wanted) {
+/* Return when the pace of a path lets go what has room in its window; -1: all wait for reports. */
+static double opens_at(struct choice choice, struct wanted wanted, const struct room *besides,
+                       bool (*has_octets)(const struct room *r, uint32_t size)) {
     double first = -1;
-    for (uint32_t i = 0; i < rooms->admitted_count; i++) {
-        const struct room *r = rooms->admitted[i];
-        if (carries(r, wanted) && room_has_window(r, wanted.size) && (first < 0 || room_opens_at(r) < first))
+    for (uint32_t i = 0; i < choice.count; i++) {
+        const struct room *r = choice.rooms[i];
+        if (r != besides && carries(r, wanted) && has_octets(r, wanted.size) && (first < 0 || room_opens_at(r) < first))
             first = fmax(room_opens_at(r), 0);
     }
     return first;
+}
+
+double rooms_open_at(const struct rooms *rooms, struct wanted wanted) {
+    return opens_at(choose(rooms, wanted, NULL), wanted, NULL, room_has_window);
+}
+
+double rooms_repair_opens_at(const struct rooms *rooms, struct wanted wanted, const struct room *besides) {
+    return opens_at(choose(rooms, wanted, besides), wanted, besides, has_excess);
 }
 
 double rooms_rate(const struct rooms *rooms) {

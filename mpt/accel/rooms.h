@@ -41,7 +41,7 @@ struct wanted { /* a datagram that wants a path */
     uint32_t size;       /* octets, as windows count */
     uint32_t length;     /* of its packet */
 };
-/* Return the path for bulk; NULL: it waits, and the paths note that they held it back. */
+/* Return the path for bulk, an admitted one if one carries it; NULL: it waits, and the paths note that they held it back. */
 struct room *rooms_for_bulk(const struct rooms *rooms, struct wanted wanted, double now);
 /* Return the path of least arrival for what is sent again: not `besides`, in its pace, with the room of what bypasses the
  * window; NULL: it waits. And when the pace of one lets it go; -1: all wait for reports. */
@@ -50,7 +50,7 @@ double rooms_repair_opens_at(const struct rooms *rooms, struct wanted wanted, co
 /* Return the live path of least arrival for what bypasses window and pace; not `besides`, nor one of its line if `other_line`.
  * NULL: none has room. */
 struct room *rooms_at_once(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides, bool other_line);
-/* Return when an admitted path lets bulk go, for which its window has room; -1: all wait for reports. */
+/* Return when a path lets bulk go, for which its window has room; -1: all wait for reports. */
 double rooms_open_at(const struct rooms *rooms, struct wanted wanted);
 double rooms_rate(const struct rooms *rooms); /* octets a second, of the live paths together */
 double rooms_least_delay(const struct rooms *rooms); /* of the live ones, seconds */

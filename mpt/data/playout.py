@@ -141,6 +141,10 @@ class Playout:
         if distance < 0:
             self._behind(stream, -distance, packet, delivery)
             return delivery
+        position = stream.expected + distance
+        if position in stream.held:
+            self.copies += 1
+            return delivery
         release = self._release(packet, stamp, now)
         if distance == 0 and release <= now:
             stream.expected += 1
@@ -148,10 +152,6 @@ class Playout:
             delivery.append(packet)
             if stream.held:
                 self._advance(stream, delivery, now)
-            return delivery
-        position = stream.expected + distance
-        if position in stream.held:
-            self.copies += 1
             return delivery
         self._hold_back(stream, position, (packet, release, now))
         self._advance(stream, delivery, now)

@@ -6,13 +6,14 @@ Control gives each path its limits (`mpt.limits.PathLimits`). Always true:
 - *Bulk* goes over live, admitted paths alone. Nothing of it makes more than the window be under way, but a single
   datagram, or goes more than BURST before its turn in the pace.
 - What may *bypass* the window makes at most EXCESS of it, and EXCESS_OCTETS, be under way beyond it.
-- If control lets no path live, all are live; if it admits no live one, all live ones are admitted: packets go somehow.
+- If control lets no path live, all are live; if it admits no live one, all live ones are admitted; and so are they for
+  a packet that no admitted one carries: packets go somehow.
 - A path whose socket is full has no room for BLOCKED.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mpt.data.flight import MOST, Flight
@@ -122,41 +123,15 @@ class Rooms:
     def for_bulk(self, size: int, now: float, fitting: frozenset[int] | None = None) -> Room | None:
         """Return the path for a bulk datagram of `size` octets, or None: it waits, and the paths note that they held it
         back. `fitting`: the indices of the paths that carry it; None: all do."""
-        best, earliest = None, 0.0
-        for room in self._admitted:
-            if fitting is not None and room.index not in fitting:
-                continue
-            if not room.has_window(size) or room.opens_at() > now:
-                room.limited_at = now
-                continue
-            arrival = room.arrival()
-            if best is None or arrival < earliest:
-                best, earliest = room, arrival
-        return best
+        return _earliest(room for room in self._carrying(fitting) if _takes_bulk(room, size, now))
 
     def for_repair(
         self, size: int, now: float, fitting: frozenset[int] | None = None, besides: Room | None = None
     ) -> Room | None:
         """Return the path of least arrival for what is sent again: not `besides`, in its pace, with the room of what
         bypasses the window. None: it waits."""
-        carrying = self._for_repair(fitting, besides)
-        open_ones = [room for room in carrying if room.has_excess(size) and room.opens_at() <= now]
-        return min(open_ones, key=Room.arrival, default=None)
-
-    def _for_repair(self, fitting: frozenset[int] | None, besides: Room | None) -> list[Room]:
-        """Return the paths that may carry what is sent again: admitted ones, if there is another one than `besides`."""
-        for rooms in (self._admitted, self._live):
-            found = [room for room in rooms if room is not besides and (fitting is None or room.index in fitting)]
-            if found:
-                return found
-        return []
-
-    def repair_opens_at(
-        self, size: int, fitting: frozenset[int] | None = None, besides: Room | None = None
-    ) -> float | None:
-        """Return when the pace of a path lets go what is sent again; None: all wait for reports."""
-        carrying = self._for_repair(fitting, besides)
-        return min((room.opens_at() for room in carrying if room.has_excess(size)), default=None)
+        carrying = self._carrying(fitting, besides)
+        return _earliest(room for room in carrying if room.has_excess(size) and room.opens_at() <= now)
 
     def at_once(
         self,
@@ -168,22 +143,44 @@ class Rooms:
     ) -> Room | None:
         """Return the live path of least arrival for a datagram that bypasses window and pace; not `besides`, and not
         over one of the `lines`. None: none has room."""
-        best, earliest = None, 0.0
-        for room in self._live:
-            if room is besides or room.limits.line in lines or (fitting is not None and room.index not in fitting):
-                continue
-            if room.blocked_until > now or not room.has_excess(size):
-                continue
-            arrival = room.arrival()
-            if best is None or arrival < earliest:
-                best, earliest = room, arrival
-        return best
+        others = (room for room in _others(self._live, fitting, besides) if room.limits.line not in lines)
+        return _earliest(room for room in others if room.blocked_until <= now and room.has_excess(size))
 
     def opens_at(self, size: int, fitting: frozenset[int] | None = None) -> float | None:
-        """Return when pace and socket of an admitted path let go a bulk datagram of `size` octets for which its window
-        has room; None: all wait for reports."""
-        carrying = (room for room in self._admitted if fitting is None or room.index in fitting)
-        return min((room.opens_at() for room in carrying if room.has_window(size)), default=None)
+        """Return when pace and socket of a path let go a bulk datagram of `size` octets for which its window has room;
+        None: all wait for reports."""
+        return min((room.opens_at() for room in self._carrying(fitting) if room.has_window(size)), default=None)
+
+    def repair_opens_at(
+        self, size: int, fitting: frozenset[int] | None = None, besides: Room | None = None
+    ) -> float | None:
+        """Return when the pace of a path lets go what is sent again; None: all wait for reports."""
+        carrying = self._carrying(fitting, besides)
+        return min((room.opens_at() for room in carrying if room.has_excess(size)), default=None)
+
+    def _carrying(self, fitting: frozenset[int] | None, besides: Room | None = None) -> Sequence[Room]:
+        """Return the paths that may carry bulk: the admitted ones, if one of them carries it, else the live ones."""
+        return _others(self._admitted, fitting, besides) or _others(self._live, fitting, besides)
+
+
+def _others(rooms: Sequence[Room], fitting: frozenset[int] | None, besides: Room | None) -> Sequence[Room]:
+    """Return those of the `rooms` that are `fitting`, and not `besides`."""
+    if fitting is None and besides is None:
+        return rooms
+    return [room for room in rooms if room is not besides and (fitting is None or room.index in fitting)]
+
+
+def _takes_bulk(room: Room, size: int, now: float) -> bool:
+    """Return whether a path has room for bulk now; else it notes that it held it back."""
+    if room.has_window(size) and room.opens_at() <= now:
+        return True
+    room.limited_at = now
+    return False
+
+
+def _earliest(rooms: Iterable[Room]) -> Room | None:
+    """Return the path of least arrival; None: there is none."""
+    return min(rooms, key=Room.arrival, default=None)
 
 
 class RecentOctets:

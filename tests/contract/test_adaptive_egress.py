@@ -199,6 +199,15 @@ def test_a_path_that_is_too_narrow_is_not_taken(adapting_stage: Stage) -> None:
     assert stage.counters().egress_dropped == {"too_big": 1}
 
 
+def test_a_packet_that_no_admitted_path_carries_goes_over_another_live_one(adapting_stage: Stage) -> None:
+    """Or it would wait for ever, and all that is behind it."""
+    stage, peer = adapting_stage, Peer(adapting_stage)
+    stage.datapath.set_path_mtus({0: 900, 1: 1200}, stage.now)
+    peer.limit(WIDE, WIDE._replace(admits=False))
+    stage.send(bulk(0, 1000), bulk(1, 800))
+    assert [(each.path, number_of(each.packet)) for each in peer.packets()] == [(0, 1), (1, 0)]
+
+
 def test_without_an_open_path_packets_are_dropped(adapting_stage: Stage) -> None:
     """And without a session; what waits already goes on waiting."""
     stage, peer = adapting_stage, Peer(adapting_stage, paths=1)

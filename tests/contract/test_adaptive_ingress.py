@@ -92,6 +92,18 @@ def test_tcp_packets_wait_for_the_playout_that_the_peer_asks_for(adapting_stage:
     assert peer.packet(0, 2, tcp_from_peer(2), sent=stage.now) == [2]
 
 
+def test_a_copy_of_what_waits_for_its_playout_is_dropped(adapting_stage: Stage) -> None:
+    """Though the copy may go at once, as the playout has become less; the first one goes in its turn, and once."""
+    peer = Peer(adapting_stage)
+    peer.order(0.1, playout=100 * 16)
+    assert peer.packet(0, 0, tcp_from_peer(0)) == []
+    assert peer.packet(0, 1, tcp_from_peer(1)) == []
+    peer.order(0.1)
+    assert peer.packet(1, 0, tcp_from_peer(0)) == []
+    assert peer.wait(0.5) == [0, 1]
+    assert adapting_stage.counters().ingress_dropped == {"copy": 1}
+
+
 def test_a_restarted_peer_is_followed_at_its_first_packet(adapting_stage: Stage) -> None:
     """It begins with any number."""
     peer = Peer(adapting_stage)

@@ -177,6 +177,16 @@ def test_tcp_packets_wait_for_their_playout() -> None:
     assert bench.wait(2 * ROUNDING) == [3]
 
 
+def test_a_copy_of_what_waits_for_its_playout_is_dropped() -> None:
+    """A copy may go at once, as the playout has become less meanwhile; the first one goes, in its turn."""
+    bench = Bench(playout=1600)  # 100 ms
+    bench.arrive(0, 1, stamp=stamp(bench.now))
+    bench.tested.set(0.1, None)
+    assert bench.arrive(0) == []
+    assert bench.tested.copies == 1
+    assert bench.wait(0.2) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("each", "waits"),
     [
@@ -270,12 +280,14 @@ TRAFFIC = st.lists(
 )
 
 
-@given(TRAFFIC, sequences, st.sampled_from((0.0, 0.01, 0.1, 3.0)), st.sampled_from((None, 0, 320, 1600, 40_000)),
-       st.sampled_from((3, 1000)))  # fmt: skip
-def test_whatever_comes(traffic: list[Sent], start: int, hold: float, playout: int | None, window: int) -> None:
+PLAYOUTS = st.lists(st.sampled_from((None, 0, 320, 1600, 40_000)), min_size=1, max_size=3)
+
+
+@given(TRAFFIC, sequences, st.sampled_from((0.0, 0.01, 0.1, 3.0)), PLAYOUTS, st.sampled_from((3, 1000)))
+def test_whatever_comes(traffic: list[Sent], start: int, hold: float, playouts: list[int | None], window: int) -> None:
     """No packet twice, none out of its stream's order but those that came after their gap was given up, none held past
     its deadline, none lost that came and was no copy."""
-    bench = Bench(hold=hold, playout=playout, window=window, longest=5.0)
+    bench = Bench(hold=hold, playout=playouts[0], window=window, longest=5.0)
     arrivals, time, counts = [], 100.0, {7: 0, 8: 0, UNORDERED: 0}
     for number, sent in enumerate(traffic):
         time += sent.pause
@@ -290,6 +302,7 @@ def test_whatever_comes(traffic: list[Sent], start: int, hold: float, playout: i
         came.setdefault(number, bench.now)
         key_of[number] = key
         before = bench.tested.late
+        bench.tested.set(hold, playouts[number % len(playouts)])
         bench._note(bench.tested.arrive((start + position) & MASK, tcp(number), key, sent_at, bench.now))
         if bench.tested.late > before:
             late.add(number)
@@ -302,7 +315,7 @@ def test_whatever_comes(traffic: list[Sent], start: int, hold: float, playout: i
     for key in (7, 8):
         in_order = [number for number in numbers if key_of[number] == key and number not in late]
         assert all(earlier < later for earlier, later in pairwise(in_order))
-    longest = max(min(hold, LONGEST_HOLD), PLAYOUT if playout is not None else 0.0)
+    longest = max(min(hold, LONGEST_HOLD), PLAYOUT if any(each is not None for each in playouts) else 0.0)
     for number, at in bench.out:
         assert at - came[number] <= longest + ROUNDING
         assert key_of[number] != UNORDERED or at == came[number]
