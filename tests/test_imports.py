@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "mpt").rglob("*.py"))
 
 # Our packages: what each may import, besides itself. Downward only; data and control are siblings.
-_SHARED = {"errors", "model", "values"}
+_SHARED = {"errors", "model", "values", "facts"}
 _SEAM = {"limits"}  # values of data and control, and of whoever joins them
 _LOW = _SHARED | {"wire", "config", "host", "local"}
 _BOTH_PLANES = _LOW | _SEAM | {"data", "control"}
@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
     "values": {"errors", "model"},
+    "facts": {"model"},
     "wire": _SHARED,
     "config": _SHARED,
     "host": _SHARED,
@@ -33,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control": _LOW - {"host"} | _SEAM,
     "accel": _BOTH_PLANES,
     "daemon": _BOTH_PLANES | {"accel"},
-    "cli": _SHARED | {"local", "config", "lab"},  # lab: `mpt demo`
+    "cli": _SHARED | {"local", "config", "lab", "host"},  # lab: `mpt demo`; host: `mpt check` and `mpt doctor`
     "lab": _SHARED | {"config", "local"},  # drives the installed programs from outside
     "testing": _BOTH_PLANES | {"accel", "daemon"},
 }
@@ -51,7 +52,7 @@ HOME_OF: dict[str, set[str]] = {
 }
 
 # Linux is behind host: the pure packages know octets and numbers.
-PURE = {"errors", "model", "values", "limits", "wire", "config", "data", "control", "local"}
+PURE = {"errors", "model", "values", "facts", "limits", "wire", "config", "data", "control", "local"}
 _OF_THE_KERNEL = {"socket", "fcntl", "ctypes", "select", "termios", "resource"}
 
 _SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}

@@ -70,6 +70,13 @@ def join(arguments: Sequence[str]) -> int:
     return run_join(arguments)
 
 
+def check(arguments: Sequence[str]) -> int:
+    """Run ``mpt check``. Return the exit status."""
+    from mpt.cli.check import check as run_check
+
+    return run_check(arguments)
+
+
 def status(arguments: Sequence[str]) -> int:
     """Run ``mpt status``. Return the exit status."""
     from mpt.cli.look import status as run_status
@@ -127,6 +134,7 @@ PROGRAMS = (
     Program("logs", " [-f] [-n LINES]", "the log of the daemon", logs),
     Program("stop", "", "stop the daemon, and wait until it has stopped", stop),
     Program("version", "", "the versions of this program and of the daemon", version),
+    Program("check", " [DIR] [--strict]", "what is wrong in a configuration, or would not work on this host", check),
     Program("genkey", " [FILE]", "make the private key of this host, print its public key", genkey),
     Program("pubkey", " [FILE]", "print the public key of this host", pubkey),
     Program("client", " {add | rekey | remove} NAME, client list", "the clients of this server: clients.conf", client),

@@ -67,11 +67,41 @@ def find_directory(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a directory as they were read, with the problems and warnings of each, and what is good in them.
+
+    `template` is of the clients; no sections, if there are no clients.
+    """
+
+    interface: IniFile
+    connections: tuple[IniFile, ...]
+    template: IniFile
+    config: Config
+
+    def problems(self) -> list[Problem]:
+        """Return the errors, file by file."""
+        return [problem for file in (self.interface, *self.connections) for problem in file.sorted_problems()]
+
+    def warnings(self) -> list[Problem]:
+        """Return the warnings, file by file."""
+        return [warning for file in (self.interface, *self.connections) for warning in file.sorted_warnings()]
+
+
 def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None = None) -> Loaded:
     """Read and check a whole directory; raises ConfigurationErrors with everything that is wrong in it.
 
     With the `interfaces` of this machine, warnings name each missing interface of a path.
     """
+    files = read_directory(directory, interfaces)
+    warnings = tuple(map(str, files.warnings()))
+    if problems := files.problems():
+        raise ConfigurationErrors(problems, warnings)
+    return Loaded(files.config, warnings)
+
+
+def read_directory(directory: Path, interfaces: Mapping[str, Interface] | None = None) -> Files:
+    """Read and check a whole directory as `load_directory` does, and raise nothing."""
     interface = read_file(directory / INTERFACE_FILE)
     general, tunnels = _read_interface(interface)
     usable = not interface.problems
@@ -83,6 +113,7 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
     taken = Taken(tunnels if usable else ())
     connections: list[ConnectionConfig] = []
     clients: IniFile | None = None
+    template = IniFile(directory / CONNECTIONS)
     for path in _connection_files(folder):
         ini = read_file(path)
         files.append(ini)
@@ -104,11 +135,7 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
     if len(files) == 1 and not folder.problems:
         peers = "until a peer creates one" if general.accept_remote else "and accept_remote = 0 lets no peer create one"
         folder.warn(Problem(folder.path, 0, "", "", "", f"has no *.conf file: there is no connection, {peers}"))
-    problems = [problem for file in (interface, *files) for problem in file.sorted_problems()]
-    warnings = tuple(text for file in (interface, *files) for text in file.warning_texts())
-    if problems:
-        raise ConfigurationErrors(problems, warnings)
-    return Loaded(Config(directory, general, tunnels, tuple(connections), identity), warnings)
+    return Files(interface, tuple(files), template, Config(directory, general, tunnels, tuple(connections), identity))
 
 
 def load_file(

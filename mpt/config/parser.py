@@ -139,16 +139,17 @@ class Section:
     def problem(self, key: str, message: str) -> None:
         """Report an error about `key` of this section, or about the section if `key` is ""."""
         self.clean = False
-        self.file.problems.append(self._complaint(key, message))
+        self.file.problems.append(self.complaint(key, message))
 
     def warn(self, key: str, message: str) -> None:
         """Report a warning about `key` of this section, or about the section if `key` is ""."""
-        self.file.warn(self._complaint(key, message))
+        self.file.warn(self.complaint(key, message))
 
     def _warn_of_spelling(self, spelling: str, line: int, message: str) -> None:
         self.file.warn(Problem(self.file.path, line, self.name, spelling[:60], "", message))
 
-    def _complaint(self, key: str, message: str) -> Problem:
+    def complaint(self, key: str, message: str) -> Problem:
+        """Return a problem with `key` of this section, or with the section if `key` is ""; it is not reported."""
         entry = self.entries.get(key, Entry("", self.line))
         known = schema.SPELLINGS.get(self.kind, {}).get(key)
         value = "(hidden)" if known and known.secret and entry.value else entry.value
@@ -231,8 +232,12 @@ class IniFile:
                 self.warn(Problem(self.path, section.line, name[:60], "", "", f"is unknown and ignored{hint}"))
 
     def warning_texts(self) -> tuple[str, ...]:
+        """Return the texts of the warnings in the order of their lines."""
+        return tuple(map(str, self.sorted_warnings()))
+
+    def sorted_warnings(self) -> list[Problem]:
         """Return the warnings in the order of their lines."""
-        return tuple(str(warning) for warning in sorted(self.warnings, key=lambda warning: warning.line))
+        return sorted(self.warnings, key=lambda warning: warning.line)
 
     def sorted_problems(self) -> list[Problem]:
         """Return the errors in the order of their lines."""

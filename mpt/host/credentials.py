@@ -102,6 +102,7 @@ class _Socket(NamedTuple):
     peer_port: int
     uid: int
     v6only: bool = False
+    inode: int = 0  # 0: not known
 
 
 def udp_sender(address: Address, port: int, receiver_port: int) -> UdpSender | None:
@@ -115,7 +116,7 @@ def udp_sender(address: Address, port: int, receiver_port: int) -> UdpSender | N
     try:
         sockets = [each for family in families for each in _diagnosed_sockets(family, port)]
     except OSError:
-        sockets = [each for family in families for each in _listed_sockets(family)]
+        sockets = [each for family in families for each in listed_sockets(family)]
     senders = [each for each in sockets if each.port == port and _could_send_from(each, address)]
     if len({each.uid for each in senders}) != 1:
         return None
@@ -183,16 +184,16 @@ def _messages(octets: bytes) -> Iterator[tuple[int, bytes]]:
         octets = octets[(length + 3) & ~3 :]
 
 
-def _listed_sockets(family: int, directory: Path = Path("/proc/net")) -> Iterator[_Socket]:
+def listed_sockets(family: int, directory: Path = Path("/proc/net")) -> Iterator[_Socket]:
     """Yield all UDP sockets of `family`, from /proc (proc(5)); none where there is no such file."""
     try:
         lines = (directory / ("udp" if family == socket.AF_INET else "udp6")).read_text().splitlines()[1:]
     except OSError:
         return
     for line in lines:
-        # sl, local address, remote address, status, queues, timer, retransmits, uid, ...; nothing tells IPV6_V6ONLY
-        _, own, peer, _, _, _, _, uid, *_ = line.split()
-        yield _Socket(*_proc_end(own), *_proc_end(peer), int(uid))
+        # sl, local and remote address, status, queues, timer, retransmits, uid, timeout, inode, ...; not IPV6_V6ONLY
+        _, own, peer, _, _, _, _, uid, _, inode, *_ = line.split()
+        yield _Socket(*_proc_end(own), *_proc_end(peer), int(uid), inode=int(inode))
 
 
 def _proc_end(text: str) -> tuple[Address, int]:
