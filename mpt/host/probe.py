@@ -179,7 +179,7 @@ def _known_mtu(asked: socket.socket, version: int) -> int:
 
 def _checksum(octets: bytes) -> int:
     """Return the Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets[: len(octets) & ~1]))
+    total: int = sum(struct.unpack(f"!{len(octets) // 2}H", octets[: len(octets) & ~1]))
     total += octets[-1] << 8 if len(octets) & 1 else 0
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
