@@ -13,12 +13,14 @@ from mpt.model import Address, Interface, Route
 
 
 class UdpSocket(NamedTuple):
-    """A UDP socket of this network namespace. `pid` 0 and `program` "": its owner is not known."""
+    """A UDP socket of this network namespace. `pid` 0 and `program` "": its owner is not known. `drops` are datagrams
+    that found no room in its buffer."""
 
     address: Address
     port: int
     pid: int = 0
     program: str = ""
+    drops: int = 0
 
 
 class Target(NamedTuple):

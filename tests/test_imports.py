@@ -28,13 +28,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": _SHARED,
     "host": _SHARED,
     "local": _SHARED,
+    "doctor": _SHARED | {"config", "local"},
     "limits": set(),
     "page": set(),  # files alone
     "data": _LOW | _SEAM,
     "control": _LOW - {"host"} | _SEAM,
     "accel": _BOTH_PLANES,
     "daemon": _BOTH_PLANES | {"accel"},
-    "cli": _SHARED | {"local", "config", "lab", "host"},  # lab: `mpt demo`; host: `mpt check` and `mpt doctor`
+    "cli": _SHARED | {"local", "config", "doctor", "lab", "host"},  # lab: `mpt demo`; host: check, doctor
     "lab": _SHARED | {"config", "local"},  # drives the installed programs from outside
     "testing": _BOTH_PLANES | {"accel", "daemon"},
 }
@@ -52,7 +53,7 @@ HOME_OF: dict[str, set[str]] = {
 }
 
 # Linux is behind host: the pure packages know octets and numbers.
-PURE = {"errors", "model", "values", "facts", "limits", "wire", "config", "data", "control", "local"}
+PURE = {"errors", "model", "values", "facts", "limits", "wire", "config", "data", "control", "local", "doctor"}
 _OF_THE_KERNEL = {"socket", "fcntl", "ctypes", "select", "termios", "resource"}
 
 _SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}

@@ -77,6 +77,13 @@ def check(arguments: Sequence[str]) -> int:
     return run_check(arguments)
 
 
+def doctor(arguments: Sequence[str]) -> int:
+    """Run ``mpt doctor``. Return the exit status."""
+    from mpt.cli.doctor import doctor as run_doctor
+
+    return run_doctor(arguments)
+
+
 def status(arguments: Sequence[str]) -> int:
     """Run ``mpt status``. Return the exit status."""
     from mpt.cli.look import status as run_status
@@ -135,6 +142,7 @@ PROGRAMS = (
     Program("stop", "", "stop the daemon, and wait until it has stopped", stop),
     Program("version", "", "the versions of this program and of the daemon", version),
     Program("check", " [DIR] [--strict]", "what is wrong in a configuration, or would not work on this host", check),
+    Program("doctor", " [DIR] [--bundle FILE]", "what is wrong around mptsrv, and the commands that mend it", doctor),
     Program("genkey", " [FILE]", "make the private key of this host, print its public key", genkey),
     Program("pubkey", " [FILE]", "print the public key of this host", pubkey),
     Program("client", " {add | rekey | remove} NAME, client list", "the clients of this server: clients.conf", client),

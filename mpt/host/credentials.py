@@ -103,6 +103,7 @@ class _Socket(NamedTuple):
     uid: int
     v6only: bool = False
     inode: int = 0  # 0: not known
+    drops: int = 0  # datagrams that found no room
 
 
 def udp_sender(address: Address, port: int, receiver_port: int) -> UdpSender | None:
@@ -192,8 +193,9 @@ def listed_sockets(family: int, directory: Path = Path("/proc/net")) -> Iterator
         return
     for line in lines:
         # sl, local and remote address, status, queues, timer, retransmits, uid, timeout, inode, ...; not IPV6_V6ONLY
-        _, own, peer, _, _, _, _, uid, _, inode, *_ = line.split()
-        yield _Socket(*_proc_end(own), *_proc_end(peer), int(uid), inode=int(inode))
+        _, own, peer, _, _, _, _, uid, _, inode, *rest = line.split()
+        drops = int(rest[-1]) if rest else 0
+        yield _Socket(*_proc_end(own), *_proc_end(peer), int(uid), inode=int(inode), drops=drops)
 
 
 def _proc_end(text: str) -> tuple[Address, int]:

@@ -21,7 +21,7 @@ from mpt.model import Address
 
 PATIENCE: Final = 0.7  # s; the round trip of a satellite
 LARGEST: Final = 9000  # octets; longer packets are not tried
-SMALLEST: Final = 576
+SMALLEST: Final = {4: 576, 6: 1280}  # RFC 791, RFC 8200
 
 _IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE, _IP_MTU = 10, 3, 14  # linux/in.h
 _IPV6_MTU_DISCOVER, _IPV6_PMTUDISC_PROBE, _IPV6_MTU = 23, 3, 24  # linux/in6.h
@@ -98,9 +98,11 @@ def path_mtu(target: Target, mtu: int, patience: float = PATIENCE) -> int | None
     interface's. None: the peer answers no ping, or we have no right to ask."""
     try:
         with _echo_socket(target) as asked:
-            largest, smallest = min(mtu, LARGEST), SMALLEST if target.peer.version == 4 else 1280
+            largest, smallest = min(mtu, LARGEST), SMALLEST[target.peer.version]
+            began = time.monotonic()
             if not _passes(asked, target, smallest, patience):
                 return None
+            patience = min(patience, 0.1 + 3 * (time.monotonic() - began))
             good, bad = smallest, largest + 1
             while good < bad - 1:
                 size = largest if bad == largest + 1 else (good + bad) // 2

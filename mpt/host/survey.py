@@ -115,7 +115,7 @@ def udp_sockets(proc: Path = PROC) -> tuple[UdpSocket, ...]:
     for family in (socket.AF_INET, socket.AF_INET6):
         for each in listed_sockets(family, proc / "net"):
             pid, program = owners.get(each.inode, (0, ""))
-            found.append(UdpSocket(each.address, each.port, pid, program))
+            found.append(UdpSocket(each.address, each.port, pid, program, each.drops))
     return tuple(found)
 
 

@@ -112,15 +112,19 @@ def brief_text(document: StatusDocument, paint: Paint = PLAIN) -> str:
 def problem_lines(document: StatusDocument, paint: Paint = PLAIN) -> list[str]:
     """Return what is wrong and what to do about it; nothing if all is well."""
     lines: list[str] = []
-    for connection in document.connections:
-        for problem in _problems(connection):
-            first, *rest = _wrapped(f"! {problem}", "", "  ")
-            lines += [paint("bad", first), *rest]
+    for problem in problems(document):
+        first, *rest = _wrapped(f"! {problem}", "", "  ")
+        lines += [paint("bad", first), *rest]
     if document.control_dropped:
         lines += _wrapped(f"refused commands: {_reasons(document.control_dropped)}", "  ", "    ")
     if document.handshakes_dropped:
         lines += _wrapped(f"dropped handshake datagrams: {_reasons(document.handshakes_dropped)}", "  ", "    ")
     return ["", *lines] if lines else []
+
+
+def problems(document: StatusDocument) -> Iterator[str]:
+    """Return what is wrong with the connections, and what to do, a sentence each."""
+    return (problem for connection in document.connections for problem in _problems(connection))
 
 
 def _problems(connection: ConnectionStatus) -> Iterator[str]:
