@@ -235,7 +235,7 @@ class ClassConfig:
     dscps: frozenset[int] = frozenset()
     protocol: int | None = None
     ports: frozenset[int] = frozenset()
-    copies: int = 1  # how many of each packet go, over different lines
+    copies: int | None = None  # how many of each packet go, over different lines; None: 2 of a small flow, else 1
 
 
 @dataclass(frozen=True, slots=True)

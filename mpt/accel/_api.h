@@ -77,7 +77,7 @@ struct mpt_class_rule { /* mpt.data.pathtable.ClassRule */
     struct mpt_port_range *ranges;
     uint32_t range_count;
     int is_realtime;
-    uint32_t copies;
+    uint32_t copies; /* 0: 2 of a small flow, else 1 */
 };
 
 struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge, stream, toobig ... give their reasons */
@@ -385,7 +385,7 @@ void mpt_rehearse_end(struct mpt_rehearsal *rehearsal);
 uint32_t mpt_rehearse_labels(struct mpt_rehearsal *rehearsal);
 int mpt_rehearse_push(struct mpt_rehearsal *rehearsal, uint32_t flow, const uint8_t *packet, uint32_t length, int urgent, double now);
 uint32_t mpt_rehearse_pop(struct mpt_rehearsal *rehearsal, uint8_t *packet, double now); /* its length, 0: none */
-int mpt_rehearse_thin(struct mpt_rehearsal *rehearsal, uint32_t flow, uint32_t length, uint32_t most, double now);
+int mpt_rehearse_thin(struct mpt_rehearsal *rehearsal, uint32_t flow, uint32_t length, uint32_t most, double now); /* 2 more: small */
 void mpt_rehearse_queue_counts(const struct mpt_rehearsal *rehearsal, uint64_t *counts); /* packets, octets, dropped, marked, overflowed */
 void mpt_rehearse_sent(struct mpt_rehearsal *rehearsal, uint64_t space, uint64_t number, uint32_t size, uint32_t label, double now);
 /* Octets that are newly acknowledged; -1: the record says nothing new; -2: it is not new. */

@@ -111,7 +111,7 @@ static bool has_pending_of(const struct adaptive *a, uint32_t flow) {
 
 void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *offer, double now) {
     const struct mpt_connection_row *row = &a->connection->row;
-    bool is_urgent = offer->trait == TRAIT_REALTIME || offer->trait == TRAIT_COPIED, bypasses = true;
+    bool is_urgent = offer->trait >= TRAIT_REALTIME, bypasses = true;
     a->now = now;
     cell->flow = (uint16_t)offer->flow;
     if (offer->mapped != NULL) {
@@ -119,15 +119,22 @@ void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *o
         depart(a, a->all[offer->mapped->path - a->connection->paths], cell);
         return;
     }
-    if (is_urgent) {
-        cell->kind = offer->trait == TRAIT_COPIED ? COPIED : UNORDERED;
-        a->realtime++;
-    } else if (offer->trait == TRAIT_ACKNOWLEDGEMENT)
+    if (offer->trait == TRAIT_ACKNOWLEDGEMENT)
         cell->kind = ACKNOWLEDGEMENT;
     else {
-        bypasses = flow_queue_is_thin(&a->queue, offer->flow, cell->length, row->thin, now) && !has_pending_of(a, offer->flow);
-        a->thin += bypasses;
-        cell->kind = row->ordered && !(bypasses && offer->trait == TRAIT_OTHER) ? ORDERED : UNORDERED;
+        bool is_thin = flow_queue_is_thin(&a->queue, offer->flow, cell->length, row->thin, now);
+        bool is_small = flow_queue_is_small(&a->queue, offer->flow, row->thin);
+        if (is_urgent) {
+            cell->kind = offer->trait == TRAIT_COPIED || (offer->trait == TRAIT_REALTIME && is_small) ? COPIED : UNORDERED;
+            a->realtime++;
+        } else {
+            bypasses = is_thin && !has_pending_of(a, offer->flow);
+            a->thin += bypasses;
+            if (bypasses && offer->trait == TRAIT_OTHER)
+                cell->kind = is_small ? COPIED : UNORDERED;
+            else
+                cell->kind = row->ordered ? ORDERED : UNORDERED;
+        }
     }
     struct wanted wanted = wanted_of(a, cell);
     if (bypasses) {
@@ -136,7 +143,7 @@ void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *o
             depart(a, room, cell);
             return;
         }
-        if (cell->kind == UNORDERED && !is_urgent && row->ordered)
+        if (offer->trait == TRAIT_OTHER && row->ordered)
             cell->kind = ORDERED; /* it waits with its flow */
     }
     a->largest = wanted.size > a->largest ? wanted.size : a->largest;

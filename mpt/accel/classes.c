@@ -48,7 +48,7 @@ enum trait trait_of(const uint8_t *packet, uint32_t length, const struct mpt_cla
         if (has(&rules[i], packet, length, &t)) {
             if (!rules[i].is_realtime)
                 return of_transport(packet, length, &t);
-            return rules[i].copies > 1 ? TRAIT_COPIED : TRAIT_REALTIME;
+            return TRAIT_REALTIME + rules[i].copies; /* 0, 1 or 2 */
         }
     unsigned code_point = tos_octet(packet) >> 2;
     for (int i = 0; i < REALTIME_DSCPS; i++)

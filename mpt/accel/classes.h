@@ -7,7 +7,8 @@
 
 #include "packet.h"
 
-enum trait { TRAIT_TCP, TRAIT_OTHER, TRAIT_ACKNOWLEDGEMENT, TRAIT_REALTIME, TRAIT_COPIED }; /* the last goes over two lines */
+/* The last three are realtime: over two lines if the flow is small, over one, over two. */
+enum trait { TRAIT_TCP, TRAIT_OTHER, TRAIT_ACKNOWLEDGEMENT, TRAIT_REALTIME, TRAIT_SINGLE, TRAIT_COPIED };
 /* Return what a packet with an IP version is for its queue: by the first of `count` rules that has it, else by itself. */
 enum trait trait_of(const uint8_t *packet, uint32_t length, const struct mpt_class_rule *rules, uint32_t count);
 /* Whether it is a TCP packet with payload or SYN. */

@@ -62,11 +62,17 @@ bool flow_queue_is_thin(struct flow_queue *q, uint32_t key, uint32_t length, uin
     if (f == NULL)
         return false;
     if (now - f->period > q->tuning->thin_period) {
+        f->before = now - f->period <= 2 * q->tuning->thin_period ? f->recent : 0;
         f->period = now;
         f->recent = 0;
     }
     f->recent += length;
     return f->recent <= most && f->first == NULL;
+}
+
+bool flow_queue_is_small(const struct flow_queue *q, uint32_t key, uint32_t most) {
+    const struct flow_state *f = q->flows != NULL ? q->flows[key] : NULL;
+    return f != NULL && f->recent <= most && f->before <= most;
 }
 
 static void append(struct flow_list *list, struct flow_state *f) {

@@ -19,7 +19,7 @@ struct flow_state { /* the queue of one flow, its CoDel, and what it had lately 
     double first_above; /* when its packets will have waited for too long during an interval; 0: they do not */
     double next_drop;
     double period; /* when the measure of its octets began */
-    uint32_t recent;
+    uint32_t recent, before; /* in this period, and in the one just before */
 };
 struct flow_list { struct flow_state *first, *last; };
 struct flow_queue {
@@ -40,6 +40,8 @@ void flow_queue_set(struct flow_queue *queue, double target, double interval, ui
 /* Note that a flow has a packet of `length` octets more. Return whether it is thin: none of its packets waits here, and it had
  * no more than `most` octets since its period began. false also without memory. */
 bool flow_queue_is_thin(struct flow_queue *queue, uint32_t flow, uint32_t length, uint32_t most, double now);
+/* Return whether a flow had no more than `most` octets in this period, nor in the one just before. */
+bool flow_queue_is_small(const struct flow_queue *queue, uint32_t flow, uint32_t most);
 /* Let a packet of the flow cell->flow wait. Above the limit the longest queue loses its first one. false: no memory, and the
  * packet is the caller's. */
 bool flow_queue_push(struct flow_queue *queue, struct cell *cell, bool is_urgent, double now);

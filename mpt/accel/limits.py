@@ -92,7 +92,7 @@ def _class_rule(rule: ClassRule, keep: list[Any]) -> dict[str, Any]:
         "ranges": ranges,
         "range_count": len(rule.ports),
         "is_realtime": rule.realtime,
-        "copies": rule.copies,
+        "copies": rule.copies or 0,
     }
 
 

@@ -94,7 +94,8 @@ uint32_t mpt_rehearse_pop(struct mpt_rehearsal *r, uint8_t *packet, double now) 
 }
 
 int mpt_rehearse_thin(struct mpt_rehearsal *r, uint32_t flow, uint32_t length, uint32_t most, double now) {
-    return flow_queue_is_thin(&r->queue, flow, length, most, now);
+    int is_thin = flow_queue_is_thin(&r->queue, flow, length, most, now);
+    return is_thin + 2 * flow_queue_is_small(&r->queue, flow, most);
 }
 
 void mpt_rehearse_queue_counts(const struct mpt_rehearsal *r, uint64_t *counts) {

@@ -464,7 +464,12 @@ CLASS = (  # ours; a condition that is absent is met by every packet
     ),
     Key("protocol", values.protocol, "", "Its protocol is this.", write=values.protocol_text),
     Key("ports", values.ports, "", "Its source or destination port is one of these.", absent=frozenset()),
-    Key("copies", integer(1, 2), "1", "2: each packet goes over the two best lines; for realtime."),
+    Key(
+        "copies",
+        integer(1, 2),
+        "",
+        "For realtime. 2: each packet goes over the two best lines; 1: over one; absent: 2 while a flow is small.",
+    ),
 )
 
 CLIENT = (  # session 7

@@ -4,7 +4,8 @@ arrive first, as soon as that one has room.
 What happens to a packet, from the top to the bottom:
 
 1. `offer`: its class and its flow are found (`mpt.data.classes`). Realtime packets, pure acknowledgements and packets
-   of thin flows go at once, if a path has room beyond its window; all others wait (`mpt.data.flowqueue`).
+   of thin flows go at once, if a path has room beyond its window; all others wait (`mpt.data.flowqueue`). Realtime
+   packets of small flows, and other small flows without TCP, go over a second line, too.
 2. `pump`: while an admitted path has room (`mpt.data.rooms`), the next packet leaves the queue. It gets its number when
    it goes, so each flow is numbered in its order.
 3. It is under way (`mpt.data.flight`) until the peer says what became of it; what is lost goes again
@@ -110,25 +111,30 @@ class AdaptiveSender:
             self._send_mapped(packet, mapped, now)
             return
         flow, trait, rooms = self._keys.of(packet), classes.trait(packet, self._settings.classes), self.rooms
-        is_urgent = trait in (classes.REALTIME, classes.COPIED)
-        if is_urgent:
-            kind, bypasses = _COPIED if trait == classes.COPIED else _UNORDERED, True
-            self._realtime += 1
-        elif trait == classes.ACKNOWLEDGEMENT:
+        is_urgent = trait >= classes.REALTIME
+        if trait == classes.ACKNOWLEDGEMENT:
             kind, bypasses = _ACKNOWLEDGEMENT, True
         else:
             is_thin = self._queue.is_thin(flow, len(packet), now, self._settings.thin)
-            bypasses = is_thin and (self._pending is None or self._pending.flow != flow)
-            self._thin += bypasses
-            is_ordered = self._settings.ordered and not (bypasses and trait == classes.OTHER)
-            kind = _ORDERED if is_ordered else _UNORDERED
+            is_small = self._queue.is_small(flow, self._settings.thin)
+            if is_urgent:
+                is_copied = trait == classes.COPIED or (trait == classes.REALTIME and is_small)
+                kind, bypasses = _COPIED if is_copied else _UNORDERED, True
+                self._realtime += 1
+            else:
+                bypasses = is_thin and (self._pending is None or self._pending.flow != flow)
+                self._thin += bypasses
+                if bypasses and trait == classes.OTHER:
+                    kind = _COPIED if is_small else _UNORDERED
+                else:
+                    kind = _ORDERED if self._settings.ordered else _UNORDERED
         waiting = Waiting(flow, packet, kind, now)
         size = len(packet) + HEADERS
         if bypasses:
             fitting = self._fitting(packet)
             if (room := rooms.at_once(size, now, fitting)) is not None and self._send(waiting, room, now):
                 return
-            if kind == _UNORDERED and not is_urgent and self._settings.ordered:
+            if trait == classes.OTHER and self._settings.ordered:
                 kind = _ORDERED  # it waits with its flow
         self._largest = max(self._largest, size)
         self._queue.push(flow, packet, kind, now, is_urgent)

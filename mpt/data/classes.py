@@ -1,7 +1,7 @@
 """The traffic classes of an adaptive connection: which packets wait behind others, and for others.
 
 The first rule of the connection that has a packet decides; then DSCP does, as applications set it for voice and video
-(RFC 4594: EF, CS6, AF4x). A TCP packet without payload, SYN, FIN or RST is a *pure acknowledgement*: later ones say the
+(RFC 4594: EF, CS6, AF4x). Packets of small flows that are no TCP are as urgent (`mpt.data.adaptive`). A TCP packet without payload, SYN, FIN or RST is a *pure acknowledgement*: later ones say the
 same and more, so it waits for nothing and is never repaired.
 """
 
@@ -15,9 +15,11 @@ from mpt.wire import ip, tos
 TCP: Final = 0
 OTHER: Final = 1
 ACKNOWLEDGEMENT: Final = 2
-REALTIME: Final = 3
-COPIED: Final = 4  # realtime, over two lines
+REALTIME: Final = 3  # over two lines, if its flow is small
+SINGLE: Final = 4  # realtime, over one line
+COPIED: Final = 5  # realtime, over two lines
 
+_COPIES: Final = {None: REALTIME, 1: SINGLE, 2: COPIED}
 REALTIME_DSCPS: Final = frozenset((34, 36, 38, 46, 48))  # AF41, AF42, AF43, EF, CS6
 _PURE: Final = 0x07  # FIN, SYN, RST
 _TCP_HEADER: Final = 20
@@ -30,9 +32,7 @@ def trait(packet: bytes, rules: tuple[ClassRule, ...]) -> int:
         found = ip.ports(packet)
         for rule in rules:
             if _has(rule, packet, code_point, found):
-                if not rule.realtime:
-                    return _of_transport(packet)
-                return COPIED if rule.copies > 1 else REALTIME
+                return _COPIES[rule.copies] if rule.realtime else _of_transport(packet)
     return REALTIME if code_point in REALTIME_DSCPS else _of_transport(packet)
 
 

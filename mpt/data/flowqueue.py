@@ -34,9 +34,10 @@ class Waiting(NamedTuple):
 
 
 class _Flow:
-    """The queue of one flow, the state of its CoDel, and how many octets it had since `period`."""
+    """The queue of one flow, the state of its CoDel, how many octets it had since `period`, and in the one before."""
 
     __slots__ = (
+        "before",
         "count",
         "deficit",
         "drop_next",
@@ -60,7 +61,7 @@ class _Flow:
         self.drop_next = 0.0
         self.count = self.last_count = 0
         self.period = 0.0
-        self.recent = 0
+        self.recent = self.before = 0
 
 
 class FlowQueue:
@@ -87,9 +88,15 @@ class FlowQueue:
         here, and it had no more than `most` octets since its period of THIN_PERIOD began."""
         found = self._flow(flow)
         if now - found.period > THIN_PERIOD:
+            found.before = found.recent if now - found.period <= 2 * THIN_PERIOD else 0
             found.period, found.recent = now, 0
         found.recent += size
         return found.recent <= most and not found.waiting
+
+    def is_small(self, flow: int, most: int) -> bool:
+        """Return whether `flow` had no more than `most` octets in this period, nor in the one just before."""
+        found = self._flow(flow)
+        return max(found.recent, found.before) <= most
 
     def _flow(self, key: int) -> _Flow:
         found = self._flows.get(key)

@@ -60,14 +60,15 @@ class ClassRule:
     """Which packets have a class: those with one of the `dscps`, if there are any, of the `protocol`, if there is one,
     and with a port in one of the `ports` (first, last), if there are any, as source or destination.
 
-    `realtime`: they wait behind nothing, and for nothing at the peer. `copies` = 2: they go over two lines at once.
+    `realtime`: they wait behind nothing, and for nothing at the peer. `copies` = 2: they go over two lines at once; None:
+    if their flow is small.
     """
 
     dscps: frozenset[int] = frozenset()
     protocol: int | None = None
     ports: tuple[tuple[int, int], ...] = ()
     realtime: bool = True
-    copies: int = 1
+    copies: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class Adaptive:
     only what comes is reported.
 
     `ordered`: each flow arrives in its order; else no packet waits for another. `queue_packets` wait at most. `target`
-    and `interval` are CoDel's, in seconds (RFC 8289). A flow is thin with at most `thin` octets in 100 ms. The first of
-    the `classes` that has a packet decides about it, then the built-in rules do (`mpt.data.classes`).
+    and `interval` are CoDel's, in seconds (RFC 8289). A flow is small with at most `thin` octets in 100 ms. The first
+    of the `classes` that has a packet decides about it, then the built-in rules do (`mpt.data.classes`).
     """
 
     sends: bool

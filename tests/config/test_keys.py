@@ -175,7 +175,7 @@ GOOD: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ("class voice", "dscp"): [("EF", {46}), ("0 63", {0, 63}), ("cs6 AF41 46 46", {34, 46, 48})],
     ("class voice", "protocol"): [("tcp", 6), ("UDP", 17), ("icmp", 1), ("icmpv6", 58), ("255", 255), ("", None)],
     ("class voice", "ports"): [*PORTS, ("", frozenset())],
-    ("class voice", "copies"): [("1", 1), ("2", 2), ("", 1)],
+    ("class voice", "copies"): [("1", 1), ("2", 2), ("", None)],
 }
 
 # Of (section, key), values that are refused, each with one error; "" means that the key has to be written.

@@ -29,7 +29,7 @@ from tests.contract.adaptive import (
 )
 from tests.contract.sealed import begin
 
-EF = 46 << 2
+EF, AF41 = 46 << 2, 34 << 2
 DATAGRAM = 1000 + 70  # a packet of 1000 octets with GRE, envelope and UDP
 
 
@@ -385,6 +385,47 @@ def test_a_class_with_copies_goes_over_two_lines(adapting_stage: Stage) -> None:
     assert sum(path.packets_sent for path in counters.paths.values()) == 1
     assert stage.datapath.adaptive_counters("c").copies_sent == 1
     assert stage.datapath.flight(1).copies == 1
+
+
+def test_small_flows_have_copies_without_a_rule(adapting_stage: Stage) -> None:
+    """Realtime ones, and those that are realtime by what they do: small, and no TCP."""
+    stage, peer = adapting_stage, Peer(adapting_stage, adaptive={"thin": 4000})
+    stage.send(bulk(1, 200, tos=EF), bulk(2, 200, 5060), tcp(3))
+    assert [(each.path, number_of(each.packet), each.key == UNORDERED) for each in peer.packets()] == [
+        (0, 1, True),
+        (0, 2, True),
+        (0, 3, False),
+        (1, 1, True),
+        (1, 2, True),
+    ]
+
+
+def test_large_flows_have_copies_by_a_rule_alone(adapting_stage: Stage) -> None:
+    """A video would take the copies from the voice. What it had in the 100 ms before counts, too."""
+    rules = (ClassRule(ports=((7000, 7000),), copies=2), ClassRule(ports=((7001, 7001),), copies=1))
+    stage, peer = adapting_stage, Peer(adapting_stage, adaptive={"thin": 4000, "classes": rules})
+    video = [bulk(number, 1000, tos=AF41) for number in range(10)]
+    stage.send(*video)
+    assert [number_of(each.packet) for each in peer.packets(1)] == [0, 1, 2, 3]
+    peer.came()
+    for _ in range(3):
+        stage.now += 0.11
+        stage.send(*video)
+        assert not peer.packets(1)
+        peer.came()
+    stage.now += 0.5
+    stage.send(video[0])
+    assert len(peer.packets(1)) == 1
+    stage.send(*(bulk(100 + number, 1000, 7000) for number in range(10)), bulk(200, 200, 7001))
+    assert [number_of(each.packet) for each in peer.packets(1)] == list(range(100, 110))
+
+
+def test_no_copy_goes_over_a_closed_path(adapting_stage: Stage) -> None:
+    """One that is dear, silent or away: it is not live."""
+    stage, peer = adapting_stage, Peer(adapting_stage, adaptive={"thin": 4000})
+    peer.limit(WIDE, WIDE._replace(is_live=False))
+    stage.send(bulk(1, 200, tos=EF))
+    assert [each.path for each in peer.packets()] == [0]
 
 
 def test_paths_of_one_line_get_no_copies(adapting_stage: Stage) -> None:

@@ -264,3 +264,14 @@ def test_a_flow_is_thin_while_it_is_small_and_nothing_of_it_waits() -> None:
     assert tested.is_thin(1, 4000, 1.11, most=4000)
     tested.push(1, made(0), 0, 1.11)
     assert not tested.is_thin(1, 1, 2.0, most=4000)
+
+
+def test_a_small_flow_was_so_just_before() -> None:
+    """The first packets of each 100 ms of a large flow do not make it small; after a pause it is."""
+    tested = queue()
+    for now, size, small in ((1.0, 3000, True), (1.05, 3000, False), (1.11, 100, False), (1.22, 100, True)):
+        tested.is_thin(1, size, now, most=4000)
+        assert tested.is_small(1, most=4000) is small
+    tested.is_thin(2, 5000, 1.0, most=4000)
+    tested.is_thin(2, 100, 1.3, most=4000)
+    assert tested.is_small(2, most=4000)
