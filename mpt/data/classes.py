@@ -1,8 +1,9 @@
 """The traffic classes of an adaptive connection: which packets wait behind others, and for others.
 
 The first rule of the connection that has a packet decides; then DSCP does, as applications set it for voice and video
-(RFC 4594: EF, CS6, AF4x). Packets of small flows that are no TCP are as urgent (`mpt.data.adaptive`). A TCP packet without payload, SYN, FIN or RST is a *pure acknowledgement*: later ones say the
-same and more, so it waits for nothing and is never repaired.
+(RFC 4594: EF, CS6, AF4x). Packets of small flows that are no TCP are as urgent (`mpt.data.adaptive`). A TCP packet
+without payload, SYN, FIN or RST is a *pure acknowledgement*: later ones say the same and more, so it waits for nothing
+and is never repaired.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ class ClassRule:
     """Which packets have a class: those with one of the `dscps`, if there are any, of the `protocol`, if there is one,
     and with a port in one of the `ports` (first, last), if there are any, as source or destination.
 
-    `realtime`: they wait behind nothing, and for nothing at the peer. `copies` = 2: they go over two lines at once; None:
-    if their flow is small.
+    `realtime`: they wait behind nothing, and for nothing at the peer. `copies` = 2: they go over two lines at once;
+    None: if their flow is small.
     """
 
     dscps: frozenset[int] = frozenset()
