@@ -181,13 +181,13 @@ class Adaptation:
 
     def _tell_states(self, now: float) -> None:
         """Tell the log which paths have another state now, and why; a path that is down tells it itself. Each path
-        learns its round trip."""
+        learns its round trip and its loss."""
         self._told_at = now
         paths = {path.key: path for path in self._paths}
         for key, view in self._control.views(now).items():
             before = self._states.get(key)
             if key in paths:
-                paths[key].round_trip = view.rtt
+                paths[key].round_trip, paths[key].measured_loss = view.rtt, view.loss_load + view.loss_radio
             if key not in paths or not self._facts[key].usable:
                 self._states.pop(key, None)
             elif before is None:

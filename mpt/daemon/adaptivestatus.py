@@ -54,7 +54,8 @@ def path_members(
         "reason": view.reason,
         "since": now - view.since,
         "cost": COSTS[max(COSTS.index(path.config.cost), path.peer_cost)],
-        "rate": view.rate,
+        "capacity": view.rate,
+        "rate": view.rate,  # the older name of capacity
         "delay": view.delay,
         "base": view.base,
         "queue": view.queue,

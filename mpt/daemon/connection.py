@@ -40,6 +40,7 @@ from mpt.data.events import Message
 from mpt.data.framing import Plain, Sealed
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow
+from mpt.local.status import DOWN_AT_PEER, WAITING, WORDS, state_word
 from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
 
 log = Logger()
@@ -223,7 +224,7 @@ class Connection(Service):
         for path in self.paths:
             path.open(interfaces, self.strict)
             if path.status in (Status.INTERFACE_DOWN, Status.ADDRESS_DOWN):
-                log.warn("{path} starts as {status}; it joins when that changes", path=path, status=path.status.name)
+                log.warn("{path} starts as {state}; it joins when that changes", path=path, state=WORDS[path.status])
         self.reporter.start()
         self.routes.start()
         self.routes.look(interfaces)
@@ -331,14 +332,32 @@ class Connection(Service):
         """Note that the peer has named our end of path `index`, and of no other, by `address`."""
         self._public_addresses.learn(self.paths[index], address)
 
+    def state(self, index: int, last_received: float) -> tuple[str, str]:
+        """Return the word for the state of path `index` as people see it (`mpt.local.status`), and its reason.
+
+        `last_received` is when the last data came over it.
+        """
+        path, peer_down = self.paths[index], self.reporter.peer_down(index)
+        word, reason = path.state_here(last_received)
+        if path.status is Status.OK and peer_down:
+            return DOWN_AT_PEER, "the peer says that it does not work"
+        if path.status is Status.OK and self.link is not None and not self.link.has_keys:
+            return WAITING, f"there are no keys: {self.link.why_not}"
+        return state_word(word, peer_down), reason
+
+    def note_state(self, index: int, last_received: float) -> None:
+        """Note whether another state of a path has begun; call it now and then, too: nobody is told that data came."""
+        path = self.paths[index]
+        word, _ = self.state(index, last_received)
+        if word != path.state:
+            path.state, path.since = word, self._machine.now()
+
     def statuses(self) -> list[Status]:
         """Return the status of each path from its state here and the peer's report."""
         return [effective_status(path.status, self.reporter.peer_down(i)) for i, path in enumerate(self.paths)]
 
     def peer_says(self, index: int, up: bool) -> None:
         """Note that the peer reports path `index`. The report also revives a path without keepalives."""
-        if up is self.reporter.peer_down(index):
-            self.paths[index].since = self._machine.now()
         if up:
             self.paths[index].believe_peer()
         self.reporter.peer_says(index, up)
@@ -398,6 +417,7 @@ class Connection(Service):
         if self.adaptation is not None:
             self.adaptation.paths_changed()
         self._dead_check.follow()
+        self._note_states()
         self._log_reachability()
 
     def _peer_changed(self) -> None:
@@ -407,6 +427,7 @@ class Connection(Service):
         if self.adaptation is not None:
             self.adaptation.paths_changed()
         self._shares_changed(self.config.name)
+        self._note_states()
         self._log_reachability()
 
     def measured(self, path: tuple[str, int]) -> PathMeasures:
@@ -422,6 +443,10 @@ class Connection(Service):
         is_waiting = path.monitor.is_waiting(self._last_received(path.key))
         return path.status is Status.OK and not is_waiting and not self.reporter.peer_down(index)
 
+    def _note_states(self) -> None:
+        for index, path in enumerate(self.paths):
+            self.note_state(index, self._last_received(path.key))
+
     def _log_reachability(self) -> None:
         """Log that the last path is gone, or that the first is back."""
         statuses = self.statuses()
@@ -432,10 +457,12 @@ class Connection(Service):
         if has_path:
             log.info("{name}: there is a working path again", name=self.config.name)
         else:
+            by_hand = all(path.status.is_by_hand for path in self.paths)
             log.error(
-                "{name}: no path works; packets are dropped until one comes back by itself ({why})",
+                "{name}: no path works; packets are dropped until one {is_back} ({why})",
                 name=self.config.name,
-                why=", ".join(f"path_{index} {status.name}" for index, status in enumerate(statuses)),
+                is_back="is taken up by hand" if by_hand else "comes back by itself",
+                why=", ".join(f"path_{index} {path.state}" for index, path in enumerate(self.paths)),
             )
 
     def _keepalives_began(self) -> None:

@@ -67,8 +67,9 @@ class Histories(Service):
         watched: dict[tuple[str, int], _Watched] = {}
         room = MOST - sum(each.history is not None for each in self._watched.values())
         for connection in self._running.connections():
-            for path in connection.paths:
+            for index, path in enumerate(connection.paths):
                 measures = connection.measured(path.key)
+                connection.note_state(index, measures.last_received)
                 known = self._watched.get(path.key)
                 if known is None:
                     known = _Watched(measures, now, History() if room > 0 else None)
@@ -83,7 +84,7 @@ def _note(known: _Watched, path: Path, measures: PathMeasures, now: float) -> No
     passed = now - known.time
     if passed <= 0:
         return
-    loss = path.meter.loss()
+    loss = path.loss()
     known.sample = Sample(
         max(0, measures.bytes_sent - known.measures.bytes_sent) / passed,
         max(0, measures.bytes_received - known.measures.bytes_received) / passed,

@@ -88,16 +88,17 @@ class DaemonOperations:
         """
         netlink = self._machine.netlink
         concerned = [
-            path
+            (each, index)
             for each in self._running.connections()
-            for path in each.paths
+            for index, path in enumerate(each.paths)
             if path.config.interface_name == interface
         ]
         before = netlink.snapshot().get(interface)
         netlink.set_link(interface, up)
         said = f"{interface} is {'up' if up else 'down'}"
         if before is not None and not up:
-            wanted = {path.config.private_ipaddr or path.config.public_ipaddr for path in concerned}
+            configs = [each.paths[index].config for each, index in concerned]
+            wanted = {config.private_ipaddr or config.public_ipaddr for config in configs}
             self._taken.setdefault(interface, set()).update(
                 each for each in before.addresses if each.version == 6 and each.ip in wanted
             )
@@ -108,7 +109,7 @@ class DaemonOperations:
                 self._taken.setdefault(interface, set()).add(address)
                 said += f", without its address {address}: {error}"
         self._running.interfaces_changed(netlink.snapshot())
-        paths = ", ".join(f"path_{path.key[1]} of {path.key[0]} is {path.status.name}" for path in concerned)
+        paths = ", ".join(_state(each, index) for each, index in concerned)
         return said + (f"; {paths}" if paths else "; no path uses it")
 
     async def path(self, up: bool, path: Address | str, destination: Address | None, progress: ProgressReport) -> str:
@@ -139,8 +140,7 @@ class DaemonOperations:
         switched = []
         for connection, index in concerned:  # all of them, before waiting for anything
             telling = connection.switch(index, up)
-            status = connection.paths[index].status
-            switched.append((f"path_{index} of {connection.config.name} is {status.name}", telling))
+            switched.append((_state(connection, index), telling))
         return await _told(switched, progress)
 
     # --- the files ---------------------------------------------------------------------------------------------------
@@ -368,6 +368,13 @@ async def _told(changed: Iterable[tuple[str, Deferred[Any] | None]], progress: P
             text += "; the peer knows" if outcome.ok else f"; the peer was not told: {outcome.explanation()}"
         said.append(text)
     return "\n".join(said)
+
+
+def _state(connection: Connection, index: int) -> str:
+    """Return the state of a path at this end as a text for people: what a command has done, whatever the peer says."""
+    path = connection.paths[index]
+    state, _ = path.state_here(connection.measured(path.key).last_received)
+    return f"path_{index} of {connection.config.name} is {state}"
 
 
 def _disabled(path: FilePath) -> FilePath:

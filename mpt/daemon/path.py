@@ -19,6 +19,7 @@ from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import LocalEndpoint, PathPort, PathProtocol, PathTransport, SocketPool
 from mpt.data.pathtable import PathRow
 from mpt.errors import HostError
+from mpt.local.status import WAITING, WORDS
 from mpt.model import Address, ConnectionConfig, Interface, PathConfig, Status
 from mpt.wire.command import keepalive
 
@@ -36,6 +37,7 @@ REASONS = {
     Status.MANUAL_DOWN: "taken down by hand",
 }
 UNKNOWN_PEER = "the peer is not known yet: its remote_ipaddr or remote_port is open"
+NOT_HEARD = "the peer was not heard yet"
 BEGINNINGS = {Event.INTERFACE_FOUND, Event.ADDRESS_FOUND, Event.OPERATOR_UP}
 
 
@@ -71,7 +73,8 @@ class Path:
         self._began = began
         self._sent_at = 0.0
         self.heard_at: float | None = None
-        self.since = machine.now()  # when its state began
+        self.since = machine.now()  # when the state began that people see, as its connection has noted it
+        self.state = ""
         self.round_trip: float | None = None  # s; None: nobody knows
         self.meter = LossMeter()
         self._why_back = ""
@@ -116,6 +119,19 @@ class Path:
             return UNKNOWN_PEER
         return REASONS[self.status]
 
+    def state_here(self, last_received: float) -> tuple[str, str]:
+        """Return the word for the state as this end alone sees it (`mpt.local.status`), and its reason for people.
+
+        `last_received` is when the last data came over it, 0.0 for never.
+        """
+        if self.status is Status.OK and self.monitor.is_waiting(last_received):
+            return WAITING, UNKNOWN_PEER if self.is_peer_unknown else NOT_HEARD
+        return WORDS[self.status], self.reason
+
+    def loss(self) -> float | None:
+        """Return the share of what was sent over it that is lost, 0 .. 1; None: nobody knows."""
+        return self.meter.loss()
+
     @property
     def is_peer_unknown(self) -> bool:
         """Return whether the peer's address or port is not known yet: nothing can be sent, and nobody is expected."""
@@ -147,7 +163,6 @@ class Path:
     def open(self, interfaces: Mapping[str, Interface], strict: bool = True) -> None:
         """Begin, also to count the dead time. If `strict`, raises HostError when the socket is refused."""
         self.monitor = self._new_monitor()
-        self.since = self._machine.now()
         self._begin_looking()
         self.interfaces_changed(interfaces, strict)
         if self.is_silent:
@@ -187,7 +202,6 @@ class Path:
         now = self.heard_at = self._machine.now()
         if self.monitor.is_waiting(0.0):
             log.info("{path}: the peer is heard", path=self)
-            self.since = now
             self._look()  # the peer is heard, but may not hear us
         self.meter.heard(now)
         if self._event(Event.KEEPALIVE_HEARD) and self.status is Status.OK and self._loop.running:
@@ -315,12 +329,12 @@ class Path:
         return changed
 
     def _status_changed(self) -> None:
-        self.since = self._machine.now()
         self.cause = None
         if self.is_silent:
             self._look()
         report = log.info if self.status is Status.OK else log.warn
-        report("{path} is {status}: {why}", path=self, status=self.status.name, why=self.reason)
+        state, why = self.state_here(0.0)  # data that came before this moment proves nothing
+        report("{path} is {state}: {why}", path=self, state=state, why=why)
         self._changed()
 
     def _keep_alive(self) -> None:

@@ -82,6 +82,7 @@ class SealedPath(Path):
         self._log_lines = log_lines
         self._peer_addresses: PeerAddresses | None = None
         self._interfaces: Mapping[str, Interface] = {}
+        self.measured_loss: float | None = None  # of what was sent, 0 .. 1, as an adaptive connection knows it
         self.peer_cost = 0  # what it costs the peer, an index of model.COSTS
         self.peer_interface = ""  # the peer's name of its interface
         self.quota: QuotaMeter | None = None
@@ -119,6 +120,10 @@ class SealedPath(Path):
     def reason(self) -> str:
         """Return the reason of the status, in the operator's words."""
         return self.rests if self.rests and self.monitor.status is Status.OK else super().reason
+
+    def loss(self) -> float | None:
+        """Return the loss as an adaptive connection has measured it; keepalives, which go now and then, show none."""
+        return self.measured_loss
 
     @property
     def line(self) -> tuple[str, str]:
@@ -321,7 +326,6 @@ class SealedPath(Path):
         self.heard_at = self._machine.now()
         if not self.is_proven:
             self.is_proven = True
-            self.since = self.heard_at
             self.say("the peer is heard")
             self._changed()
         if self._peer_addresses is not None:

@@ -11,13 +11,12 @@ from mpt import __version__
 from mpt.daemon.adaptivestatus import connection_members, path_members
 from mpt.daemon.connection import Connection
 from mpt.daemon.histories import Histories
-from mpt.daemon.path import UNKNOWN_PEER
 from mpt.daemon.running import Running
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import EGRESS_REASONS, Counters, PathCounters, Reason
 from mpt.local.history import Sample
-from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
+from mpt.local.status import DOWN_AT_PEER, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
 from mpt.model import Address, Status
 
 
@@ -131,18 +130,14 @@ def _path_status(
     path = connection.paths[index]
     config = path.config
     gateway = connection.routes.gateway(index)
-    peer_says_down = connection.reporter.peer_down(index)
-    status, reason = WORDS[path.status], path.reason
-    if connection.link is not None and not connection.link.has_keys and path.status is Status.OK:
-        status, reason = WAITING, f"there are no keys: {connection.link.why_not}"
-    elif path.monitor.is_waiting(counters.last_received):
-        status, reason = WAITING, UNKNOWN_PEER if path.is_peer_unknown else "the peer was not heard yet"
-    if path.status is Status.OK and peer_says_down:
-        status, reason = WORDS[Status.DOWN], "the peer says that it does not work"
-    loss = path.meter.loss()
+    state, reason = connection.state(index, counters.last_received)
+    loss = path.loss()
+    heard = max(path.heard_at or 0.0, counters.last_received)
+    heard_age = now - heard if heard else None
+    keepalive_age = now - path.heard_at if path.heard_at is not None else None
     return PathStatus(
         name=f"path_{index}",
-        status=status,
+        status=WORDS[Status.DOWN] if state == DOWN_AT_PEER else state,
         interface=config.interface_name,
         local_address=_text(path.port.endpoint.address) if path.port is not None else "-",
         public_address=_text(connection.public_address(path)),
@@ -151,19 +146,21 @@ def _path_status(
         weight_in=config.weight_in,
         keepalive_time=config.keepalive_time,
         dead_time=config.dead_time,
-        keepalive_age=now - path.heard_at if path.heard_at is not None else None,
+        keepalive_age=heard_age if isinstance(path, SealedPath) else keepalive_age,
         packets_sent=counters.packets_sent,
         bytes_sent=counters.bytes_sent,
         packets_received=counters.packets_received,
         bytes_received=counters.bytes_received,
-        peer_says_down=peer_says_down,
+        peer_says_down=connection.reporter.peer_down(index),
         drops=dict(counters.send_errors),
         gateway=_text(gateway) if gateway is not None else None,
         no_route=connection.routes.missing(index),
-        reason=None if status == WORDS[Status.OK] else reason,
+        reason=None if state == WORDS[Status.OK] else reason,
         loss=None if loss is None else round(100 * loss, 1),
         cause=path.cause,
         since=round(now - path.since, 3),
+        state=state,
+        heard_age=heard_age,
         out_rate=round(sample.out_rate, 1) if sample is not None else None,
         in_rate=round(sample.in_rate, 1) if sample is not None else None,
         share=sample.out_rate / out_rate if sample is not None and out_rate else None,

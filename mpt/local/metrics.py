@@ -13,11 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, StatusDocument
+from mpt.local.status import ConnectionStatus, PathStatus, StatusDocument
 from mpt.local.statustext import works
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-STATES: Final = (*WORDS.values(), WAITING)
 
 _Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
 _PATH: Final = ("connection", "path", "interface")
@@ -26,11 +25,11 @@ _PATH: Final = ("connection", "path", "interface")
 _OF_PATHS: Final[tuple[tuple[str, str, type[Any], Callable[[PathStatus], float | None]], ...]] = (
     ("mpt_path_up", "Whether the peer is heard over the path and wants it used", GaugeMetricFamily, lambda p: works(p)),
     ("mpt_path_state_age_seconds", "How long the path has been in its state", GaugeMetricFamily, lambda p: p.since),
-    ("mpt_path_keepalive_age_seconds", "Time since the peer was heard", GaugeMetricFamily, lambda p: p.keepalive_age),
+    ("mpt_path_keepalive_age_seconds", "Time since the peer was heard", GaugeMetricFamily, lambda p: p.heard_age),
     ("mpt_path_round_trip_seconds", "Round trip to the peer", GaugeMetricFamily, lambda p: p.round_trip),
     (
         "mpt_path_loss_ratio",
-        "Share of the peer's keepalives that are lost",
+        "Share of the peer's keepalives that are lost, on an adaptive path of what was sent",
         GaugeMetricFamily,
         lambda p: None if p.loss is None else p.loss / 100,
     ),
@@ -43,7 +42,8 @@ _OF_PATHS: Final[tuple[tuple[str, str, type[Any], Callable[[PathStatus], float |
 )
 # the same of the members that an adaptive connection knows of a path
 _OF_ADAPTIVE: Final = (
-    ("mpt_path_rate_bytes_per_second", "Rate that the line is believed to carry", "rate"),
+    ("mpt_path_capacity_bytes_per_second", "Rate that the line is believed to carry", "capacity"),
+    ("mpt_path_rate_bytes_per_second", "The same, by its older name", "rate"),
     ("mpt_path_queue_seconds", "Queue on the line, in time", "queue"),
     ("mpt_path_loss_load_ratio", "Share lost by our own load", "loss_load"),
     ("mpt_path_loss_line_ratio", "Share lost by the line itself", "loss_radio"),

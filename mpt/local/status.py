@@ -31,13 +31,25 @@ WORDS: Final = {
 WAITING: Final = "waiting"
 """The word for a path that is OK but over which nothing was heard yet."""
 
+DOWN_AT_PEER: Final = "down (peer)"
+"""The word for a path that is OK or silent here, and that the peer does not want to use."""
+
+
+def state_word(status: str, peer_says_down: bool) -> str:
+    """Return the word for the state of a path, in which the peer has a say: `status`, one of WORDS or WAITING, is what
+    this end knows."""
+    return DOWN_AT_PEER if peer_says_down and status in _PEER_HAS_A_SAY else status
+
+
+_PEER_HAS_A_SAY: Final = (WORDS[Status.OK], WAITING, WORDS[Status.DOWN])
+
 
 @dataclass(frozen=True, slots=True)
 class PathStatus:
     """One path. Counts are of inner packets and their octets; `drops` counts the packets not sent, by reason."""
 
     name: str  # "path_0"
-    status: str  # one of WORDS, or WAITING
+    status: str  # one of WORDS, or WAITING; "down" if the peer says so of a path that is up here
     interface: str
     local_address: str  # on the interface
     public_address: str  # as the peer sees it
@@ -46,7 +58,7 @@ class PathStatus:
     weight_in: int
     keepalive_time: float  # 0: none
     dead_time: float  # 0: never
-    keepalive_age: float | None  # since the last one came; None: none yet
+    keepalive_age: float | None  # since the last one came, of a sealed path as heard_age; None: none yet
     packets_sent: int
     bytes_sent: int
     packets_received: int
@@ -56,9 +68,11 @@ class PathStatus:
     gateway: str | None = None  # on the way to the peer; None: the peer is on the link, or the gateway is not known
     no_route: str | None = None  # why there is no route to the peer
     reason: str | None = None  # why the status is not "up", for people
-    loss: float | None = None  # of the peer's keepalives, in per cent; None: not known
+    loss: float | None = None  # of the peer's keepalives, adaptive: of what was sent; in per cent; None: not known
     cause: str | None = None  # what a look at the line has shown to be wrong, and the remedy, for people
-    since: float | None = None  # seconds in this status
+    since: float | None = None  # seconds in this state
+    state: str | None = None  # one of WORDS, WAITING or DOWN_AT_PEER: the word that people see
+    heard_age: float | None = None  # since anything of the peer came over it, a packet too; None: nothing yet
     out_rate: float | None = None  # octets of inner packets a second, in the last second; None: the path is too new
     in_rate: float | None = None
     share: float | None = None  # of the octets that the connection sent in that second, 0 .. 1; None: it sent none

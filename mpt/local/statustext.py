@@ -10,12 +10,21 @@ from dataclasses import replace
 from textwrap import wrap
 from typing import Any, Final
 
-from mpt.local.status import WAITING, WORDS, ConnectionStatus, PathStatus, SealedStatus, StatusDocument, TunnelStatus
+from mpt.local.status import (
+    DOWN_AT_PEER,
+    WAITING,
+    WORDS,
+    ConnectionStatus,
+    PathStatus,
+    SealedStatus,
+    StatusDocument,
+    TunnelStatus,
+    state_word,
+)
 from mpt.model import GeneralConfig, Status, TunnelConfig
 
 WIDTH: Final = 80  # columns
 UP: Final = WORDS[Status.OK]
-DOWN_AT_PEER: Final = "down (peer)"
 
 _COLUMNS = ("PATH", "INTERFACE", "STATE", "SINCE", "SHARE", "OUT/s", "IN/s", "RTT", "LOSS")
 _LEFT: Final = 3  # columns of text; the others have numbers
@@ -201,7 +210,7 @@ def _sealed_lines(sealed: SealedStatus) -> Iterator[str]:
 
 def state(path: PathStatus) -> str:
     """Return the word for the state of a path, in which the peer has a say."""
-    return DOWN_AT_PEER if path.peer_says_down and path.status in (UP, WORDS[Status.DOWN]) else path.status
+    return path.state or state_word(path.status, path.peer_says_down)
 
 
 def _row(path: PathStatus) -> tuple[str, ...]:
@@ -222,7 +231,8 @@ def _row(path: PathStatus) -> tuple[str, ...]:
 def _details(path: PathStatus) -> Iterator[str]:
     yield f"{path.local_address} to {path.remote_address}"
     yield f"weight {path.weight_out}:{path.weight_in}"
-    yield "not heard" if path.keepalive_age is None else f"heard {age(path.keepalive_age)} ago"
+    heard = path.keepalive_age if path.heard_age is None else path.heard_age  # an older daemon tells the one alone
+    yield "not heard" if heard is None else f"heard {age(heard)} ago"
     yield f"{octets(path.bytes_sent)} out, {octets(path.bytes_received)} in"
     if len(path.interface) > _LONGEST_INTERFACE:
         yield path.interface
@@ -237,6 +247,8 @@ def _adaptive(known: Mapping[str, Any]) -> Iterator[str]:
     """Yield the parts that an adaptive connection knows of a path, unless they are as everybody wants them."""
     if known.get("state", "active") != "active":
         yield f"{known['state']}: {known.get('reason')}"
+    if known.get("capacity") is not None:
+        yield f"carries {rate(known['capacity'])}"
     if known.get("cost", "free") != "free":
         yield str(known["cost"])
     if quota := known.get("quota"):

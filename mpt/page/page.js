@@ -36,7 +36,7 @@ const milliseconds = (seconds) => (seconds === null || seconds === undefined ? "
 const percent = (part) => (part === null || part === undefined ? "–" : `${Math.round(100 * part)} %`);
 
 const works = (path) => path.status === "up" && !path.peer_says_down;
-const stateOf = (path) => (path.peer_says_down && ["up", "down"].includes(path.status) ? "down (peer)" : path.status);
+const stateOf = (path) => path.state || path.status;
 const kindOf = (path) => (works(path) ? "good" : path.status === "waiting" ? "doubt" : "bad");
 
 // ---- the words --------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ function showCard(card, path) {
     ["sent", octets(path.bytes_sent)], ["received", octets(path.bytes_received)],
     ["from", path.local_address], ["to", path.remote_address],
   ];
-  if (adaptive.rate !== undefined && adaptive.rate !== null) rows.splice(3, 0, ["line carries", rate(adaptive.rate)]);
+  if (adaptive.capacity !== undefined && adaptive.capacity !== null) rows.splice(3, 0, ["line carries", rate(adaptive.capacity)]);
   const list = card.querySelector("dl");
   if (list.children.length !== 2 * rows.length) list.replaceChildren(...rows.flatMap(([name]) => [element("dt", name), element("dd", "")]));
   rows.forEach(([name, value], place) => { text(list.children[2 * place], name); text(list.children[2 * place + 1], value); });

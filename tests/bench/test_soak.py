@@ -165,7 +165,7 @@ def test_the_settings_of_a_daemon_are_compared_with_its_files() -> None:
 def test_scandals_are_recognized(words: str) -> None:
     """What Python and the sanitizers write is found; what a daemon says of a flap is none."""
     assert SCANDALS.search(words)
-    assert not SCANDALS.search("path_0 of lab_ipv4 (eth1, 10.1.1.2 to 10.1.1.3) is INTERFACE_DOWN")
+    assert not SCANDALS.search("path_0 of lab_ipv4 (eth1, 10.1.1.2 to 10.1.1.3) is interface down")
 
 
 # ---- the order of events -------------------------------------------------------------------------------------------

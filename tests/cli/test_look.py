@@ -134,7 +134,7 @@ def test_a_document_of_another_kind_is_told(nowhere: Path, capsys: pytest.Captur
 
 def test_monitor_shows_what_is_new(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It begins at the present, and asks with the last number; a warning is marked."""
-    event = {"number": 8, "time": 0.0, "level": "warning", "source": "path", "text": "path_0 is DOWN"}
+    event = {"number": 8, "time": 0.0, "level": "warning", "source": "path", "text": "path_0 is down"}
     monkeypatch.setattr("mpt.cli.monitor.time.sleep", lambda seconds: None)
     answers = [
         Reply(0, "", {"last": 7, "events": []}),
@@ -149,7 +149,7 @@ def test_monitor_shows_what_is_new(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
     monkeypatch.setattr(monitor, "question", question)
     assert main(["monitor"]) == 1
-    assert capsys.readouterr().out.endswith(":00 ! path_0 is DOWN\n")
+    assert capsys.readouterr().out.endswith(":00 ! path_0 is down\n")
     assert asked == [("events",), ("events", "7"), ("events", "8")]
     assert main(["monitor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == event

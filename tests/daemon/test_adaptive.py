@@ -38,6 +38,7 @@ class FakePath:
     peer_cost: int = 0
     is_proven: bool = True
     round_trip: float | None = None
+    measured_loss: float | None = None
 
     @property
     def line(self) -> tuple[str, str]:
@@ -75,7 +76,7 @@ class FakeControl:
 
     def views(self, now: float) -> Mapping[Hashable, PathView]:
         return {
-            key: PathView(state, "a reason", 0.0, None, None, None, 0.0, 0.02, 0.0, 0.0, 0.0)
+            key: PathView(state, "a reason", 0.0, None, None, None, 0.0, 0.02, 0.01, 0.02, 0.0)
             for key, state in self.states.items()
         }
 
@@ -293,7 +294,7 @@ def test_the_log_tells_of_states_and_why(world: World) -> None:
         world.control.states = {FIRST: "active", SECOND: "gated"}
         world.pass_time(0.3)
         assert said == ["info: path_1 is gated: a reason"]
-        assert [each.round_trip for each in world.paths] == [0.02, 0.02]
+        assert [(each.round_trip, each.measured_loss) for each in world.paths] == [(0.02, 0.03)] * 2
         said.clear()
         world.paths[0].status = Status.DOWN
         world.control.states = {FIRST: "dead", SECOND: "gated"}

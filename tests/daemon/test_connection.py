@@ -12,6 +12,7 @@ from zope.interface import provider
 
 from mpt.errors import HostError
 from mpt.model import NetworkConfig, Route
+from tests.daemon.logged import logged
 from tests.daemon.stage import KEEPALIVE_IN, KEEPALIVE_OUT, PACKET, REMOTE, Run, connection, path
 
 
@@ -83,6 +84,26 @@ def test_when_no_path_is_left_packets_are_counted_and_it_recovers_by_itself(run:
     stage.tun.inject(PACKET)
     stage.reactor.read_all()
     assert len(stage.sent("eth2")) == 1
+
+
+def test_the_log_says_what_brings_a_path_back(run: Run) -> None:
+    """None comes back by itself if all are down by hand; the words are those of the status."""
+    stage = run()
+    stage.receive(1, KEEPALIVE_IN)
+    with logged() as log:
+        stage.ask("down c")
+        stage.reactor.pass_time(0.05)
+    text = (
+        "c: no path works; packets are dropped until one is taken up by hand (path_0 manual down, path_1 manual down)"
+    )
+    assert log.of("error") == [text]
+    assert any(line.endswith("is manual down: taken down by hand") for line in log.of("warn"))
+    stage.ask("up c")
+    with logged() as log:
+        stage.ask("path down eth1")
+        stage.reactor.pass_time(3.5)
+    text = "c: no path works; packets are dropped until one comes back by itself (path_0 manual down, path_1 down)"
+    assert log.of("error") == [text]
 
 
 def test_a_connection_whose_peer_port_is_not_known_sends_nothing(run: Run) -> None:

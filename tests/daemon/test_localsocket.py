@@ -124,7 +124,7 @@ def test_while_a_command_is_carried_out_the_next_waits_and_nothing_more_is_read(
     stage = run(connection(permission=Permission(3)))
     client = Client(stage)
     client.say(DOWN, "show status")
-    assert [reply.get("progress") for reply in client.heard()] == ["path_0 of c is MANUAL_DOWN; telling the peer"]
+    assert [reply.get("progress") for reply in client.heard()] == ["path_0 of c is manual down; telling the peer"]
     assert not client.is_read
     stage.reactor.pass_time(3.1)
     assert [(reply["id"], reply["code"]) for reply in client.heard()] == [(1, 0), (2, 0)]

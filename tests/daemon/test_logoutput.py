@@ -18,7 +18,7 @@ from mpt.daemon import logoutput
 from mpt.daemon.logoutput import LogOutput, is_journal
 
 
-def event(level: Any = LogLevel.warn, text: str = "path_0 is DOWN", **more: Any) -> dict[str, Any]:
+def event(level: Any = LogLevel.warn, text: str = "path_0 is down", **more: Any) -> dict[str, Any]:
     return {"log_level": level, "log_format": text, "log_namespace": "mpt.daemon.path", "log_time": 1.5, **more}
 
 
@@ -36,12 +36,12 @@ def written(format: str, *events: dict[str, Any], level: str = "info") -> str:
 
 def test_the_text_has_time_source_and_level() -> None:
     """As Twisted writes its logs."""
-    assert written("text", event()).endswith("[mpt.daemon.path#warn] path_0 is DOWN\n")
+    assert written("text", event()).endswith("[mpt.daemon.path#warn] path_0 is down\n")
 
 
 def test_the_journal_gets_priorities_and_no_second_time() -> None:
     """Every line has its priority, also those of a traceback."""
-    assert written("journal", event()) == "<4>path_0 is DOWN\n"
+    assert written("journal", event()) == "<4>path_0 is down\n"
     try:
         raise ValueError("a bug")
     except ValueError:
@@ -55,7 +55,7 @@ def test_json_is_one_object_a_line() -> None:
         "time": "1970-01-01T00:00:01.500000Z",
         "level": "warn",
         "source": "mpt.daemon.path",
-        "text": "path_0 is DOWN",
+        "text": "path_0 is down",
     }
 
 
@@ -90,7 +90,7 @@ def test_the_output_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     observer = logoutput.observer()
     observer(event())
     observer.stream.close()
-    assert "path_0 is DOWN" in (tmp_path / "mpt.log").read_text()
+    assert "path_0 is down" in (tmp_path / "mpt.log").read_text()
 
 
 def test_sigusr1_rotates_the_log(tmp_path: Path) -> None:

@@ -347,8 +347,8 @@ def test_address_and_interface_change_the_machine_and_its_paths_at_once(host_a: 
     assert stage.ask("addr add 10.1.1.7/24 dev eth1").text == "10.1.1.7/24 was already on eth1"
     assert stage.ask("addr del 10.1.1.2/24 dev eth1").text == "10.1.1.2/24 deleted from eth1"
     assert stage.statuses(NAME) == ["ADDRESS_DOWN", "OK"]
-    assert stage.ask("int eth2 down").text == f"eth2 is down; path_1 of {NAME} is INTERFACE_DOWN"
-    assert stage.ask("int eth2 up").text == f"eth2 is up; path_1 of {NAME} is DOWN"
+    assert stage.ask("int eth2 down").text == f"eth2 is down; path_1 of {NAME} is interface down"
+    assert stage.ask("int eth2 up").text == f"eth2 is up; path_1 of {NAME} is down"
     assert stage.ask("int lo up").text == "lo is up; no path uses it"
     assert "eth9" in stage.ask("int eth9 up").text
 

@@ -72,7 +72,7 @@ def test_events_have_numbers_and_none_is_missed(run: Run) -> None:
     assert stage.root.operations.events(last)["events"] == []
     stage.ask("down c")
     texts = [event["text"] for event in stage.root.operations.events(last)["events"]]
-    assert any("path_0 of c" in text and "MANUAL_DOWN" in text for text in texts)
+    assert any("path_0 of c" in text and "manual down" in text for text in texts)
     assert stage.root.operations.events(last)["events"][0]["level"] == "warning"
 
 
@@ -80,11 +80,11 @@ def test_paths_and_connections_have_names(run: Run) -> None:
     """A path is named by its interface, or by its name where only one connection has it."""
     one = connection(path(1), path(2))
     stage = run(one)
-    assert "path_1 of c is MANUAL_DOWN" in stage.ask("path down path_1").text
-    assert "path_1 of c is OK" in stage.ask("path up c/path_1").text
-    assert "path_0 of c is MANUAL_DOWN" in stage.ask("path down eth1").text
+    assert "path_1 of c is manual down" in stage.ask("path down path_1").text
+    assert "path_1 of c is waiting" in stage.ask("path up c/path_1").text
+    assert "path_0 of c is manual down" in stage.ask("path down eth1").text
     assert "there is no path eth7; there are: c/path_0 over eth1, c/path_1 over eth2" in stage.ask("path up eth7").text
-    assert "path_0 of c is OK" in stage.ask("up c").text
+    assert "path_0 of c is waiting" in stage.ask("up c").text
     said = stage.ask("down c").text
-    assert "path_0 of c is MANUAL_DOWN" in said and "path_1 of c is MANUAL_DOWN" in said
+    assert "path_0 of c is manual down" in said and "path_1 of c is manual down" in said
     assert "there is no connection x: it must be one of c" in stage.ask("up x").text

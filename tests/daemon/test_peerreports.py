@@ -33,15 +33,15 @@ def asking(stage: Stage) -> int:
 def test_a_path_that_is_taken_down_by_hand_is_told_and_shown_at_both_ends(pair: Pair) -> None:
     """The peer is told of its return, too; keepalives do not revive it meanwhile."""
     asked = pair.a.ask(DOWN)
-    assert asked.progress == ["path_0 of MPT_connection_10.0.0.2 is MANUAL_DOWN; telling the peer"]
+    assert asked.progress == ["path_0 of MPT_connection_10.0.0.2 is manual down; telling the peer"]
     pair.cables.exchange()
-    assert asked.text == "path_0 of MPT_connection_10.0.0.2 is MANUAL_DOWN; the peer knows"
+    assert asked.text == "path_0 of MPT_connection_10.0.0.2 is manual down; the peer knows"
     assert pair.statuses() == [["manual down", "up"], ["down", "up"]]
     pair.cables.pass_time(SETTLED)
     assert pair.statuses() == [["manual down", "up"], ["down", "up"]]
     asked = pair.a.ask(UP)
     pair.cables.exchange()
-    assert asked.text.endswith("is OK; the peer knows")
+    assert asked.text.endswith("is up; the peer knows")
     pair.cables.pass_time(6.0)
     assert pair.statuses() == [["up", "up"]] * 2
 
@@ -112,7 +112,7 @@ def test_a_peer_that_cannot_be_reached_is_said_so_after_the_attempts(pair: Pair)
     assert asked.reply is None
     pair.cables.pass_time(0.3)
     assert asked.text == (
-        "path_0 of MPT_connection_10.0.0.2 is MANUAL_DOWN; the peer was not told: the peer did not answer"
+        "path_0 of MPT_connection_10.0.0.2 is manual down; the peer was not told: the peer did not answer"
     )
 
 
@@ -120,7 +120,7 @@ def test_a_command_that_changes_nothing_does_not_wait_for_the_report_on_another_
     """path_1 is up already; what is being told is path_0."""
     pair.cables.loss = 1.0
     pair.a.ask(DOWN)
-    assert pair.a.ask("path up 10.2.2.2 10.2.2.3").text == "path_1 of MPT_connection_10.0.0.2 is OK"
+    assert pair.a.ask("path up 10.2.2.2 10.2.2.3").text == "path_1 of MPT_connection_10.0.0.2 is up"
 
 
 def test_a_command_that_is_taken_back_while_the_peer_is_told_waits_for_the_last_word(pair: Pair) -> None:
@@ -131,7 +131,7 @@ def test_a_command_that_is_taken_back_while_the_peer_is_told_waits_for_the_last_
     assert down.reply is up.reply is None  # told that it is down, in vain; being told that it is up
     pair.cables.loss = 0.0
     pair.cables.pass_time(0.5)
-    assert down.text.endswith("the peer knows") and up.text.endswith("is OK; the peer knows")
+    assert down.text.endswith("the peer knows") and up.text.endswith("is up; the peer knows")
     assert pair.statuses() == [["up", "up"]] * 2
 
 
@@ -193,7 +193,7 @@ def test_a_path_without_keepalives_is_revived_by_the_word_of_the_peer(run: Run) 
 def test_without_permission_to_send_nothing_is_told(run: Run) -> None:
     """permission = 2: only the peer may change things here. The command does not pretend."""
     stage = run(connection(permission=Permission.RECEIVE))
-    assert stage.ask(DOWN).text == "path_0 of c is MANUAL_DOWN"
+    assert stage.ask(DOWN).text == "path_0 of c is manual down"
     stage.reactor.pass_time(5.0)
     assert asking(stage) == 0
 
@@ -202,7 +202,7 @@ def test_with_the_published_key_nothing_is_told_and_nothing_spins(run: Run) -> N
     """auth_type = 2 without an auth_key: a warning, once, and peace."""
     stage = run(connection(permission=Permission(3), auth_type=AuthType.SHA256))
     before = len(stage.reactor.getDelayedCalls())
-    assert stage.ask(DOWN).text == "path_0 of c is MANUAL_DOWN"
+    assert stage.ask(DOWN).text == "path_0 of c is manual down"
     stage.ask("path down 10.2.2.2 10.2.2.3")
     stage.reactor.pass_time(5.0)
     assert asking(stage) == 0

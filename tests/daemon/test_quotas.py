@@ -63,7 +63,7 @@ def test_a_path_that_has_used_up_its_quota_rests_at_both_ends(pair: SealedPair) 
         pair.pass_time(12.0, step=1.0)
     warned, rests = (each for each in map(str, said) if "quota" in each)
     assert "85% of its quota of 100 MB/month is used; when all is, it rests until 2026-12-01 (UTC)" in warned
-    assert "is DOWN: its quota of 100 MB/month is used up: it rests until 2026-12-01 (UTC)" in rests
+    assert "is down: its quota of 100 MB/month is used up: it rests until 2026-12-01 (UTC)" in rests
     assert paths(pair.a)[1]["status"] == "down" and "its quota" in paths(pair.a)[1]["reason"]
     assert paths(pair.b)[1]["peer_says_down"]
     assert pair.carries(), "the other path works"

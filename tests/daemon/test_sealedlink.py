@@ -119,6 +119,35 @@ def test_more_paths_wait_for_a_table_that_may_not_take_all_the_time(run: Run) ->
     assert [each["status"] for each in paths(pair.b)] == ["up", "up"]
 
 
+def test_the_age_of_a_state_follows_the_peer_and_the_keys(run: Run) -> None:
+    """A path that the peer takes down has another state from then on, and again when it may be used."""
+    pair = connected(run)
+    pair.pass_time(5.0)
+    for up, state in ((False, "down (peer)"), (True, "up")):
+        pair.b.root.runs.tunnels[0].connections["c"].switch(1, up)
+        pair.pass_time(2.0)
+        one, two = paths(pair.a)
+        assert (one["state"], two["state"]) == ("up", state)
+        assert one["since"] > 5.0 and two["since"] == pytest.approx(2.0, abs=0.2)
+    pair.b.root.runs.tunnels[0].connections["c"].switch(1, False)
+    pair.pass_time(2.0)
+    pair.a.ask("path down path_1")
+    pair.pass_time(1.0)
+    assert paths(pair.a)[1]["state"] == "manual down"
+    assert paths(pair.a)[1]["since"] == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_packet_is_a_sign_of_life(run: Run) -> None:
+    """While packets come no keepalives do, and the peer is heard all the same."""
+    pair = connected(run)
+    pair.pass_time(13.0)
+    assert min(each["heard_age"] for each in paths(pair.a)) > 10.0
+    for _ in range(2):  # over each path
+        assert pair.carries()
+    assert max(each["heard_age"] for each in paths(pair.a)) < 0.5
+    assert [each["keepalive_age"] for each in paths(pair.a)] == [each["heard_age"] for each in paths(pair.a)]
+
+
 @pytest.mark.parametrize("who", ["a", "b"])
 def test_a_daemon_that_was_killed_is_back_soon(run: Run, who: str) -> None:
     """Both begin by themselves where both know an address."""

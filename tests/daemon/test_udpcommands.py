@@ -33,7 +33,7 @@ def test_root_may_change_things_over_udp_and_is_answered_as_the_c_program_does(r
     stage = run()
     stage.uids[CLIENT] = 0
     say(stage, *DOWN)
-    assert replies(stage) == [b"\xa4\0\0\0CMD_OK:path_0 of c is MANUAL_DOWN"]
+    assert replies(stage) == [b"\xa4\0\0\0CMD_OK:path_0 of c is manual down"]
     stage.reactor.advance(END_AFTER)
     assert replies(stage) == [END]
     assert stage.statuses() == ["MANUAL_DOWN", "OK"]

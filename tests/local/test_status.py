@@ -7,13 +7,27 @@ import re
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mpt.local.status import WORDS, ConnectionStatus, PathStatus, SealedStatus, StatusDocument, TunnelStatus
-from mpt.local.statustext import Paint, age, brief_text, milliseconds, named, octets, rate, status_text
+from mpt.local.status import (
+    DOWN_AT_PEER,
+    WAITING,
+    WORDS,
+    ConnectionStatus,
+    PathStatus,
+    SealedStatus,
+    StatusDocument,
+    TunnelStatus,
+    state_word,
+)
+from mpt.local.statustext import Paint, age, brief_text, milliseconds, named, octets, rate, state, status_text
 from mpt.model import Status
+
+COMMANDS = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+STATES = COMMANDS[COMMANDS.index("## The states of a path") : COMMANDS.index("## History and events")]
 
 PATH = PathStatus(
     name="path_0",
@@ -201,6 +215,18 @@ def test_one_connection_can_be_named() -> None:
     assert named(document, "other").tunnels == []
 
 
+def test_every_state_has_one_word() -> None:
+    """The peer has a say in what works, or might, at this end; and an older daemon gives no word for the state."""
+    words = [
+        state_word(word, peer_says_down) for word in (*WORDS.values(), WAITING) for peer_says_down in (False, True)
+    ]
+    assert set(words) == {*WORDS.values(), WAITING, DOWN_AT_PEER}
+    assert state_word("manual down", True) == "manual down" and state_word("up", True) == DOWN_AT_PEER
+    assert state(replace(PATH, state="waiting")) == "waiting" and state(PATH) == "up"
+    for word in words:
+        assert f"`{word}`" in STATES, word
+
+
 def test_the_document_comes_back_from_json() -> None:
     """Members that are not known here, of a newer daemon, are left out; anything else is an error."""
     plain = json.loads(json.dumps(changed(sealed=SealedStatus("sending", "key")).as_json()))
@@ -288,6 +314,8 @@ def test_an_adaptive_path_says_what_is_not_as_usual() -> None:
         first, adaptive={"state": "gated", "reason": "it loses too much", "cost": "metered", "quota": quota}
     )
     assert status_text(changed(usual)) == status_text(changed(first))
+    known = replace(first, adaptive={"state": "active", "capacity": 1_250_000.0})
+    assert "carries 10.0M" in status_text(changed(known)) and "carries" not in status_text(changed(first))
     text = status_text(changed(other))
     for part in ("gated: it loses too much", "metered", "25% of its quota is used"):
         assert part in text

@@ -181,9 +181,9 @@ def no_path_falls(*daemons: Daemon, paths: tuple[int, ...] = (0, 1)) -> Iterator
 
 def falls(daemon: Daemon, path: int) -> int:
     """Return how often `daemon` has said that path_`path` is down now, whatever the reason."""
-    return sum(status_count(daemon, path, status) for status in ("DOWN", "INTERFACE_DOWN", "ADDRESS_DOWN"))
+    return sum(status_count(daemon, path, status) for status in ("down", "interface down", "address down"))
 
 
 def status_count(daemon: Daemon, path: int, status: str) -> int:
     """Return how often `daemon` has said that path_`path` is `status` now."""
-    return len(re.findall(rf"path_{path} of .* is {status}\b", daemon.process.output()))
+    return len(re.findall(rf"path_{path} of .* is {status}: ", daemon.process.output()))

@@ -118,7 +118,7 @@ def test_4_2_mpt_interface(lab: Lab) -> None:
     ``mpt int eth1 up`` brings link, path, addresses and routes back."""
     a, b, _ = guide_hosts(lab, keepalive=0.5, dead=11)
     before = a.host.run(["ip", "route"])
-    assert "eth1 is down; path_0 of lab_ipv4 is INTERFACE_DOWN" in a.done("int", "eth1", "down")
+    assert "eth1 is down; path_0 of lab_ipv4 is interface down" in a.done("int", "eth1", "down")
     assert not is_up(a.host, "eth1")
     settle(a, paths=["interface down", "up"], timeout=1)
     told = settle(b, paths=["down", "up"], timeout=3)
@@ -327,7 +327,7 @@ def test_4_6_mpt_save(lab: Lab) -> None:
 def test_mpt_path(lab: Lab) -> None:
     """Down by hand a path carries nothing, both ends show it down, and no keepalive revives it; up it is back."""
     a, b, _ = guide_hosts(lab, dead=1.0)
-    assert "path_0 of lab_ipv4 is MANUAL_DOWN; the peer knows" in a.done("path", "down", *PATH_0)
+    assert "path_0 of lab_ipv4 is manual down; the peer knows" in a.done("path", "down", *PATH_0)
     settle(a, paths=["manual down", "up"], timeout=1)
     settle(b, paths=["down", "up"], timeout=1)
     assert b.status()["connections"][0]["paths"][0]["peer_says_down"] is True

@@ -58,7 +58,7 @@ def test_loss_in_one_direction_stops_both(lab: Lab) -> None:
     links[0].black_hole("ab")
 
     def both_know() -> bool:
-        return "the peer says it is down" in a.daemon.process.output() and status_count(b.daemon, 0, "DOWN") > 0
+        return "the peer says it is down" in a.daemon.process.output() and status_count(b.daemon, 0, "down") > 0
 
     both = wait_until(both_know, "down at both ends", SHORT + 1)
     settle(a, b, paths=["down", "up"])
@@ -123,7 +123,7 @@ def test_a_peer_that_is_gone_cannot_be_told(lab: Lab) -> None:
     started = time.monotonic()
     said = a.done("path", "down", *PATH_0)
     took = time.monotonic() - started
-    assert "MANUAL_DOWN; the peer was not told" in said
+    assert "manual down; the peer was not told" in said
     assert took < 6
     b.restart_daemon()
     settle(b, paths=["down", "up"], timeout=11)
@@ -148,7 +148,7 @@ def test_crossing_reports(lab: Lab) -> None:
     mine, yours = list(PATH_0), list(reversed(PATH_0))
     for _ in range(3):
         said = at_once((a, ["path", "down", *mine]), (b, ["path", "down", *yours]))
-        assert all("MANUAL_DOWN; the peer knows" in each for each in said), said
+        assert all("manual down; the peer knows" in each for each in said), said
         settle(a, b, paths=["manual down", "up"], timeout=2)
         said = at_once((a, ["path", "up", *mine]), (b, ["path", "up", *yours]))
         settle(a, b, timeout=3)
@@ -312,7 +312,7 @@ def test_commands_under_attack(lab: Lab, source: str, auth_type: int) -> None:
     )
     assert max(times) < TIMEOUT
     assert len(b.status()["connections"]) == 1
-    assert status_count(b.daemon, 0, "MANUAL_DOWN") == 0
+    assert status_count(b.daemon, 0, "manual down") == 0
     assert resident < MEMORY
     assert refused > MUTATED / 4
 

@@ -30,8 +30,8 @@ SPAN = 0.3  # s over which a rate is taken
 LONGEST_GAP, FULL_RATE_WITHIN, FULL_RATE = 0.5, 2.0, 0.9
 
 WAYS: dict[str, tuple[Callable[[Link], None], Callable[[Link], None], str]] = {
-    "carrier": (Link.pull, Link.plug, "INTERFACE_DOWN"),
-    "black hole": (Link.black_hole, Link.restore, "DOWN"),
+    "carrier": (Link.pull, Link.plug, "interface down"),
+    "black hole": (Link.black_hole, Link.restore, "down"),
 }
 
 
@@ -54,7 +54,7 @@ def ten_losses(a: Host, b: Host, daemons: list[Daemon], link: Link, way: str) ->
     recoveries: list[float] = []
     for _ in range(CYCLES):
         are_down = once_more(daemons, lambda daemon: status_count(daemon, 0, status))
-        are_up = once_more(daemons, lambda daemon: status_count(daemon, 0, "OK"))
+        are_up = once_more(daemons, lambda daemon: status_count(daemon, 0, "up"))
         lose(link)
         time.sleep(AWAY)
         wait_until(are_down, "down at both ends", PATIENCE)
@@ -114,10 +114,10 @@ def test_a_black_hole_in_one_direction(lab: Lab, direction: Direction) -> None:
     transfer = Transfer(a, b, PEER, seconds=6.5, warmup=1)
     time.sleep(2)
     deaf = tunnel.daemons["ba".index(direction[0])]
-    downs, ups = (status_count(deaf, 0, status) for status in ("DOWN", "OK"))
+    downs, ups = (status_count(deaf, 0, status) for status in ("down", "up"))
     lost = time.monotonic()
     links[0].black_hole(direction)
-    wait_until(lambda: status_count(deaf, 0, "DOWN") == downs + 1, "the path down", 2)
+    wait_until(lambda: status_count(deaf, 0, "down") == downs + 1, "the path down", 2)
     links[0].restore()
     returned = time.monotonic()
     result = transfer.finish()
@@ -129,7 +129,7 @@ def test_a_black_hole_in_one_direction(lab: Lab, direction: Direction) -> None:
     )
     assert result.verified
     assert recovery <= FULL_RATE_WITHIN
-    assert status_count(deaf, 0, "OK") == ups + 1
+    assert status_count(deaf, 0, "up") == ups + 1
 
 
 @on_every_data_plane

@@ -50,10 +50,10 @@ def test_a_link_event_does_not_wait_for_the_dead_time(lab: Lab) -> None:
     tunnel = Tunnel(Description(links, keepalive=5, dead=11), lab.directory)
     wait_until(lambda: answers(a, B), "an answer through the tunnel")
     links[0].pull()
-    down = wait_until(lambda: all(status_count(each, 0, "INTERFACE_DOWN") for each in tunnel.daemons), "down", 1)
+    down = wait_until(lambda: all(status_count(each, 0, "interface down") for each in tunnel.daemons), "down", 1)
     assert None not in ping(a, B, count=10, interval=0.01)
     links[0].plug()
-    up = wait_until(lambda: all(status_count(each, 0, "OK") for each in tunnel.daemons), "up", 2)
+    up = wait_until(lambda: all(status_count(each, 0, "up") for each in tunnel.daemons), "up", 2)
     assert None not in ping(a, B, count=10, interval=0.01)
     print(f"\ncarrier, dead time 11 s: down after {down:.2f} s, up after {up:.2f} s")
 
@@ -65,10 +65,10 @@ def test_an_address_is_removed_and_returns(lab: Lab) -> None:
     daemon, _ = Tunnel(Description(links, keepalive=0.2, dead=11), lab.directory).daemons
     wait_until(lambda: answers(a, B), "an answer through the tunnel")
     a.ip("address delete 10.1.1.2/24 dev eth1")
-    down = wait_until(lambda: status_count(daemon, 0, "ADDRESS_DOWN"), "path_0 without its address", 1)
+    down = wait_until(lambda: status_count(daemon, 0, "address down"), "path_0 without its address", 1)
     assert f"10.1.1.2%eth1:{DATA_PORT}" not in udp_sockets(a)
     a.ip("address add 10.1.1.2/24 dev eth1")
-    up = wait_until(lambda: status_count(daemon, 0, "OK"), "path_0 up", 1)
+    up = wait_until(lambda: status_count(daemon, 0, "up"), "path_0 up", 1)
     assert None not in ping(a, B, count=20, interval=0.01)
     print(f"\naddress: down after {down:.2f} s, up after {up:.2f} s")
 
@@ -83,11 +83,11 @@ def test_an_interface_disappears_and_is_made_anew(lab: Lab) -> None:
     transfer = Transfer(a, b, B, seconds=5, warmup=0.5)
     time.sleep(1.5)
     links[0].remove_interface("a")
-    wait_until(lambda: status_count(daemon, 0, "INTERFACE_DOWN"), "path_0 down", 1)
+    wait_until(lambda: status_count(daemon, 0, "interface down"), "path_0 down", 1)
     time.sleep(0.5)
     links[0].return_interface("a")
     b.ip("neighbor flush dev eth1")  # it has another hardware address now, which Linux takes in only after a second
-    up = wait_until(lambda: status_count(daemon, 0, "OK"), "path_0 up", 2)
+    up = wait_until(lambda: status_count(daemon, 0, "up"), "path_0 up", 2)
     full = wait_until(lambda: rate(links[0]) > 45, "path_0 full again", 3)
     result = transfer.finish()
     print(f"\nnew interface: up after {up:.2f} s, full after {full:.2f}; longest gap {result.longest_gap:.3f} s")
@@ -109,10 +109,10 @@ def test_the_address_of_a_path_changes(lab: Lab) -> None:
     wait_until(lambda: f"10.1.1.20%eth1:{DATA_PORT}" in udp_sockets(a), "the new socket", 1)
     assert f"10.1.1.2%eth1:{DATA_PORT}" not in udp_sockets(a)
     assert datagram_from(b, "eth1", "10.1.1.20")
-    wait_until(lambda: status_count(daemon, 0, "DOWN"), "path_0 down: the peer does not know this address", 2)
+    wait_until(lambda: status_count(daemon, 0, "down"), "path_0 down: the peer does not know this address", 2)
     assert None not in ping(a, B, count=10, interval=0.01)
     a.ip("address delete 10.1.1.20/24 dev eth1", "address add 10.1.1.2/24 dev eth1")
-    wait_until(lambda: status_count(daemon, 0, "OK"), "path_0 up", 2)
+    wait_until(lambda: status_count(daemon, 0, "up"), "path_0 up", 2)
     assert f"10.1.1.2%eth1:{DATA_PORT}" in udp_sockets(a)
 
 

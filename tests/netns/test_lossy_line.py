@@ -19,9 +19,9 @@ def test_one_of_three_lines_loses_half_in_one_direction(lab: Lab) -> None:
     tunnel = Tunnel(Description(links, keepalive=0.1, dead=2.0, reorder_window=1000), lab.directory)
     at_a, at_b = tunnel.daemons
     with no_path_falls(at_a, at_b, paths=(0, 2)):
-        before = status_count(at_b, 1, "DOWN")
+        before = status_count(at_b, 1, "down")
         links[1].shape(Shape(rate_mbit=LINE, loss_percent=50), Shape(rate_mbit=LINE))
-        seconds = wait_until(lambda: status_count(at_b, 1, "DOWN") > before, "host b leaves path_1", FOUND)
+        seconds = wait_until(lambda: status_count(at_b, 1, "down") > before, "host b leaves path_1", FOUND)
         wait_until(lambda: "(eth2 to 10.2.2.3): the peer says it is down" in at_a.process.output(), "host a is told")
         rate = iperf3(a, b, "10.0.0.2", seconds=3)
     print(f"\n50 % lost on one of three lines: left after {seconds:.1f} s, TCP {rate:.1f} Mbit/s then")

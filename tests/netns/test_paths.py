@@ -145,7 +145,7 @@ def test_flow_mapping(lab: Lab) -> None:
     mapped = carried(links, Transfer(a, b, "10.0.0.2", port=5201, seconds=0.3, warmup=0.2))
     free = carried(links, Transfer(a, b, "10.0.0.2", port=5202, seconds=0.3, warmup=0.2))
     links[1].black_hole()
-    wait_until(lambda: all(status_count(daemon, 1, "DOWN") for daemon in tunnel.daemons), "path_1 down")
+    wait_until(lambda: all(status_count(daemon, 1, "down") for daemon in tunnel.daemons), "path_1 down")
     fallen_back = carried(links, Transfer(a, b, "10.0.0.2", port=5201, seconds=0.3, warmup=0.2))
     print(
         f"\nkB over the paths: mapped {[n // 1000 for n in mapped]}, free {[n // 1000 for n in free]}, "

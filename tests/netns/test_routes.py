@@ -83,7 +83,7 @@ def test_a_default_route_that_comes_after_the_address(lab: Lab, later: float) ->
     there is no route, and log and status say why."""
     a, _, _, daemon = strict_line(lab)
     a.ip("address del 10.1.1.2/24 dev eth1")
-    wait_until(lambda: status_count(daemon, 0, "ADDRESS_DOWN"), "the lost address")
+    wait_until(lambda: status_count(daemon, 0, "address down"), "the lost address")
     script = (
         f"ip address add 10.1.1.2/24 dev eth1; sleep {later}; ip route add default via 10.1.1.1 dev eth1 metric 100"
     )

@@ -219,7 +219,7 @@ def test_a_user_does_not_pass_for_root_over_udp(lab: Lab) -> None:
     assert a.host.run(pretender) == "sent\n"
     time.sleep(0.5)
     assert a.paths() == ["up", "up"]
-    assert "MANUAL_DOWN" not in a.daemon.process.output()
+    assert "manual down" not in a.daemon.process.output()
     unconnected = (
         "import socket, sys\n"
         "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
