@@ -29,7 +29,8 @@ under load          ping and latest keepalive of a and b, during TCP 1, a to b
 commands            round trip of show status at a and at b, during the same
 cable, address,     a's keepalives while a cable with 30,000 routes goes down,
 default             an address or a default route comes, 600 interfaces there
-native aes128 …     the tunnel with keys, by its cipher, window 1000
+native aes128 …     the tunnel with keys, by its cipher, window 1000; openssl:
+                    without libipsec-mb
 attacked            TCP 1, while 10,000 hostile datagrams a second come to the
                     port of the tunnel; share, CPU: divided by those of the same
                     at another port
@@ -63,6 +64,7 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
     sealed = [
         *(Variant(plane, WINDOW) for plane in counted),
         *(Sealed(plane, WINDOW, cipher=cipher) for plane in counted for cipher in ciphers),
+        *(Sealed("native", WINDOW, openssl=True) for plane in counted if plane == "native" and not quick),
         *([WireGuard()] if has_wireguard() else []),
     ]
     loaded = [Variant(None, 0, LOAD_KEEPALIVE), *(Variant(plane, WINDOW, LOAD_KEEPALIVE) for plane in planes)]

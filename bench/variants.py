@@ -94,15 +94,16 @@ class WireGuard(Variant):
 
 @dataclass(frozen=True)
 class Sealed(Variant):
-    """A tunnel with keys, whose datagrams are sealed with `cipher`."""
+    """A tunnel with keys, whose datagrams are sealed with `cipher`; `openssl`: by OpenSSL alone."""
 
     cipher: str = CIPHERS[0]
+    openssl: bool = False
 
     @property
     def title(self) -> str:
         """Return its name in the table and in the JSON."""
         kind, bits, *_ = self.cipher.split("-")
-        return f"{self.data_plane} {kind}{bits if bits.isdigit() else ''}"
+        return f"{self.data_plane} {kind}{bits if bits.isdigit() else ''}{' openssl' if self.openssl else ''}"
 
     @property
     def baselines(self) -> Mapping[str, Variant]:
@@ -138,8 +139,10 @@ def build(lab: Lab, variant: Variant) -> Stage:
         wait_for_answer(a, PLAIN_ADDRESS)
         return Stage(variant, a, b, PLAIN_ADDRESS, [])
     extra = {"general": [f"data_plane = {variant.data_plane}"]}
+    environment = dict(AS_CONFIGURED)
     if isinstance(variant, Sealed):
         extra["connection"] = [f"ciphers = {variant.cipher}"]
+        environment["MPT_GCM"] = "openssl" if variant.openssl else ""
     description = Description(
         links,
         tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
@@ -150,7 +153,7 @@ def build(lab: Lab, variant: Variant) -> Stage:
         sealed=isinstance(variant, Sealed),
         extra=extra,
     )
-    tunnel = Tunnel(description, lab.directory / name, AS_CONFIGURED)
+    tunnel = Tunnel(description, lab.directory / name, environment)
     tunnel.wait_for_answer()
     address = description.address_of("b")
     return Stage(variant, a, b, address, tunnel.processes, links=links, directory=lab.directory / name)

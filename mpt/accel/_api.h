@@ -341,6 +341,10 @@ int mpt_offloads(const struct mpt_datapath *datapath);
 /* --- sealed connections (session.c, handshake.c); a connection is named by its id --- */
 
 int mpt_can_seal(void); /* it was built with libcrypto */
+const char *mpt_seal_library(void); /* its version; NULL: there is none */
+/* The library that makes AES-GCM instead for data paths that are made now; NULL: none. */
+const char *mpt_gcm_library(void);
+void mpt_allow_gcm(int allowed); /* from the start it is allowed */
 /* Both keys have 32 octets. NULL: take no first datagrams. */
 void mpt_set_identity(struct mpt_datapath *datapath, const uint8_t *mac1_key, const uint8_t *token_key);
 /* Take datagrams that name these sessions of ours alone; `keys` has 32 octets for each. Return 0, or -1 without

@@ -29,13 +29,15 @@ def native_is_built() -> bool:
 @dataclass(frozen=True, slots=True)
 class DataPathChoice:
     """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of its TUN, and the function that makes
-    it from the TUN's file descriptor; and what tunnels with sealed connections get instead, if it cannot seal."""
+    it from the TUN's file descriptor; what tunnels with sealed connections get instead, if it cannot seal; and what it
+    seals with."""
 
     name: str
     why: str
     tun_flags: int
     make: Callable[[int], DataPath]
     instead: DataPathChoice | None = None
+    sealing: str = "cryptography"
 
     def for_tunnel(self, sealed: bool) -> DataPathChoice:
         """Return the data path of a tunnel that has sealed connections, or none."""
@@ -44,33 +46,46 @@ class DataPathChoice:
     def told(self, sealed: bool) -> str:
         """Return the line that tells the operator which data path there is; `sealed`: there are sealed connections."""
         line = f"the data path is {self.name}: {self.why}"
-        if not sealed or self.instead is None:
+        if not sealed:
             return line
+        if self.instead is None:
+            return f"{line}; it seals with {self.sealing}"
         return f"{line}; tunnels with sealed connections have the {self.instead.name} one: {self.instead.why}"
 
 
 def configured_datapath(general: GeneralConfig, environ: Mapping[str, str]) -> DataPathChoice:
-    """Return the data path that a configuration names. $MPT_DATA_PLANE takes precedence. Raises ConfigError."""
+    """Return the data path that a configuration names. Raises ConfigError.
+
+    $MPT_DATA_PLANE takes precedence. With $MPT_GCM = openssl the native one seals with OpenSSL alone.
+    """
     variable = environ.get("MPT_DATA_PLANE")
-    if variable:
-        return choose_datapath(variable, general.gso, general.tun_offload, "MPT_DATA_PLANE")
-    return choose_datapath(general.data_plane, general.gso, general.tun_offload)
+    return choose_datapath(
+        variable or general.data_plane,
+        general.gso,
+        general.tun_offload,
+        "MPT_DATA_PLANE" if variable else "data_plane",
+        environ.get("MPT_GCM") != "openssl",
+    )
 
 
 def choose_datapath(
-    choice: str = "auto", gso: bool = True, tun_offload: bool = True, setting: str = "data_plane"
+    choice: str = "auto",
+    gso: bool = True,
+    tun_offload: bool = True,
+    setting: str = "data_plane",
+    gcm: bool = True,
 ) -> DataPathChoice:
     """Return the data path that `choice` names; "auto" takes the native one if it was built. Raises ConfigError.
 
     Without `gso` every datagram is sent and received by itself, without `tun_offload` every packet is read and written
-    by itself. `setting` names the key or variable of the choice.
+    by itself. `setting` names the key or variable of the choice. With `gcm` AES-GCM may be that of libipsec-mb.
     """
     if choice not in DATA_PLANES:
         raise ConfigError(f"{setting} = {choice}: write {listed(DATA_PLANES)}")
     if choice == "python":
         return _python("asked for", gso)
     try:
-        from mpt.accel.native import TURN, NativeDataPath, can_seal
+        from mpt.accel.native import TURN, NativeDataPath, can_seal, sealing_libraries
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
         wrong = "was not built" if absent else f"was built but does not load ({error})"
@@ -85,7 +100,9 @@ def choose_datapath(
 
     flags = _FLAGS | (IFF_VNET_HDR if tun_offload else 0)
     instead = None if can_seal() else _python(f"the native one was built without OpenSSL. {TO_HAVE_IT}", gso)
-    return DataPathChoice("native", "asked for" if choice == "native" else "it was built", flags, make, instead)
+    return DataPathChoice(
+        "native", "asked for" if choice == "native" else "it was built", flags, make, instead, sealing_libraries(gcm)
+    )
 
 
 def _python(why: str, gso: bool) -> DataPathChoice:

@@ -89,6 +89,19 @@ def can_seal() -> bool:
     return bool(lib.mpt_can_seal())
 
 
+def sealing_libraries(gcm: bool = True) -> str:
+    """Return the names and versions of the libraries with which data paths that are made from now on seal.
+
+    Without `gcm` libcrypto does it all, also where libipsec-mb would make AES-GCM.
+    """
+    lib.mpt_allow_gcm(gcm)
+    crypto, other = lib.mpt_seal_library(), lib.mpt_gcm_library()
+    if crypto == ffi.NULL:
+        return ""
+    name = " ".join(ffi.string(crypto).decode().split()[:2])  # without its date
+    return f"{ffi.string(other).decode()} (AES-GCM) and {name}" if other != ffi.NULL else name
+
+
 class NativeDataPath:
     """Batches in C. `tun` is a TUN device, with or without IFF_VNET_HDR, or a datagram socket in its place.
 

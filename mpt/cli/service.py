@@ -116,6 +116,9 @@ def version(arguments: Sequence[str]) -> int:
     except ChannelError as error:
         print(f"mptsrv: {error}")
         return DONE
-    planes = ", ".join(f"{tunnel.name} {tunnel.data_plane}" for tunnel in document.tunnels)
+    planes = ", ".join(
+        f"{tunnel.name} {tunnel.data_plane}" + (f", seals with {tunnel.sealing}" if tunnel.sealing else "")
+        for tunnel in document.tunnels
+    )
     print(f"mptsrv {document.version}, pid {document.pid}; data paths: {planes or 'none'}")
     return DONE

@@ -62,6 +62,7 @@ _NO_INGRESS_DROPS = {str(reason): 0 for reason in Reason if reason not in EGRESS
 
 def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
     config = tunnel.config
+    sealed = any(connection.config.is_sealed for connection in tunnel.connections.values())
     return TunnelStatus(
         name=config.name,
         mtu=tunnel.mtu,
@@ -77,6 +78,7 @@ def _tunnel_status(tunnel: Tunnel, counters: Counters) -> TunnelStatus:
         keepalives_received=counters.keepalives_received,
         egress_dropped={**_NO_EGRESS_DROPS, **counters.egress_dropped},
         ingress_dropped={**_NO_INGRESS_DROPS, **counters.ingress_dropped},
+        sealing=tunnel.datapath_choice.sealing if sealed else None,
     )
 
 

@@ -137,6 +137,7 @@ class TunnelStatus:
     keepalives_received: int
     egress_dropped: Mapping[str, int]
     ingress_dropped: Mapping[str, int]
+    sealing: str | None = None  # the libraries that seal; None: no connection of it is sealed
 
 
 @dataclass(frozen=True, slots=True)

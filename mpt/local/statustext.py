@@ -264,6 +264,8 @@ def _tunnel_lines(tunnel: TunnelStatus) -> Iterator[str]:
     yield from _wrapped(
         f"{tunnel.data_plane} data path, offloads: {', '.join(tunnel.offloads) or 'none'}", "  ", "    "
     )
+    if tunnel.sealing:
+        yield from _wrapped(f"seals with {tunnel.sealing}", "  ", "    ")
     drops = (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped))
     for way, reasons in drops:
         if any(reasons.values()):

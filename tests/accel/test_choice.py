@@ -94,6 +94,17 @@ def test_auto_takes_the_native_one() -> None:
     tun.close()
 
 
+def test_openssl_may_do_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where libipsec-mb is there but not wanted."""
+    native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
+    monkeypatch.setattr(native, "can_seal", lambda: True)
+    monkeypatch.setattr(native, "sealing_libraries", lambda gcm: "both" if gcm else "OpenSSL")
+    assert configured_datapath(GeneralConfig(), {}).told(True).endswith("; it seals with both")
+    plane = configured_datapath(GeneralConfig(data_plane="native"), {"MPT_GCM": "openssl"})
+    assert plane.told(True) == "the data path is native: asked for; it seals with OpenSSL"
+    assert choose_datapath("python").told(True) == "the data path is python: asked for; it seals with cryptography"
+
+
 def test_without_openssl_sealed_connections_take_the_python_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their tunnels alone; the operator is told why, and what to install, if there are such connections."""
     native = pytest.importorskip("mpt.accel.native", exc_type=ImportError)
@@ -108,4 +119,4 @@ def test_without_openssl_sealed_connections_take_the_python_one(monkeypatch: pyt
     monkeypatch.setattr(native, "can_seal", lambda: True)
     plane = choose_datapath()
     assert plane.for_tunnel(True) is plane
-    assert plane.told(True) == "the data path is native: it was built"
+    assert plane.told(True).startswith("the data path is native: it was built; it seals with ")

@@ -12,7 +12,7 @@ ACCEL = Path(__file__).parents[2] / "mpt" / "accel"
 # From the bottom up, as docs/architecture.md draws it. Files of one row know nothing of each other.
 LAYERS = (
     {"_native"},
-    {"packet", "schedule", "pathstate", "events", "replay"},
+    {"packet", "schedule", "pathstate", "events", "replay", "gcm"},
     {
         "split",
         "join",

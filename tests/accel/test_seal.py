@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ from tests.wire.test_seal import CONTENT, IV, KEY, SEALED
 
 needs_openssl = pytest.mark.skipif(not lib.mpt_can_seal(), reason="built without OpenSSL")
 ACCEL = Path(native.__file__).parent
+needs_gcm = pytest.mark.skipif(lib.mpt_gcm_library() == ffi.NULL, reason="there is no libipsec-mb")
 CIPHERS = {cipher: getattr(lib, f"MPT_{cipher.name}") for cipher in Cipher}
+
+
+@pytest.fixture(autouse=True, scope="module", params=[False, pytest.param(True, marks=needs_gcm)])
+def gcm(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """With libcrypto alone, and with AES-GCM of libipsec-mb."""
+    lib.mpt_allow_gcm(request.param)
+    yield request.param
+    lib.mpt_allow_gcm(True)
 
 
 def keys_of(cipher: Cipher, index: int) -> Any:
@@ -59,7 +69,8 @@ def test_the_vectors(cipher: Cipher) -> None:
     st.integers(0, 63),
     st.integers(0, 2**48 - 1),
     st.integers(0, 2**16 - 1),
-    st.binary(max_size=300),
+    st.binary(max_size=300)
+    | st.builds(lambda seed, length: (seed * 4096)[:length], st.binary(min_size=1), st.integers(0, 4096)),
 )
 def test_both_make_the_same(cipher: Cipher, index: int, path_id: int, number: int, stamp: int, content: bytes) -> None:
     """And each opens what the other has sealed."""
@@ -67,6 +78,15 @@ def test_both_make_the_same(cipher: Cipher, index: int, path_id: int, number: in
     assert datagram == Sealer(cipher, KEY, IV, index).seal(path_id, number, stamp, content)
     assert opened(cipher, datagram) == Opener(cipher, KEY, IV).open(envelope(datagram), datagram)
     assert opened(cipher, datagram) == stamp.to_bytes(STAMP_LENGTH, "big") + content
+
+
+@needs_openssl
+def test_what_is_said_of_the_libraries(gcm: bool) -> None:
+    """Of those that are in use."""
+    from mpt.accel.native import sealing_libraries
+
+    form = r"libipsec-mb \d+\.\d+\.\d+ \(AES-GCM\) and OpenSSL 3\.\S+" if gcm else r"OpenSSL 3\.\S+"
+    assert re.fullmatch(form, sealing_libraries(gcm))
 
 
 @needs_openssl
@@ -109,10 +129,22 @@ def test_only_one_file_needs_openssl() -> None:
     """It compiles without, too, and then calls nothing of it; the others do not know the difference."""
     texts = {file.name: file.read_text() for file in ACCEL.glob("*.[ch]") if not file.name.startswith("_native")}
     assert [name for name, text in texts.items() if "<openssl/" in text or "#ifdef MPT_SEAL" in text] == ["seal.c"]
+    assert "EVP_" not in compiled("seal.c")
+
+
+def test_only_one_file_needs_libipsec_mb() -> None:
+    """It compiles without, too, and then looks for nothing."""
+    texts = {file.name: file.read_text() for file in ACCEL.glob("*.[ch]") if not file.name.startswith("_native")}
+    assert [name for name, text in texts.items() if "<intel-ipsec-mb" in text or "MPT_NO_GCM" in text] == ["gcm.c"]
+    assert "dlopen" not in compiled("gcm.c", "-DMPT_NO_GCM")
+
+
+def compiled(file: str, *flags: str) -> str:
+    """Return a file's assembler text, without the macros of the build."""
     compiler = shutil.which("gcc")
     if compiler is None:
         pytest.skip("there is no gcc")
-    flags = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-S", "-o", "-")
-    done = subprocess.run([compiler, *flags, str(ACCEL / "seal.c")], capture_output=True, text=True, check=False)
+    flags = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-S", "-o", "-", *flags)
+    done = subprocess.run([compiler, *flags, str(ACCEL / file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "EVP_" not in done.stdout
+    return done.stdout

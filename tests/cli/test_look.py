@@ -169,7 +169,9 @@ def test_version_tells_of_both_programs(nowhere: Path, capsys: pytest.CaptureFix
     """Without a daemon it says so, and that is no failure."""
     with unix_daemon(nowhere, SHOWN):
         assert main(["version"]) == 0
-    assert capsys.readouterr().out.endswith("mptsrv 0.1.0, pid 42; data paths: tun0 native\n")
+    assert capsys.readouterr().out.endswith(
+        "mptsrv 0.1.0, pid 42; data paths: tun0 native, seals with OpenSSL 3.0.19\n"
+    )
     assert main(["version"]) == 0
     assert "mptsrv: no daemon at" in capsys.readouterr().out
 

@@ -93,6 +93,7 @@ DOCUMENT = StatusDocument(
             ecn_unexpected=0,
             egress_dropped={"no_connection": 66},
             ingress_dropped={"late": 0},
+            sealing="OpenSSL 3.0.19",
         ),
     ),
     connections=(
@@ -135,6 +136,7 @@ MPT_connection_10.0.0.2 (mpt_b.conf): 1 of 2 paths work
 tun0: 10.0.0.2/24, fec0::2/64, mtu 1440
   packets out 1300, in 900, held 0
   native data path, offloads: join_tcp, udp_segment, vnet_hdr
+  seals with OpenSSL 3.0.19
   dropped out: no_connection 66
 """
 
