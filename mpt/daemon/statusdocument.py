@@ -17,6 +17,7 @@ from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import EGRESS_REASONS, Counters, PathCounters, Reason
 from mpt.local.history import Sample
 from mpt.local.status import DOWN_AT_PEER, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
+from mpt.local.statustext import problems_of
 from mpt.model import Address, Status
 
 
@@ -38,6 +39,11 @@ def status_document(
     the handshake datagrams that led to nothing."""
     general = running.settings.general
     tunnels = [(tunnel, tunnel.counters()) for tunnel in running.tunnels]  # once each: it is a copy
+    connections = [
+        _connection_status(tunnel, connection, counters.paths, histories, now)
+        for tunnel, counters in tunnels
+        for connection in tunnel.connections.values()
+    ]
     return StatusDocument(
         version=__version__,
         pid=os.getpid(),
@@ -45,13 +51,10 @@ def status_document(
         cmdport=general.cmdport_local,
         accept_remote=general.accept_remote,
         tunnels=[_tunnel_status(tunnel, counters) for tunnel, counters in tunnels],
-        connections=[
-            _connection_status(tunnel, connection, counters.paths, histories, now)
-            for tunnel, counters in tunnels
-            for connection in tunnel.connections.values()
-        ],
+        connections=connections,
         control_dropped=refused,
         handshakes_dropped=dict(handshakes),
+        problems=problems_of(connections),
     )
 
 

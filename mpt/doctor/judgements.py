@@ -16,7 +16,7 @@ from mpt.config.semantics import PLAIN_HEADERS, SEALED_MORE
 from mpt.doctor.finding import FAULT, GOOD, NOTE, WARNING, Finding
 from mpt.facts import HostFacts
 from mpt.local.status import StatusDocument
-from mpt.local.statustext import problems
+from mpt.local.statustext import problems_of
 from mpt.model import Address, Config, ConnectionConfig, GeneralConfig, Network, PathConfig
 
 OLDEST_KERNEL: Final = (5, 0)  # UDP_GRO; UDP_SEGMENT is of 4.18
@@ -240,7 +240,7 @@ def _daemon(case: Case) -> Iterator[Finding]:
     if case.status is None:
         yield Finding(NOTE, "daemon", "no mptsrv answers here", "systemctl start mpt || mptsrv --daemon")
         return
-    said = list(problems(case.status))
+    said = problems_of(case.status.connections)
     yield from (Finding(FAULT, "daemon", each) for each in said)
     if not said:
         yield Finding(GOOD, "daemon", f"mptsrv {case.status.version} runs, and all of its paths work")

@@ -154,6 +154,7 @@ class StatusDocument:
     connections: Sequence[ConnectionStatus]
     control_dropped: Mapping[str, int] = field(default_factory=dict)
     handshakes_dropped: Mapping[str, int] = field(default_factory=dict)
+    problems: Sequence[str] = ()  # what is wrong with the connections, and the remedy, for people
     schema: str = SCHEMA
 
     def as_json(self) -> dict[str, Any]:

@@ -82,7 +82,10 @@ def named(document: StatusDocument, name: str) -> StatusDocument:
     connections = [each for each in document.connections if name in (each.name, each.file)]
     tunnels = {each.tunnel for each in connections}
     return replace(
-        document, connections=connections, tunnels=[each for each in document.tunnels if each.name in tunnels]
+        document,
+        connections=connections,
+        tunnels=[each for each in document.tunnels if each.name in tunnels],
+        problems=problems_of(connections),
     )
 
 
@@ -121,7 +124,7 @@ def brief_text(document: StatusDocument, paint: Paint = PLAIN) -> str:
 def problem_lines(document: StatusDocument, paint: Paint = PLAIN) -> list[str]:
     """Return what is wrong and what to do about it; nothing if all is well."""
     lines: list[str] = []
-    for problem in problems(document):
+    for problem in problems_of(document.connections):
         first, *rest = _wrapped(f"! {problem}", "", "  ")
         lines += [paint("bad", first), *rest]
     if document.control_dropped:
@@ -131,9 +134,9 @@ def problem_lines(document: StatusDocument, paint: Paint = PLAIN) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def problems(document: StatusDocument) -> Iterator[str]:
-    """Return what is wrong with the connections, and what to do, a sentence each."""
-    return (problem for connection in document.connections for problem in _problems(connection))
+def problems_of(connections: Iterable[ConnectionStatus]) -> list[str]:
+    """Return a sentence for each thing that is wrong, with its remedy."""
+    return [problem for connection in connections for problem in _problems(connection)]
 
 
 def _problems(connection: ConnectionStatus) -> Iterator[str]:

@@ -11,7 +11,9 @@ let lastEvent = 0;
 
 const byId = (id) => document.getElementById(id);
 const colour = (index) => COLOURS[index % COLOURS.length];
+const styled = (name) => getComputedStyle(document.body).getPropertyValue(name).trim();
 const text = (element, value) => { if (element.textContent !== value) element.textContent = value; };
+const label = (element, value) => { if (element.ariaLabel !== value) element.ariaLabel = value; };
 
 function rate(octets) { // octets a second -> bits a second, as lines are sold
   if (octets === null || octets === undefined) return "–";
@@ -37,7 +39,7 @@ const percent = (part) => (part === null || part === undefined ? "–" : `${Math
 
 const works = (path) => path.status === "up" && !path.peer_says_down;
 const stateOf = (path) => path.state || path.status;
-const kindOf = (path) => (works(path) ? "good" : path.status === "waiting" ? "doubt" : "bad");
+const kindOf = (path) => (works(path) ? "good" : stateOf(path) === "waiting" ? "doubt" : "bad");
 
 // ---- the words --------------------------------------------------------------------------------------------------------
 
@@ -48,23 +50,11 @@ function showHealth(status) {
   health.className = good === paths.length ? "good" : good ? "doubt" : "bad";
   text(health, !paths.length ? "No connection" : good === paths.length ? `All ${good} paths work` : `${good} of ${paths.length} paths work`);
   text(byId("daemon"), `version ${status.version}, up for ${age(status.uptime)}`);
-  const problems = status.connections.flatMap(problemsOf);
+  const { problems } = status;
   byId("wrong").hidden = problems.length === 0;
   const list = byId("problems");
   const before = [...list.children].map((item) => item.textContent).join("\n");
   if (before !== problems.join("\n")) list.replaceChildren(...problems.map((problem) => element("li", problem)));
-}
-function problemsOf(connection) {
-  const problems = [];
-  const sealed = connection.sealed;
-  if (sealed && sealed.keys_age === null) problems.push(`${connection.name}: there are no keys yet: ${sealed.reason}`);
-  if (sealed && sealed.renewal_failure) problems.push(`${connection.name}: the keys could not be renewed: ${sealed.renewal_failure}`);
-  for (const path of connection.paths) {
-    const name = `${path.name} of ${connection.name}`;
-    if (path.no_route) problems.push(`${name} has no route to ${path.remote_address}: ${path.no_route}`);
-    else if (!works(path)) problems.push(`${name} is ${stateOf(path)}${path.reason ? `: ${path.reason}` : ""}${path.cause ? `; ${path.cause}` : ""}`);
-  }
-  return problems;
 }
 function element(name, content) {
   const made = document.createElement(name);
@@ -97,8 +87,22 @@ function cardsOf(connection) {
   view.cards.splice(connection.paths.length).forEach((card) => card.remove());
   return view;
 }
+function showRows(list, rows) {
+  if (list.children.length !== 2 * rows.length) list.replaceChildren(...rows.flatMap(([name]) => [element("dt", name), element("dd", "")]));
+  rows.forEach(([name, value], place) => { text(list.children[2 * place], name); text(list.children[2 * place + 1], value); });
+}
+function showOrder(view, connection, tunnel) { // what became of the order of packets, and what was repaired
+  const count = (value) => (value === null || value === undefined ? "–" : String(value));
+  const known = connection.adaptive;
+  const rows = tunnel ? [["wait for their order", count(tunnel.packets_held)], ["came too late", count(tunnel.ingress_dropped.late)]] : [];
+  if (known)
+    rows.push(["sent again", count(known.resent)], ["copies", count(known.copies_sent)], ["not waited for any longer", count(known.skipped)],
+      ["held for (median, 99 %)", `${milliseconds(known.hold_p50)}, ${milliseconds(known.hold_p99)}`]);
+  showRows(view.section.querySelector(".order"), rows);
+}
 function showCard(card, path) {
   text(card.querySelector(".name"), `${path.name} (${path.interface})`);
+  label(card, `${path.name} over ${path.interface}`);
   const state = card.querySelector(".state");
   state.className = `state ${kindOf(path)}`;
   text(state, `${stateOf(path)} for ${age(path.since)}`);
@@ -111,17 +115,16 @@ function showCard(card, path) {
     ["from", path.local_address], ["to", path.remote_address],
   ];
   if (adaptive.capacity !== undefined && adaptive.capacity !== null) rows.splice(3, 0, ["line carries", rate(adaptive.capacity)]);
-  const list = card.querySelector("dl");
-  if (list.children.length !== 2 * rows.length) list.replaceChildren(...rows.flatMap(([name]) => [element("dt", name), element("dd", "")]));
-  rows.forEach(([name, value], place) => { text(list.children[2 * place], name); text(list.children[2 * place + 1], value); });
+  showRows(card.querySelector("dl"), rows);
   const share = path.share || 0;
   card.querySelector(".bar div").style.width = `${100 * share}%`;
-  card.querySelector(".bar").setAttribute("aria-label", `share of what is sent: ${percent(path.share)}`);
+  label(card.querySelector(".bar"), `share of what is sent: ${percent(path.share)}`);
 }
 
 // ---- the charts -------------------------------------------------------------------------------------------------------
 
 const SERIES = { out: (p) => p.out_rate, in: (p) => p.in_rate, trip: (p) => p.round_trip, loss: (p) => p.loss };
+const TITLES = { out: "Sent, Mbit/s", in: "Received, Mbit/s", trip: "Round trip, ms", loss: "Loss, per cent" };
 const SCALES = { out: (v) => 8e-6 * v, in: (v) => 8e-6 * v, trip: (v) => 1000 * v, loss: (v) => v };
 
 async function pastOf(connection, now) {
@@ -164,10 +167,9 @@ function dataOf(past, kind) {
 function chart(view, kind, connection, past) {
   const place = view.section.querySelector(`.chart.${kind}`);
   const isStack = kind === "out" || kind === "in";
-  const dim = getComputedStyle(document.body).getPropertyValue("--dim").trim();
-  const line = getComputedStyle(document.body).getPropertyValue("--line").trim();
   const order = connection.paths.map((path, index) => ({ path, index }));
   if (isStack) order.reverse();
+  const [dim, line] = [() => styled("--dim"), () => styled("--line")]; // asked anew: the user may change to dark
   const axis = { stroke: dim, grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
   return new uPlot({
     width: Math.max(280, place.clientWidth), height: 144, legend: { show: false }, cursor: { y: false },
@@ -182,7 +184,7 @@ function chart(view, kind, connection, past) {
 function drawMarks(u) {
   const { ctx } = u;
   ctx.save();
-  ctx.strokeStyle = getComputedStyle(document.body).getPropertyValue("--bad").trim();
+  ctx.strokeStyle = styled("--bad");
   ctx.setLineDash([4, 4]);
   for (const [time] of marks) {
     if (time < u.scales.x.min || time > u.scales.x.max) continue;
@@ -206,6 +208,8 @@ function showCharts(view, connection, past) {
   }
   for (const kind of Object.keys(SERIES)) {
     if ((kind === "trip" || kind === "loss") && !known(kind)) continue;
+    const last = connection.paths.map((path, index) => `${path.name} ${(past.series[kind][index].at(-1) ?? 0).toFixed(1)}`);
+    label(view.section.querySelector(`.chart.${kind}`), `${TITLES[kind]} in the last ten minutes; now ${last.join(", ")}`);
     const found = view.charts.find(([name]) => name === kind);
     if (found) found[1].setData(dataOf(past, kind));
     else view.charts.push([kind, chart(view, kind, connection, past)]);
@@ -242,6 +246,7 @@ async function look() {
   for (const [name, view] of shown) if (!names.has(name)) { view.section.remove(); shown.delete(name); pasts.delete(name); }
   for (const connection of status.connections) {
     const view = cardsOf(connection);
+    showOrder(view, connection, status.tunnels.find((tunnel) => tunnel.name === connection.tunnel));
     const past = await pastOf(connection, now);
     note(past, connection, now);
     showCharts(view, connection, past);

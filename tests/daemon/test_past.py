@@ -76,6 +76,19 @@ def test_events_have_numbers_and_none_is_missed(run: Run) -> None:
     assert stage.root.operations.events(last)["events"][0]["level"] == "warning"
 
 
+def test_the_document_says_what_is_wrong(run: Run) -> None:
+    """In the sentences of `mpt status`, for those who have the document alone; a document of one has its own."""
+    stage = run(connection(path(1), path(2)))
+    assert stage.root.operations.status().problems
+    for number in (1, 2):
+        stage.receive(number, KEEPALIVE_IN)
+    assert stage.root.operations.status().problems == []
+    stage.ask("path down eth2")
+    (problem,) = stage.root.operations.status().problems
+    assert problem.startswith("path_1 of c is manual down") and problem.endswith("mpt path up c/path_1")
+    assert stage.root.operations.status_of("c").problems == [problem]
+
+
 def test_paths_and_connections_have_names(run: Run) -> None:
     """A path is named by its interface, or by its name where only one connection has it."""
     one = connection(path(1), path(2))
