@@ -174,7 +174,6 @@ class TcpSender:
         cumulative = int.from_bytes(octets[28:32], "big") // MSS
         end_of_header = 20 + (octets[32] >> 2)
         newly: list[tuple[int, _Sent]] = []
-        out = self._out
         for number in range(self._acknowledged, cumulative):
             if number in self._sacked:
                 self._sacked.discard(number)
@@ -186,8 +185,6 @@ class TcpSender:
             for number in range(max(begin, self._acknowledged), end):
                 if number not in self._sacked:
                     self._sacked.add(number)
-                    if number < max(self._sacked) and number in out and not out[number].retransmitted:
-                        pass
                     self._deliver(number, newly)
         if newly:
             self._measure(newly, now)
@@ -239,7 +236,8 @@ class TcpSender:
         """Take what RACK calls lost out of what is under way; return how many."""
         window = min(self.least_rtt * max(0.25, self._reordering), self.rtt) if self.rtt else 0.0
         lost = 0
-        for number, sent in list(self._out.items()):
+        while self._out:
+            number, sent = next(iter(self._out.items()))
             if sent.at + window >= self._newest_sent:
                 if sent.at < self._newest_sent and lost == 0:
                     self._simulation.at(sent.at + window + self.rtt, self._look)
