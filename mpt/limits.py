@@ -25,7 +25,7 @@ class PathLimits(NamedTuple):
     admits: bool = True  # may carry bulk
     line: int = 0  # paths of one line have one number; copies go over distinct lines
     rto: float = 1.0  # s without a report, after which what is under way is copied over another path, once
-    grace: bool = False  # not used
+    burst: float = 0.002  # s by which a datagram may go before its turn in the pace
     shadow: bool = False  # copies of bulk that went over other paths go here, too, while the window has room
 
 

@@ -131,12 +131,16 @@ def seconds(low: float, high: float, zero: str = "") -> Callable[[str], float]:
     return read
 
 
-def delay(text: str) -> int:
-    """Return milliseconds; 0 stands for the default, as it does for the C program."""
-    try:
-        return integer(0, 60_000)(text) or 100
-    except ValueError:
-        raise ValueError("milliseconds from 1 to 60000, or 0 for the default of 100") from None
+def delay(default: int) -> Callable[[str], int]:
+    """Return a reader of milliseconds; 0 stands for the `default`, as it does for the C program."""
+
+    def read(text: str) -> int:
+        try:
+            return integer(0, 60_000)(text) or default
+        except ValueError:
+            raise ValueError(f"milliseconds from 1 to 60000, or 0 for the default of {default}") from None
+
+    return read
 
 
 def delay_budget(text: str) -> int:

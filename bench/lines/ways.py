@@ -16,7 +16,8 @@ from mpt.lab.process import Process
 from mpt.lab.tunnel import Description, Tunnel, wait_for_answer
 
 MPTCP = Path("/proc/sys/net/mptcp/enabled")
-KEEPALIVE, DEAD = 15.0, 45.0  # seconds, what a sealed connection has by default; nothing here is tuned to the lines
+# What a sealed connection has by default, in seconds and milliseconds; nothing here is tuned to the lines
+KEEPALIVE, DEAD, BUFFDELAY = 15.0, 45.0, 300
 SUBFLOWS = 4  # at most, of a connection
 
 
@@ -87,6 +88,7 @@ def build(lab: Lab, run: Run, name: str, choice: Choice) -> Ground:
         list(links.values()),
         keepalive=KEEPALIVE,
         dead=DEAD,
+        max_buffdelay_msec=BUFFDELAY,
         reorder_window=WINDOW if len(links) > 1 else 0,
         mtu=SEALED_MTU,
         sealed=True,

@@ -117,7 +117,7 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge
     double silences[4]; /* seconds */
     double report_share;
     double longest_hold, longest_playout; /* seconds; of mpt.data.playout */
-    double burst, excess, blocked; /* `burst`, `blocked`: seconds; of mpt.data.rooms */
+    double excess, blocked; /* `blocked`: seconds; of mpt.data.rooms */
     double too_late, repair_share; /* seconds; of mpt.data.repair */
     double copy_share; /* of mpt.data.adaptive */
     double start_rate, start_rto, start_hold; /* octets a second, seconds; of mpt.limits */
@@ -249,7 +249,7 @@ struct mpt_feedback { /* mpt.wire.feedback.Feedback */
 struct mpt_path_limits { /* mpt.limits.PathLimits */
     uint32_t path; /* its id */
     uint64_t window; /* octets */
-    double pace, delay, rate, slack, rto;
+    double pace, burst, delay, rate, slack, rto;
     int is_live, admits, shadow;
     int64_t line;
 };

@@ -33,7 +33,7 @@ static bool has_excess(const struct room *r, uint32_t size) {
     return ((double)(octets_of(r) + size) <= most || packets_of(r) == 0) && packets_of(r) < FLIGHT_MOST;
 }
 
-double room_opens_at(const struct room *r) { return fmax(r->turn - r->tuning->burst, r->blocked_until); }
+double room_opens_at(const struct room *r) { return fmax(r->turn - r->limits.burst, r->blocked_until); }
 
 void room_went(struct room *r, uint32_t size, double now) {
     if (r->limits.pace > 0)

@@ -261,10 +261,12 @@ CONNECTION = (  # guide 2.6.3.1
     ),
     Key(
         "max_buffdelay_msec",
-        values.delay,
+        values.delay(100),
         "100",
         "Longest time a packet is held for its order.",
         aliases=("max_buffdelay",),
+        sealed="300",
+        read_sealed=values.delay(300),
     ),
     Key(
         "max_loss",

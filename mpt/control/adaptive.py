@@ -340,7 +340,8 @@ class AdaptiveControl:
             delay = delays[key].base - least if key in delays else UNKNOWN_DELAY
             limits[key] = PathLimits(
                 window=SMALLEST_WINDOW if path.gated else int(estimator.window),
-                pace=0.0 if estimator.is_starting else max(estimator.pace, LEAST_PACE),
+                pace=max(estimator.pace, LEAST_PACE) if estimator.pace else 0.0,
+                burst=estimator.burst,
                 delay=delay + estimator.penalty + PENALTY * path.facts.cost,
                 rate=estimator.arrival_rate,
                 slack=estimator.slack,

@@ -32,11 +32,14 @@ FAST: Final = 25e6  # octets a second from which the target grows, up to
 FASTEST: Final = 75e6  # octets a second and
 FAST_TARGET: Final = 0.050  # s: on such lines a busy processor makes delays like a queue
 GAIN: Final = 1.25  # of the pace over the window
+BURST: Final = 0.002  # s of the pace that may go at once
 GROWTH: Final = 0.25  # of the acknowledged octets,
 GROWTH_TRIP: Final = 0.1  # s: less on a longer round trip, where the queue shows later
 OWN_QUEUE: Final = 0.022  # s of queue with which a loss is ours
 START_GROWTH: Final = 4.0  # of the octets of the last round: twice what TCP doubles
 MOST_START_GROWTH: Final = 16.0
+START_BURST: Final = 0.35  # of a round trip: the last round at once
+START_PACE: Final = 2.9  # of the rate of the last round: the mean of a round in which TCP doubles is 2 / ln 2 smaller
 SMALLEST_WINDOW: Final = 6_000  # octets
 START_RATE: Final = 625_000.0  # octets a second
 HOT_REPORTS: Final = 2
@@ -65,6 +68,7 @@ class PathEstimator:
         self.losses = LossMeter()
         self.window = float(START_WINDOW)
         self.pace = 0.0
+        self.burst = BURST
         self.rate = 0.0  # octets a second that the line is believed to carry; 0.0: unknown
         self.is_starting = True
         self.since = 0.0  # of the present state
@@ -222,6 +226,8 @@ class PathEstimator:
         target = self.target
         growth = min(START_GROWTH * 2 ** (REPORT / max(self.delays.rtt or 0.0, 0.001)), MOST_START_GROWTH)
         self.window = max(self.window, growth * self._round, START_WINDOW)
+        self.pace = START_PACE * max(self._round, START_WINDOW) / self.round_trip
+        self.burst = START_BURST * self.round_trip
         self.samples += self._round > SMALLEST_WINDOW
         self._hot = self._hot + 1 if self.delays.queue > target and acked else 0
         if self._hot < HOT_REPORTS and not (self.losses.recent > START_LOSS and self.rates.delivered):
@@ -232,6 +238,7 @@ class PathEstimator:
         self.rate = self.rates.fresh_capacity(now, START_FRESH) or max(self.rates.delivered, self.rates.peak)
         self.window = max(self.rate * (self.round_trip + target), SMALLEST_WINDOW)
         self.pace = self.rate * GAIN
+        self.burst = BURST
 
     def _follow(self, now: float, acked: int) -> None:
         target = self.target

@@ -4,7 +4,7 @@ room (docs/architecture.md).
 Control gives each path its limits (`mpt.limits.PathLimits`). Always true:
 
 - *Bulk* goes over live, admitted paths alone. Nothing of it makes more than the window be under way, but a single
-  datagram, or goes more than BURST before its turn in the pace.
+  datagram, or goes more than `burst` before its turn in the pace.
 - What may *bypass* the window makes at most EXCESS of it, and EXCESS_OCTETS, be under way beyond it.
 - If control lets no path live, all are live; if it admits no live one, all live ones are admitted; and so are they for
   a packet that no admitted one carries: packets go somehow.
@@ -19,7 +19,6 @@ from typing import Final
 from mpt.data.flight import MOST, Flight
 from mpt.limits import START_LIMITS
 
-BURST: Final = 0.002  # s
 EXCESS: Final = 0.1
 EXCESS_OCTETS: Final = 3028  # two large packets
 BLOCKED: Final = 0.002  # s
@@ -79,7 +78,7 @@ class Room:
 
     def opens_at(self) -> float:
         """Return when pace and socket let the next datagram go."""
-        return max(self.turn - BURST, self.blocked_until)
+        return max(self.turn - self.limits.burst, self.blocked_until)
 
     def went(self, size: int, now: float) -> None:
         """Note that a datagram of `size` octets was sent: the turn of the next one comes later."""

@@ -77,7 +77,7 @@ def test_ten_lines_are_enough(tmp_path: Path) -> None:
     assert (connection.ip_ver, connection.local_port, connection.remote_port) == (4, 4754, 4754)
     assert connection.remote_cmd_port == 0
     assert (connection.order, connection.mss_clamp, connection.require_pq) == ("flow", "auto", False)
-    assert connection.reorder_window == 2000
+    assert (connection.reorder_window, connection.max_buffdelay_msec) == (2000, 300)
     first, second = connection.paths
     assert (first.keepalive_time, first.dead_time, first.weight_out, first.status) == (15, 45, 1, Status.OK)
     assert first.remote_names == ("vpn.example",) and first.remote_addresses == ()
@@ -361,6 +361,7 @@ KEYS = {
         "network_count": ["0"],
         "status": ["0", "131"],
         "reorder_window": ["0", "2000", "50"],
+        "max_buffdelay_msec": ["0", "100", "300"],
         "auth_type": ["0", "2"],
     },
     "path_0": {

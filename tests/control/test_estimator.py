@@ -57,6 +57,20 @@ def test_a_start_that_nobody_limits_ends_with_the_queue_alone() -> None:
     assert not estimator.is_starting
 
 
+def test_a_start_sends_no_more_at_once_than_went_in_the_last_round() -> None:
+    """A whole window at once would overflow the queue of a far line; the pace does not hinder a sender that doubles."""
+    line = FluidLine(50 * MBIT, 0.060)
+    estimator = greeted(line)
+    sent = 100_000.0
+    for _ in range(2):
+        run(estimator, line, estimator.round_trip, sent / estimator.round_trip)
+        sent *= 1.5
+    assert estimator.is_starting
+    assert estimator.window > 2 * sent
+    assert 0.5 * sent < estimator.pace * estimator.burst < 1.1 * sent
+    assert estimator.pace * estimator.round_trip > 1.5 * sent
+
+
 def test_little_demand_says_nothing_of_the_rate() -> None:
     """A window is not made smaller by an empty queue, nor the rate."""
     line = FluidLine(50 * MBIT)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.data.flight import MOST, Entry
-from mpt.data.rooms import BURST, EXCESS, EXCESS_OCTETS, RecentOctets, Room, Rooms
-from mpt.limits import PathLimits
+from mpt.data.rooms import EXCESS, EXCESS_OCTETS, RecentOctets, Room, Rooms
+from mpt.limits import START_LIMITS, PathLimits
 
 NOW = 100.0
 SIZE = 1000
@@ -58,18 +58,19 @@ def test_a_full_window_is_noted() -> None:
 
 
 def test_the_pace() -> None:
-    """No datagram goes more than BURST before its turn; then the deadline says when it does."""
-    paced = room(pace=SIZE / 0.001, window=1 << 20)
+    """No datagram goes more than `burst` before its turn; then the deadline says when it does."""
+    burst = 0.004
+    paced = room(pace=SIZE / 0.001, burst=burst, window=1 << 20)
     rooms, went = among(paced), 0
     while rooms.for_bulk(SIZE, NOW) is paced:
         paced.went(SIZE, NOW)
         went += 1
-    assert went in (BURST / 0.001, BURST / 0.001 + 1)
+    assert went in (burst / 0.001, burst / 0.001 + 1)
     opens = rooms.opens_at(SIZE)
     assert opens is not None and NOW < opens <= NOW + 0.001
     assert rooms.for_bulk(SIZE, opens) is paced
     paced.went(SIZE, NOW + 10.0)  # what was not used is not saved up
-    assert paced.opens_at() == pytest.approx(NOW + 10.0 + 0.001 - BURST)
+    assert paced.opens_at() == pytest.approx(NOW + 10.0 + 0.001 - burst)
 
 
 def test_what_bypasses_the_window_is_bounded() -> None:
@@ -84,7 +85,7 @@ def test_what_bypasses_the_window_is_bounded() -> None:
     just.turn = NOW + 1.0
     assert among(just).at_once(SIZE, NOW) is just
     assert among(just).for_repair(SIZE, NOW) is None
-    assert among(just).repair_opens_at(SIZE) == NOW + 1.0 - BURST
+    assert among(just).repair_opens_at(SIZE) == NOW + 1.0 - START_LIMITS.burst
     just.blocked_until = NOW + 2.0
     assert among(just).at_once(SIZE, NOW) is None
     assert among(just).repair_opens_at(SIZE) == NOW + 2.0
