@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from mpt.accel.choice import native_is_built
 from mpt.lab.lab import sweep
-from tests.turns import Turns, in_turn, seat
+from tests.turns import Turns, first_alone, in_turn, seat
 
 # `gate` finds the same things on every machine; `fast` is a quarter of it, for scripts/test --fast; `hunt` looks for
 # new things: MPT_HYPOTHESIS=hunt scripts/test tests/wire
@@ -47,6 +49,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the leftovers of killed workers, as after ^C."""
     if os.geteuid() == 0 and getattr(config.option, "numprocesses", None):
         sweep()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Let one worker compile the tests, for all, and hide them from the garbage collector, which took a quarter of the
+    time of a run to look them through."""
+    run = getattr(session.config, "workerinput", {}).get("testrunuid")
+    gc.disable()
+    try:
+        with first_alone(run) if run else nullcontext():
+            return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

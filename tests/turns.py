@@ -1,8 +1,9 @@
 """The order of the tests in several workers of pytest-xdist, and how many of them compute at a time.
 
 A namespace test mostly waits. Every other test takes all the CPU time that it gets, and so does a namespace test that
-measures a rate. So there are more workers than cores, both kinds have their turns by turns, and a test that computes
-first takes one of a few seats. What takes longest begins first, so that no worker is left with it at the end.
+measures a rate. Each core has a worker for tests that compute; the other workers take those that wait, and each kind
+the rest of the other at the end. A test that computes takes one of a few seats, and gives way to those that wait. What
+takes longest begins first, so that no worker is left with it at the end.
 """
 
 from __future__ import annotations
@@ -11,22 +12,30 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-LONG = ("tests/bench/", "tests/accel/test_sanitizers.py")
-ALONE = ("tests/netns/", "tests/bench/")  # files whose tests are units of work by themselves
+COMPUTE = ("tests/bench/", "tests/accel/test_sanitizers.py")  # also in namespaces
+LONG = (
+    *COMPUTE,
+    "tests/contract/test_adaptive_lines.py",
+    "tests/pair/",
+    *(f"tests/netns/test_{name}" for name in ("order", "demo", "lossy_line", "failover")),
+)
+ALONE = ("tests/netns/", "tests/bench/", "tests/pair/")  # files whose tests are units of work by themselves
 MEASURES = {"iperf3", "Transfer"}  # what measures a rate
 SEATS = os.cpu_count() or 1
 LOOK = 0.02  # seconds between two looks for a free seat
+WAY = 10  # how much nicer a test is that gives way
 
 
 class Turns(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands out the tests in the order of `in_turn`, the next unit to the worker that is ready first."""
+    """Hands out the tests in the order of `in_turn`: to as many workers as there are seats from its begin, to the
+    others from its end."""
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         config.option.loadscopereorder = False
@@ -35,17 +44,19 @@ class Turns(LoadScopeScheduling):  # type: ignore[misc]
     def _split_scope(self, nodeid: str) -> str:
         return _unit(nodeid)
 
+    def _assign_work_unit(self, node: Any) -> None:
+        if self.nodes.index(node) >= SEATS:
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
+
 
 def in_turn(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Return `items` with the namespace tests spread evenly over the units of the others."""
-    placed: list[tuple[float, list[pytest.Item]]] = []
-    for waits in (True, False):
-        units: dict[str, list[pytest.Item]] = {}
-        for item in sorted(items, key=lambda item: not item.nodeid.startswith(LONG)):
-            if (item.get_closest_marker("netns") is not None) == waits:
-                units.setdefault(_unit(item.nodeid), []).append(item)
-        placed += [((index + 0.5) / len(units), unit) for index, unit in enumerate(units.values())]
-    return [item for _, unit in sorted(placed, key=lambda each: each[0]) for item in unit]
+    """Return `items` in units, those that compute before those that wait; what takes long at the begin and the end."""
+    computing: dict[str, list[pytest.Item]] = {}
+    waiting: dict[str, list[pytest.Item]] = {}
+    for item in sorted(items, key=lambda item: not item.nodeid.startswith(LONG)):
+        (computing if computes(item) else waiting).setdefault(_unit(item.nodeid), []).append(item)
+    return [item for unit in (*computing.values(), *reversed(waiting.values())) for item in unit]
 
 
 def _unit(nodeid: str) -> str:
@@ -62,13 +73,26 @@ def seat(item: pytest.Item, run: str) -> Iterator[None]:
         return
     while (taken := _free_seat(run)) is None:
         time.sleep(LOOK)
-    with taken:
+    with taken, _giving_way(item):
         yield
+
+
+@contextmanager
+def _giving_way(item: pytest.Item) -> Iterator[None]:
+    """Let a test outside namespaces, and what it starts, use the time that the others leave while the block runs."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if item.get_closest_marker("netns") is None:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness + WAY)
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # a user stays nice, and has no namespace tests
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 def computes(item: pytest.Item) -> bool:
     """Return whether a test takes all the CPU time that it gets."""
-    if item.get_closest_marker("netns") is None or item.nodeid.startswith(LONG):
+    if item.get_closest_marker("netns") is None or item.nodeid.startswith(COMPUTE):
         return True
     return isinstance(item, pytest.Function) and not MEASURES.isdisjoint(_names(item.function, set()))
 
@@ -89,14 +113,31 @@ def _names(function: FunctionType, seen: set[str]) -> set[str]:
 
 
 def _free_seat(run: str) -> socket.socket | None:
-    """Return a socket at one of the names that are the seats: the kernel gives each to one at a time, and takes it back
-    from the dead."""
-    for number in range(SEATS):
-        taken = socket.socket(socket.AF_UNIX)
-        try:
-            taken.bind(f"\0mpt-tests-{run}-{number}")
-        except OSError:
-            taken.close()
-        else:
-            return taken
-    return None
+    """Return a socket at one of the names that are the seats."""
+    return next((taken for number in range(SEATS) if (taken := _take(f"{run}-{number}"))), None)
+
+
+@contextmanager
+def first_alone(run: str) -> Iterator[None]:
+    """Let the first worker of this run that comes run the block alone: the others find what it has compiled."""
+    name = f"{run}-first"
+    first = taken = _take(name)
+    while taken is None:
+        time.sleep(LOOK)
+        taken = _take(name)
+    with taken:
+        if first:
+            yield
+    if not first:
+        yield
+
+
+def _take(name: str) -> socket.socket | None:
+    """Return a socket at a name: the kernel gives it to one at a time, and takes it back from the dead."""
+    taken = socket.socket(socket.AF_UNIX)
+    try:
+        taken.bind(f"\0mpt-tests-{name}")
+    except OSError:
+        taken.close()
+        return None
+    return taken

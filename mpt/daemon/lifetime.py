@@ -89,7 +89,7 @@ class GarbageCollection(TimerService):
 
     def startService(self) -> None:
         """Hide all present objects from the collector, and let it begin, if it has not."""
-        self._look_through_all()
+        self._hide_all()
         gc.enable()
         super().startService()
 
@@ -98,14 +98,17 @@ class GarbageCollection(TimerService):
         gc.collect()
         if len(gc.get_objects()) > MANY:
             gc.freeze()
-        if gc.get_freeze_count() > self._next_look:
-            self._look_through_all()
+            if gc.get_freeze_count() > self._next_look:
+                self._look_through_all()
 
     def _look_through_all(self) -> None:
         gc.unfreeze()
+        self._hide_all()
+
+    def _hide_all(self) -> None:
         gc.collect()
+        self._next_look = 2 * len(gc.get_objects())
         gc.freeze()
-        self._next_look = 2 * gc.get_freeze_count()
 
     def stopService(self) -> Any:
         """Stop collecting, if it has begun."""
