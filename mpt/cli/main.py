@@ -70,6 +70,13 @@ def join(arguments: Sequence[str]) -> int:
     return run_join(arguments)
 
 
+def init(arguments: Sequence[str]) -> int:
+    """Run ``mpt init``. Return the exit status."""
+    from mpt.cli.init import init as run_init
+
+    return run_init(arguments)
+
+
 def check(arguments: Sequence[str]) -> int:
     """Run ``mpt check``. Return the exit status."""
     from mpt.cli.check import check as run_check
@@ -141,6 +148,9 @@ PROGRAMS = (
     Program("logs", " [-f] [-n LINES]", "the log of the daemon", logs),
     Program("stop", "", "stop the daemon, and wait until it has stopped", stop),
     Program("version", "", "the versions of this program and of the daemon", version),
+    Program(
+        "init", " DIR [--path HERE,THERE] [--plain]", "make a matching pair of configurations, or ask for it", init
+    ),
     Program("check", " [DIR] [--strict]", "what is wrong in a configuration, or would not work on this host", check),
     Program("doctor", " [DIR] [--bundle FILE]", "what is wrong around mptsrv, and the commands that mend it", doctor),
     Program("genkey", " [FILE]", "make the private key of this host, print its public key", genkey),

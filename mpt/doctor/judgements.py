@@ -300,12 +300,13 @@ def _port_names(case: Case, peer: Address, port: int) -> str:
 def _working(case: Case) -> set[tuple[Address, int]]:
     """Return the data ports of the peers that the daemon hears."""
     up = {
-        (each.remote_address, connection.remote_port)
+        place
         for connection in (case.status.connections if case.status is not None else ())
         for each in connection.paths
         if each.status == "up"
+        for place in (each.remote_address, f"{each.remote_address}:{connection.remote_port}")
     }
-    return {where for where in case.ports if (str(where[0]), where[1]) in up}
+    return {(peer, port) for peer, port in case.ports if up & {f"{peer}:{port}", f"[{peer}]:{port}"}}
 
 
 def _path_mtu(case: Case) -> Iterator[Finding]:
