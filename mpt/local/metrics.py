@@ -6,24 +6,34 @@ times paths, and one for each reason to drop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from mpt.local.status import ConnectionStatus, PathStatus, StatusDocument
+from mpt.local.status import WORDS, ConnectionStatus, PathStatus, StatusDocument
 from mpt.local.statustext import works
+from mpt.model import Status
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 _Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+_NOT_WANTED: Final = (WORDS[Status.MANUAL_DOWN], WORDS[Status.DISABLED])
+_ERRNO: Final = re.compile(r"(send|tun)_(e[a-z0-9]+|error)")  # the only reasons of an open list: by the kernel's error
 _PATH: Final = ("connection", "path", "interface")
 
 # name, help, kind, and the value of a path; None: unknown now, so there is no sample.
 _OF_PATHS: Final[tuple[tuple[str, str, type[Any], Callable[[PathStatus], float | None]], ...]] = (
     ("mpt_path_up", "Whether the peer is heard over the path and wants it used", GaugeMetricFamily, lambda p: works(p)),
+    (
+        "mpt_path_enabled",
+        "Whether the path is to work: it is neither taken down by hand nor disabled",
+        GaugeMetricFamily,
+        lambda p: p.status not in _NOT_WANTED,
+    ),
     ("mpt_path_state_age_seconds", "How long the path has been in its state", GaugeMetricFamily, lambda p: p.since),
     ("mpt_path_keepalive_age_seconds", "Time since the peer was heard", GaugeMetricFamily, lambda p: p.heard_age),
     ("mpt_path_round_trip_seconds", "Round trip to the peer", GaugeMetricFamily, lambda p: p.round_trip),
@@ -99,9 +109,18 @@ def _tunnels(document: StatusDocument) -> Iterator[_Family]:
         held.add_metric((tunnel.name,), tunnel.packets_held)
         datagrams.add_metric((tunnel.name,), tunnel.datagrams_received)
         for direction, reasons in (("out", tunnel.egress_dropped), ("in", tunnel.ingress_dropped)):
-            for reason, count in reasons.items():
+            for reason, count in _closed(reasons, {"out": "send_error", "in": "tun_error"}[direction]).items():
                 drops.add_metric((tunnel.name, direction, reason), count)
     yield from (read, delivered, held, datagrams, drops)
+
+
+def _closed(reasons: Mapping[str, int], failed_call: str) -> Mapping[str, int]:
+    """Return `reasons` as a closed list: all failed system calls are one reason, there from the start."""
+    closed = {failed_call: 0}
+    for reason, count in reasons.items():
+        name = failed_call if _ERRNO.fullmatch(reason) else reason
+        closed[name] = closed.get(name, 0) + count
+    return closed
 
 
 def _connections(connections: Iterable[ConnectionStatus]) -> Iterator[_Family]:

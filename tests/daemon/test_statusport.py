@@ -97,7 +97,9 @@ def test_the_metrics_are_prometheus_text() -> None:
     assert loss.value == 0.005
     assert [sample.value for sample in families["mpt_path_up"].samples] == [1, 0]
     drops = {(s.labels["direction"], s.labels["reason"]): s.value for s in families["mpt_tunnel_drops"].samples}
-    assert drops == {("out", "no_connection"): 66, ("in", "late"): 0}
+    assert drops == {("out", "send_error"): 0, ("out", "no_connection"): 66, ("in", "tun_error"): 0, ("in", "late"): 0}
+    enabled = [sample.value for sample in families["mpt_path_enabled"].samples]
+    assert enabled == [1, 1]
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
 
 
