@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mpt import __version__
@@ -18,7 +19,7 @@ from mpt.cli.channel import ChannelError, ask
 from mpt.cli.options import parse_options, wants_help
 from mpt.cli.settings import DEFAULTS, SOCKET_VARIABLE, find_settings
 from mpt.errors import ConfigError
-from mpt.local.grammar import FORMS, GrammarError, form_named, parse
+from mpt.local.grammar import FORMS, Form, GrammarError, form_named, parse
 from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT
 from mpt.local.sockets import RUNTIME_DIRECTORY
 
@@ -91,6 +92,23 @@ def doctor(arguments: Sequence[str]) -> int:
     return run_doctor(arguments)
 
 
+def completion(arguments: Sequence[str]) -> int:
+    """Run ``mpt completion``. Return the exit status."""
+    from mpt.cli.completion import Row
+    from mpt.cli.completion import completion as run_completion
+
+    rows = [Row(form.syntax, form.summary, partial(_print_usage, form)) for form in FORMS.values()]
+    rows += [Row(program.name + program.words, program.help, program.run) for program in PROGRAMS]
+    return run_completion(arguments, rows)
+
+
+def examples(arguments: Sequence[str]) -> int:
+    """Run ``mpt examples``. Return the exit status."""
+    from mpt.cli.examples import examples as run_examples
+
+    return run_examples(arguments)
+
+
 def status(arguments: Sequence[str]) -> int:
     """Run ``mpt status``. Return the exit status."""
     from mpt.cli.look import status as run_status
@@ -157,6 +175,8 @@ PROGRAMS = (
     Program("pubkey", " [FILE]", "print the public key of this host", pubkey),
     Program("client", " {add | rekey | remove} NAME, client list", "the clients of this server: clients.conf", client),
     Program("join", " TEXT", "make this host the client that the server's `mpt client add` has named", join),
+    Program("completion", " {bash | zsh | fish}", "print the script that lets a shell complete commands", completion),
+    Program("examples", " [WORD]", "the commands that people type, by what they want", examples),
     Program("demo", "", "two hosts and several paths on this machine: what the tunnel makes of them", demo),
 )
 
@@ -244,6 +264,10 @@ def _command(given: Sequence[str]) -> int:
     settings = find_settings(options.socket, options.port, options.timeout, os.environ, Path())
     over_udp = options.ipv6 or options.port is not None
     return tell(ask(words, settings, _report, over_udp, options.ipv6), options.json)
+
+
+def _print_usage(form: Form, _words: Sequence[str]) -> None:
+    print(form.usage())
 
 
 def _report(text: str) -> None:

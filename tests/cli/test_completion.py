@@ -1,0 +1,205 @@
+"""`mpt completion`: what follows which words, and that the shells take the scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mpt.cli.completion import FILES, SCRIPTS, Names, Row, candidates, parse
+from mpt.cli.examples import EXAMPLES, lines
+from mpt.cli.main import PROGRAMS, main
+from mpt.local.grammar import FORMS
+from mpt.local.grammar import parse as parse_command
+from mpt.model import COSTS
+from tests.config.files import PEER_KEY, write
+from tests.config.test_semantics import AUTO, SEALED
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = f"[client laptop]\npeer_key = {PEER_KEY}\nip_remote = 10.0.0.9\n"
+
+
+def rows() -> list[Row]:
+    """The rows of the table as `mpt completion` has them."""
+    found: list[Row] = []
+
+    def take(arguments: object, given: list[Row]) -> int:
+        found.extend(given)
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mpt.cli.completion.completion", take)
+        assert main(["completion", "bash"]) == 0
+    return found
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration with a connection, vps in home.conf, and a client."""
+    write(tmp_path, AUTO, {"home.conf": SEALED, "clients.conf": CLIENTS})
+    monkeypatch.setenv("MPT_CONFIG_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def proposed(configured: Path) -> partial[list[str]]:
+    return partial(_proposed, configured)
+
+
+def _proposed(directory: Path, line: str) -> list[str]:
+    """What is proposed for the last word of a line; a blank at its end begins a new one."""
+    names = Names(directory, {"MPT_CONFIG_DIR": str(directory)})
+    return [each.partition("\t")[0] for each in candidates(line.split(" "), rows(), names)]
+
+
+INTERFACES = sorted(name for _index, name in socket.if_nameindex() if name != "lo")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("sto", ["stop"]),
+        ("path ", ["up", "down", "cost"]),
+        ("path up ", [*INTERFACES, "path_0"]),
+        ("path cost eth0 ", list(COSTS)),
+        ("path cost eth0 b", ["backup"]),
+        ("show ", ["status", "history", "events"]),
+        ("show status ", ["laptop", "vps"]),
+        ("up ", ["laptop", "vps"]),
+        ("status v", ["vps"]),
+        ("reload ", ["clients.conf", "home.conf"]),
+        ("addr ", ["add", "del"]),
+        ("address add 10.0.0.1 ", ["dev"]),
+        ("address add 10.0.0.1 dev ", INTERFACES),
+        ("int eth0 ", ["up", "down"]),
+        ("int eth0 up ", []),
+        ("client ", ["add", "rekey", "remove", "list"]),
+        ("client add x --ne", ["--networks"]),
+        ("client remove x --ne", []),
+        ("status --w", ["--watch"]),
+        ("status --watch 2 ", ["laptop", "vps"]),
+        ("--json status v", ["vps"]),
+        ("check ", [FILES]),
+        ("doctor --bundle ", [FILES]),
+        ("completion z", ["zsh"]),
+        ("init --pl", ["--plain"]),
+        ("nonsense ", []),
+    ],
+)
+def test_what_may_follow_is_proposed(line: str, expected: list[str], proposed: partial[list[str]]) -> None:
+    """Commands, words, names of this host, options and their values."""
+    assert proposed(line) == expected
+
+
+def test_every_command_is_proposed_with_its_meaning(configured: Path) -> None:
+    """Those of the daemon and the programs; each syntax of the table can be read."""
+    found = dict(each.split("\t") for each in candidates([""], rows(), Names(configured, {})))
+    assert set(found) == {name for name in FORMS if " " not in name} | {program.name for program in PROGRAMS}
+    assert found["check"] == next(program.help for program in PROGRAMS if program.name == "check")
+    assert all(parse(row.syntax) for row in rows())
+
+
+def test_every_command_has_its_options(proposed: partial[list[str]]) -> None:
+    """At least --help; those in its syntax too."""
+    for program in PROGRAMS:
+        found = proposed(f"{program.name} -")
+        assert "--help" in found, program.name
+        assert set(re.findall(r"--[a-z-]+", program.words)) <= set(found)
+
+
+@pytest.mark.parametrize("shell", list(SCRIPTS))
+def test_the_shells_take_the_scripts(shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their own check of the syntax finds nothing."""
+    assert main(["completion", shell]) == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    done = subprocess.run([program, "-n", str(script)], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["path", "c"], ["cost"]),
+        (["show", "status", ""], ["laptop", "vps"]),
+        (["status", "--b"], ["--brief"]),
+        (["reload", "ho"], ["home.conf"]),
+        (["check", ""], []),
+    ],
+)
+def test_bash_completes(words: list[str], expected: list[str], configured: Path) -> None:
+    """In a real bash, which asks a real mpt."""
+    mpt = f'mpt() {{ {shlex.quote(sys.executable)} -P -m mpt.cli.main "$@"; }}'
+    typed = " ".join(shlex.quote(word) for word in words)
+    script = f"""
+{mpt}
+eval "$(mpt completion bash)"
+COMP_WORDS=(mpt {typed}); COMP_CWORD={len(words)}
+compopt() {{ echo "default" >&2; }}
+_mpt
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPT_CONFIG_DIR": str(configured)}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    assert [line for line in done.stdout.splitlines() if line] == expected
+    assert done.stderr == ("" if expected else "default\n")
+
+
+def test_without_a_shell_it_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2, or 0 if it was asked."""
+    assert main(["completion"]) == 2
+    said = capsys.readouterr().out
+    assert main(["completion", "--help"]) == 0
+    assert capsys.readouterr().out == said
+    assert 'eval "$(mpt completion bash)"' in said
+
+
+# ---- mpt examples ---------------------------------------------------------------------------------------------------
+
+
+def commands() -> list[list[str]]:
+    """Every command of the examples, as words after mpt."""
+    typed = [line.rpartition("# ")[2] for group in EXAMPLES.values() for each in group for line in each.lines]
+    found = [shlex.split(re.sub(r'^eval "\$\((.*)\)"$', r"\1", line)) for line in typed]
+    assert all(words[0] in ("mpt", "mptsrv") for words in found)
+    return [words[1:] for words in found if words[0] == "mpt"]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_example_is_a_command(words: list[str], proposed: partial[list[str]]) -> None:
+    """A command of the daemon that can be read, or a program with options that it has."""
+    if words[0] in FORMS:
+        assert parse_command(words).words == tuple(words)
+        return
+    assert words[0] in {program.name for program in PROGRAMS}
+    for word in words:
+        if word.startswith("--"):
+            sub = f"{words[1]} " if words[0] == "client" else ""
+            assert word in proposed(f"{words[0]} {sub}{word}")
+
+
+def test_examples_are_found_by_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of them fit a terminal."""
+    assert main(["examples"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines() == list(lines())
+    assert max(len(line) for line in printed.splitlines()) <= 80
+    assert main(["examples", "rekey"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Clients of a server:",
+        "  a key is lost, or a laptop",
+        "      mpt client rekey laptop KEY",
+        "      mpt client remove laptop",
+    ]
+    assert main(["examples", "kangaroo"]) == 1
