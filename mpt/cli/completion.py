@@ -183,7 +183,7 @@ def _without_options(words: Sequence[str], rows: Sequence[Row]) -> list[str]:
         word = rest.pop(0)
         if not word.startswith("-"):
             found.append(word)
-        elif _takes_value(word, found, rows) and rest:
+        elif rest and (rest[0].isdigit() or _takes_value(word, found, rows)):  # a number may be left out
             rest.pop(0)
     return found
 

@@ -28,7 +28,7 @@ def _example(wish: str, *lines: str) -> Example:
 EXAMPLES: Final[dict[str, tuple[Example, ...]]] = {
     "A first tunnel": (
         _example(
-            "a laptop behind any NAT, and a server (TEXT, KEY: what the command before says)",
+            "a laptop behind any NAT, and a server (TEXT, KEY: what the one before says)",
             "server# mpt client add laptop",
             "laptop# mpt join TEXT",
             "server# mpt client add laptop --key KEY",
