@@ -71,6 +71,7 @@ class StatusPort(Service):
         site = Site(root, timeout=IDLE)
         site.displayTracebacks = False
         self._callers = _Callers(site)
+        self._callers.noisy = site.noisy = False
         self._listening: Any = None
 
     def startService(self) -> None:
