@@ -19,6 +19,8 @@ from mpt.testing.simtunnel import CONNECTION, Tunnel, ways
 from tests.accel.loopback import loopback_stage
 from tests.contract.conftest import SEALING
 
+pytestmark = pytest.mark.lines
+
 GOODPUT = MSS / (MSS + 52 + 70)  # of a line's rate: inner headers, GRE, envelope, UDP and IP
 UDP = 17
 VOICE_PORT = 4000
