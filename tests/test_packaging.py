@@ -60,7 +60,7 @@ def wheel_of(source: Path, output: Path, **variables: str) -> Path:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, so that the checkout itself stays clean."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("mpt", "bench", "twisted", "conf", "fuzz"):
+    for name in ("mpt", "bench", "twisted", "conf", "docs/man", "fuzz"):
         copy_tree(ROOT / name, source / name)
     for name in ("setup.cfg", "pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
         if (ROOT / name).exists():
@@ -120,6 +120,13 @@ def test_the_wheel_brings_the_sample_configuration(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     brought = {name.split("/data/share/mpt/")[1] for name in names if "/data/share/mpt/" in name}
     assert brought == {str(file.relative_to(ROOT / "conf")) for file in (ROOT / "conf").rglob("*.*")}
+
+
+def test_the_wheel_brings_the_manual_pages(wheel: Path) -> None:
+    """Where `man` looks for them below the prefix of the installation."""
+    names = zipfile.ZipFile(wheel).namelist()
+    brought = {name.split("/data/share/man/")[1] for name in names if "/data/share/man/" in name}
+    assert brought == {f"man{page.suffix[1:]}/{page.name}" for page in (ROOT / "docs" / "man").iterdir()}
 
 
 def test_twistd_lists_mpt(installed: Path) -> None:

@@ -26,11 +26,14 @@ FIRST_TUNNELS: Final = tuple(f"10.{second}.0.0/24" for second in range(77, 100))
 
 EXAMPLES: Final = """\
 A laptop or router with two lines, and a server:
-    mpt init tunnel --names home,vps --path eth1,eth0=192.0.2.10 --path wwan0,eth0=192.0.2.10
+    mpt init tunnel --names home,vps \\
+        --path eth1,eth0=192.0.2.10 --path wwan0,eth0=192.0.2.10
 Two hosts with two cables between them, without keys, as MPT-GRE:
-    mpt init tunnel --plain --path eth1=10.1.1.2/24,eth1=10.1.1.3/24 --path eth2=10.2.2.2/24,eth2=10.2.2.3/24
+    mpt init tunnel --plain --path eth1=10.1.1.2/24,eth1=10.1.1.3/24 \\
+        --path eth2=10.2.2.2/24,eth2=10.2.2.3/24
 All traffic of a home over DSL (10 up, 50 down) and LTE (20 up, 30 down):
-    mpt init tunnel --names home,vps --path eth1,eth0=192.0.2.10,10/50 --path eth2,eth0=192.0.2.10,20/30 \\
+    mpt init tunnel --path eth1,eth0=192.0.2.10,10/50 \\
+        --path eth2,eth0=192.0.2.10,20/30 \\
         --networks 192.168.1.0/24 --peer-networks 0.0.0.0/0"""
 
 

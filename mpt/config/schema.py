@@ -1,7 +1,8 @@
 """Every key of the configuration files, in one table; everything else about keys is derived from it.
 
 To add a key, add its line to the table and the field of the same name to the value in ``mpt/model.py``. Parser, writer,
-`mpt reload` and `mptsrv --check` then know it; ``python -m tests.config.tables`` writes it into docs/configuration.md.
+`mpt reload` and `mptsrv --check` then know it; ``python -m tests.config.tables`` writes it into docs/configuration.md,
+``python -m tests.manpages`` into the manual pages.
 """
 
 from __future__ import annotations
