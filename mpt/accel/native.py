@@ -39,7 +39,7 @@ from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 from mpt.wire import seal, token, tos
 from mpt.wire.seal import SessionKeys
 
-BUDGET: Final = 0.004  # s of a wake-up, for which keepalives and commands wait
+BUDGET: Final = 0.008  # s of a wake-up, for which keepalives and commands wait; the reactor's turn takes 0.1 ms
 TURN: Final = 100e-6  # s in which the reactor has called for all descriptors that it found ready at once
 
 # The rules' constants by the names that they have in Python: GAP_GAIN is gap_gain of struct mpt_tuning.
