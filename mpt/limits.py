@@ -62,6 +62,25 @@ class Report(NamedTuple):
     settled_moved: bool  # the peer has got further numbers
 
 
+def both(first: Report, later: Report) -> Report:
+    """Return what two reports of a path say that came one after the other: as if there had been the later one only."""
+    return later._replace(
+        acked=first.acked + later.acked,
+        lost=first.lost + later.lost,
+        least=_less(first.least, later.least),
+        median=first.median if later.median is None else later.median,
+        rtt=first.rtt if later.rtt is None else later.rtt if first.rtt is None else min(first.rtt, later.rtt),
+        settled_moved=first.settled_moved or later.settled_moved,
+    )
+
+
+def _less(first: int | None, second: int | None) -> int | None:
+    """Return the lesser one of two delays in ticks modulo 2^16, no more than half of that apart."""
+    if first is None or second is None:
+        return second if first is None else first
+    return second if (second - first) & 0x8000 else first
+
+
 class FlightMeasures(NamedTuple):
     """What is under way on a path, and what happened to it since its beginning."""
 

@@ -14,45 +14,37 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Final, NamedTuple
 
+from mpt.control.adaptivepath import AdaptivePath, PathFacts
 from mpt.control.costs import PENALTY, OpenClasses
 from mpt.control.delays import PeerClock, Scale
-from mpt.control.estimator import FASTEST, SLIGHT_LOSS, SMALLEST_WINDOW, TARGET, PathEstimator
+from mpt.control.estimator import FAST, FASTEST, LOADED, SLIGHT_LOSS, SMALLEST_WINDOW
 from mpt.control.guard import Carried, Guard
+from mpt.control.pathviews import PathView, view, words
 from mpt.control.playout import BUDGET, PathDelays, Playout, admits, hold_of, wanted_playout
-from mpt.control.presence import Presence, State
-from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, OrderLimits, PathLimits, Report
+from mpt.control.presence import State
+from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, OrderLimits, PathLimits, Report, both
 
 PROVEN_SHARE: Final = 0.3  # of the mean of all paths: 15 % of the sum of two
 PROVEN_REPORTS: Final = 2
 NEAR: Final = 0.005  # s; a later path is admitted only when the earliest is short of room
-SHORT_QUEUE: Final = 0.003  # s
 KEPT: Final = 0.7  # of that share, for a path that was admitted
-LOSS_KNOWN: Final = 300.0  # datagrams
-SHADOW_QUEUE: Final = 0.002  # s of queue beyond which nothing is copied to a path that carries, too
-SHADOW_SHARE: Final = 0.2  # of its known rate that such a path carries at most
 GATE_LOSS: Final = 0.15  # share lost by the line
 OPEN_LOSS: Final = 0.05
 OPEN_TIME: Final = 3.0  # s with less
 CLEARLY_LESS: Final = 0.5
 GREETING: Final = 24  # probes of a new path: they measure delay and noise before these matter
 GREETING_EVERY: Final = 0.040  # s
-LEAST_STEP: Final = 0.009  # s between two plans for fast lines
+STEP: Final = 0.010  # s between two steps
+EASY_STEP: Final = 0.050  # s between two steps of a connection at ease, which it is
+EASY_AFTER: Final = 0.2  # s after a limit held a packet back
+RATE_SPAN: Final = 0.1  # s of the rate of all that comes and goes
 PROBE_EVERY: Final = 0.2  # s
 CLOSED_PROBE_EVERY: Final = 10.0  # s, for paths of closed classes
+ROUNDING: Final = 0.001  # s by which a step may come too early
 CPU_TIME: Final = 0.2  # s with waiting packets that no path holds back
 SMALL: Final = 200  # octets; no probe has more
 UNKNOWN_DELAY: Final = 1.0  # s
 LEAST_PACE: Final = 12_500.0  # octets a second
-
-
-class PathFacts(NamedTuple):
-    """What is known of a path otherwise: paths of one `line` share it; `cost` 0 free, 1 metered, 2 backup; whether it
-    may be used at all (link, keepalives, operator), and if not, `why` in words."""
-
-    line: int = 0
-    usable: bool = True
-    cost: int = 0
-    why: str = ""
 
 
 class Plan(NamedTuple):
@@ -64,59 +56,23 @@ class Plan(NamedTuple):
     probes: list[Hashable]
 
 
-class PathView(NamedTuple):
-    """A path for people. Seconds; octets a second; shares 0 .. 1. `delay`: how much later than the earliest path;
-    `share`: of what arrived within about a second."""
+class Traffic:
+    """The octets that come and go in a second; `look` is given how many these were since the beginning."""
 
-    state: str  # probing | active | gated | dead
-    reason: str
-    since: float
-    rate: float | None
-    delay: float | None
-    base: float | None  # one way, comparable within the connection
-    queue: float
-    rtt: float | None
-    loss_load: float
-    loss_radio: float
-    share: float
+    __slots__ = ("_at", "_octets", "rate")
 
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._at: float | None = None
+        self._octets = 0
 
-class _Path:
-    """The parts of one path."""
-
-    __slots__ = (
-        "acked",
-        "admits",
-        "closed",
-        "estimator",
-        "facts",
-        "gated",
-        "good_since",
-        "greetings",
-        "moved_at",
-        "presence",
-        "probed_at",
-        "recent",
-        "shadow",
-        "shown",
-        "total",
-    )
-
-    def __init__(self, scale: Scale, facts: PathFacts, now: float) -> None:
-        self.facts = facts
-        self.estimator = PathEstimator(scale)
-        self.presence = Presence(now, facts.usable)
-        self.admits = True
-        self.shadow = False
-        self.closed = False  # its cost class is
-        self.gated = False  # it loses too much
-        self.good_since: float | None = None
-        self.greetings = 0
-        self.moved_at = self.probed_at = now
-        self.acked = 0.0  # octets since the last step
-        self.recent = 0.0  # fading
-        self.total = 0.0
-        self.shown = ("probing", "nothing was sent yet", now)
+    def look(self, octets: int, now: float) -> None:
+        """Take a look."""
+        if self._at is None:
+            self._at, self._octets = now, octets
+        elif now - self._at >= RATE_SPAN:
+            self.rate = (octets - self._octets) / (now - self._at)
+            self._at, self._octets = now, octets
 
 
 class AdaptiveControl:
@@ -129,11 +85,13 @@ class AdaptiveControl:
         self._playout = Playout()
         self._classes = OpenClasses()
         self._guard = Guard()
-        self._paths: dict[Hashable, _Path] = {}
+        self._paths: dict[Hashable, AdaptivePath] = {}
         self._rescues: list[Hashable] = []
         self._stepped_at: float | None = None
-        self._last: Plan | None = None
-        self._last_at = 0.0
+        self._last: Plan | None = None  # without its rescues and probes
+        self._is_at_ease = False
+        self._rests_until = 0.0  # if it is
+        self._traffic = Traffic()
         self._carried_at = 0.0  # when more than probes arrived
         self._held_at = 0.0  # when a path held a packet back, or nothing waited
         self.is_cpu_bound = False  # packets wait, and no path is the reason
@@ -148,7 +106,7 @@ class AdaptiveControl:
         for key, each in facts.items():
             path = self._paths.get(key)
             if path is None:
-                path = self._paths[key] = _Path(self._scale, each, now)
+                path = self._paths[key] = AdaptivePath(self._scale, each, now)
             path.facts = each
             if each.usable:
                 self._come_back(path, now)
@@ -158,10 +116,20 @@ class AdaptiveControl:
                 path.presence.leave(now)
 
     def report(self, report: Report) -> None:
-        """Take what the peer says of one path; of an unknown one it is ignored."""
+        """Take what the peer says of one path; of an unknown one it is ignored. At ease it is looked at with the next
+        step, unless it tells of trouble."""
         path = self._paths.get(report.path)
         if path is None:
             return
+        unread = report if path.unread is None else both(path.unread, report)
+        if self._is_at_ease and _is_routine(report):
+            path.unread = unread
+            return
+        self._is_at_ease = False
+        path.unread = None
+        self._take(path, unread)
+
+    def _take(self, path: AdaptivePath, report: Report) -> None:
         now, estimator, presence = report.at, path.estimator, path.presence
         path.acked += report.acked
         if report.acked > SMALL * 2:
@@ -180,14 +148,19 @@ class AdaptiveControl:
             self._fall_silent(report.path, path, now)
 
     def step(self, flights: Mapping[Hashable, FlightMeasures], now: float) -> Plan:
-        """Return the plan of now; `flights`: what is under way on the paths, by key."""
-        if self._last is not None and not self._rescues and now - self._last_at < LEAST_STEP and self._is_calm():
+        """Return the plan of now; `flights`: what is under way on the paths, by key. Before `pause` is over a
+        connection at ease gets the last one."""
+        if self._is_at_ease and self._last is not None and not self._rescues and now < self._rests_until:
             return self._last
+        for path in self._paths.values():
+            if path.unread is not None:
+                report, path.unread = path.unread, None
+                self._take(path, report)
         queued = any(flights[key].queue_packets for key in self._paths if key in flights)
         loaded = queued or now - self._carried_at < PROBE_EVERY or any(_is_data(each) for each in flights.values())
         for key, path in self._paths.items():
             flight = flights.get(key, _NOTHING)
-            if _is_unheard(path, flight, now):
+            if path.is_unheard(flight, now):
                 self._fall_silent(key, path, now)
         self._note_processor(flights, queued, now)
         live = {key: path for key, path in self._paths.items() if path.presence.is_live}
@@ -196,7 +169,7 @@ class AdaptiveControl:
         for path in self._paths.values():
             path.closed = path.facts.cost > self._classes.dearest
         known = {key: path for key, path in live.items() if path.estimator.is_known and not path.closed}
-        delays_of = {key: _delays(path) for key, path in known.items()}
+        delays_of = {key: path.delays for key, path in known.items()}
         self._choose(known, delays_of, now)
         self._look_for_harm(known, delays_of, flights, waits, now)
         probes = [
@@ -205,37 +178,58 @@ class AdaptiveControl:
         self._note_shares(now)
         plan = Plan(self._limits(delays_of), self._order(known, delays_of, now), self._rescues, probes)
         self._rescues = []
-        self._stepped_at = self._last_at = now
+        self._stepped_at = now
         self._last = plan._replace(rescues=[], probes=[])
+        self._is_at_ease = self._is_easy(flights, queued, now)
+        self._rests_until = now + EASY_STEP - ROUNDING
         return plan
 
-    def _is_calm(self) -> bool:
-        """Return whether a plan may grow a little old: no path starts, and a fast one has many reports."""
-        live = [path.estimator for path in self._paths.values() if path.presence.is_live]
-        return any(each.target > TARGET for each in live) and not any(each.is_starting for each in live)
+    @property
+    def pause(self) -> float:
+        """Return the seconds from one step to the next one, while the connection is loaded."""
+        return EASY_STEP if self._is_at_ease else STEP
+
+    def _is_easy(self, flights: Mapping[Hashable, FlightMeasures], queued: bool, now: float) -> bool:
+        """Return whether much comes or goes, and nothing holds it back but the processor: then there is little to
+        decide, and the processor is needed elsewhere."""
+        self._traffic.look(sum(each.sent + each.received for each in flights.values()), now)
+        return (
+            self._traffic.rate > FAST
+            and not queued
+            and all(now - each.limited_at > EASY_AFTER for each in flights.values())
+            and all(
+                path.presence.state is State.PRESENT and path.estimator.is_known
+                for path in self._paths.values()
+                if path.facts.usable
+            )
+        )
 
     def views(self, now: float) -> dict[Hashable, PathView]:
         """Return the paths for people."""
         bases = [path.estimator.delays.base for path in self._paths.values()]
         least = min((base for base in bases if base is not None), default=0.0)
         total = sum(path.recent for path in self._paths.values())
-        return {key: self._view(key, path, least, total, now) for key, path in self._paths.items()}
+        latest = least + self._budget
+        return {
+            key: view(path, words(path, self._guard.is_out(key, now), latest, now), least, total, now)
+            for key, path in self._paths.items()
+        }
 
     # ---- presence ------------------------------------------------------------------------------------------------
 
-    def _come_back(self, path: _Path, now: float) -> None:
+    def _come_back(self, path: AdaptivePath, now: float) -> None:
         if path.presence.state is State.AWAY:
             path.presence.come_back(now)
             path.estimator.restart(now)
             path.estimator.delays.rebase()
 
-    def _fall_silent(self, key: Hashable, path: _Path, now: float) -> None:
+    def _fall_silent(self, key: Hashable, path: AdaptivePath, now: float) -> None:
         """Take a silent path out, unless it is the last one."""
         if any(other.presence.is_live for other in self._paths.values() if other is not path):
             path.presence.silence(now)
             self._rescues.append(key)
 
-    def _wants_probe(self, path: _Path, flight: FlightMeasures, loaded: bool, now: float) -> bool:
+    def _wants_probe(self, path: AdaptivePath, flight: FlightMeasures, loaded: bool, now: float) -> bool:
         """Return whether a path is probed: doubtful, silent, or measured by nothing while others carry."""
         if path.presence.asks(now) or path.presence.wants_probe(now):
             return True
@@ -258,7 +252,9 @@ class AdaptiveControl:
 
     # ---- admission -----------------------------------------------------------------------------------------------
 
-    def _choose(self, known: Mapping[Hashable, _Path], delays: Mapping[Hashable, PathDelays], now: float) -> None:
+    def _choose(
+        self, known: Mapping[Hashable, AdaptivePath], delays: Mapping[Hashable, PathDelays], now: float
+    ) -> None:
         """Choose which paths carry bulk, and which ones shadows of it."""
         least = min((each.base for each in delays.values()), default=0.0)
         for key, path in self._paths.items():
@@ -279,21 +275,21 @@ class AdaptiveControl:
         if not fit:
             return
         first = min(fit, key=lambda key: delays[key].base)
-        total = sum(_proven(path) for path in fit.values())
+        total = sum(path.proven for path in fit.values())
         lossy = any(path.estimator.losses.radio > SLIGHT_LOSS for path in fit.values())
         fast = any(
             path.estimator.rates.peak > FASTEST for path in fit.values()
         )  # copies would cost more than they show
         for key, path in fit.items():
             wanted = PROVEN_SHARE * (KEPT if path.admits else 1.0) * total / len(fit)
-            shown = path.estimator.samples >= PROVEN_REPORTS and total > 0 and _proven(path) >= wanted
-            wanted_now = path.admits or delays[key].base - least <= NEAR or _is_short(fit[first].estimator)
+            shown = path.estimator.samples >= PROVEN_REPORTS and total > 0 and path.proven >= wanted
+            wanted_now = path.admits or delays[key].base - least <= NEAR or fit[first].is_short
             path.admits = key == first or ((shown or fast) and wanted_now)
-            path.shadow = path.facts.cost == 0 and not fast and _shadows(path, lossy)
+            path.shadow = path.facts.cost == 0 and not fast and path.shadows(lossy)
             if path.admits and (shown or len(fit) == 1):
                 path.presence.prove(now)
 
-    def _gate(self, path: _Path, known: Mapping[Hashable, _Path], now: float) -> None:
+    def _gate(self, path: AdaptivePath, known: Mapping[Hashable, AdaptivePath], now: float) -> None:
         """Take a path out that loses far more than another one, and back when it has been good for a while."""
         losses = path.estimator.losses
         if not path.gated:
@@ -311,7 +307,7 @@ class AdaptiveControl:
 
     def _look_for_harm(
         self,
-        known: Mapping[Hashable, _Path],
+        known: Mapping[Hashable, AdaptivePath],
         delays: Mapping[Hashable, PathDelays],
         flights: Mapping[Hashable, FlightMeasures],
         waits: bool,
@@ -353,7 +349,9 @@ class AdaptiveControl:
             )
         return limits
 
-    def _order(self, known: Mapping[Hashable, _Path], delays: Mapping[Hashable, PathDelays], now: float) -> OrderLimits:
+    def _order(
+        self, known: Mapping[Hashable, AdaptivePath], delays: Mapping[Hashable, PathDelays], now: float
+    ) -> OrderLimits:
         if not delays:
             return START_ORDER
         self._scale.follow(min(each.base for each in delays.values()))
@@ -361,61 +359,12 @@ class AdaptiveControl:
         self._playout.follow(wanted_playout(admitted, [each for key, each in delays.items() if known[key].shadow]), now)
         return OrderLimits(hold_of(admitted, delays.values()), self._playout.ticks())
 
-    # ---- what is shown -------------------------------------------------------------------------------------------
-
     def _note_shares(self, now: float) -> None:
         elapsed = min(now - self._stepped_at, 1.0) if self._stepped_at is not None else 0.0
         for path in self._paths.values():
             path.recent = path.recent * (1 - elapsed) + path.acked
             path.total += path.acked
             path.acked = 0.0
-
-    def _view(self, key: Hashable, path: _Path, least: float, total: float, now: float) -> PathView:
-        state, reason = self._words(key, path, now)
-        if (state, reason) != path.shown[:2]:
-            path.shown = (state, reason, now)
-        estimator, delays = path.estimator, path.estimator.delays
-        return PathView(
-            state,
-            reason,
-            path.shown[2],
-            estimator.shown_rate or None,
-            delays.base - least if delays.base is not None else None,
-            delays.base,
-            delays.queue,
-            delays.rtt,
-            estimator.losses.load,
-            estimator.losses.radio,
-            path.recent / total if total else 0.0,
-        )
-
-    def _words(self, key: Hashable, path: _Path, now: float) -> tuple[str, str]:
-        """Return the state of a path and its reason."""
-        presence, estimator = path.presence, path.estimator
-        if presence.state is State.AWAY:
-            return "dead", path.facts.why or "it may not be used"
-        if presence.state is State.SILENT:
-            if now < presence.waits_until:
-                return "dead", "it was lost again and waits before it may return"
-            return "dead", "what was sent over it did not arrive"
-        if path.closed:
-            return "gated", "cheaper lines have room"
-        if path.gated:
-            return "gated", "it loses far more than another line"
-        if self._guard.is_out(key, now):
-            return "gated", "all lines together carried less than the best one alone"
-        if not estimator.is_known:
-            return "probing", "nothing was sent yet"
-        if not path.admits:
-            bases = [each.estimator.delays.base for each in self._paths.values()]
-            if (estimator.delays.base or 0.0) - min(each for each in bases if each is not None) > self._budget:
-                return "gated", "it is later than the delay budget allows"
-            if estimator.is_starting and not estimator.rate:
-                return "probing", "it has not shown a fair share of the rate yet"
-            return "gated", "its rate is too small beside the others"
-        if estimator.is_starting and not estimator.rate:
-            return "probing", "its rate is being found"
-        return "active", "it carries bulk"
 
 
 _NOTHING: Final = FlightMeasures()
@@ -426,39 +375,7 @@ def _is_data(flight: FlightMeasures) -> bool:
     return flight.octets > SMALL * flight.packets
 
 
-def _is_unheard(path: _Path, flight: FlightMeasures, now: float) -> bool:
-    """Return whether the lack of reports shows that a path is silent."""
-    estimator = path.estimator
-    queue = estimator.queue_of(flight.octets)
-    return estimator.is_known and path.presence.is_unheard(now, flight.oldest, estimator.delays.rtt or 0.0, queue)
-
-
-def _delays(path: _Path) -> PathDelays:
-    """Return the delays of a path that are known."""
-    delays = path.estimator.delays
-    return PathDelays(delays.base or 0.0, delays.noise, delays.queue, delays.rtt or 0.0)
-
-
-def _is_short(estimator: PathEstimator) -> bool:
-    """Return whether the earliest path has less room than is wanted, or soon will: others are needed."""
-    return not estimator.is_starting or estimator.is_full or estimator.delays.queue > SHORT_QUEUE
-
-
-def _proven(path: _Path) -> float:
-    """Return the rate that a path has shown."""
-    estimator = path.estimator
-    return estimator.rate or estimator.rates.peak
-
-
-def _shadows(path: _Path, lossy: bool) -> bool:
-    """Return whether a starting path carries copies of bulk: to be measured, and while nothing is known of the losses,
-    or much is, and the path has room, so that a loss at the begin of a flow harms nobody."""
-    estimator = path.estimator
-    if not estimator.is_starting:
-        return False
-    if not path.admits or estimator.losses.sent < LOSS_KNOWN:
-        return True
-    known = estimator.rate
-    return (
-        lossy and estimator.delays.queue < SHADOW_QUEUE and (not known or estimator.rates.peak < SHADOW_SHARE * known)
-    )
+def _is_routine(report: Report) -> bool:
+    """Return whether a report tells of nothing but progress, or of a path that is idle, without a limit."""
+    is_fine = report.settled_moved or report.oldest is None
+    return is_fine and not report.lost and report.at - report.limited_at > LOADED

@@ -4,8 +4,8 @@
                                                             │ Plan: limits, rescues, probes
     DataPath.set_limits, rescue, send  ←─ Adaptations  ←────┘
 
-Control looks at a loaded connection every STEP: from its first report until nothing is under way. An idle connection
-has no timer.
+Control looks at a loaded connection every 10 ms, less often at one that is at ease: from its first report until nothing
+is under way. An idle connection has no timer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Final, cast
 
 from twisted.logger import Logger
 
-from mpt.control.adaptive import AdaptiveControl, PathFacts, PathView, Plan
+from mpt.control.adaptive import AdaptiveControl, Plan
+from mpt.control.adaptivepath import PathFacts
 from mpt.control.admission import LOG_LINES, Bucket
+from mpt.control.pathviews import PathView
 from mpt.daemon.machine import Machine
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.timers import DeadlineLoop
@@ -31,7 +33,6 @@ from mpt.wire.hello import ADAPTIVE, Hello, HelloPath
 
 log = Logger()
 
-STEP: Final = 0.01  # s
 AWAKE: Final = 1.0  # s that control goes on looking after the last report
 LEISURE: Final = 4.0  # pause after a step of all loaded connections, in times of its duration: a fifth of the time
 TELL: Final = 0.1  # s between two looks for states that the log should tell
@@ -156,7 +157,7 @@ class Adaptation:
         if self._is_due:
             return 0.0
         is_awake = self._is_under_way or self._stepped_at < self._reported_at + AWAKE
-        return self._stepped_at + STEP if is_awake else None
+        return self._stepped_at + self._control.pause if is_awake else None
 
     # --- what follows ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from mpt.control.adaptive import PathView
+from mpt.control.pathviews import PathView
 from mpt.control.quota import QuotaMeter
 from mpt.daemon.connection import Connection
 from mpt.daemon.path import Path

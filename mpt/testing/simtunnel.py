@@ -15,7 +15,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from mpt.control.adaptive import AdaptiveControl, PathFacts
+from mpt.control.adaptive import AdaptiveControl
+from mpt.control.adaptivepath import PathFacts
 from mpt.data.framing import Sealed
 from mpt.data.pathtable import Adaptive
 from mpt.limits import OUTER, FlightMeasures, Report

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mpt.control.adaptive import PathFacts
+from mpt.control.adaptivepath import PathFacts
 from mpt.control.presence import State
 from mpt.testing.datapath import LOCAL, REMOTE, Stage, packet
 from mpt.testing.session import PeerSession

@@ -6,7 +6,8 @@ from collections.abc import Hashable
 
 import pytest
 
-from mpt.control.adaptive import CPU_TIME, GREETING, AdaptiveControl, PathFacts, Plan
+from mpt.control.adaptive import CPU_TIME, EASY_STEP, GREETING, AdaptiveControl, Plan
+from mpt.control.adaptivepath import PathFacts
 from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, Report
 from tests.control.fluid import DATAGRAM, STEP, FluidLine
 
@@ -54,6 +55,7 @@ class Run:
                     octets=report.in_flight,
                     packets=report.in_flight // DATAGRAM + (report.in_flight > 0),
                     oldest=report.oldest,
+                    sent=report.octets,
                     queue_packets=10 if demand > 1e9 else 0,
                     limited_at=report.limited_at,
                 )
@@ -241,3 +243,42 @@ def test_a_path_that_is_gone_is_forgotten() -> None:
     run.control.set_paths({"a": PathFacts()}, run.now)
     run.control.report(run.lines["b"].step(1500.0))
     assert run.control.step({}, run.now).limits.keys() == {"a"}
+
+
+# --- at ease ---
+
+
+def fast_and_unlimited() -> Run:
+    """Two lines of 8 Gbit/s of which 800 Mbit/s are wanted: the processor is what limits."""
+    run = Run(FluidLine(8000 * MBIT, 0.001), FluidLine(8000 * MBIT, 0.001))
+    run.go(1.0, demand=0.0)
+    run.go(3.0, demand=400 * MBIT)
+    return run
+
+
+def test_a_fast_connection_that_nothing_limits_is_at_ease() -> None:
+    """Plans are made less often, and reports are looked at together."""
+    run = fast_and_unlimited()
+    assert run.control.pause == EASY_STEP
+    plans = {id(run.go(STEP, demand=400 * MBIT)) for _ in range(20)}
+    assert len(plans) <= 20 * STEP / EASY_STEP + 1
+    view = run.control.views(run.now)["a"]
+    assert view.rate == pytest.approx(400 * MBIT, rel=0.1) and view.share == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_slow_connection_is_never_at_ease() -> None:
+    """Nor is one whose line limits."""
+    run = Run(FluidLine(8000 * MBIT, 0.001), FluidLine(8000 * MBIT, 0.001))
+    run.go(4.0, demand=20 * MBIT)
+    assert run.control.pause == STEP
+    run = Run(FluidLine(400 * MBIT), FluidLine(400 * MBIT))
+    run.go(4.0)
+    assert run.control.pause == STEP
+
+
+def test_trouble_ends_the_ease_at_once() -> None:
+    """A path that falls silent is found as soon as ever."""
+    run = fast_and_unlimited()
+    run.dead.add("b")
+    run.go(0.3, demand=400 * MBIT)
+    assert run.rescues == ["b"]

@@ -8,8 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from mpt.control.adaptive import PathFacts, PathView, Plan
-from mpt.daemon.adaptive import AWAKE, STEP, Adaptation, Adaptations, adaptive_row
+from mpt.control.adaptive import EASY_STEP, STEP, Plan
+from mpt.control.adaptivepath import PathFacts
+from mpt.control.pathviews import PathView
+from mpt.daemon.adaptive import AWAKE, Adaptation, Adaptations, adaptive_row
 from mpt.daemon.machine import Machine
 from mpt.data.pathtable import Adaptive, ClassRule
 from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, OrderLimits, PathLimits, Report
@@ -61,6 +63,7 @@ class FakeControl:
         self.flights: Mapping[Hashable, FlightMeasures] = {}
         self.plan = Plan({FIRST: WIDE, SECOND: WIDE}, START_ORDER, [], [])
         self.states = {FIRST: "active", SECOND: "active"}
+        self.pause = STEP
 
     def set_paths(self, facts: Mapping[Hashable, PathFacts], now: float) -> None:
         self.facts = facts
@@ -176,6 +179,14 @@ def test_a_loaded_connection_is_looked_at_until_it_is_idle(world: World) -> None
     assert steps[0] <= began + 0.002 and began + AWAKE - STEP <= steps[-1] <= began + AWAKE + 2 * STEP
     assert AWAKE / STEP * 0.8 <= len(steps) <= AWAKE / STEP * 1.2
     assert world.timers == 0
+
+
+def test_a_connection_at_ease_is_looked_at_less_often(world: World) -> None:
+    """As control says."""
+    world.control.pause = EASY_STEP
+    world.report()
+    world.pass_time(AWAKE)
+    assert AWAKE / EASY_STEP * 0.8 <= len(world.control.steps) <= AWAKE / EASY_STEP * 1.2
 
 
 def test_a_connection_wakes_up_again(world: World) -> None:

@@ -1,0 +1,104 @@
+"""One path of an adaptive connection: what is known of it otherwise, what was measured, and what was decided."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from mpt.control.delays import Scale
+from mpt.control.estimator import PathEstimator
+from mpt.control.playout import PathDelays
+from mpt.control.presence import Presence
+from mpt.limits import FlightMeasures, Report
+
+SHORT_QUEUE: Final = 0.003  # s
+LOSS_KNOWN: Final = 300.0  # datagrams
+SHADOW_QUEUE: Final = 0.002  # s of queue beyond which nothing is copied to a path that carries, too
+SHADOW_SHARE: Final = 0.2  # of its known rate that such a path carries at most
+
+
+class PathFacts(NamedTuple):
+    """What is known of a path otherwise: paths of one `line` share it; `cost` 0 free, 1 metered, 2 backup; whether it
+    may be used at all (link, keepalives, operator), and if not, `why` in words."""
+
+    line: int = 0
+    usable: bool = True
+    cost: int = 0
+    why: str = ""
+
+
+class AdaptivePath:
+    """One path from `now` on; `scale` is the one of its connection."""
+
+    __slots__ = (
+        "acked",
+        "admits",
+        "closed",
+        "estimator",
+        "facts",
+        "gated",
+        "good_since",
+        "greetings",
+        "moved_at",
+        "presence",
+        "probed_at",
+        "recent",
+        "shadow",
+        "shown",
+        "total",
+        "unread",
+    )
+
+    def __init__(self, scale: Scale, facts: PathFacts, now: float) -> None:
+        self.facts = facts
+        self.estimator = PathEstimator(scale)
+        self.presence = Presence(now, facts.usable)
+        self.unread: Report | None = None  # what reports told that are not looked at yet
+        self.admits = True
+        self.shadow = False
+        self.closed = False  # its cost class is
+        self.gated = False  # it loses too much
+        self.good_since: float | None = None
+        self.greetings = 0
+        self.moved_at = self.probed_at = now
+        self.acked = 0.0  # octets since the last step
+        self.recent = 0.0  # fading
+        self.total = 0.0
+        self.shown = ("probing", "nothing was sent yet", now)
+
+    @property
+    def delays(self) -> PathDelays:
+        """Return the delays that are known."""
+        delays = self.estimator.delays
+        return PathDelays(delays.base or 0.0, delays.noise, delays.queue, delays.rtt or 0.0)
+
+    @property
+    def proven(self) -> float:
+        """Return the rate that the path has shown."""
+        return self.estimator.rate or self.estimator.rates.peak
+
+    @property
+    def is_short(self) -> bool:
+        """Return whether the path has less room than is wanted, or soon will: others are needed."""
+        estimator = self.estimator
+        return not estimator.is_starting or estimator.is_full or estimator.delays.queue > SHORT_QUEUE
+
+    def shadows(self, lossy: bool) -> bool:
+        """Return whether a starting path carries copies of bulk: to be measured, and while nothing is known of the
+        losses, or much is, and the path has room, so that a loss at the begin of a flow harms nobody."""
+        estimator = self.estimator
+        if not estimator.is_starting:
+            return False
+        if not self.admits or estimator.losses.sent < LOSS_KNOWN:
+            return True
+        known = estimator.rate
+        return (
+            lossy
+            and estimator.delays.queue < SHADOW_QUEUE
+            and (not known or estimator.rates.peak < SHADOW_SHARE * known)
+        )
+
+    def is_unheard(self, flight: FlightMeasures, now: float) -> bool:
+        """Return whether the lack of reports shows that the path is silent."""
+        estimator = self.estimator
+        queue = estimator.queue_of(flight.octets)
+        return estimator.is_known and self.presence.is_unheard(now, flight.oldest, estimator.delays.rtt or 0.0, queue)
