@@ -115,6 +115,7 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge
     double thin_period; /* seconds; of mpt.data.flowqueue */
     double sure_after, told_for, soon, pause, short_pause, latest, silent, old_session; /* seconds; of mpt.data.receipts */
     double silences[4]; /* seconds */
+    double idle_news; /* seconds; of mpt.data.adaptives */
     double report_share;
     double longest_hold, longest_playout; /* seconds; of mpt.data.playout */
     double excess, blocked; /* `blocked`: seconds; of mpt.data.rooms */
@@ -398,7 +399,7 @@ int64_t mpt_rehearse_record(struct mpt_rehearsal *rehearsal, uint64_t space, uin
 void mpt_rehearse_session_end(struct mpt_rehearsal *rehearsal, uint64_t space);
 void mpt_rehearse_flight(const struct mpt_rehearsal *rehearsal, struct mpt_flight *flight);
 void mpt_rehearse_arrived(struct mpt_rehearsal *rehearsal, uint32_t session, uint32_t path, uint64_t number, uint32_t size,
-                          uint32_t stamp, int is_data, double now);
+                          uint32_t stamp, double waited, int is_data, double now);
 double mpt_rehearse_report_deadline(const struct mpt_rehearsal *rehearsal); /* -1: none */
 int mpt_rehearse_report(struct mpt_rehearsal *rehearsal, struct mpt_feedback *feedback, double now); /* 0: none is due */
 void mpt_rehearse_forget(struct mpt_rehearsal *rehearsal, uint32_t session);

@@ -109,6 +109,12 @@ static bool has_pending_of(const struct adaptive *a, uint32_t flow) {
     return false;
 }
 
+/* Return the path for a packet before which none waits, neither new nor again; NULL: it has to wait. */
+static struct room *room_without_queue(const struct adaptive *a, uint32_t length) {
+    bool waits = a->queue.packets > 0 || a->first != NULL || a->repair.queue_count > 0 || session_of(a) == NULL;
+    return waits ? NULL : rooms_for_bulk(&a->rooms, (struct wanted){a->largest, length}, a->now);
+}
+
 void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *offer, double now) {
     const struct mpt_connection_row *row = &a->connection->row;
     bool is_urgent = offer->trait >= TRAIT_REALTIME, bypasses = true;
@@ -147,7 +153,10 @@ void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *o
             cell->kind = ORDERED; /* it waits with its flow */
     }
     a->largest = wanted.size > a->largest ? wanted.size : a->largest;
-    if (!flow_queue_push(&a->queue, cell, is_urgent, now))
+    struct room *open = is_urgent ? NULL : room_without_queue(a, wanted.length);
+    if (open != NULL)
+        depart(a, open, cell);
+    else if (!flow_queue_push(&a->queue, cell, is_urgent, now))
         drop(a, cell, MPT_QUEUE_FULL);
 }
 

@@ -249,6 +249,9 @@ static void settle(struct adaptives *all, struct watched *w, const struct mpt_re
         room->asked = 0;
     }
     const struct under_way *oldest = flight_oldest(&room->flight);
+    if (oldest == NULL && !settled.is_further && settled.lost == 0 && now < room->told_at + all->tuning->idle_news)
+        return;
+    room->told_at = now;
     const struct mpt_report report = {
         .clock = clock, .packets = record->packets, .octets = record->octets,
         .acked = settled.octets, .lost = settled.lost, .least = record->least, .median = record->median,

@@ -11,9 +11,14 @@
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
+#ifndef SCM_TIMESTAMPNS
+#define SCM_TIMESTAMPNS 35 /* <asm-generic/socket.h> */
+#endif
 #ifndef SOL_UDP
 #define SOL_UDP 17
 #endif
+
+enum { LONGEST_WAIT = 1 }; /* seconds */
 
 static void add(struct msghdr *message, union ancillary *room, int level, int type, const void *value, size_t size) {
     struct cmsghdr *control = (struct cmsghdr *)(void *)(room->octets + message->msg_controllen);
@@ -38,22 +43,30 @@ void ancillary_add_tos(struct msghdr *message, union ancillary *room, const uint
         add(message, room, IPPROTO_IP, IP_TOS, &value, sizeof value);
 }
 
-uint32_t ancillary_read(struct msghdr *message, unsigned *ecn) {
-    uint32_t size = 0;
-    *ecn = 0;
+struct received ancillary_read(struct msghdr *message) {
+    struct received received = {0};
     for (struct cmsghdr *control = CMSG_FIRSTHDR(message); control != NULL; control = CMSG_NXTHDR(message, control)) {
         int value = 0;
         if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS)
-            *ecn = *CMSG_DATA(control) & 3; /* one octet */
+            received.ecn = *CMSG_DATA(control) & 3; /* one octet */
         else if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_TCLASS) {
             memcpy(&value, CMSG_DATA(control), sizeof value);
-            *ecn = value & 3;
+            received.ecn = value & 3;
         } else if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
             memcpy(&value, CMSG_DATA(control), sizeof value);
-            size = value > 0 ? (uint32_t)value : 0;
-        }
+            received.size = value > 0 ? (uint32_t)value : 0;
+        } else if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPNS
+                   && control->cmsg_len == CMSG_LEN(sizeof received.came))
+            memcpy(&received.came, CMSG_DATA(control), sizeof received.came);
     }
-    return size;
+    return received;
+}
+
+double ancillary_waited(const struct received *received, const struct timespec *now) {
+    if (received->came.tv_sec == 0)
+        return 0;
+    double waited = (double)(now->tv_sec - received->came.tv_sec) + (double)(now->tv_nsec - received->came.tv_nsec) / 1e9;
+    return waited > 0 && waited < LONGEST_WAIT ? waited : 0; /* or the clock was set */
 }
 
 struct mpt_address ancillary_address(const void *name, size_t length) {

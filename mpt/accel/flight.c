@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { FIRST_ROOM = 64 };
+enum { FIRST_ROOM = 64, AHEAD = 8 };
 
 static struct under_way *entry_at(const struct flight *f, uint64_t position) {
     return &f->ring[position & (f->room - 1)];
@@ -201,6 +201,8 @@ struct settled flight_acknowledge(struct flight *f, const struct flight_sink *si
     uint32_t spans_count = sort_ranges(part, ranges, count, n, end, spans), i = 0;
     for (n = n > base ? n : base; n < end; n++) { /* what lies before the base is not under way */
         uint64_t position = part->position + ((uint64_t)n - part->first);
+        if (position + AHEAD < f->head)
+            __builtin_prefetch(entry_at(f, position + AHEAD)->cell, 1); /* it has been away from the cache */
         if (entry_at(f, position)->size == 0)
             continue;
         while (i < spans_count && spans[i].end <= n)

@@ -228,18 +228,22 @@ static uint32_t receive(struct ingress *ingress, struct listener *listener, doub
     if (room == 0)
         return 0; /* no memory, which says nothing about the socket */
     int got = recvmmsg(listener->fd, ingress->messages, room, MSG_DONTWAIT, NULL);
-    if (got > 0)
+    struct timespec wall = {0};
+    if (got > 0) {
+        clock_gettime(CLOCK_REALTIME, &wall);
         ingress->counters->receives++;
+    }
     for (int i = 0; i < got; i++) {
         struct msghdr *message = &ingress->messages[i].msg_hdr;
-        unsigned ecn;
-        uint32_t length = ingress->messages[i].msg_len, size = ancillary_read(message, &ecn), at = 0;
+        const struct received received = ancillary_read(message);
+        uint32_t length = ingress->messages[i].msg_len, at = 0;
         struct mpt_address sender = ancillary_address(message->msg_name, message->msg_namelen);
         const struct source *source = find_source(&ingress->now.listening, listener->fd, &sender);
-        const struct origin origin = {&ingress->names[i], message->msg_namelen, listener->fd};
+        const struct origin origin = {&ingress->names[i], message->msg_namelen, listener->fd,
+                                      ancillary_waited(&received, &wall)};
         do {
-            uint32_t left = length - at, step = size && size < left ? size : left;
-            struct datagram datagram = {buffers[i]->data + at, step, ecn, buffers[i]};
+            uint32_t left = length - at, step = received.size && received.size < left ? received.size : left;
+            struct datagram datagram = {buffers[i]->data + at, step, received.ecn, buffers[i]};
             ingress->counters->datagrams_received++;
             if (listener->is_sealed && is_sealed(datagram.octets, step))
                 open_sealed(ingress, &datagram, &origin, now);

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from mpt.accel._native import ffi
-from mpt.data import adaptive, flowqueue, playout, receipts, repair, rooms
+from mpt.data import adaptive, adaptives, flowqueue, playout, receipts, repair, rooms
 from mpt.data.pathtable import Adaptive, ClassRule
 from mpt.limits import (
     START_LIMITS,
@@ -43,6 +43,7 @@ ADAPTIVE_TUNING: Final = {
     "excess": rooms.EXCESS,
     "excess_octets": rooms.EXCESS_OCTETS,
     "blocked": rooms.BLOCKED,
+    "idle_news": adaptives.IDLE_NEWS,
     "tries": repair.TRIES,
     "too_late": repair.TOO_LATE,
     "repair_share": repair.SHARE,

@@ -34,7 +34,7 @@ from mpt.data.framing import Sealed
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
-from mpt.host.udp import can_segment, join_received
+from mpt.host.udp import can_segment, join_received, stamp_received
 from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 from mpt.wire import seal, token, tos
 from mpt.wire.seal import SessionKeys
@@ -109,8 +109,9 @@ class NativeDataPath:
     TUN, and `ask_tun` finds out which offloads the TUN has.
 
     A wake-up goes on with everything that is ready and due, until nothing is or `budget` seconds are over: a crossing
-    into Python costs more than a batch. 0 serves one descriptor alone. After a wake-up that used up its budget, calls
-    for other descriptors within `turn` seconds belong to the same turn of the reactor and do nothing.
+    into Python costs more than a batch. 0 serves one descriptor alone, and no time of the kernel counts. After a
+    wake-up that used up its budget, calls for other descriptors within `turn` seconds belong to the same turn of the
+    reactor and do nothing.
     """
 
     def __init__(
@@ -416,7 +417,9 @@ class NativeDataPath:
             self._path_keys.append(row.key)
         descriptor = row.socket.fileno() if row.socket is not None else -1
         if descriptor not in self._prepared:
-            self._prepared[descriptor] = descriptor >= 0 and _prepare(descriptor, self._gso)
+            self._prepared[descriptor] = descriptor >= 0 and _prepare(
+                descriptor, self._gso, sealed and self._budget > 0
+            )
         named = self._prepared[descriptor]
         remote = sockaddr(row.remote) if named and row.remote else b""
         peer = host_fields(row.peer) if named and not sealed else NOBODY
@@ -435,12 +438,14 @@ class NativeDataPath:
         }
 
 
-def _prepare(descriptor: int, gso: bool) -> bool:
+def _prepare(descriptor: int, gso: bool, stamps: bool) -> bool:
     """Make a socket ready; return False for a connected socket without addresses."""
     with sharing(descriptor) as shared:
         if shared.family not in (socket.AF_INET, socket.AF_INET6):
             return False
         join_received(shared, gso)
+        if stamps:
+            stamp_received(shared)
         return True
 
 

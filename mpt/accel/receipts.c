@@ -168,11 +168,11 @@ void receipts_arrived(struct receipts *r, const struct receipt *receipt, double 
     uint32_t size = receipt->size + OUTER_OCTETS;
     path->packets++;
     path->octets += size;
-    sample(path, (uint16_t)(ticks(r, now) - receipt->stamp));
+    sample(path, (uint16_t)(ticks(r, receipt->came) - receipt->stamp));
     if (is_newest || receipt->session != path->session) {
         path->session = receipt->session;
         path->stamp = receipt->stamp;
-        path->stamp_came = now;
+        path->stamp_came = receipt->came;
     }
     receipts_earn(r, size);
     if (!receipt->is_data)

@@ -55,6 +55,7 @@ struct receipt { /* a datagram that has opened */
     uint64_t number;
     uint32_t size;       /* UDP payload */
     uint16_t stamp;
+    double came;         /* when the kernel got it: the time until it is read is the processor's, not the line's */
     bool is_data;        /* it brought a packet or a probe; messages alone cause no report */
 };
 void receipts_arrived(struct receipts *receipts, const struct receipt *receipt, double now);

@@ -133,8 +133,9 @@ void mpt_rehearse_flight(const struct mpt_rehearsal *r, struct mpt_flight *fligh
 /* --- the receipts --- */
 
 void mpt_rehearse_arrived(struct mpt_rehearsal *r, uint32_t session, uint32_t path, uint64_t number, uint32_t size,
-                          uint32_t stamp, int is_data, double now) {
-    receipts_arrived(&r->receipts, &(struct receipt){session, path, number, size, (uint16_t)stamp, is_data != 0}, now);
+                          uint32_t stamp, double waited, int is_data, double now) {
+    const struct receipt receipt = {session, path, number, size, (uint16_t)stamp, now - waited, is_data != 0};
+    receipts_arrived(&r->receipts, &receipt, now);
 }
 
 double mpt_rehearse_report_deadline(const struct mpt_rehearsal *r) { return receipts_deadline(&r->receipts); }

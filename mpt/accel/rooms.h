@@ -16,6 +16,7 @@ struct room { /* one path: its limits, what is under way, and its turn in the pa
     double blocked_until; /* its socket was full */
     double limited_at;    /* when window or pace last held a packet back; 0: never, as below */
     double reported_at;   /* when the last record of it came */
+    double told_at;       /* when control was last told of one */
     double progress_at;   /* when the peer was last told to have got further */
     double asked_at;      /* when its last packets were copied, or a probe went */
     uint32_t asked;       /* how often since the peer got further */

@@ -96,7 +96,7 @@ static int open_envelope(struct unsealer *u, uint8_t *datagram, uint32_t length,
     const struct connection *c = session->owner->connection;
     if (c->row.is_adaptive && u->adaptives != NULL) {
         const struct receipt receipt = {session->index, envelope.path_id, envelope.number, length, opened.stamp,
-                                        !is_message || kind == PROBE};
+                                        event->at - origin->waited, !is_message || kind == PROBE};
         adaptives_arrived(u->adaptives, c, &receipt, event->at);
         if (kind == FEEDBACK || kind == PROBE)
             return take_measure(u, c, &opened, event->at);

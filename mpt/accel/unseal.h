@@ -19,10 +19,11 @@ struct unsealer {
     struct gate gate;
     uint32_t told_in_wake, handshakes; /* handshake datagrams that control was told of in that wake-up */
 };
-struct origin { /* where a datagram came from, and to */
+struct origin { /* where a datagram came from, and to, and when */
     const struct sockaddr_in6 *name; /* or a struct sockaddr_in */
     socklen_t name_length;
     int fd;
+    double waited;       /* seconds for which it waited in the socket */
 };
 struct content { /* a GRE datagram out of an envelope, and its path; NULL: there is none, as control was told */
     const struct path *path;

@@ -137,7 +137,21 @@ class AdaptiveSender:
             if trait == classes.OTHER and self._settings.ordered:
                 kind = _ORDERED  # it waits with its flow
         self._largest = max(self._largest, size)
+        if not is_urgent and self._goes_through(Waiting(flow, packet, kind, now), now):
+            return
         self._queue.push(flow, packet, kind, now, is_urgent)
+
+    def _goes_through(self, waiting: Waiting, now: float) -> bool:
+        """Send a packet if none waits before it, neither new nor again, and a path has room; return whether it is
+        gone."""
+        if (
+            self.waiting
+            or self._repair.deadline() is not None
+            or self._sessions.sealing(self._sender.connection.key) is None
+        ):
+            return False
+        room = self._rooms.for_bulk(self._largest, now, self._fitting(waiting.packet))
+        return room is not None and self._send(waiting, room, now)
 
     def _send_mapped(self, packet: bytes, index: int, now: float) -> None:
         room = next(room for room in self.rooms.open if room.index == index)

@@ -19,15 +19,16 @@ from mpt.data.flight import Entry, space
 from mpt.data.flowkeys import FlowKeys
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, Table
-from mpt.data.receipts import Receipts
+from mpt.data.receipts import Receipt, Receipts
 from mpt.data.rooms import Room
 from mpt.data.sessions import Session, Sessions
 from mpt.errors import DecodeError
 from mpt.limits import OUTER, START_ORDER, AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits, Report
-from mpt.wire import feedback, seal
-from mpt.wire.seal import STAMPS_A_SECOND
+from mpt.wire import feedback
+from mpt.wire.seal import STAMPS_A_SECOND, stamp
 
 MICROSECONDS: Final = 1_000_000
+IDLE_NEWS: Final = 0.1  # s between two reports of a path on which nothing is under way, that say nothing new
 LONGEST_ROUND: Final = 3 * STAMPS_A_SECOND  # ticks; more is a stamp that is a little ahead
 
 SetOrder = Callable[[Hashable, float, int | None], None]  # of a connection: hold in seconds, playout in ticks
@@ -127,22 +128,13 @@ class Adaptives:
 
     # --- what has arrived, for the peer ---
 
-    def arrived(
-        self,
-        connection: Hashable,
-        session: int,
-        header: seal.Envelope,
-        size: int,
-        stamp: int,
-        now: float,
-        is_data: bool,
-    ) -> None:
-        """Note a datagram of `size` octets that has opened with our `session`; see `Receipts.arrived`."""
+    def arrived(self, connection: Hashable, receipt: Receipt, now: float) -> None:
+        """Note a datagram that has opened."""
         found = self._connections.get(connection)
         if found is not None:
-            found.paths[header.path_id][1].received += size + OUTER
-            found.receipts.arrived(session, header.path_id, header.number, size, stamp, now, is_data)
-            if is_data and found.sender is not None:
+            found.paths[receipt.path][1].received += receipt.size + OUTER
+            found.receipts.arrived(receipt, now)
+            if receipt.is_data and found.sender is not None:
                 self._telling[connection] = found
 
     def go(self, now: float) -> None:
@@ -195,6 +187,9 @@ class Adaptives:
         if settled.further:
             room.progress_at, room.asked = now, 0
         oldest = room.flight.oldest()
+        if oldest is None and not settled.further and not settled.lost and now < room.told_at + IDLE_NEWS:
+            return []
+        room.told_at = now
         self._events.append(
             Report(
                 path=path,
@@ -302,5 +297,5 @@ def _round_trip(record: feedback.Record, now: float) -> float | None:
     """Return the round trip of the newest datagram of a path that has arrived, in seconds; None: it is not known."""
     if record.held is None:
         return None
-    ticks = (seal.stamp(now) - record.echo - record.held) & 0xFFFF
+    ticks = (stamp(now) - record.echo - record.held) & 0xFFFF
     return ticks / STAMPS_A_SECOND if ticks < LONGEST_ROUND else None

@@ -7,6 +7,7 @@ descriptor is readable, and the data path does a bounded batch of work. `now` is
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -162,6 +163,7 @@ class PythonDataPath:
         read: Callable[[int, int], bytes] = os.read,
         write: Callable[[int, bytes], int] = os.write,
         scheduler: Scheduler = WeightedCycle,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._states = PathStates()
         self._sessions = Sessions()
@@ -169,7 +171,7 @@ class PythonDataPath:
         keys = FlowKeys(token_bytes(16))
         self._opening = Opening(self._sessions, self._events)
         self._egress = Egress(tun, read, write, scheduler, self._sessions, keys)
-        self._ingress = Ingress(tun, write, gso, self._opening, self._events)
+        self._ingress = Ingress(tun, write, wall, gso, self._opening, self._events)
         self._adaptives = Adaptives(
             self._egress, keys, self._sessions, self._states, self._ingress.set_order, self._events
         )

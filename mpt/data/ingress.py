@@ -21,7 +21,15 @@ from mpt.data.ordering import Ordering
 from mpt.data.pathstate import PathStates
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.data.playout import Playout
-from mpt.host.udp import ANCILLARY_ROOM, is_empty, join_received, received_ecn, separated
+from mpt.host.udp import (
+    ANCILLARY_ROOM,
+    is_empty,
+    join_received,
+    received_ecn,
+    separated,
+    stamp_received,
+    stamped,
+)
 from mpt.wire import command, ip, tos
 from mpt.wire.seal import is_sealed
 
@@ -65,13 +73,20 @@ class Ingress:
     """Everything from the path sockets to the TUN.
 
     `write` writes one packet to a file descriptor, as ``os.write`` does. `joined`: the kernel may hand over several
-    datagrams at once.
+    datagrams at once. `wall` gives the wall clock, with which the kernel stamps datagrams.
     """
 
     def __init__(
-        self, tun: int, write: Callable[[int, bytes], int], joined: bool, opening: Opening, events: list[Event]
+        self,
+        tun: int,
+        write: Callable[[int, bytes], int],
+        wall: Callable[[], float],
+        joined: bool,
+        opening: Opening,
+        events: list[Event],
     ) -> None:
         self._tun = tun
+        self._wall = wall
         self._write = write
         self._opening = opening
         self._events = events
@@ -143,6 +158,8 @@ class Ingress:
                 join_received(path.socket, self._joined)
                 self._sources[path.socket] = {}
         if isinstance(connection.framing, Sealed):
+            if path.socket is not None:
+                stamp_received(path.socket)
             self._with_socket.add(path.key)  # its datagrams may come to any
             source = self._sealed[path.key] = _Source(path)
             source.paths.append((receiver, path.key, counters))
@@ -205,11 +222,12 @@ class Ingress:
             except OSError:
                 end -= 1  # an ICMP error or a link event that the kernel reports here once; it names no datagram
                 continue
-            source, ecn = sources.get(address[0]), received_ecn(ancillary)
-            for datagram in separated(octets, ancillary):
+            waited, about = stamped(ancillary, self._wall())
+            source, ecn = sources.get(address[0]), received_ecn(about)
+            for datagram in separated(octets, about):
                 self.datagrams_received += 1
                 if sealed and is_sealed(datagram):
-                    self._unseal(datagram, socket, address, ecn, now)
+                    self._unseal(datagram, socket, address, ecn, now, waited)
                 elif source is None:
                     self.dropped[Reason.UNKNOWN_SOURCE] += 1
                 else:
@@ -217,10 +235,10 @@ class Ingress:
         return is_empty(socket)
 
     def _unseal(
-        self, datagram: bytes, socket: DataSocket, address: tuple[Any, ...], outer_ecn: int, now: float
+        self, datagram: bytes, socket: DataSocket, address: tuple[Any, ...], outer_ecn: int, now: float, waited: float
     ) -> None:
         """Open an envelope; whatever else is sealed goes to control."""
-        found = self._opening.take(datagram, socket, address, now)
+        found = self._opening.take(datagram, socket, address, now, waited)
         if isinstance(found, Reason):
             self.dropped[found] += 1
         elif found is not None:

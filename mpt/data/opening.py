@@ -15,6 +15,7 @@ from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
 from mpt.data.framing import Sealed
 from mpt.data.gate import Gate, Retried
 from mpt.data.pathtable import DataSocket, Table
+from mpt.data.receipts import Receipt
 from mpt.data.sessions import Sessions
 from mpt.data.toobig import Allowance
 from mpt.data.transmit import send_message
@@ -38,17 +39,8 @@ class Content(NamedTuple):
 class Measures(Protocol):
     """The part that learns from what comes over the paths of adaptive connections (`mpt.data.adaptives`)."""
 
-    def arrived(
-        self,
-        connection: Hashable,
-        session: int,
-        header: seal.Envelope,
-        size: int,
-        stamp: int,
-        now: float,
-        is_data: bool,
-    ) -> None:
-        """Note a datagram of `size` octets that has opened with our `session`; `is_data`: with a packet or a probe."""
+    def arrived(self, connection: Hashable, receipt: Receipt, now: float) -> None:
+        """Note a datagram that has opened."""
 
     def feedback_came(self, connection: Hashable, octets: bytes, now: float) -> Reason | None:
         """Take a report of the peer. Return the reason to drop it, or None."""
@@ -137,11 +129,14 @@ class Opening:
         socket, but its peer may begin anew at another one that the path had."""
         return socket not in self._plain
 
-    def take(self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float) -> Content | Reason | None:
-        """Return what a sealed datagram brings, or the reason to drop it; None: control is told."""
+    def take(
+        self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float, waited: float = 0.0
+    ) -> Content | Reason | None:
+        """Return what a sealed datagram brings that has `waited` in its socket, or the reason to drop it; None: control
+        is told."""
         match datagram[0]:
             case seal.ENVELOPE:
-                return self._open(datagram, socket, source, now)
+                return self._open(datagram, socket, source, now, waited)
             case seal.HANDSHAKE | seal.RETRY:
                 return self._handshake(datagram, socket, source, now)
         return Reason.SEAL_UNKNOWN_KIND
@@ -162,7 +157,7 @@ class Opening:
         return None
 
     def _open(
-        self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float
+        self, datagram: bytes, socket: DataSocket, source: tuple[Any, ...], now: float, waited: float
     ) -> Content | Reason | None:
         """Open an envelope; what is inside comes from the peer, and for the first time."""
         try:
@@ -195,7 +190,11 @@ class Opening:
         is_message = seal.is_sealed(content)
         if place.is_adaptive and self.measures is not None:
             is_data = not is_message or content[0] == PROBE
-            self.measures.arrived(session.connection, session.index, header, len(datagram), stamp, now, is_data)
+            self.measures.arrived(
+                session.connection,
+                Receipt(session.index, header.path_id, header.number, len(datagram), stamp, now - waited, is_data),
+                now,
+            )
             if is_message and content[0] in (FEEDBACK, PROBE):
                 dropped = None
                 if content[0] == FEEDBACK:

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpt.limits import OUTER
 from mpt.wire.feedback import (
@@ -167,6 +167,20 @@ class _Path:
     sampled: int = 0
 
 
+class Receipt(NamedTuple):
+    """A datagram that has opened: `session` is our index, `path` its id, `size` its UDP payload. `came`: when the
+    kernel got it; the time until it is read is the processor's, not the line's. `is_data`: it brought a packet or a
+    probe; messages alone cause no report."""
+
+    session: int
+    path: int
+    number: int
+    size: int
+    stamp: int
+    came: float
+    is_data: bool
+
+
 class Receipts:
     """The receipts of one connection."""
 
@@ -182,11 +196,9 @@ class Receipts:
         self._shown = len(SILENCES)  # how many of the reports after the last arrival were made
         self._untold = False  # a number is missing that was not told
 
-    def arrived(self, session: int, path: int, number: int, size: int, stamp: int, now: float, is_data: bool) -> None:
-        """Note a datagram that has opened: `session` is our index, `path` its id, `size` its UDP payload.
-
-        `is_data`: it brought a packet or a probe; messages alone cause no report.
-        """
+    def arrived(self, receipt: Receipt, now: float) -> None:
+        """Note a datagram, which comes for the first time."""
+        session, path, number, size, stamp, came, is_data = receipt
         found = self._paths.get(path)
         if found is None:
             found = self._paths[path] = _Path()
@@ -199,9 +211,9 @@ class Receipts:
             self._untold = numbers.look(now) or self._untold
         found.packets += 1
         found.octets += size + OUTER
-        self._sample(found, (_ticks(now) - stamp) % _MODULUS)
+        self._sample(found, (_ticks(came) - stamp) % _MODULUS)
         if is_newest or session != found.session:
-            found.session, found.stamp, found.stamp_came = session, stamp, now
+            found.session, found.stamp, found.stamp_came = session, stamp, came
         self.earn(size + OUTER)
         if is_data:
             if not self._unreported:

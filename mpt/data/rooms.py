@@ -43,6 +43,7 @@ class Room:
         "reported_at",
         "resent",
         "sent",
+        "told_at",
         "turn",
     )
 
@@ -54,6 +55,7 @@ class Room:
         self.blocked_until = 0.0
         self.limited_at = 0.0  # when window or pace last held a packet back; 0.0: never
         self.reported_at = 0.0  # when the last report came; 0.0: never
+        self.told_at = 0.0  # when control was last told of a report; 0.0: never
         self.progress_at = 0.0  # when the peer was last told to have got further; 0.0: never
         self.asked_at = 0.0  # when its last packets were copied, or a probe went; 0.0: never
         self.asked = 0  # how often since the peer got further

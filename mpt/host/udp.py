@@ -6,6 +6,7 @@ With UDP_GRO one call brings up to 64 datagrams of one sender and one size, join
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +14,14 @@ from typing import Any, Final, Protocol
 
 UDP_SEGMENT: Final = 103  # <linux/udp.h>
 UDP_GRO: Final = 104
+SO_TIMESTAMPNS: Final = 35  # <asm-generic/socket.h>
 SO_SNDBUFFORCE: Final = 32  # <asm-generic/socket.h>, x86-64 and arm64: beyond sysctl net.core.wmem_max
 MORE_ROOM: Final = 1 << 18  # octets: more than the run that has filled a socket beyond its limit
 
 Ancillary = tuple[int, int, bytes]
-ANCILLARY_ROOM: Final = 2 * socket.CMSG_SPACE(4)  # for recvmsg(): a TOS octet, and a size
+ANCILLARY_ROOM: Final = 2 * socket.CMSG_SPACE(4) + socket.CMSG_SPACE(16)  # of recvmsg(): TOS octet, size, and time
+LONGEST_WAIT: Final = 1.0  # s
+_TIME: Final = struct.Struct("@ll")
 
 _ECN: Final = {
     value: number & 0x03
@@ -49,7 +53,17 @@ def tos_ancillary(address: tuple[Any, ...], tos: int) -> list[Ancillary]:
     return [(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _OCTETS[tos])]
 
 
-def received_ecn(received: list[Ancillary]) -> int:
+def stamped(received: Sequence[Ancillary], wall: float) -> tuple[float, Sequence[Ancillary]]:
+    """Return the seconds for which a datagram has waited in its socket until `wall` (the wall clock), by the stamp of
+    the kernel before all other ancillary data of ``recvmsg``, and these; 0.0 without a stamp."""
+    if not received or received[0][0] != socket.SOL_SOCKET:
+        return 0.0, received
+    seconds, nanoseconds = _TIME.unpack(received[0][2])
+    waited = wall - seconds - nanoseconds / 1e9
+    return (waited if 0.0 < waited < LONGEST_WAIT else 0.0), received[1:]  # else the clock was set
+
+
+def received_ecn(received: Sequence[Ancillary]) -> int:
     """Return the ECN field in the ancillary data of ``recvmsg``, where it stands last; 0 (Not-ECT) without one."""
     if not received or received[-1][0] == socket.IPPROTO_UDP:
         return 0
@@ -70,6 +84,11 @@ def join_received(data_socket: _Options, wanted: bool) -> None:
         data_socket.setsockopt(socket.IPPROTO_UDP, UDP_GRO, int(wanted))
     except OSError:
         pass
+
+
+def stamp_received(data_socket: _Options) -> None:
+    """Let the kernel stamp the datagrams that `data_socket` receives (socket(7))."""
+    data_socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
 
 def is_empty(data_socket: _Reader) -> bool:

@@ -15,7 +15,7 @@ from mpt.data.flight import Entry, Flight
 from mpt.data.flowqueue import FlowQueue
 from mpt.data.pathtable import ClassRule
 from mpt.data.playout import FAR, UNORDERED, Playout
-from mpt.data.receipts import Receipts
+from mpt.data.receipts import Receipt, Receipts
 from mpt.errors import DecodeError
 from mpt.testing.datapath import LOCAL_V6, REMOTE_V6, packet
 from mpt.wire import feedback, ip, tos
@@ -183,9 +183,9 @@ def test_the_same_receipts(steps: list[tuple[float, tuple[Any, ...]]]) -> None:
                         continue
                     came[session, path].add(number)
                     newest[session, path] = max(number, newest.get((session, path), -1))
-                    sent = stamp(now - 0.02 * path)
-                    python.arrived(session, path, number, 1000, sent, now, is_data)
-                    lib.mpt_rehearse_arrived(c.parts, session, path, number, 1000, sent, is_data, now)
+                    sent, waited = stamp(now - 0.02 * path), 0.001 * (number % 3)
+                    python.arrived(Receipt(session, path, number, 1000, sent, now - waited, is_data), now)
+                    lib.mpt_rehearse_arrived(c.parts, session, path, number, 1000, sent, waited, is_data, now)
                 case ("end",):
                     python.end(0)
                     lib.mpt_rehearse_forget(c.parts, 0)

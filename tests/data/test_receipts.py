@@ -25,6 +25,7 @@ from mpt.data.receipts import (
     SURE_AFTER,
     TOLD,
     TOLD_FOR,
+    Receipt,
     Receipts,
 )
 from mpt.limits import OUTER
@@ -43,9 +44,19 @@ class Desk:
         self.now = start
         self.reports: list[tuple[float, tuple[Record, ...]]] = []
 
-    def arrive(self, *numbers: int, path: int = 0, size: int = 1000, is_data: bool = True, delay: float = 0.01) -> None:
+    def arrive(
+        self,
+        *numbers: int,
+        path: int = 0,
+        size: int = 1000,
+        is_data: bool = True,
+        delay: float = 0.01,
+        waited: float = 0.0,
+    ) -> None:
         for number in numbers:
-            self.receipts.arrived(SESSION, path, number, size, stamp(self.now - delay), self.now, is_data)
+            self.receipts.arrived(
+                Receipt(SESSION, path, number, size, stamp(self.now - delay), self.now - waited, is_data), self.now
+            )
         self.look()
 
     def look(self) -> None:
@@ -236,7 +247,7 @@ def test_delays_are_compared_modulo(offset: int, delays: list[int]) -> None:
     """Two clocks have any offset; the least is the least whatever it is, the median one of the middle."""
     receipts = Receipts()
     for number, delay in enumerate(delays):
-        receipts.arrived(SESSION, 0, number, 100, (stamp(5.0) - offset - delay) & 0xFFFF, 5.0, True)
+        receipts.arrived(Receipt(SESSION, 0, number, 100, (stamp(5.0) - offset - delay) & 0xFFFF, 5.0, True), 5.0)
     [record] = receipts.report(5.0)
     assert record.least is not None and record.median is not None
     assert record.least == (min(delays) + offset) & 0xFFFF
@@ -244,17 +255,26 @@ def test_delays_are_compared_modulo(offset: int, delays: list[int]) -> None:
     assert record.median == (lately[(len(lately) - 1) // 2] + offset) & 0xFFFF
 
 
+def test_the_time_in_the_socket_is_no_delay_of_the_line() -> None:
+    """It counts as held, so it is in no round trip either."""
+    desk = Desk()
+    desk.arrive(0, delay=0.050, waited=0.030)
+    [(_, [record])] = desk.reports
+    assert record.least == record.median == 320
+    assert record.held == 480
+
+
 def test_every_path_and_session_has_its_record() -> None:
     """Two sessions are under way while keys are renewed; delays stand with the one that came last."""
     receipts = Receipts()
     for session, path in ((1, 0), (1, 63), (2, 63)):
-        receipts.arrived(session, path, 0, 100, 0, 5.0, True)
+        receipts.arrived(Receipt(session, path, 0, 100, 0, 5.0, True), 5.0)
     records = {(each.session, each.path): each for each in receipts.report(5.0)}
     assert records.keys() == {(1, 0), (1, 63), (2, 63)}
     assert (records[1, 63].packets, records[2, 63].packets) == (2, 2)
     assert (records[1, 63].least, records[1, 63].held) == (None, None)
     receipts.end(1)
-    receipts.arrived(2, 63, 1, 100, 0, 5.1, True)
+    receipts.arrived(Receipt(2, 63, 1, 100, 0, 5.1, True), 5.1)
     assert {(each.session, each.path) for each in receipts.report(5.1)} == {(2, 63)}
 
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 
 import pytest
 
-from mpt.host.udp import UDP_GRO, join_received, received_ecn, tos_ancillary
+from mpt.host.udp import (
+    ANCILLARY_ROOM,
+    UDP_GRO,
+    join_received,
+    received_ecn,
+    separated,
+    stamp_received,
+    stamped,
+    tos_ancillary,
+)
 
 NOT_ECT, ECT_1, CE = 0, 1, 3
 
@@ -32,3 +42,21 @@ def test_a_socket_that_joins_nothing() -> None:
         with pytest.raises(OSError):  # noqa: PT011  # whatever the reason
             refusing.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         join_received(refusing, True)
+
+
+def test_the_kernel_says_when_a_datagram_came() -> None:
+    """Before all else that stands beside the octets; a clock that was set meanwhile says nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        stamp_received(receiver)
+        before = time.time()
+        receiver.sendto(b"octets", receiver.getsockname())
+        octets, ancillary, _, _ = receiver.recvmsg(100, ANCILLARY_ROOM)
+        after = time.time()
+    waited, rest = stamped(ancillary, after + 0.5)
+    assert 0.5 <= waited <= 0.5 + after - before + 0.001
+    assert separated(octets, rest) == (b"octets",) and received_ecn(rest) == NOT_ECT
+    for wall in (after - 1.0, after + 10.0):
+        assert stamped(ancillary, wall) == (0.0, rest)
+    assert stamped(rest, after) == (0.0, rest)
