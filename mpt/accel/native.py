@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from errno import EEXIST, ENOENT
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpt.accel._native import ffi, lib
 from mpt.accel.limits import (
@@ -141,7 +141,7 @@ class NativeDataPath:
         self._flight = ffi.new("struct mpt_flight *")
         self._event_count = ffi.new("uint32_t *")
         self._event_octets = ffi.new("const uint8_t **")
-        self._keep: list[Any] = []  # the arrays to which the rows of one call point
+        self._converted: dict[Hashable, _Converted] = {}  # the rows of the table
         self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
     def tun_readable(self, now: float) -> None:
@@ -161,9 +161,13 @@ class NativeDataPath:
 
     def set_table(self, table: Table, now: float) -> None:
         sockets = {path.socket.fileno(): path.socket for row in table for path in row.paths if path.socket is not None}
-        rows = ffi.new("struct mpt_connection_row[]", [self._connection(row) for row in table])
+        rows = ffi.new("struct mpt_connection_row[]", len(table))
+        converted: dict[Hashable, _Converted] = {}
+        for place, row in enumerate(table):
+            converted[row.key] = known = self._converted_row(row)
+            rows[place] = known.structure[0]
         failed = lib.mpt_set_table(self._engine, rows, len(table), now)
-        self._keep.clear()
+        self._converted = converted
         self._prepared.clear()
         if failed:
             raise MemoryError
@@ -363,14 +367,21 @@ class NativeDataPath:
 
     # --- rows into C structures ---
 
-    def _array(self, kind: str, values: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return an array of C structures and its length, under their names in the rows of mpt_set_table."""
-        array = ffi.new(f"struct mpt_{kind}[]", values)
-        self._keep.append(array)
-        return {"pointer": array, "count": len(values)}
+    def _converted_row(self, row: ConnectionRow) -> _Converted:
+        """Return `row` as a C structure: the one of the table before if it is the same row, with the same descriptors.
+        A server has a thousand rows, of which few change."""
+        descriptors = tuple(path.socket.fileno() if path.socket is not None else -1 for path in row.paths)
+        known = self._converted.get(row.key)
+        if known is not None and known.row is row and known.descriptors == descriptors:
+            return known
+        arrays: list[Any] = []
+        structure = ffi.new("struct mpt_connection_row *", self._connection(row, arrays))
+        return _Converted(row, descriptors, structure, arrays)
 
-    def _connection(self, row: ConnectionRow) -> dict[str, Any]:
-        networks = self._array(
+    def _connection(self, row: ConnectionRow, arrays: list[Any]) -> dict[str, Any]:
+        """Return the fields of `row`, which point to `arrays`."""
+        networks = _array(
+            arrays,
             "network",
             [
                 {"base": address_fields(network.network_address), "length": network.prefixlen, "here": here}
@@ -379,11 +390,11 @@ class NativeDataPath:
             ],
         )
         flow_map = FlowMap([path.ports for path in row.paths])
-        rules = self._array(
-            "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(flow_map).items())]
+        rules = _array(
+            arrays, "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(flow_map).items())]
         )
         sealed = isinstance(row.framing, Sealed)
-        paths = self._array("path_row", [self._path(path, sealed) for path in row.paths])
+        paths = _array(arrays, "path_row", [self._path(path, sealed) for path in row.paths])
         number = self._connections.setdefault(row.key, len(self._connections))
         if number == len(self._connection_keys):
             self._connection_keys.append(row.key)
@@ -402,7 +413,7 @@ class NativeDataPath:
             "keyed": isinstance(row.framing, Sealed) and row.framing.order == "flow",
             "sealed": sealed,
             "message_tos": (row.dscp or 0) << 2,
-            **adaptive_fields(row.adaptive, self._keep),
+            **adaptive_fields(row.adaptive, arrays),
             "networks": networks["pointer"],
             "network_count": networks["count"],
             "rules": rules["pointer"],
@@ -436,6 +447,22 @@ class NativeDataPath:
             "peer": peer,
             "loop": address_fields(row.peer_address),
         }
+
+
+class _Converted(NamedTuple):
+    """A row, the descriptors of its paths, and both as a C structure, which points to `arrays`."""
+
+    row: ConnectionRow
+    descriptors: tuple[int, ...]
+    structure: Any
+    arrays: list[Any]
+
+
+def _array(arrays: list[Any], kind: str, values: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a new one of the `arrays` and its length, under their names in the rows of mpt_set_table."""
+    array = ffi.new(f"struct mpt_{kind}[]", values)
+    arrays.append(array)
+    return {"pointer": array, "count": len(values)}
 
 
 def _prepare(descriptor: int, gso: bool, stamps: bool) -> bool:

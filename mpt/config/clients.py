@@ -20,8 +20,9 @@ from typing import Final
 
 from mpt import values
 from mpt.config.connection import build_connection
-from mpt.config.parser import IniFile, Problem, Section, read_file, section_name
+from mpt.config.parser import IniFile, Problem, Section, file_steps, section_name
 from mpt.config.schema import CONNECTION_SECTIONS
+from mpt.config.steps import Steps
 from mpt.config.taken import Taken
 from mpt.model import Address, ConnectionConfig, GeneralConfig, Interface, Network, NetworkConfig, TunnelConfig
 
@@ -46,21 +47,21 @@ def client_section(ini: IniFile, name: str) -> Section | None:
     return next((each for each in ini.sections.values() if client_name(each.title).lower() == name.lower()), None)
 
 
-def read_clients(
+def client_steps(
     ini: IniFile,
     general: GeneralConfig | None,
     tunnels: Sequence[TunnelConfig] | None,
     taken: Taken,
     interfaces: Mapping[str, Interface] | None = None,
-) -> tuple[IniFile, list[ConnectionConfig]]:
-    """Return the template and the connections of the clients in `ini`; errors are added to both files.
+) -> Steps[tuple[IniFile, list[ConnectionConfig]]]:
+    """Return, client by client, the template and the connections of those in `ini`; errors are added to both files.
 
     `taken` bounds the connections and is extended by them. The other arguments are as for `build_connection`.
     """
     template = IniFile(ini.path.with_name(TEMPLATE))
     base: ConnectionConfig | None = None
     if any(client_name(each.title) for each in ini.sections.values()):
-        template = read_file(template.path)
+        template = yield from file_steps(template.path)
     if template.sections:
         base = build_connection(template, general, tunnels, interfaces, for_clients=True)
         template.warn_of_unknown_sections(CONNECTION_SECTIONS)
@@ -70,6 +71,7 @@ def read_clients(
     connections: list[ConnectionConfig] = []
     owners: dict[bytes, str] = {}
     for section in ini.sections.values():
+        yield
         name = client_name(section.title)
         if not name:
             message = "is unknown and ignored: the sections here are [client NAME]"

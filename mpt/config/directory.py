@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mpt.config import schema
-from mpt.config.clients import is_clients_file, read_clients
+from mpt.config.clients import client_steps, is_clients_file
 from mpt.config.connection import build_connection, check_peer_keys
 from mpt.config.identity import load_identity
-from mpt.config.parser import ConfigurationErrors, IniFile, Problem, Section, read_file
+from mpt.config.parser import ConfigurationErrors, IniFile, Problem, Section, file_steps, read_file
+from mpt.config.steps import Steps, at_once
 from mpt.config.taken import Taken
 from mpt.errors import ConfigError
 from mpt.model import (
@@ -93,7 +94,12 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
 
     With the `interfaces` of this machine, warnings name each missing interface of a path.
     """
-    files = read_directory(directory, interfaces)
+    return at_once(directory_steps(directory, interfaces))
+
+
+def directory_steps(directory: Path, interfaces: Mapping[str, Interface] | None = None) -> Steps[Loaded]:
+    """Return what `load_directory` does, connection by connection."""
+    files = yield from _read_directory(directory, interfaces)
     warnings = tuple(map(str, files.warnings()))
     if problems := files.problems():
         raise ConfigurationErrors(problems, warnings)
@@ -102,6 +108,10 @@ def load_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
 
 def read_directory(directory: Path, interfaces: Mapping[str, Interface] | None = None) -> Files:
     """Read and check a whole directory as `load_directory` does, and raise nothing."""
+    return at_once(_read_directory(directory, interfaces))
+
+
+def _read_directory(directory: Path, interfaces: Mapping[str, Interface] | None) -> Steps[Files]:
     interface = read_file(directory / INTERFACE_FILE)
     general, tunnels = _read_interface(interface)
     usable = not interface.problems
@@ -115,8 +125,9 @@ def read_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
     clients: IniFile | None = None
     template = IniFile(directory / CONNECTIONS)
     for path in _connection_files(folder):
-        ini = read_file(path)
+        ini = yield from file_steps(path)
         files.append(ini)
+        yield
         if is_clients_file(ini):
             clients = ini
             continue
@@ -124,12 +135,12 @@ def read_directory(directory: Path, interfaces: Mapping[str, Interface] | None =
         if connection is not None:
             connections.append(connection)
     if clients is not None:  # after the others, so that what two of them share is told of the client
-        template, found = read_clients(
+        template, found = yield from client_steps(
             clients, general if usable else None, tunnels if usable else None, taken, interfaces
         )
         files.append(template)
         connections += found
-    identity = _read_identity(interface, directory, general, files) if usable else None
+    identity = (yield from _read_identity(interface, directory, general, files)) if usable else None
     if usable:
         _check_mtu(interface, tunnels, connections)
     if len(files) == 1 and not folder.problems:
@@ -150,18 +161,31 @@ def load_file(
 
     Raises ConfigurationErrors with everything that is wrong in it.
     """
-    ini = read_file(file) if isinstance(file, Path) else file
+    return at_once(connection_steps(file, general, tunnels, others, identity))
+
+
+def connection_steps(
+    file: Path | IniFile,
+    general: GeneralConfig,
+    tunnels: Sequence[TunnelConfig],
+    others: Collection[ConnectionConfig] = (),
+    identity: Identity | None = None,
+) -> Steps[tuple[tuple[ConnectionConfig, ...], tuple[str, ...]]]:
+    """Return what `load_file` does, connection by connection."""
+    ini = (yield from file_steps(file)) if isinstance(file, Path) else file
     files = [ini]
     taken = Taken(tunnels)
     for other in others:
+        yield
         taken.add(other)
     connections: list[ConnectionConfig] = []
     if is_clients_file(ini):
-        template, connections = read_clients(ini, general, tunnels, taken)
+        template, connections = yield from client_steps(ini, general, tunnels, taken)
         files.append(template)
     elif connection := _read_connection(ini, general, tunnels, taken):
         connections.append(connection)
     for section in _sealed_sections([ini]):
+        yield
         check_peer_keys(section, identity)
     if problems := [problem for file in files for problem in file.sorted_problems()]:
         raise ConfigurationErrors(problems)
@@ -227,7 +251,7 @@ def _read_interface(ini: IniFile) -> tuple[GeneralConfig, tuple[TunnelConfig, ..
 
 def _read_identity(
     interface: IniFile, directory: Path, general: GeneralConfig, files: Sequence[IniFile]
-) -> Identity | None:
+) -> Steps[Identity | None]:
     """Return the key pair of this host if one of `files` is of a sealed connection, None without one or with errors."""
     heads = _sealed_sections(files)
     if not heads:
@@ -238,6 +262,7 @@ def _read_identity(
         interface.sections["general"].problem("private_key_file", f"is needed by {heads[0].file.path}: {error}")
         return None
     for head in heads:
+        yield
         check_peer_keys(head, identity)
     return identity
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpt.config import schema
+from mpt.config.steps import Steps, at_once
 from mpt.errors import ConfigError
 
 MAX_FILE_SIZE = 1 << 20  # octets; 20 paths with every key and a comment each are some 30 kB
@@ -258,6 +259,11 @@ def _few(names: list[str]) -> str:
 
 def read_file(path: Path) -> IniFile:
     """Return a file, split into sections; its problems are everything that is wrong with it."""
+    return at_once(file_steps(path))
+
+
+def file_steps(path: Path) -> Steps[IniFile]:
+    """Return what `read_file` does, section by section."""
     ini = IniFile(path)
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # asked before open(), which waits for ever at a FIFO
@@ -276,25 +282,25 @@ def read_file(path: Path) -> IniFile:
     except UnicodeDecodeError as error:
         ini.problem(data.count(b"\n", 0, error.start) + 1, "is not UTF-8 text: save the file as plain UTF-8")
         return ini
-    _read_text(text, ini)
+    yield from _text_steps(text, ini)
     return ini
 
 
 def read_text(text: str, path: Path) -> IniFile:
     """Return a text as a file, split into sections; its problems call it `path`."""
     ini = IniFile(path)
-    _read_text(text, ini)
+    at_once(_text_steps(text, ini))
     return ini
 
 
-def _read_text(text: str, ini: IniFile) -> None:
+def _text_steps(text: str, ini: IniFile) -> Steps[None]:
     if control := _CONTROL.search(text):
         ini.problem(text.count("\n", 0, control.start()) + 1, "has control characters: that is no configuration file")
         return
-    _split(text, ini)
+    yield from _split(text, ini)
 
 
-def _split(text: str, ini: IniFile) -> None:
+def _split(text: str, ini: IniFile) -> Steps[None]:
     """Sort the lines of `text` into the sections of `ini`."""
     section: Section | None = None
     bad_lines = 0
@@ -302,6 +308,7 @@ def _split(text: str, ini: IniFile) -> None:
         if line[:1] in ("", "#", ";"):  # a lone backslash, joined to nothing or to a comment
             continue
         if title := _header(line):
+            yield
             name = title.lower()
             section = ini.sections.get(name)
             if section is None:

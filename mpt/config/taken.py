@@ -55,6 +55,7 @@ class Taken:
     _pairs: dict[tuple[Address, Address], Path | None] = field(default_factory=dict)
     _destinations: dict[tuple[str, Network], list[tuple[Network, Path | None]]] = field(default_factory=dict)
     _sockets: dict[tuple[Address, int], dict[Socket, Place]] = field(default_factory=dict)
+    _tunnel_names: dict[Address, str] = field(default_factory=dict)  # by the local address of a connection
 
     def add(self, connection: ConnectionConfig) -> None:
         """Note what `connection` takes."""
@@ -130,7 +131,10 @@ class Taken:
 
     def _tunnel(self, connection: ConnectionConfig) -> str:
         """Return the name of the tunnel of `connection`, "" while interface.conf has errors."""
-        return next((tunnel.name for tunnel in self.tunnels if tunnel.holds(connection.ip_local)), "")
+        own = connection.ip_local
+        if own not in self._tunnel_names:
+            self._tunnel_names[own] = next((tunnel.name for tunnel in self.tunnels if tunnel.holds(own)), "")
+        return self._tunnel_names[own]
 
     def _sockets_of(self, connection: ConnectionConfig) -> list[tuple[Address, Socket]]:
         """Return the local address and the data socket of each path."""

@@ -39,7 +39,7 @@ from mpt.data.datapath import DataPath
 from mpt.data.events import Message
 from mpt.data.framing import Plain, Sealed
 from mpt.data.pathstate import PathMeasures
-from mpt.data.pathtable import ConnectionRow
+from mpt.data.pathtable import Adaptive, ConnectionRow, PathRow
 from mpt.local.status import DOWN_AT_PEER, WAITING, WORDS, state_word
 from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
 
@@ -105,6 +105,8 @@ class Connection(Service):
         self._table_changed = table_changed
         self._table_grows = table_grows
         self._is_growing = False
+        self._row: ConnectionRow | None = None  # made last, of the facts
+        self._row_facts: tuple[object, ...] = ()
         self._had_path = True
         self._log_lines = Bucket(LOG_LINES, machine.now())
         self._peer_lines = Bucket(LOG_LINES, machine.now())  # about what the peer does, over all paths
@@ -261,7 +263,19 @@ class Connection(Service):
         return any(path.refusal for path in self.paths)
 
     def row(self, mtu: int) -> ConnectionRow:
-        """Return this connection's row of the data path's table; `mtu` is that of the tunnel's interface, in octets."""
+        """Return this connection's row of the data path's table, the very same as long as nothing in it changes; `mtu`
+        is that of the tunnel's interface, in octets."""
+        facts = (
+            tuple(path.row(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)),
+            self.adaptation.row() if self.adaptation is not None else None,
+            mtu if self.config.mss_clamp == "auto" else 0,
+            self.config,
+        )
+        if self._row is None or facts != self._row_facts:
+            self._row_facts, self._row = facts, self._new_row(*facts[:-1])
+        return self._row
+
+    def _new_row(self, paths: tuple[PathRow, ...], adaptive: Adaptive | None, mss_clamp: int) -> ConnectionRow:
         config = self.config
         return ConnectionRow(
             key=config.name,
@@ -270,13 +284,13 @@ class Connection(Service):
             networks=config.networks,
             reorder_window=config.reorder_window,
             max_delay=config.max_buffdelay_msec / 1000,
-            paths=tuple(path.row(self.reporter.peer_down(index)) for index, path in enumerate(self.paths)),
+            paths=paths,
             framing=self._framing(),
             dscp=config.dscp,
             ecn=config.ecn,
             broadcast=self._tunnel.broadcast,
-            mss_clamp=mtu if config.mss_clamp == "auto" else 0,
-            adaptive=self.adaptation.row() if self.adaptation is not None else None,
+            mss_clamp=mss_clamp,
+            adaptive=adaptive,
         )
 
     def _framing(self) -> Plain | Sealed:

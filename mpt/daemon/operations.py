@@ -9,14 +9,15 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
 from mpt.config import schema, writer
 from mpt.config.clients import CLIENTS_FILE
-from mpt.config.directory import load_connection, load_directory, load_file
+from mpt.config.directory import connection_steps, directory_steps, load_connection
 from mpt.config.identity import load_identity
+from mpt.config.steps import Steps, at_once
 from mpt.control import merge
 from mpt.control.initiator import Outcome, create_request
 from mpt.daemon.connection import Connection
@@ -27,6 +28,7 @@ from mpt.daemon.path import Path
 from mpt.daemon.peerport import Peer, PeerControl, Way
 from mpt.daemon.recentevents import RecentEvents
 from mpt.daemon.running import Running
+from mpt.daemon.slices import in_slices
 from mpt.daemon.statusdocument import status_document
 from mpt.errors import ConfigError, HostError, MptError
 from mpt.local.history import SCHEMA as HISTORY_SCHEMA
@@ -37,6 +39,9 @@ from mpt.model import Address, ConnectionConfig, GeneralConfig, Identity, Interf
 from mpt.wire.command import TEXT_FOR_C
 
 _Read = tuple[GeneralConfig, tuple[ConnectionConfig, ...], Identity | None, tuple[str, ...]]
+_Change = tuple[Connection | None, ConnectionConfig]  # what runs, and what is to run in its place
+
+CALM: Final = 3  # times that the files are read while other things change; then without a pause
 
 
 class DaemonOperations:
@@ -146,20 +151,18 @@ class DaemonOperations:
     # --- the files ---------------------------------------------------------------------------------------------------
 
     async def reload(self, file: str | None) -> str:
-        """Start new and changed connections anew; unchanged ones run on (guide 4.3)."""
-        general, wanted, identity, warnings = self._read_all() if file is None else self._read_one(file)
-        new: list[str] = []
-        changed: list[str] = []
-        same = 0
-        changes: list[tuple[Connection | None, ConnectionConfig]] = []
-        pairs = self._running.replaced_by(wanted)
-        for running, config in pairs:
-            if running is not None and config.place is not None and self._running.on_disk.get(config.place) == config:
-                same += 1
-                continue
-            (new if running is None else changed).append(config.name)
-            changes.append((running, config))
-        gone = self._clients_gone(file, [running for running, _ in pairs if running is not None])
+        """Start new and changed connections anew; unchanged ones run on (guide 4.3).
+
+        A thousand connections are read and compared in slices. What changed here meanwhile makes it begin again.
+        """
+        for _ in range(CALM):
+            known = self._running.version
+            read, changes, gone = await in_slices(self._machine, self._compared(file))
+            if self._running.version == known:
+                break
+        else:
+            read, changes, gone = at_once(self._compared(file))
+        general, connections, identity, warnings = read
         before_it, self._running.settings.identity = self._running.settings.identity, identity
         self._running.settings.protect(self._machine.system)
         try:
@@ -170,16 +173,35 @@ class DaemonOperations:
         before, self._running.settings.general = self._running.settings.general, general
         if general.udp_commands != before.udp_commands:
             self._peer_control.local_commands.warn_of_risk()
-        self._note_files(wanted)
+        self._note_files(connections)
         for each in gone:
             if each.config.place is not None:
                 self._running.on_disk.pop(each.config.place, None)
-        kinds = (("new", new), ("changed", changed), ("gone", [each.config.name for each in gone]))
+        kinds = (
+            ("new", [config.name for running, config in changes if running is None]),
+            ("changed", [config.name for running, config in changes if running is not None]),
+            ("gone", [each.config.name for each in gone]),
+        )
         parts = [f"{kind}: {', '.join(names)}" for kind, names in kinds if names]
+        same = len(connections) - len(changes)
         return "\n".join(["; ".join([*parts, f"{same} unchanged"]), *(f"warning: {each}" for each in warnings)])
+
+    def _compared(self, file: str | None) -> Steps[tuple[_Read, list[_Change], list[Connection]]]:
+        """Return the files as they are now, what is new or changed in them, and the clients that are gone."""
+        read = yield from self._read_all() if file is None else self._read_one(file)
+        yield
+        changes: list[_Change] = []
+        pairs = self._running.replaced_by(read[1])
+        on_disk = self._running.on_disk
+        for running, config in pairs:
+            yield
+            if running is None or config.place is None or on_disk.get(config.place) != config:
+                changes.append((running, config))
+        return read, changes, self._clients_gone(file, [running for running, _ in pairs if running is not None])
 
     def _note_files(self, configs: Iterable[ConnectionConfig]) -> None:
         """Note that the files have these connections."""
+        self._running.version += 1
         self._running.on_disk.update({config.place: config for config in configs if config.place is not None})
 
     def _clients_gone(self, file: str | None, kept: Collection[Connection]) -> list[Connection]:
@@ -212,6 +234,7 @@ class DaemonOperations:
         path = self._running.connections_directory / file
         concerned = self._of_file(file, missing_is_error=not path.exists())
         disabled = _disabled(path) if path.exists() else None
+        self._running.version += 1
         try:
             if disabled is not None:
                 os.rename(path, disabled)
@@ -254,7 +277,7 @@ class DaemonOperations:
         running = self._running.of_file(file)
         if running:
             return await self._create(running[0], progress)
-        _, configs, self._running.settings.identity, _ = self._read_one(file)
+        _, configs, self._running.settings.identity, _ = at_once(self._read_one(file))
         self._running.settings.protect(self._machine.system)
         if len(configs) != 1:
             raise ConfigError(f"{file} is not the file of one connection")
@@ -322,12 +345,12 @@ class DaemonOperations:
 
     # --- details -----------------------------------------------------------------------------------------------------
 
-    def _read_all(self) -> _Read:
+    def _read_all(self) -> Steps[_Read]:
         """Return [general], the connections of all files, the key pair of this host, and the warnings.
 
         Raises ConfigError if a file is bad, or has changed in a key that needs a restart.
         """
-        loaded = load_directory(self._running.directory, self._machine.netlink.snapshot())
+        loaded = yield from directory_steps(self._running.directory, self._machine.netlink.snapshot())
         config = loaded.config
         if restart := schema.needs_restart(self._running.config, config):
             raise ConfigError(
@@ -338,17 +361,18 @@ class DaemonOperations:
             warnings += (f"{config.private_key_path} has another key than at the start: the next start takes it",)
         return config.general, config.connections, identity, warnings
 
-    def _read_one(self, file: str) -> _Read:
+    def _read_one(self, file: str) -> Steps[_Read]:
+        """Return the same for one file, against the connections that run."""
         path = self._running.connections_directory / file
         if not path.exists():
             raise UnknownFileError(f"there is no {path}")
         running = self._running.config
         others = [each for each in running.connections if each.file is None or each.file.name != file]
         identity = self._running.settings.identity
-        configs, warnings = load_file(path, running.general, running.tunnels, others, identity)
+        configs, warnings = yield from connection_steps(path, running.general, running.tunnels, others, identity)
         if identity is None and any(config.is_sealed for config in configs):
             identity = load_identity(running.private_key_path)
-            configs, warnings = load_file(path, running.general, running.tunnels, others, identity)
+            configs, warnings = yield from connection_steps(path, running.general, running.tunnels, others, identity)
         return running.general, configs, identity, warnings
 
     def _of_file(self, file: str, missing_is_error: bool = True) -> list[Connection]:

@@ -17,7 +17,7 @@ from mpt.control.pathmonitor import SENDS_KEEPALIVES, Event, PathMonitor
 from mpt.daemon.looks import LookPlace, View
 from mpt.daemon.machine import Machine
 from mpt.daemon.pathport import LocalEndpoint, PathPort, PathProtocol, PathTransport, SocketPool
-from mpt.data.pathtable import PathRow
+from mpt.data.pathtable import DataSocket, PathRow
 from mpt.errors import HostError
 from mpt.local.status import WAITING, WORDS
 from mpt.model import Address, ConnectionConfig, Interface, PathConfig, Status
@@ -84,6 +84,8 @@ class Path:
         self.cause: str | None = None  # the fault that a look has found
         self._cause_logged: tuple[str, float] | None = None
         self.remote = _socket_address(self.config, connection.remote_port, 0)
+        self._row: PathRow | None = None  # made last, of the facts
+        self._row_facts: tuple[Any, ...] = ()
         self._keepalive = keepalive(connection.ip_ver, connection.ip_local, connection.ip_remote)
         self._loop = LoopingCall(self._send_keepalive)
         self._loop.clock = machine.reactor
@@ -140,19 +142,30 @@ class Path:
         )
 
     def row(self, peer_down: bool) -> PathRow:
-        """Return this path's row of the data path's table; `peer_down`: the peer says that the path is down."""
+        """Return this path's row of the data path's table, the very same as long as nothing in it changes;
+        `peer_down`: the peer says that the path is down."""
+        facts = (*self._ends(), self.share(peer_down) > 0, self.mtu, self.config)
+        if self._row is None or facts != self._row_facts:
+            self._row_facts, self._row = facts, self._new_row(*facts[:-1])
+        return self._row
+
+    def _ends(self) -> tuple[DataSocket | None, tuple[Any, ...]]:
+        """Return the socket, None while there is none, and where it sends to."""
+        return self.port.socket if self.port is not None else None, self.remote
+
+    def _new_row(self, own: DataSocket | None, remote: tuple[Any, ...], usable: bool, mtu: int) -> PathRow:
         config = self.config
         family = socket.AF_INET if config.ip_ver == 4 else socket.AF_INET6
         return PathRow(
             key=self.key,
-            socket=self.port.socket if self.port is not None else None,
-            remote=self.remote,
+            socket=own,
+            remote=remote,
             peer=socket.inet_ntop(family, config.remote_ipaddr.packed),
             peer_address=config.remote_ipaddr,
             weight=config.weight_out,
-            usable=self.share(peer_down) > 0,
+            usable=usable,
             ports=config.ports,
-            mtu=self.mtu,
+            mtu=mtu,
         )
 
     def share(self, peer_down: bool) -> int:

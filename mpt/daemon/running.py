@@ -17,7 +17,7 @@ class Running:
     """The tunnels of a daemon whose configuration is in `directory`; `settings` is live.
 
     `Root` adds the tunnels. `on_disk` has the connections as the files had them when they were last read
-    or written, by `ConnectionConfig.place`.
+    or written, by `ConnectionConfig.place`. `version` counts the changes of both.
     """
 
     def __init__(self, directory: Path, settings: Settings) -> None:
@@ -25,6 +25,7 @@ class Running:
         self.settings = settings
         self.tunnels: list[Tunnel] = []
         self.on_disk: dict[tuple[Path, str], ConnectionConfig] = {}
+        self.version = 0
 
     @property
     def config(self) -> Config:
@@ -63,6 +64,7 @@ class Running:
 
         A refused socket is an error if `strict`, and else tried again later.
         """
+        self.version += 1
         for running in self.connections():
             if running.config.name == config.name or running.config.tunnel_pair == config.tunnel_pair:
                 raise HostError(
@@ -74,6 +76,7 @@ class Running:
 
     def remove(self, connection: Connection) -> None:
         """Stop a connection and forget it."""
+        self.version += 1
         for tunnel in self.tunnels:
             if tunnel.connections.get(connection.config.name) is connection:
                 tunnel.remove(connection.config.name)

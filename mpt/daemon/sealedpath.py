@@ -28,7 +28,7 @@ from mpt.daemon.path import Path
 from mpt.daemon.pathport import LocalEndpoint, SocketPool
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathstate import PathMeasures
-from mpt.data.pathtable import PathRow
+from mpt.data.pathtable import DataSocket, PathRow
 from mpt.errors import HostError
 from mpt.model import Address, ConnectionConfig, Interface, Status, unspecified
 from mpt.wire.message import Keepalive
@@ -188,26 +188,28 @@ class SealedPath(Path):
         self._has_session = self.is_proven = False
         self._timer.stop()
 
-    def row(self, peer_down: bool) -> PathRow:
-        """Return this path's row of the data path's table; `peer_down`: the peer says that the path is down."""
+    def _ends(self) -> tuple[DataSocket | None, tuple[Any, ...]]:
         own = self.port.socket if self.port is not None else None
         if (
             self.peer_place is not None and own is not None and self.peer_place.socket.fileno() < 0
         ):  # of another path, closed
             self.peer_place = Place(own, self.peer_place.address)
         place = self.peer_place if own is not None else None
-        host = str(place.address[0]) if place is not None else ""
+        return (place.socket, place.address) if place is not None else (own, ())
+
+    def _new_row(self, own: DataSocket | None, remote: tuple[Any, ...], usable: bool, mtu: int) -> PathRow:
+        host = str(remote[0]) if remote else ""
         return PathRow(
             key=self.key,
-            socket=place.socket if place is not None else own,
-            remote=place.address if place is not None else (),
+            socket=own,
+            remote=remote,
             peer=host,
             peer_address=ip_address(host) if host else self.config.remote_ipaddr,
             weight=self.config.weight_out,
-            usable=self.share(peer_down) > 0,
+            usable=usable,
             ports=self.config.ports,
             id=self.key[1],
-            mtu=self.mtu,
+            mtu=mtu,
         )
 
     def share(self, peer_down: bool) -> int:

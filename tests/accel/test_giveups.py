@@ -15,7 +15,7 @@ import pytest
 
 from mpt.host.tun import IFF_NO_PI, IFF_TUN, IFF_VNET_HDR, TUNGETIFF, TUNSETOFFLOAD
 from mpt.host.udp import UDP_GRO
-from mpt.testing.datapath import PEER, Stage, connection_row, path_row
+from mpt.testing.datapath import OTHER_PEER, PEER, Stage, connection_row, numbered, path_row
 from mpt.testing.tun import FakeTun
 from mpt.wire import gre
 from tests.accel.engine import inside, lib, native_stage, with_offload
@@ -153,3 +153,21 @@ def test_tun_offload_off_writes_packets_one_by_one(tun_offload: bool) -> None:
         assert inside(stage).system_calls()["tun_writes"] == len(frames)
         read(stage, bytes(VNET) + TO_PEER.cut(1000)[0].octets())
         assert [datagram for datagram, _ in wan.sent()] == datagrams(TO_PEER.cut(1000)[0])
+
+
+# --- rows that come again ---
+
+
+def test_a_row_that_comes_again_goes_by_what_its_socket_is_now() -> None:
+    """It is not made into a C structure anew, but the descriptor of a closed socket is nobody's, or somebody else's."""
+    with native_stage() as stage:
+        wan, closed = stage.new_socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        row = connection_row(path_row("a", wan), path_row("b", closed, OTHER_PEER))
+        table = (stage.datapath._row(row),)  # type: ignore[attr-defined]  # as the loopback has it
+        for _ in range(2):
+            inside(stage).set_table(table, stage.now)
+        closed.close()
+        inside(stage).set_table(table, stage.now)
+        stage.send(*numbered(4))
+        assert len(wan.sent()) == 4
+        assert stage.counters().paths["b"].send_errors == {}

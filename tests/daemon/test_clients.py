@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mpt.config.directory import load_directory
 from mpt.config.identity import make_identity
+from mpt.daemon import slices
 from mpt.model import ConnectionConfig
 from tests.config import files
-from tests.daemon.stage import Run, Stage
+from tests.daemon.stage import KEEPALIVE_IN, PACKET, Run, Stage
 
 TEMPLATE = """\
 [connection]
@@ -66,6 +68,70 @@ def test_a_reload_takes_clients_in_and_out(command: str, server: Callable[..., S
     assert stage.ask(command).text == f"changed: a; gone: c; {unchanged - 1} unchanged"
     assert stage.ask(command).text == f"{unchanged} unchanged"
     assert configured(stage) == [each for each in load_directory(tmp_path).config.connections if each.template]
+
+
+def slow_clock(stage: Stage) -> None:
+    """From now on each look at the clock of the reload finds that a slice is over."""
+
+    def now() -> float:
+        stage.reactor.rightNow += slices.SLICE
+        return stage.reactor.seconds()
+
+    operations = stage.root.operations
+    operations._machine = replace(operations._machine, now=now)
+
+
+@pytest.mark.parametrize("command", ["reload", "reload clients.conf"])
+def test_packets_pass_while_the_files_are_read(command: str, server: Callable[..., Stage], tmp_path: Path) -> None:
+    """Everything else goes on, also what changes connections: then the files are read once more."""
+    stage = server(A, B)
+    stage.receive(1, KEEPALIVE_IN)
+    slow_clock(stage)
+    write(tmp_path, A, C)
+    asked = stage.ask(command)
+    stage.clear()
+    for _ in range(4):
+        stage.tun.inject(PACKET)
+        stage.reactor.read_all()
+        stage.reactor.advance(slices.SLICE)
+        assert len(stage.sent("eth1") + stage.sent("eth2")) == 1 and asked.reply is None
+    assert running(stage).keys() == {"a", "b"}
+    write(tmp_path, A)
+    assert stage.ask("delete c.conf").text.startswith("deleted: ")
+    turns = 0
+    while asked.reply is None:
+        stage.reactor.advance(slices.SLICE)
+        turns += 1
+    assert asked.text == "gone: b; 1 unchanged" and turns > 6
+    assert running(stage).keys() == {"a"} == {each.config.name for each in stage.root.runs.connections()}
+
+
+def test_two_reloads_at_once_end_with_the_newest_files(server: Callable[..., Stage], tmp_path: Path) -> None:
+    """The one that has begun earlier takes nothing back."""
+    stage = server(A)
+    slow_clock(stage)
+    write(tmp_path, A, B)
+    first = stage.ask("reload")
+    for _ in range(3):
+        stage.reactor.advance(slices.SLICE)
+    write(tmp_path, C)
+    second = stage.ask("reload clients.conf")
+    for _ in range(200):
+        stage.reactor.advance(slices.SLICE)
+    assert first.reply is not None and second.reply is not None and first.reply.ok and second.reply.ok
+    assert running(stage).keys() == {"c"}
+
+
+def test_what_does_not_change_is_the_same_row(server: Callable[..., Stage], tmp_path: Path) -> None:
+    """So a table of a thousand clients, of which one is new, costs little."""
+    stage = server(A, B)
+    before = {row.key: row for row in stage.root.runs.tunnels[0]._tables._rows()}
+    write(tmp_path, A, B, C)
+    stage.ask("reload")
+    stage.reactor.advance(0)
+    after = {row.key: row for row in stage.root.runs.tunnels[0]._tables._rows()}
+    assert after.keys() == before.keys() | {"c"}
+    assert all(after[key] is before[key] for key in before)
 
 
 def test_the_routes_follow_the_clients(server: Callable[..., Stage], tmp_path: Path) -> None:
