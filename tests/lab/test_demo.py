@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 
 import pytest
 
 from mpt.errors import MptError
-from mpt.lab.demo.main import Outcome, main
-from mpt.lab.demo.options import parser, shapes_of, text_of
-from mpt.lab.links import Shape
+from mpt.lab.demo import web
+from mpt.lab.demo.advice import next_step, why, why_not_recovered
+from mpt.lab.demo.main import Outcome, describe, main
+from mpt.lab.demo.options import Choices, choices_of, parser, shapes_of, text_of
+from mpt.lab.links import Link, Shape
 
 
 def shapes(*arguments: str) -> list[Shape]:
@@ -43,12 +47,113 @@ def test_lists_make_shapes(arguments: Sequence[str], expected: list[Shape]) -> N
         (["--rate", "0"], "at least 0.1 Mbit/s"),
         (["--loss", "101"], "100 per cent"),
         (["--seconds", "0.5"], "at least 1 second"),
+        (["--seconds", "nan"], "at least 1 second"),
+        (["--seconds", "inf"], "at least 1 second"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments: Sequence[str], words: str) -> None:
     """Lists that do not fit together and impossible values are refused with a reason."""
     with pytest.raises(MptError, match=words):
         shapes(*arguments)
+
+
+def choices(*arguments: str) -> Choices:
+    return choices_of(parser().parse_args(arguments), 2)
+
+
+def test_choices_change_the_tunnel() -> None:
+    """What is not chosen fits the paths; adaptive is sealed, whose packets are smaller."""
+    links: list[Link] = []
+    shapes = [Shape(50, 0), Shape(10, 30)]
+    fitting = describe(links, shapes, choices())
+    assert (fitting.weights, fitting.max_buffdelay_msec, fitting.mtu, fitting.sealed) == ([5, 1], 50, 1440, False)
+    chosen = choices("--window", "7", "--buffdelay", "9", "--weights", "2,3", "--mtu", "1000", "--data-plane", "python")
+    found = describe(links, shapes, chosen, page=True)
+    assert (found.reorder_window, found.max_buffdelay_msec, found.weights, found.mtu) == (7, 9, [2, 3], 1000)
+    assert found.extra["general"] == ["data_plane = python", "status_listen = 127.0.0.1:9400"]
+    adaptive = describe(links, shapes, choices("--scheduler", "adaptive"))
+    assert (adaptive.sealed, adaptive.mtu, adaptive.extra["connection"]) == (True, 1400, ["scheduler = adaptive"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--window", "-1"], "--window -1: 0 to 10000"),
+        (["--buffdelay", "0"], "--buffdelay 0: 1 to 60000"),
+        (["--mtu", "500"], "--mtu 500: 576 to 9000"),
+        (["--weights", "1"], "--weights lists 1 values for 2 paths"),
+        (["--weights", "1,1.5"], "whole numbers from 1 to 10000"),
+        (["--weights", "0,1"], "whole numbers from 1 to 10000"),
+    ],
+)
+def test_impossible_choices_are_refused(arguments: Sequence[str], words: str) -> None:
+    """With what would be possible."""
+    with pytest.raises(MptError, match=words):
+        choices(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--weights", "1,1"], "the weights allow 20 Mbit/s"),
+        (["--window", "3"], "--window 313"),
+        (["--buffdelay", "5"], "--buffdelay 60"),
+        (["--scheduler", "adaptive", "--loss", "0,1"], "path_1 loses packets"),
+        (["--jitter", "1"], "jitter"),
+    ],
+)
+def test_a_low_ratio_has_its_reason(arguments: Sequence[str], words: str) -> None:
+    """Of what was chosen, and of the paths; a good ratio needs none."""
+    rated = [*arguments, "--rate", "50,10", "--delay", "0,40"]
+    paths, chosen = shapes(*rated), choices(*rated)
+    assert any(words in reason for reason in why(0.5, paths, chosen, [50.0, 10.0])), why(0.5, paths, chosen, [50.0, 10])
+    assert why(0.95, paths, chosen, [50.0, 10.0]) == []
+
+
+def test_a_stream_that_is_slow_afterwards_has_its_reason() -> None:
+    """Paths of sealed connections rest."""
+    assert "measured" in why_not_recovered(choices("--scheduler", "adaptive"))
+    assert "rests" in why_not_recovered(choices("--sealed"))
+    assert "TCP" in why_not_recovered(choices())
+
+
+def test_the_window_carries_a_browser_into_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways, until either end closes; a second start of the program has the socket of the first."""
+    monkeypatch.setattr(web, "PORT", 0)  # any free port
+    monkeypatch.setattr(os, "environ", environ := dict(os.environ))
+    near, far = socket.socketpair()
+
+    class Stage:
+        def call(self, *work: object) -> socket.socket:
+            return near
+
+    channel = web.listening()
+    again = web.listening()
+    assert again.fileno() == channel.fileno() == int(environ[web.VARIABLE]) and again.get_inheritable()
+    again.detach()
+    window = web.Window(channel, Stage())  # type: ignore[arg-type]
+    browser = socket.create_connection(channel.getsockname())
+    assert window.url == f"http://127.0.0.1:{channel.getsockname()[1]}/"
+    with browser, far:
+        browser.sendall(b"GET /")
+        assert far.recv(100) == b"GET /"
+        far.sendall(b"page")
+        assert browser.recv(100) == b"page"
+        far.close()
+        assert browser.recv(100) == b""
+    window.close()
+
+
+def test_each_demo_leads_to_another() -> None:
+    """Paths that differ, then the scheduler that measures, then a look."""
+    assert "--rate 50,20" in next_step(shapes(), choices(), False)
+    differ = ["--rate", "50,10", "--loss", "0,1"]
+    assert next_step(shapes(*differ), choices(), False).startswith(
+        "mpt demo --rate 50,10 --loss 0,1 --scheduler adaptive"
+    )
+    adaptive = choices("--scheduler", "adaptive")
+    assert "--web" in next_step(shapes(*differ), adaptive, False)
+    assert "--keep" in next_step(shapes(*differ), adaptive, True)
 
 
 @pytest.mark.parametrize("text", ["", "x", "1,,2", "-1", "nan", "inf"])
@@ -60,8 +165,8 @@ def test_what_is_no_number_is_refused(text: str, capsys: pytest.CaptureFixture[s
 
 
 def test_a_refusal_is_an_object_too(capsys: pytest.CaptureFixture[str]) -> None:
-    """With --json even an error prints exactly one object, and the exit code is 1."""
-    assert main(["--json", "--paths", "99"]) == 1
+    """With --json even an error prints exactly one object, and the exit code is that of bad usage."""
+    assert main(["--json", "--paths", "99"]) == 2
     captured = capsys.readouterr()
     assert json.loads(captured.out)["error"].startswith("--paths 99")
     assert captured.err.startswith("mpt demo: --paths 99")

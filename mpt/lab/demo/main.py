@@ -13,16 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from socket import socket
 
 from mpt.errors import MptError
 from mpt.lab import privileges
-from mpt.lab.demo.options import parser, shapes_of, text_of
+from mpt.lab.demo import advice, web
+from mpt.lab.demo.options import Choices, choices_of, parser, shapes_of, text_of
 from mpt.lab.demo.screen import Row, Screen, screen_for
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab, sweep
 from mpt.lab.links import Link, Shape
 from mpt.lab.transfer import Progress, Result, Transfer, rate_between
-from mpt.lab.tunnel import Description, Tunnel, reorder_window_of, weights_of
+from mpt.lab.tunnel import PACKET, Description, Tunnel, reorder_window_of, weights_of
 
 SCHEMA = "mpt.demo/1"
 KEEPALIVE, DEAD = 0.1, 0.3  # seconds
@@ -32,6 +34,10 @@ BEFORE_PULL, AFTER_PLUG, TO_RECOVER = 1.0, 4.0, 2.0  # seconds of the failover, 
 REFRESH = 0.2  # seconds
 RECOVERED = 0.9  # share of the bonded rate
 SLACK_MS = 20.0  # by which two paths may differ beyond their delays, as their queues fill unevenly
+SEALED_PAUSE = 4.0  # seconds; a sealed path that is lost again and again rests 1, 2, 4 … seconds before it is used
+SET_UP = 3.0  # seconds, about
+SEALED_MTU = 1400  # octets; the envelope takes 30
+BAD_USAGE = 2
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,26 @@ class Outcome:
 class Demo:
     """The lab, its tunnel, and the steps of the demo in order; each step reports to `screen`."""
 
-    def __init__(self, lab: Lab, shapes: Sequence[Shape], seconds: float, screen: Screen) -> None:
+    def __init__(
+        self, lab: Lab, shapes: Sequence[Shape], seconds: float, screen: Screen, choices: Choices, page: bool = False
+    ) -> None:
         self.lab, self.screen = lab, screen
         self._shapes, self._seconds = shapes, seconds
+        self._choices, self._page = choices, page
+        self._pause = SEALED_PAUSE if choices.sealed else 0.0
         self._warmup = WARMUP + WARMUP_ROUND_TRIPS * 2 * max(shape.delay_ms for shape in shapes) / 1000
         self._pulled: set[int] = set()
 
+    @property
+    def duration(self) -> float:
+        """Return about how many seconds all the steps take."""
+        alone = len(self._shapes) * (self._warmup + self._seconds + 4 * DEAD)
+        together = self._warmup + self._seconds
+        failover = self._warmup + BEFORE_PULL + self._seconds / 2 + self._pause + AFTER_PLUG
+        return SET_UP + alone + together + failover
+
     def run(self) -> Outcome:
-        """Do all the steps; HostError if something does not work at all."""
-        self.set_up()
+        """Do all the steps after `set_up`; HostError if something does not work at all."""
         singles = [self.measure_alone(index) for index in range(len(self._shapes))]
         bonded = self.measure("all paths together").mbit
         gap, recovered_mbit = self.fail_over(0)
@@ -101,7 +118,7 @@ class Demo:
         self.a: Host = self.lab.host("a")
         self.b: Host = self.lab.host("b")
         self.links: list[Link] = self.lab.cables(self.a, self.b, self._shapes)
-        self.description = describe(self.links, self._shapes)
+        self.description = describe(self.links, self._shapes, self._choices, self._page)
         self.address = self.description.address_of("b")
         self.tunnel = Tunnel(self.description, self.lab.directory)
         self.tunnel.wait_for_answer()
@@ -130,7 +147,7 @@ class Demo:
         """Pull a path and plug it back during a stream; return the longest gap in seconds, and the rate afterwards."""
         self.screen.phase(f"path_{index} pulled and back")
         away = self._seconds / 2
-        length = BEFORE_PULL + away + AFTER_PLUG
+        length = BEFORE_PULL + away + self._pause + AFTER_PLUG
         transfer = Transfer(self.a, self.b, self.address, seconds=length, warmup=self._warmup)
         pull_at = transfer.started + self._warmup + BEFORE_PULL
         plug_at = pull_at + away
@@ -138,7 +155,9 @@ class Demo:
         if len(self.links) > 1:
             steps = [(pull_at, lambda: self.pull(index, aloud=True)), (plug_at, lambda: self.plug(index, aloud=True))]
         result = self.watch(transfer, steps)
-        recovered_mbit = rate_between(transfer.progress, plug_at + TO_RECOVER, plug_at + AFTER_PLUG)
+        recovered_mbit = rate_between(
+            transfer.progress, plug_at + self._pause + TO_RECOVER, plug_at + self._pause + AFTER_PLUG
+        )
         self.screen.done(f"longest gap {result.longest_gap:.3f} s, then {recovered_mbit:.1f} Mbit/s")
         return result.longest_gap, recovered_mbit
 
@@ -189,20 +208,25 @@ class Demo:
             self.screen.event(f"path_{index} plugged in again")
 
 
-def describe(links: Sequence[Link], shapes: Sequence[Shape]) -> Description:
-    """Return the tunnel over `links`: weights in proportion to the rates, a reorder window that fits the delays."""
+def describe(links: Sequence[Link], shapes: Sequence[Shape], choices: Choices, page: bool = False) -> Description:
+    """Return the tunnel over `links`: what was chosen, else weights in proportion to the rates, and a reorder window
+    that fits the delays. `page`: with the status page."""
     rates = [shape.rate_mbit or 1000.0 for shape in shapes]
-    slowest = max(shape.delay_ms + shape.jitter_ms for shape in shapes)
-    fastest = min(max(shape.delay_ms - shape.jitter_ms, 0.0) for shape in shapes)
-    difference = slowest - fastest + SLACK_MS
+    difference = advice.delay_difference(shapes) + SLACK_MS
+    general = [f"data_plane = {choices.data_plane}"] + ([f"status_listen = 127.0.0.1:{web.PORT}"] if page else [])
+    connection = [f"scheduler = {choices.scheduler}"] if choices.sealed else []
+    mtu = SEALED_MTU if choices.sealed else PACKET
     return Description(
         links,
         tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
-        weights=weights_of(rates),
+        weights=weights_of(rates) if choices.weights is None else choices.weights,
         keepalive=KEEPALIVE,
         dead=DEAD,
-        reorder_window=reorder_window_of(rates, difference),
-        max_buffdelay_msec=round(difference),
+        reorder_window=reorder_window_of(rates, difference) if choices.window is None else choices.window,
+        max_buffdelay_msec=round(difference) if choices.buffdelay is None else choices.buffdelay,
+        mtu=mtu if choices.mtu is None else choices.mtu,
+        sealed=choices.sealed,
+        extra={"general": general, "connection": connection},
     )
 
 
@@ -211,6 +235,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     try:
         shapes = shapes_of(options)
+        choices = choices_of(options, len(shapes))
+    except MptError as error:
+        return _tell(error, options.json, BAD_USAGE)
+    try:
+        listening = web.listening() if options.web else None
         privileges.obtain("mpt.cli.main", ["demo", *arguments])
         if options.clean:
             removed = sweep(kept=True)
@@ -218,29 +247,52 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         if options.keep and privileges.in_user_namespace():
             raise MptError("--keep needs root: what a user namespace holds ends with its program")
-        outcome = _run(options, shapes)
+        outcome = _run(options, shapes, choices, listening)
     except MptError as error:
-        if options.json:
-            print(json.dumps({"schema": SCHEMA, "error": str(error)}))
-        print(f"mpt demo: {error}", file=sys.stderr)
-        return 1
+        return _tell(error, options.json, 1)
     except KeyboardInterrupt:
         print("mpt demo: interrupted; everything is removed", file=sys.stderr)
         return 130
     return 0 if outcome.recovered else 1
 
 
-def _run(options: argparse.Namespace, shapes: Sequence[Shape]) -> Outcome:
+def _tell(error: MptError, as_json: bool, code: int) -> int:
+    if as_json:
+        print(json.dumps({"schema": SCHEMA, "error": str(error)}))
+    print(f"mpt demo: {error}", file=sys.stderr)
+    return code
+
+
+def _run(options: argparse.Namespace, shapes: Sequence[Shape], choices: Choices, listening: socket | None) -> Outcome:
     """Run the demo in a new lab; print the result while the lab is there, so that --keep can name it."""
     reports = sys.stderr if options.json else sys.stdout
     with Lab() as lab:
         screen = screen_for(reports)
+        window = None
         try:
-            demo = Demo(lab, shapes, options.seconds, screen)
+            demo = Demo(lab, shapes, options.seconds, screen, choices, listening is not None)
+            print(f"this takes about {demo.duration:.0f} s", file=reports, flush=True)
+            demo.set_up()
+            if listening is not None:
+                window = web.Window(listening, demo.a)
+                print(f"the status page is at {window.url}", file=reports, flush=True)
             outcome = demo.run()
         finally:
             screen.close()
-        print(json.dumps(outcome.as_json()) if options.json else f"\n{outcome.as_text()}", flush=True)
+        reasons = advice.why(outcome.ratio, shapes, choices, outcome.singles)
+        if not outcome.recovered:
+            reasons.append(advice.why_not_recovered(choices))
+        if options.json:
+            print(json.dumps({**outcome.as_json(), "why": reasons}), flush=True)
+        else:
+            print(f"\n{outcome.as_text()}", flush=True)
+            for reason in reasons:
+                print(f"why less: {reason}", flush=True)
+            print(f"\ntry next: {advice.next_step(shapes, choices, options.web)}", flush=True)
+        if window is not None:
+            if sys.stdin.isatty() and not options.json:
+                input(f"\nthe status page stays at {window.url} until Enter is pressed")
+            window.close()
         if options.keep:
             lab.keep = True
             print(_how_to_look_around(demo), file=reports, flush=True)

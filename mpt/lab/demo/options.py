@@ -1,12 +1,29 @@
-"""The options of ``mpt demo``: a shape for each path from lists on the command line."""
+"""The options of ``mpt demo``: a shape for each path from lists on the command line, and the choices for the tunnel."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mpt.errors import MptError
 from mpt.lab.links import Shape
-from mpt.model import MAX_PATHS
+from mpt.model import DATA_PLANES, MAX_PATHS, MAX_REORDER_WINDOW, MAX_WEIGHT, SCHEDULERS
+
+LONGEST = 3600.0  # s of a stream
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose for the tunnel; None: what fits the paths."""
+
+    window: int | None = None  # packets
+    buffdelay: int | None = None  # ms
+    weights: Sequence[int] | None = None  # by path
+    mtu: int | None = None
+    data_plane: str = "auto"
+    scheduler: str = "cycle"
+    sealed: bool = False
 
 
 def text_of(shape: Shape) -> str:
@@ -33,6 +50,17 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--loss", type=numbers, default=[0.0], metavar="A,B", help="lost frames, per cent [0]")
     options.add_argument("--paths", type=int, metavar="N", help=f"1 to {MAX_PATHS} paths [2, or as many as listed]")
     options.add_argument("--seconds", type=float, default=4.0, metavar="S", help="measuring time of each stream [4]")
+    own = options.add_argument_group("the tunnel", "without them: what fits the paths")
+    own.add_argument("--window", type=int, metavar="N", help="reorder_window, packets")
+    own.add_argument("--buffdelay", type=int, metavar="MS", help="max_buffdelay_msec")
+    own.add_argument("--weights", type=numbers, metavar="A,B", help="weight_out of each path")
+    own.add_argument("--mtu", type=int, metavar="N", help="of the tunnel [1440, sealed 1400]")
+    own.add_argument("--data-plane", choices=DATA_PLANES, default="auto", help="data_plane [auto]")
+    own.add_argument("--scheduler", choices=SCHEDULERS, default="cycle", help="scheduler [cycle]; adaptive is sealed")
+    own.add_argument("--sealed", action="store_true", help="with keys: encrypted and authenticated")
+    options.add_argument(
+        "--web", action="store_true", help="show the status page in a browser of this machine meanwhile"
+    )
     options.add_argument("--json", action="store_true", help="print one JSON object; the rest goes to standard error")
     options.add_argument("--keep", action="store_true", help="leave the hosts and the daemons for a look around")
     options.add_argument("--clean", action="store_true", help="remove what --keep left, and do nothing else")
@@ -64,7 +92,33 @@ def shapes_of(options: argparse.Namespace) -> list[Shape]:
         raise MptError("--rate: a path needs at least 0.1 Mbit/s")
     if max(lists["loss"]) > 100:
         raise MptError("--loss: not more than 100 per cent can be lost")
-    if options.seconds < 1:
-        raise MptError("--seconds: a rate needs at least 1 second to show")
+    if not 1 <= options.seconds <= LONGEST:
+        raise MptError(f"--seconds: 1 to {LONGEST:g}; a rate needs at least 1 second to show")
     columns = (values * count if len(values) == 1 else values for values in lists.values())
     return [Shape(*row) for row in zip(*columns, strict=True)]
+
+
+def choices_of(options: argparse.Namespace, paths: int) -> Choices:
+    """Return the choices for a tunnel of so many `paths`; MptError if one is impossible."""
+    weights = options.weights
+    for name, value, least, most in (
+        ("window", options.window, 0, MAX_REORDER_WINDOW),
+        ("buffdelay", options.buffdelay, 1, 60_000),
+        ("mtu", options.mtu, 576, 9000),
+    ):
+        if value is not None and not least <= value <= most:
+            raise MptError(f"--{name} {value}: {least} to {most}")
+    if weights is not None:
+        if len(weights) != paths:
+            raise MptError(f"--weights lists {len(weights)} values for {paths} paths: give one for each path")
+        if not all(each == int(each) and 1 <= each <= MAX_WEIGHT for each in weights):
+            raise MptError(f"--weights: whole numbers from 1 to {MAX_WEIGHT}")
+    return Choices(
+        options.window,
+        options.buffdelay,
+        None if weights is None else [int(each) for each in weights],
+        options.mtu,
+        options.data_plane,
+        options.scheduler,
+        options.sealed or options.scheduler == "adaptive",
+    )
