@@ -14,6 +14,7 @@ from mpt.facts import HostFacts, UdpSocket
 from mpt.model import Interface, Route
 from tests.config.files import PEER_KEY, changed, line_of, write
 
+SAMPLES = Path(__file__).parents[2] / "conf"
 INTERFACE = """\
 [general]
 cmdport_local = 60456
@@ -367,3 +368,18 @@ def test_a_finding_fits_a_terminal(tmp_path: Path) -> None:
     first, *rest = only.text().split("\n")
     assert first == f"{tmp_path}/connections/home.conf:{only.problem.line}: warning: [net_0] dst_addr = 21.1.1.0/24"
     assert max(map(len, rest)) <= 80 and rest[-1].startswith("    -> a private network")
+
+
+@pytest.mark.parametrize("sample", [".", "samples/host_b"])
+def test_the_samples_can_hurt_nobody(sample: str) -> None:
+    """No network is somebody else's, no peer creates connections, and packets are put back in order."""
+    config, found = check_directory(SAMPLES / sample)
+    assert [each.text() for each in found] == []
+    assert not config.general.accept_remote and all(each.reorder_window == 1000 for each in config.connections)
+    assert all(tunnel.ipv6_addr in ip_network("fd00::/8") for tunnel in config.tunnels if tunnel.ipv6_addr)
+
+
+def test_the_samples_of_the_guide_are_the_guides() -> None:
+    """Their networks are those of other people, and the check says so."""
+    _config, found = check_directory(SAMPLES / "samples" / "guide" / "host_a")
+    assert sum("public address space" in each.problem.message for each in found) == 4

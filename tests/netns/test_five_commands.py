@@ -21,7 +21,7 @@ def test_five_commands_make_a_tunnel(lab: Lab) -> None:
     hosts = {"server": server, "laptop": laptop}
     document = DOCUMENT.read_text(encoding="utf-8").partition("## Five commands")[2]
     steps = re.findall(r"^    (server|laptop)# (\w+)(.*)$", document.partition("\n## ")[0], re.MULTILINE)
-    assert len(steps) == 6
+    assert len(steps) == 7
     printed = ""
     for name, program, rest in steps[:5]:
         host, directory = hosts[name], lab.directory / f"etc-{name}"
@@ -37,3 +37,10 @@ def test_five_commands_make_a_tunnel(lab: Lab) -> None:
     name, program, target = steps[5]
     assert program == "ping"
     wait_until(lambda: answers(hosts[name], target.split()[-1]), "the laptop reaches the server through the tunnel")
+    name, program, rest = steps[6]
+    directory = {"MPT_CONFIG_DIR": str(lab.directory / f"etc-{name}")}
+    for words in (rest.split(), ["check"], ["doctor"]):
+        process = hosts[name].start([*PROGRAMS[program], *words], variables=directory)
+        assert process.wait(30) == 0, process.complaint()
+        said = process.output()
+        assert {"status": "1 of 1 paths work", "check": "nothing is wrong", "doctor": "paths work"}[words[0]] in said
