@@ -275,17 +275,22 @@ def _command_port(case: Case) -> list[int]:
 def _ports(case: Case) -> Iterator[Finding]:
     working = _working(case)
     for (peer, port), fault in case.ports.items():
-        what = _port_names(case, peer, port)
-        if fault:
+        at = f"{peer}, UDP port {port} ({_port_names(case, peer, port)})"
+        if fault and any((other, port) in working for other in _alternatives(case, peer)):
+            yield Finding(NOTE, "peer", f"{at}: {fault}; another address of the peer works")
+        elif fault:
             command = f"nft add rule inet filter input udp dport {port} accept"
-            yield Finding(FAULT, "peer", f"{peer}, UDP port {port} ({what}): {fault}; there start mptsrv, or", command)
+            yield Finding(FAULT, "peer", f"{at}: {fault}; there start mptsrv, or", command)
         elif (peer, port) in working:
-            yield Finding(GOOD, "peer", f"{peer}, UDP port {port} ({what}): heard")
+            yield Finding(GOOD, "peer", f"{at}: heard")
         else:
-            message = (
-                f"{peer}, UDP port {port} ({what}): silent, as a program that listens is, or a firewall that drops"
-            )
-            yield Finding(NOTE, "peer", message)
+            yield Finding(NOTE, "peer", f"{at}: silent, as a program that listens is, or a firewall that drops")
+
+
+def _alternatives(case: Case, peer: Address) -> set[Address]:
+    """Return the other addresses of the paths that may use this one."""
+    paths = [path.remote_addresses for _connection, path in case.paths() if peer in path.remote_addresses]
+    return {each for addresses in paths for each in addresses} - {peer}
 
 
 def _port_names(case: Case, peer: Address, port: int) -> str:

@@ -126,6 +126,9 @@ def cases(directory: Path) -> Iterator[tuple[Case, str, str, str, str]]:
     yield Case(HOST, plain, ports={(PEER, 4754): ""}), NOTE, "peer", "silent", ""
     ours = replace(DOCUMENT, connections=[replace(DOCUMENT.connections[0], remote_port=4754)])
     yield Case(HOST, plain, ours, ports={(PEER, 4754): ""}), GOOD, "peer", "heard", ""
+    two = config(directory, SEALED.replace("192.0.2.10", "10.1.1.3 fd01::3"), AUTO)
+    unused = {(PEER, 4754): "", (ip_address("fd01::3"), 4754): "nobody listens there"}
+    yield Case(HOST, two, ours, ports=unused), NOTE, "peer", "fd01::3, UDP port 4754 (data): nobody listens there", ""
     yield Case(HOST, plain, path_mtus={("eth1", PEER): None}), NOTE, "MTU", "answers no ping", ""
     yield Case(HOST, plain, path_mtus={("eth1", PEER): 1430}), WARNING, "MTU", "write mtu = 1394", ""
     yield Case(HOST, plain, path_mtus={("eth1", PEER): 1500}), GOOD, "MTU", "1500 octets to 10.1.1.3", ""

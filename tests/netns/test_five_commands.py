@@ -38,9 +38,9 @@ def test_five_commands_make_a_tunnel(lab: Lab) -> None:
     assert program == "ping"
     wait_until(lambda: answers(hosts[name], target.split()[-1]), "the laptop reaches the server through the tunnel")
     name, program, rest = steps[6]
-    directory = {"MPT_CONFIG_DIR": str(lab.directory / f"etc-{name}")}
+    there = {"MPT_CONFIG_DIR": str(lab.directory / f"etc-{name}")}
     for words in (rest.split(), ["check"], ["doctor"]):
-        process = hosts[name].start([*PROGRAMS[program], *words], variables=directory)
+        process = hosts[name].start([*PROGRAMS[program], *words], variables=there)
         assert process.wait(30) == 0, process.complaint()
         said = process.output()
         assert {"status": "1 of 1 paths work", "check": "nothing is wrong", "doctor": "paths work"}[words[0]] in said
