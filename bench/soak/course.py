@@ -17,6 +17,7 @@ from bench.soak.events import Flaps, Reloads, Say, happened
 from bench.soak.loads import LOADS, carry
 from bench.soak.memory import LIMIT_MB, WARM_UP, MemoryLog
 from bench.soak.stage import SoakStage
+from bench.soak.warmup import fill_windows
 from mpt.errors import HostError
 from mpt.lab.lab import Lab
 
@@ -129,7 +130,9 @@ class _Course:
         self._logs = [MemoryLog(min(WARM_UP, seconds / 2)) for _ in stage.daemons]
 
     def run(self) -> Soak:
-        """Run until the last load and the last event are over, or a daemon has ended."""
+        """Run until the last load and the last event are over, or a daemon has ended; HostError if it cannot begin."""
+        self._say("load     all windows full")
+        fill_windows(self._stage)
         try:
             asyncio.run(self._all())
         except* HostError as errors:

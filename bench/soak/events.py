@@ -14,13 +14,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar
 
 from bench.soak.stage import DEAD, KEEPALIVE, SIDES, SoakStage, settings, sleeping_paths, wanted_settings
 from bench.variants import PATHS, WINDOW
 from mpt.errors import HostError
-from mpt.lab.tunnel import Description, Side, connection_text
+from mpt.lab.tunnel import Description, Side
 
 SHARE = 10  # a short soak has an event in each tenth of it
 HOLD = 1.0, 4.0  # seconds that a path is down
@@ -219,11 +218,11 @@ class Reloads(Events):
         return replace(plain, weights=tuple(rng.randint(1, 10) for _ in range(PATHS)))
 
     async def _changed(self, side: Side) -> None:
-        self._write(side)
+        self._stage.write(side, self._running[side])
         self._stage.mpt(side, "reload")
 
     async def _signalled(self, side: Side) -> None:
-        self._write(side)
+        self._stage.write(side, self._running[side])
         self._stage.daemons[SIDES.index(side)].signal(signal.SIGHUP)
         waited = 0.0
         while waited < EFFECT and settings(self._stage.status(side)) != wanted_settings(self._running[side]):
@@ -232,7 +231,7 @@ class Reloads(Events):
 
     async def _refused(self, side: Side) -> None:
         """Check that a file with an error is named, and changes nothing."""
-        file = self._file(side, self._rng.choice([4, 6]))
+        file = self._stage.file(side, self._rng.choice([4, 6]))
         good = file.read_text()
         file.write_text(re.sub(r"(weight_out *=).*", r"\1 many", good))
         try:
@@ -247,7 +246,7 @@ class Reloads(Events):
 
     async def _connection(self, side: Side) -> None:
         """Remove the IPv6 connection, and load it again while its packets are still being sent."""
-        file = self._file(side, 6)
+        file = self._stage.file(side, 6)
         disabled = file.with_name(f"{file.name}.disabled")
         self._stage.mpt(side, "delete", file.name)
         try:
@@ -263,14 +262,6 @@ class Reloads(Events):
         shown, wanted = settings(self._stage.status(side)), wanted_settings(self._running[side])
         if shown != wanted:
             raise HostError(f"the daemon runs {shown}, its files say {wanted}")
-
-    def _write(self, side: Side) -> None:
-        for version in (4, 6):
-            self._file(side, version).write_text(connection_text(self._running[side], side, version))
-
-    def _file(self, side: Side, version: int) -> Path:
-        directory = self._stage.tunnel.daemons[SIDES.index(side)].directory
-        return directory / "connections" / f"ipv{version}.conf"
 
     _kinds: ClassVar[dict[str, Callable[[Reloads, Side], Awaitable[None]]]] = {
         "weights": _changed,

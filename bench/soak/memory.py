@@ -9,8 +9,6 @@ from bench.variants import WINDOW
 
 LIMIT_MB = 60.0  # what a daemon may need
 STEADY_MB = WINDOW * 2e-3  # growth that is no leak in any run: a reorder window that is full for the first time
-FIRST_USE_MB = 3.0  # more: held packets took 2.8 MB at once, frames 0.5; the line makes 1.5 times as much of a step
-ONE_TURN = 60.0  # seconds of all loads; in a shorter warm-up that moment may be still to come
 WARM_UP = 120.0  # seconds at most, and half of the run: one turn of all loads
 
 
@@ -44,7 +42,7 @@ class MemoryLog:
     @property
     def grows(self) -> bool:
         """Return whether the growth is more than that of memory which is used for the first time."""
-        return self.growth >= STEADY_MB + (FIRST_USE_MB if self.warm_up < ONE_TURN else 0)
+        return self.growth >= STEADY_MB
 
     @property
     def is_right(self) -> bool:

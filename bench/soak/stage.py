@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from bench.variants import AS_CONFIGURED, MTU, PATHS, WINDOW
 from mpt.lab.lab import Lab
 from mpt.lab.links import PLAIN, End
 from mpt.lab.process import Process, python
-from mpt.lab.tunnel import Description, Side, Tunnel
+from mpt.lab.tunnel import Description, Side, Tunnel, connection_text
 
 KEEPALIVE, DEAD = 0.5, 3.0  # seconds; a saturated machine must not take a path down
 PATIENCE = 10.0  # seconds until the first ping passes; slow with a sanitizer
@@ -60,6 +61,15 @@ class SoakStage:
         link = self.links[index]
         here, there = (link.a, link.b) if side == "a" else (link.b, link.a)
         return here, here.addresses[0].partition("/")[0], there.addresses[0].partition("/")[0]
+
+    def file(self, side: Side, version: int) -> Path:
+        """Return the file of the connection for this IP version."""
+        return self.tunnel.daemons[SIDES.index(side)].directory / "connections" / f"ipv{version}.conf"
+
+    def write(self, side: Side, description: Description) -> None:
+        """Write the files of the connections of one side."""
+        for version in VERSIONS:
+            self.file(side, version).write_text(connection_text(description, side, version))
 
     def mpt(self, side: Side, *words: str) -> str:
         """Return the answer of ``mpt`` to a command on one host; HostError if it is refused."""

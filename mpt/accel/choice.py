@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Final
 
@@ -29,15 +30,20 @@ def native_is_built() -> bool:
 @dataclass(frozen=True, slots=True)
 class DataPathChoice:
     """A chosen data path: its `name`, `why` it was chosen, the TUNSETIFF flags of its TUN, and the function that makes
-    it from the TUN's file descriptor; what tunnels with sealed connections get instead, if it cannot seal; and what it
-    seals with."""
+    it from the TUN's file descriptor; what tunnels with sealed connections get instead, if it cannot seal; and a
+    function that returns what it seals with."""
 
     name: str
     why: str
     tun_flags: int
     make: Callable[[int], DataPath]
     instead: DataPathChoice | None = None
-    sealing: str = "cryptography"
+    seals_with: Callable[[], str] = lambda: "cryptography"
+
+    @property
+    def sealing(self) -> str:
+        """Return what it seals with; the first who asks loads libipsec-mb, which takes 4 MB."""
+        return self.seals_with()
 
     def for_tunnel(self, sealed: bool) -> DataPathChoice:
         """Return the data path of a tunnel that has sealed connections, or none."""
@@ -85,6 +91,7 @@ def choose_datapath(
     if choice == "python":
         return _python("asked for", gso)
     try:
+        from mpt.accel._native import lib
         from mpt.accel.native import TURN, NativeDataPath, can_seal, sealing_libraries
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
@@ -100,9 +107,9 @@ def choose_datapath(
 
     flags = _FLAGS | (IFF_VNET_HDR if tun_offload else 0)
     instead = None if can_seal() else _python(f"the native one was built without OpenSSL. {TO_HAVE_IT}", gso)
-    return DataPathChoice(
-        "native", "asked for" if choice == "native" else "it was built", flags, make, instead, sealing_libraries(gcm)
-    )
+    why = "asked for" if choice == "native" else "it was built"
+    lib.mpt_allow_gcm(gcm)
+    return DataPathChoice("native", why, flags, make, instead, partial(sealing_libraries, gcm))
 
 
 def _python(why: str, gso: bool) -> DataPathChoice:

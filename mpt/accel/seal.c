@@ -34,7 +34,7 @@ enum { CIPHERS = MPT_AES_256_GCM + 1 };
 
 struct ciphers {
     EVP_CIPHER *ciphers[CIPHERS];
-    bool has_gcm;
+    bool has_looked, has_gcm;
     EVP_MAC *mac;
     EVP_MAC_CTX *mac_context;
 };
@@ -44,6 +44,7 @@ struct seal {
     uint8_t iv[IV];
 };
 
+static bool has_gcm(struct ciphers *c);
 static bool gcm_agrees(const struct ciphers *c);
 
 int mpt_can_seal(void) { return 1; }
@@ -52,7 +53,7 @@ const char *mpt_seal_library(void) { return OpenSSL_version(OPENSSL_VERSION); }
 
 const char *mpt_gcm_library(void) {
     struct ciphers *c = ciphers_new();
-    const char *name = c != NULL && c->has_gcm ? gcm_library() : NULL;
+    const char *name = c != NULL && has_gcm(c) ? gcm_library() : NULL;
     ciphers_free(c);
     return name;
 }
@@ -72,7 +73,6 @@ struct ciphers *ciphers_new(void) {
         ciphers_free(c);
         return NULL;
     }
-    c->has_gcm = gcm_library() != NULL && gcm_agrees(c);
     return c;
 }
 
@@ -104,8 +104,16 @@ static struct seal *make(const struct ciphers *c, int cipher, bool is_ours, cons
     return s;
 }
 
-struct seal *seal_new(const struct ciphers *c, int cipher, bool is_ours, const uint8_t *key, const uint8_t *iv) {
-    return make(c, cipher, is_ours, key, iv, c != NULL && c->has_gcm);
+struct seal *seal_new(struct ciphers *c, int cipher, bool is_ours, const uint8_t *key, const uint8_t *iv) {
+    return make(c, cipher, is_ours, key, iv, c != NULL && has_gcm(c));
+}
+
+/* Looked for with the first key: libipsec-mb takes 4 MB, which a tunnel without keys does not need. */
+static bool has_gcm(struct ciphers *c) {
+    if (!c->has_looked)
+        c->has_gcm = gcm_library() != NULL && gcm_agrees(c);
+    c->has_looked = true;
+    return c->has_gcm;
 }
 
 void seal_free(struct seal *s) {
@@ -217,7 +225,7 @@ struct ciphers *ciphers_new(void) { return NULL; }
 
 void ciphers_free(struct ciphers *ciphers) { (void)ciphers; }
 
-struct seal *seal_new(const struct ciphers *ciphers, int cipher, bool is_ours, const uint8_t *key, const uint8_t *iv) {
+struct seal *seal_new(struct ciphers *ciphers, int cipher, bool is_ours, const uint8_t *key, const uint8_t *iv) {
     (void)ciphers, (void)cipher, (void)is_ours, (void)key, (void)iv;
     return NULL;
 }

@@ -28,7 +28,7 @@ uint16_t stamp_of(double now); /* the sender's clock in 1/16 ms, modulo 2^16 */
 struct ciphers *ciphers_new(void); /* NULL: no memory, or nothing to seal with */
 void ciphers_free(struct ciphers *ciphers);
 /* A seal for one direction; `is_ours`: it seals, else it opens. NULL: no memory, or an unknown `cipher` (enum mpt_cipher). */
-struct seal *seal_new(const struct ciphers *ciphers, int cipher, bool is_ours, const uint8_t *key, const uint8_t *iv);
+struct seal *seal_new(struct ciphers *ciphers, int cipher, bool is_ours, const uint8_t *key, const uint8_t *iv);
 void seal_free(struct seal *seal); /* its keys are overwritten */
 /* Make a datagram of `length` octets around the content, which lies ENVELOPE_HEAD octets behind its start. */
 void seal_close(struct seal *seal, uint8_t *datagram, uint32_t length, const struct envelope *envelope, uint16_t stamp);

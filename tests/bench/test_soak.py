@@ -66,14 +66,6 @@ def test_a_soak_fails_by_growth_and_by_size(sizes: list[float], is_right: bool) 
     assert not soak_of(log, log, failures=["a file came wrong"], sanitized=True).is_right
 
 
-@pytest.mark.parametrize(("warm_up", "is_right"), [(10.0, True), (59.0, True), (60.0, False), (120.0, False)])
-def test_a_short_warm_up_leaves_first_uses_for_later(warm_up: float, is_right: bool) -> None:
-    """Memory for held packets, once: a line that rises by 4.8 MB is no growth then, one by 7 MB is."""
-    after = [(warm_up + second, size) for second, size in enumerate([45.0, 47, 48, 50])]
-    assert MemoryLog(warm_up, after).is_right is is_right
-    assert not MemoryLog(warm_up, [*after, (warm_up + 4, 53.0)]).is_right
-
-
 def test_the_soak_reports_memory_and_what_was_done() -> None:
     """The start is the first sample after the warm-up; sizes are in MB, the slope in kB a minute; events by kind."""
     soak = soak_of(log_of([40, 45, 45.1, 45.2]), log_of([40, 44, 44, 44]))
