@@ -3,7 +3,10 @@ native data path where it can be built, and only there."""
 
 from __future__ import annotations
 
+import ast
+import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,9 +103,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_module_and_the_plugin(wheel: Path) -> None:
-    """Every module of mpt is in the wheel, so are the plugin and the types."""
+    """Every module of mpt is in the wheel but the fakes of the tests; so are the plugin and the types."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {str(module.relative_to(ROOT)) for module in (ROOT / "mpt").rglob("*.py")} <= names
+    modules = {module.relative_to(ROOT) for module in (ROOT / "mpt").rglob("*.py")}
+    shipped = {str(module) for module in modules if module.parts[:2] != ("mpt", "testing")}
+    assert {name for name in names if name.startswith("mpt/") and name.endswith(".py")} == shipped
     assert "twisted/plugins/mpt_plugin.py" in names
     assert {"mpt/py.typed", "mpt/accel/_native.pyi"} <= names
 
@@ -127,6 +132,39 @@ def test_the_wheel_brings_the_manual_pages(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     brought = {name.split("/data/share/man/")[1] for name in names if "/data/share/man/" in name}
     assert brought == {f"man{page.suffix[1:]}/{page.name}" for page in (ROOT / "docs" / "man").iterdir()}
+
+
+def test_every_import_of_others_is_declared() -> None:
+    """What the product imports is a requirement or an extra of setup.cfg."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    declared = (
+        projects(settings["options"]["install_requires"]) | projects(extras["metrics"]) | projects(extras["plots"])
+    )
+    for module in [*(ROOT / "mpt").rglob("*.py"), ROOT / "twisted/plugins/mpt_plugin.py"]:
+        if module.relative_to(ROOT).parts[:2] != ("mpt", "testing"):
+            assert imported(module) <= declared, module
+
+
+def projects(requirements: str) -> set[str]:
+    """Return the names that the projects of a list of requirements are imported by."""
+    names = {re.split(r"[ <>=\[]", line)[0] for line in requirements.split("\n") if line}
+    return {
+        {"zope.interface": "zope", "pyOpenSSL": "OpenSSL", "service-identity": "service_identity"}.get(n, n)
+        for n in names
+    }
+
+
+def imported(module: Path) -> set[str]:
+    """Return the top-level packages of others that a module imports, also within its functions."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"mpt"}
 
 
 def test_twistd_lists_mpt(installed: Path) -> None:

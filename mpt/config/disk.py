@@ -19,7 +19,9 @@ PUBLIC: Final = 0o644  # of one that holds none
 def create_file(path: Path, text: str) -> None:
     """Write a new file without secrets. Raises ConfigError if it exists or cannot be written."""
     try:
-        path.parent.mkdir(exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir()
+            give_to_owner_of_folder(path.parent)
         _write(path, text.encode(), PUBLIC, None, os.link)
     except FileExistsError:
         raise ConfigError(f"{path} exists and is not overwritten") from None
@@ -50,6 +52,8 @@ def _write(path: Path, data: bytes, mode: int, like: os.stat_result | None, put:
             stream.write(data)
             if like is not None and (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
                 _give(descriptor, like, path)
+            if like is None:
+                give_to_owner_of_folder(path, descriptor)
             os.fchmod(descriptor, mode if like is None else stat.S_IMODE(like.st_mode))
             stream.flush()
             os.fsync(descriptor)
@@ -61,6 +65,14 @@ def _write(path: Path, data: bytes, mode: int, like: os.stat_result | None, put:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def give_to_owner_of_folder(path: Path, descriptor: int | None = None) -> None:
+    """Give a new file or folder, which may be open already, to the owner and group of its folder, if we are root. So a
+    daemon that is not root can read the files that root's `mpt` makes in the daemon's folder. Raises OSError."""
+    if os.geteuid() == 0:
+        folder = path.parent.stat()
+        os.chown(path if descriptor is None else descriptor, folder.st_uid, folder.st_gid)
 
 
 def _give(descriptor: int, like: os.stat_result, path: Path) -> None:

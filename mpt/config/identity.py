@@ -10,6 +10,7 @@ import os
 import stat
 from pathlib import Path
 
+from mpt.config.disk import give_to_owner_of_folder
 from mpt.errors import ConfigError
 from mpt.model import Identity
 
@@ -61,6 +62,7 @@ def make_identity(path: Path) -> Identity:
     try:
         with os.fdopen(descriptor, "wb") as stream:
             os.fchmod(descriptor, _MODE)
+            give_to_owner_of_folder(path, descriptor)
             stream.write(pem)
             stream.flush()
             os.fsync(descriptor)

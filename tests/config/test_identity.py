@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpt.config.directory import load_directory
+from mpt.config.disk import create_file, write_file
 from mpt.config.identity import load_identity, make_identity
 from mpt.config.parser import ConfigurationErrors
 from mpt.errors import ConfigError
@@ -49,6 +50,18 @@ def test_a_made_key_is_loaded_again(tmp_path: Path) -> None:
         os.umask(before)
     assert (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
     assert load_identity(tmp_path / "a.key") == made != make_identity(tmp_path / "b.key")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_roots_files_belong_to_the_owner_of_their_folder(tmp_path: Path) -> None:
+    """A daemon that is not root reads the files that root makes in the daemon's folder: keys, connections."""
+    os.chown(tmp_path, 65534, 65533)
+    make_identity(tmp_path / "private.key")
+    create_file(tmp_path / "connections" / "a.conf", "")
+    write_file(tmp_path / "connections" / "b.conf", b"", None)
+    for name in ("private.key", "connections", "connections/a.conf", "connections/b.conf"):
+        found = (tmp_path / name).stat()
+        assert (found.st_uid, found.st_gid) == (65534, 65533), name
 
 
 def test_no_file_is_overwritten(tmp_path: Path) -> None:
