@@ -1,8 +1,10 @@
-"""The documents name files and pages that exist."""
+"""The documents name files and pages that exist, and make a site."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,3 +48,13 @@ def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
         if "://" not in link and not (target.exists() and (not heading or heading in anchors(target))):
             missing.append(link)
     assert missing == []
+
+
+@pytest.mark.build
+def test_the_documents_make_a_site(tmp_path: Path) -> None:
+    """Without a warning: each page is in the contents, each link and picture leads somewhere."""
+    command = (sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", ROOT / "docs", tmp_path)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")} - {"README"}
+    assert pages <= {page.stem for page in tmp_path.glob("*.html")}
