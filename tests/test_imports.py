@@ -50,6 +50,7 @@ HOME_OF: dict[str, set[str]] = {
     "OpenSSL": {"daemon.tls"},
     "hypothesis": {"testing"},
     "prometheus_client": {"local.metrics"},
+    "matplotlib": {"lab.experiment.plots"},
 }
 
 # Linux is behind host: the pure packages know octets and numbers.

@@ -11,7 +11,7 @@ from bench.lines.samples import carried_mbit
 from mpt.errors import MptError
 
 COLOURS = ("#2166ac", "#d6604d", "#4dac26", "#7b3294")
-TO_HAVE_IT = "--plots needs matplotlib: pip install matplotlib, or the extra of mpt's checkout: pip install -e .[plots]"
+TO_HAVE_IT = "--plots needs matplotlib: pip install matplotlib, or the extra of mpt's checkout: pip install -e .[lab]"
 AVERAGED = 3  # samples of what is carried: one alone jumps with the bursts of TCP
 
 

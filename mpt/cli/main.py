@@ -43,6 +43,13 @@ def demo(arguments: Sequence[str]) -> int:
     return run_demo(arguments)
 
 
+def lab(arguments: Sequence[str]) -> int:
+    """Run ``mpt lab``: experiments in namespaces of this machine. Return the exit status."""
+    from mpt.lab.experiment.main import main as run_lab
+
+    return run_lab(arguments)
+
+
 def genkey(arguments: Sequence[str]) -> int:
     """Run ``mpt genkey``. Return the exit status."""
     from mpt.cli.keys import genkey as run_genkey
@@ -178,6 +185,7 @@ PROGRAMS = (
     Program("completion", " {bash | zsh | fish}", "print the script that lets a shell complete commands", completion),
     Program("examples", " [WORD]", "the commands that people type, by what they want", examples),
     Program("demo", "", "two hosts and several paths on this machine: what the tunnel makes of them", demo),
+    Program("lab", " {run SCENARIO | list | show SCENARIO}", "experiments: a scenario file, tables and plots", lab),
 )
 
 

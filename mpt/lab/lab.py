@@ -25,6 +25,7 @@ from mpt.lab.links import PLAIN, Link, Shape
 
 ROOT = Path("/run/mpt-lab")
 NO_ADDRESSES = {"net/ipv6/conf/all/disable_ipv6": "1", "net/ipv6/conf/default/disable_ipv6": "1"}
+SEED_STEP = 1000  # more than a lab has links
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 _numbers = itertools.count(1)
@@ -34,16 +35,17 @@ class Lab:
     """Namespaces and links for one purpose; a context manager that cannot be left without cleaning up.
 
     `netem` None means: use the kernel's netem if it has it. With `keep` (also set later) the lab stays after the block,
-    for a look by hand.
+    for a look by hand. The links' random draws follow from `seed`, where the kernel does not make them.
     """
 
-    def __init__(self, *, netem: bool | None = None, keep: bool = False) -> None:
+    def __init__(self, *, netem: bool | None = None, keep: bool = False, seed: int = 0) -> None:
         self.name = f"mpt-{os.getpid()}.{next(_numbers)}"
         self.directory = ROOT / self.name
         self.keep = keep
         self.hosts: list[Host] = []
         self.links: list[Link] = []
         self._netem = netem
+        self._seed = seed * SEED_STEP
         self._wires: Host | None = None
         self._lock: int | None = None
         self._signals = _signals_end_the_program()
@@ -97,7 +99,7 @@ class Lab:
         if self._netem is None:
             self._netem = _has_netem(self._wires)
         shapes = (shape, back or shape)
-        link = Link(self._wires, len(self.links), (a, b), addresses, shapes, interfaces, mtu, self._netem)
+        link = Link(self._wires, len(self.links), (a, b), addresses, shapes, interfaces, mtu, self._netem, self._seed)
         self.links.append(link)
         return link
 

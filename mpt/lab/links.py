@@ -142,6 +142,7 @@ class Link:
         interfaces: Sequence[str | None] = (None, None),
         mtu: int = 1500,
         netem: bool = False,
+        seed: int = 0,
     ) -> None:
         pairs = list(addresses)
         self.a, self.b = (
@@ -155,7 +156,7 @@ class Link:
             for side, host in enumerate(ends)
         )
         self.mtu = mtu
-        self._number = number
+        self._seed = seed + number
         self._wires, self._netem = wires, netem
         self._shapes: dict[Direction, Shape] = dict(zip(DIRECTIONS, shapes, strict=True))
         self._open: dict[Direction, bool] = dict.fromkeys(DIRECTIONS, True)
@@ -320,7 +321,7 @@ class Link:
     def _start_process(self) -> None:
         size = str(self.mtu + ETHERNET_HEADER + 4)  # 4: a VLAN tag
         devices = (self.a.far_side, self.b.far_side)
-        words = ("--frame-size", size, "--seed", str(self._number))
+        words = ("--frame-size", size, "--seed", str(self._seed))
         self._process = self._wires.start_python("mpt.lab.netem.frames", *devices, *words, interactive=True)
         self._emulator = self._expect("ready").partition(" ")[2]
 
