@@ -139,9 +139,7 @@ def test_every_import_of_others_is_declared() -> None:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     extras = settings["options.extras_require"]
-    declared = (
-        projects(settings["options"]["install_requires"]) | projects(extras["metrics"]) | projects(extras["lab"])
-    )
+    declared = projects(settings["options"]["install_requires"]) | projects(extras["metrics"]) | projects(extras["lab"])
     for module in [*(ROOT / "mpt").rglob("*.py"), ROOT / "twisted/plugins/mpt_plugin.py"]:
         if module.relative_to(ROOT).parts[:2] != ("mpt", "testing"):
             assert imported(module) <= declared, module
