@@ -26,6 +26,7 @@ class PathLimits(NamedTuple):
     line: int = 0  # paths of one line have one number; copies go over distinct lines
     rto: float = 1.0  # s without a report, after which what is under way is copied over another path, once
     burst: float = 0.002  # s by which a datagram may go before its turn in the pace
+    suspect: bool = False  # what goes over it does not seem to arrive; the peer is told
     shadow: bool = False  # copies of bulk that went over other paths go here, too, while the window has room
 
 
@@ -60,6 +61,7 @@ class Report(NamedTuple):
     limited_at: float  # when window or pace last held a packet back; 0.0: never
     oldest: float | None  # when the oldest datagram under way was sent; None: none is
     settled_moved: bool  # the peer has got further numbers
+    suspect: bool = False  # the peer says of its own datagrams over the path that they do not seem to arrive
 
 
 def both(first: Report, later: Report) -> Report:

@@ -238,6 +238,7 @@ struct mpt_record { /* mpt.wire.feedback.Record */
     int32_t held; /* ticks; -1: nothing came, or too long ago */
     uint32_t range_count;
     struct mpt_range ranges[MPT_RANGES];
+    int suspect;
 };
 
 struct mpt_feedback { /* mpt.wire.feedback.Feedback */
@@ -251,7 +252,7 @@ struct mpt_path_limits { /* mpt.limits.PathLimits */
     uint32_t path; /* its id */
     uint64_t window; /* octets */
     double pace, burst, delay, rate, slack, rto;
-    int is_live, admits, shadow;
+    int is_live, admits, shadow, suspect;
     int64_t line;
 };
 
@@ -283,7 +284,7 @@ struct mpt_report { /* mpt.limits.Report, of MPT_REPORT */
     uint64_t in_flight;
     double limited_at;
     double oldest; /* 0: nothing is under way */
-    int settled_moved;
+    int settled_moved, suspect;
 };
 
 struct mpt_counters {
@@ -364,7 +365,7 @@ void mpt_set_remote(struct mpt_datapath *datapath, uint32_t path, int fd, const 
 
 void mpt_set_limits(struct mpt_datapath *datapath, const struct mpt_path_limits *limits, uint32_t count,
                     const struct mpt_order_limits *orders, uint32_t order_count, double now);
-uint32_t mpt_rescue(struct mpt_datapath *datapath, uint32_t path, double now);
+uint32_t mpt_rescue(struct mpt_datapath *datapath, uint32_t path, double now, int bounded);
 void mpt_flight(const struct mpt_datapath *datapath, uint32_t path, struct mpt_flight *flight);
 void mpt_adaptive_counters(const struct mpt_datapath *datapath, uint32_t connection, struct mpt_adaptive_counters *counters);
 

@@ -144,7 +144,7 @@ void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *o
     }
     struct wanted wanted = wanted_of(a, cell);
     if (bypasses) {
-        struct room *room = session_of(a) != NULL ? rooms_at_once(&a->rooms, wanted, now, NULL, false) : NULL;
+        struct room *room = session_of(a) != NULL ? rooms_at_once(&a->rooms, wanted, now) : NULL;
         if (room != NULL) {
             depart(a, room, cell);
             return;
@@ -204,7 +204,7 @@ static void copy_realtime(struct adaptive *a, const struct room *first, struct c
     double allowed = a->yard->tuning->copy_share * fmax((double)recent_total(&a->sent, a->now), rooms_rate(&a->rooms));
     if ((double)(recent_total(&a->copied, a->now) + size) > allowed)
         return;
-    struct room *room = rooms_at_once(&a->rooms, wanted_of(a, cell), a->now, first, true);
+    struct room *room = rooms_for_copy(&a->rooms, wanted_of(a, cell), a->now, first);
     if (room == NULL)
         return;
     a->yard->departures[first->last].is_pair = true;
@@ -443,9 +443,9 @@ void adaptive_send_report(struct adaptive *a, const uint8_t *message, uint32_t l
     }
 }
 
-uint32_t adaptive_rescue(struct adaptive *a, struct room *room, double now) {
+uint32_t adaptive_rescue(struct adaptive *a, struct room *room, double now, bool bounded) {
     a->now = now;
-    uint32_t count = repair_copy(&a->repair, room, now, false);
+    uint32_t count = repair_copy(&a->repair, room, now, bounded);
     if (session_of(a) != NULL)
         repair_go(&a->repair, now);
     flush(a->yard);

@@ -61,7 +61,8 @@ void adaptive_offer(struct adaptive *adaptive, struct cell *cell, const struct o
 void adaptive_pump(struct adaptive *adaptive, double now); /* send again what is due, then what waits, while paths have room */
 double adaptive_deadline(const struct adaptive *adaptive); /* of the next adaptive_pump(); -1: nothing is due */
 void adaptive_send_report(struct adaptive *adaptive, const uint8_t *message, uint32_t length, double now);
-uint32_t adaptive_rescue(struct adaptive *adaptive, struct room *room, double now); /* returns how many packets */
+/* `bounded`: as far as the share of repair allows. Returns how many packets. */
+uint32_t adaptive_rescue(struct adaptive *adaptive, struct room *room, double now, bool bounded);
 struct cell *adaptive_take(struct adaptive *adaptive); /* a packet that waits leaves the connection; NULL: none waits */
 static inline uint32_t adaptive_waiting(const struct adaptive *a) { return a->queue.packets + a->pending; }
 bool adaptive_is_idle(const struct adaptive *adaptive);

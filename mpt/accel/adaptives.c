@@ -257,6 +257,7 @@ static void settle(struct adaptives *all, struct watched *w, const struct mpt_re
         .acked = settled.octets, .lost = settled.lost, .least = record->least, .median = record->median,
         .rtt = round_trip(all, record, now), .in_flight = room->flight.octets, .limited_at = room->limited_at,
         .oldest = oldest != NULL ? oldest->time : 0, .settled_moved = settled.is_further,
+        .suspect = record->suspect,
     };
     const struct mpt_event event = {.kind = MPT_REPORT, .subject = path->row.id, .at = now};
     events_add(all->events, &event, (const uint8_t *)&report, sizeof report);
@@ -310,6 +311,10 @@ static void send_report(struct adaptives *all, struct watched *w, double now) {
                                     .clock = (uint32_t)(uint64_t)(now * 1e6)};
     uint8_t message[REPORT_LARGEST];
     receipts_report(&w->receipts, &feedback, now);
+    for (uint32_t i = 0; i < feedback.record_count; i++) {
+        const struct path *path = connection_path_of_id(w->connection, feedback.records[i].path);
+        feedback.records[i].suspect = path != NULL && path->state->room != NULL && path->state->room->limits.suspect;
+    }
     uint32_t length = feedback_encode(&feedback, message);
     adaptive_send_report(&w->sender, message, length, now);
 }
@@ -344,14 +349,19 @@ double adaptives_deadline(const struct adaptives *all) {
 /* --- control --- */
 
 void adaptives_set_limits(struct adaptives *all, const struct mpt_path_limits *limits, uint32_t count,
-                          const struct mpt_order_limits *orders, uint32_t order_count) {
+                          const struct mpt_order_limits *orders, uint32_t order_count, double now) {
     for (uint32_t i = 0; i < count; i++) {
         const struct path_state *state = path_state_of(all->states, limits[i].path);
         if (state == NULL || state->room == NULL)
             continue;
+        bool is_news = limits[i].suspect && !state->room->limits.suspect;
         state->room->limits = limits[i];
-        if (state->path != NULL)
-            adaptives_path_changed(all, state->path);
+        if (state->path == NULL)
+            continue;
+        adaptives_path_changed(all, state->path);
+        struct watched *w = watched_of(all, all->table->connections[state->path->connection].row.id);
+        if (is_news && w != NULL && w->sends)
+            receipts_hurry(&w->receipts, now);
     }
     for (uint32_t i = 0; i < order_count; i++) {
         struct watched *w = watched_of(all, orders[i].connection);
@@ -362,12 +372,12 @@ void adaptives_set_limits(struct adaptives *all, const struct mpt_path_limits *l
     }
 }
 
-uint32_t adaptives_rescue(struct adaptives *all, uint32_t path, double now) {
+uint32_t adaptives_rescue(struct adaptives *all, uint32_t path, double now, bool bounded) {
     const struct path_state *state = path_state_of(all->states, path);
     if (state == NULL || state->path == NULL || state->room == NULL)
         return 0;
     struct watched *w = watched_of(all, all->table->connections[state->path->connection].row.id);
-    return w != NULL && w->sends ? adaptive_rescue(&w->sender, state->room, now) : 0;
+    return w != NULL && w->sends ? adaptive_rescue(&w->sender, state->room, now, bounded) : 0;
 }
 
 void adaptives_flight(const struct adaptives *all, uint32_t path, struct mpt_flight *flight) {

@@ -50,8 +50,8 @@ void adaptives_probe_sent(struct adaptives *all, const struct path *path, uint64
 
 /* --- control --- */
 void adaptives_set_limits(struct adaptives *all, const struct mpt_path_limits *limits, uint32_t count,
-                          const struct mpt_order_limits *orders, uint32_t order_count);
-uint32_t adaptives_rescue(struct adaptives *all, uint32_t path, double now);
+                          const struct mpt_order_limits *orders, uint32_t order_count, double now);
+uint32_t adaptives_rescue(struct adaptives *all, uint32_t path, double now, bool bounded);
 void adaptives_flight(const struct adaptives *all, uint32_t path, struct mpt_flight *flight);
 void adaptives_count(const struct adaptives *all, uint32_t connection, struct mpt_adaptive_counters *counters);
 void adaptives_add_counts(const struct adaptives *all, struct mpt_counters *counters); /* of all queues */

@@ -305,11 +305,13 @@ uint64_t mpt_sent_numbers(const struct mpt_datapath *dp, uint32_t connection) {
 
 void mpt_set_limits(struct mpt_datapath *dp, const struct mpt_path_limits *limits, uint32_t count,
                     const struct mpt_order_limits *orders, uint32_t order_count, double now) {
-    adaptives_set_limits(&dp->adaptives, limits, count, orders, order_count);
+    adaptives_set_limits(&dp->adaptives, limits, count, orders, order_count, now);
     adaptives_go(&dp->adaptives, now);
 }
 
-uint32_t mpt_rescue(struct mpt_datapath *dp, uint32_t path, double now) { return adaptives_rescue(&dp->adaptives, path, now); }
+uint32_t mpt_rescue(struct mpt_datapath *dp, uint32_t path, double now, int bounded) {
+    return adaptives_rescue(&dp->adaptives, path, now, bounded != 0);
+}
 
 void mpt_flight(const struct mpt_datapath *dp, uint32_t path, struct mpt_flight *flight) {
     adaptives_flight(&dp->adaptives, path, flight);

@@ -4,7 +4,7 @@
 
 #include "packet.h"
 
-enum { PLAYOUT_IS_VALID = 1 }; /* a flag */
+enum { PLAYOUT_IS_VALID = 1, SUSPECT = 0x80 }; /* a flag; beside the path */
 enum { NONE = 0xFFFF, LONGEST_HELD = 0xFFFE };
 
 static uint64_t get64(const uint8_t *p) { return (uint64_t)get32(p) << 32 | get32(p + 4); }
@@ -19,7 +19,8 @@ static uint32_t decode_record(const uint8_t *octets, uint32_t left, struct mpt_r
     if (length > left || ranges > MPT_RANGES)
         return 0;
     record->session = get32(octets);
-    record->path = octets[4];
+    record->path = octets[4] & ~(uint32_t)SUSPECT;
+    record->suspect = (octets[4] & SUSPECT) != 0;
     record->settled = get32(octets + 6);
     record->packets = get32(octets + 10);
     record->octets = get64(octets + 14);
@@ -62,7 +63,7 @@ static uint32_t encode_record(const struct mpt_record *record, uint8_t *octets) 
     if (!nothing && least == NONE && median == NONE)
         least = NONE - 1; /* both are all ones: nothing came */
     put32(octets, record->session);
-    octets[4] = (uint8_t)record->path;
+    octets[4] = (uint8_t)(record->path | (record->suspect ? SUSPECT : 0));
     octets[5] = (uint8_t)record->range_count;
     put32(octets + 6, record->settled);
     put32(octets + 10, record->packets);

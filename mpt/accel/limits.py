@@ -113,6 +113,7 @@ def path_limits(ids: Mapping[Hashable, int], limits: Mapping[Hashable, PathLimit
                 "is_live": each.is_live,
                 "admits": each.admits,
                 "shadow": each.shadow,
+                "suspect": each.suspect,
                 "line": each.line,
             }
             for path, each in limits.items()
@@ -179,4 +180,5 @@ def report_event(path: Hashable, at: float, octets: Any) -> Report:
         limited_at=told.limited_at,
         oldest=told.oldest if told.in_flight else None,
         settled_moved=bool(told.settled_moved),
+        suspect=bool(told.suspect),
     )

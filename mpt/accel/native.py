@@ -295,8 +295,8 @@ class NativeDataPath:
         connections = order_limits(self._connections, orders)
         lib.mpt_set_limits(self._engine, paths, len(paths), connections, len(connections), now)
 
-    def rescue(self, path: Hashable, now: float) -> int:
-        return lib.mpt_rescue(self._engine, self._paths[path], now) if path in self._paths else 0
+    def rescue(self, path: Hashable, now: float, bounded: bool = False) -> int:
+        return lib.mpt_rescue(self._engine, self._paths[path], now, bounded) if path in self._paths else 0
 
     def flight(self, path: Hashable) -> FlightMeasures:
         if path not in self._paths:

@@ -184,6 +184,12 @@ void receipts_arrived(struct receipts *r, const struct receipt *receipt, double 
     r->shown = 0;
 }
 
+void receipts_hurry(struct receipts *r, double now) {
+    r->untold = true;
+    r->last_came = now;
+    r->shown = 0;
+}
+
 /* --- when a report is due --- */
 
 double receipts_deadline(const struct receipts *r) {

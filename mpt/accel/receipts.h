@@ -61,6 +61,7 @@ struct receipt { /* a datagram that has opened */
 void receipts_arrived(struct receipts *receipts, const struct receipt *receipt, double now);
 /* Note the octets of a datagram that comes, or goes with a packet: reports may cost a share of them. */
 void receipts_earn(struct receipts *receipts, uint32_t octets);
+void receipts_hurry(struct receipts *receipts, double now); /* the peer has to know something at once, even if a report is lost */
 double receipts_deadline(const struct receipts *receipts); /* of a report; -1: nothing is to be told */
 bool receipts_is_due(struct receipts *receipts, double now);
 void receipts_report(struct receipts *receipts, struct mpt_feedback *feedback, double now); /* write the records */

@@ -73,7 +73,7 @@ static struct choice choose(const struct rooms *rooms, struct wanted wanted, con
     return (struct choice){rooms->live, rooms->live_count};
 }
 
-struct search { struct wanted wanted; double now; const struct room *besides; bool other_line; };
+struct search { struct wanted wanted; double now; const struct room *besides; };
 typedef bool has_room(struct room *r, const struct search *search);
 
 /* Return the path of least arrival, of those that have room. */
@@ -114,14 +114,21 @@ struct room *rooms_for_repair(const struct rooms *rooms, struct wanted wanted, d
 }
 
 static bool has_room_at_once(struct room *r, const struct search *search) {
-    bool is_other = !search->other_line || r->limits.line != search->besides->limits.line;
-    return is_other && r->blocked_until <= search->now && has_excess(r, search->wanted.size);
+    return r->blocked_until <= search->now && has_excess(r, search->wanted.size);
 }
 
-struct room *rooms_at_once(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides,
-                           bool other_line) {
-    const struct search search = {wanted, now, besides, other_line};
+struct room *rooms_at_once(const struct rooms *rooms, struct wanted wanted, double now) {
+    const struct search search = {.wanted = wanted, .now = now};
     return earliest((struct choice){rooms->live, rooms->live_count}, &search, has_room_at_once);
+}
+
+static bool has_room_for_copy(struct room *r, const struct search *search) {
+    return r->limits.line != search->besides->limits.line && r->blocked_until <= search->now && packets_of(r) < FLIGHT_MOST;
+}
+
+struct room *rooms_for_copy(const struct rooms *rooms, struct wanted wanted, double now, const struct room *first) {
+    const struct search search = {.wanted = wanted, .now = now, .besides = first};
+    return earliest((struct choice){rooms->live, rooms->live_count}, &search, has_room_for_copy);
 }
 
 /* Return when the pace of a path lets go what has room in its window; -1: all wait for reports. */

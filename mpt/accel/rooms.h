@@ -48,9 +48,11 @@ struct room *rooms_for_bulk(const struct rooms *rooms, struct wanted wanted, dou
  * window; NULL: it waits. And when the pace of one lets it go; -1: all wait for reports. */
 struct room *rooms_for_repair(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides);
 double rooms_repair_opens_at(const struct rooms *rooms, struct wanted wanted, const struct room *besides);
-/* Return the live path of least arrival for what bypasses window and pace; not `besides`, nor one of its line if `other_line`.
- * NULL: none has room. */
-struct room *rooms_at_once(const struct rooms *rooms, struct wanted wanted, double now, const struct room *besides, bool other_line);
+/* Return the live path of least arrival for what bypasses window and pace; NULL: none has room. */
+struct room *rooms_at_once(const struct rooms *rooms, struct wanted wanted, double now);
+/* Return the live path of least arrival on another line than `first`, for the copy of what went there, whatever its window
+ * says; NULL: there is none. */
+struct room *rooms_for_copy(const struct rooms *rooms, struct wanted wanted, double now, const struct room *first);
 /* Return when a path lets bulk go, for which its window has room; -1: all wait for reports. */
 double rooms_open_at(const struct rooms *rooms, struct wanted wanted);
 double rooms_rate(const struct rooms *rooms); /* octets a second, of the live paths together */

@@ -11,7 +11,7 @@ of bulk: they measure it, and nobody waits for them. So an unknown slow line bes
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from mpt.control.adaptivepath import AdaptivePath, PathFacts
@@ -48,12 +48,14 @@ LEAST_PACE: Final = 12_500.0  # octets a second
 
 
 class Plan(NamedTuple):
-    """What is to be done now: limits by path, the order, paths to rescue from, and paths to probe (message 49)."""
+    """What is to be done now: limits by path, the order, paths to rescue from, paths to probe (message 49), and paths
+    to rescue from as far as the share of repair allows (`copies`)."""
 
     limits: dict[Hashable, PathLimits]
     order: OrderLimits
     rescues: list[Hashable]
     probes: list[Hashable]
+    copies: Sequence[Hashable] = ()
 
 
 class Traffic:
@@ -87,6 +89,7 @@ class AdaptiveControl:
         self._guard = Guard()
         self._paths: dict[Hashable, AdaptivePath] = {}
         self._rescues: list[Hashable] = []
+        self._copies: list[Hashable] = []
         self._stepped_at: float | None = None
         self._last: Plan | None = None  # without its rescues and probes
         self._is_at_ease = False
@@ -111,9 +114,9 @@ class AdaptiveControl:
             if each.usable:
                 self._come_back(path, now)
             elif path.presence.state is not State.AWAY:
-                if path.presence.is_live:
+                if path.presence.is_there:
                     self._rescues.append(key)
-                path.presence.leave(now)
+                path.presence.leave(now, each.by_hand)
 
     def report(self, report: Report) -> None:
         """Take what the peer says of one path; of an unknown one it is ignored. At ease it is looked at with the next
@@ -135,10 +138,10 @@ class AdaptiveControl:
         if report.acked > SMALL * 2:
             self._carried_at = now
         if report.settled_moved:
-            was_live = presence.is_live
+            was_there = presence.is_there
             presence.moved(now)
             path.moved_at = now
-            if presence.is_live and not was_live:
+            if presence.is_there and not was_there:
                 estimator.restart(now)
         if not estimator.take(report):
             self._scale.forget()
@@ -146,11 +149,17 @@ class AdaptiveControl:
         rtt, queue = estimator.delays.rtt or 0.0, estimator.queue_of(report.in_flight)
         if not report.settled_moved and presence.is_overdue(made, report.oldest, rtt, queue):
             self._fall_silent(report.path, path, now)
+        elif path.is_suspect(report, made):
+            self._suspect(report.path, path, now)
+        elif path.peer_suspects and not report.suspect:
+            presence.expect(now)
+        path.peer_suspects = report.suspect
 
     def step(self, flights: Mapping[Hashable, FlightMeasures], now: float) -> Plan:
         """Return the plan of now; `flights`: what is under way on the paths, by key. Before `pause` is over a
         connection at ease gets the last one."""
-        if self._is_at_ease and self._last is not None and not self._rescues and now < self._rests_until:
+        is_urgent = self._rescues or self._copies
+        if self._is_at_ease and self._last is not None and not is_urgent and now < self._rests_until:
             return self._last
         for path in self._paths.values():
             if path.unread is not None:
@@ -163,7 +172,7 @@ class AdaptiveControl:
             if path.is_unheard(flight, now):
                 self._fall_silent(key, path, now)
         self._note_processor(flights, queued, now)
-        live = {key: path for key, path in self._paths.items() if path.presence.is_live}
+        live = {key: path for key, path in self._paths.items() if path.presence.is_there}
         waits = queued and not self.is_cpu_bound
         self._classes.look((path.facts.cost for path in live.values()), waits, now)
         for path in self._paths.values():
@@ -176,10 +185,11 @@ class AdaptiveControl:
             key for key, path in self._paths.items() if self._wants_probe(path, flights.get(key, _NOTHING), loaded, now)
         ]
         self._note_shares(now)
-        plan = Plan(self._limits(delays_of), self._order(known, delays_of, now), self._rescues, probes)
-        self._rescues = []
+        order = self._order(known, delays_of, now)
+        plan = Plan(self._limits(delays_of), order, self._rescues, probes, self._copies)
+        self._rescues, self._copies = [], []
         self._stepped_at = now
-        self._last = plan._replace(rescues=[], probes=[])
+        self._last = plan._replace(rescues=[], probes=[], copies=())
         self._is_at_ease = self._is_easy(flights, queued, now)
         self._rests_until = now + EASY_STEP - ROUNDING
         return plan
@@ -222,6 +232,13 @@ class AdaptiveControl:
             path.presence.come_back(now)
             path.estimator.restart(now)
             path.estimator.delays.rebase()
+
+    def _suspect(self, key: Hashable, path: AdaptivePath, now: float) -> None:
+        """Let packets go over others until the path makes progress, if there is another one of an open class."""
+        others = (other for other in self._paths.values() if other is not path and not other.closed)
+        if path.presence.state is State.PRESENT and any(other.presence.is_live for other in others):
+            path.presence.suspect(now)
+            self._copies.append(key)
 
     def _fall_silent(self, key: Hashable, path: AdaptivePath, now: float) -> None:
         """Take a silent path out, unless it is the last one."""
@@ -329,9 +346,9 @@ class AdaptiveControl:
         limits: dict[Hashable, PathLimits] = {}
         for key, path in self._paths.items():
             estimator = path.estimator
-            is_live = path.presence.is_live and not path.closed
+            is_live, is_suspect = path.presence.is_live and not path.closed, not path.presence.is_live
             if not delays:
-                limits[key] = START_LIMITS._replace(line=path.facts.line, is_live=is_live)
+                limits[key] = START_LIMITS._replace(line=path.facts.line, is_live=is_live, suspect=is_suspect)
                 continue
             delay = delays[key].base - least if key in delays else UNKNOWN_DELAY
             limits[key] = PathLimits(
@@ -346,6 +363,7 @@ class AdaptiveControl:
                 line=path.facts.line,
                 rto=estimator.round_trip + estimator.delays.queue + 0.2,
                 shadow=path.shadow,
+                suspect=is_suspect,
             )
         return limits
 
@@ -378,4 +396,4 @@ def _is_data(flight: FlightMeasures) -> bool:
 def _is_routine(report: Report) -> bool:
     """Return whether a report tells of nothing but progress, or of a path that is idle, without a limit."""
     is_fine = report.settled_moved or report.oldest is None
-    return is_fine and not report.lost and report.at - report.limited_at > LOADED
+    return is_fine and not (report.lost or report.suspect) and report.at - report.limited_at > LOADED

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from mpt.control.delays import Scale
-from mpt.control.estimator import PathEstimator
+from mpt.control.estimator import TARGET, PathEstimator
 from mpt.control.playout import PathDelays
 from mpt.control.presence import Presence
 from mpt.limits import FlightMeasures, Report
 
+SEVERAL: Final = 6000  # octets under way, below which a loss looks like a silent path
 SHORT_QUEUE: Final = 0.003  # s
 LOSS_KNOWN: Final = 300.0  # datagrams
 SHADOW_QUEUE: Final = 0.002  # s of queue beyond which nothing is copied to a path that carries, too
@@ -18,12 +19,13 @@ SHADOW_SHARE: Final = 0.2  # of its known rate that such a path carries at most
 
 class PathFacts(NamedTuple):
     """What is known of a path otherwise: paths of one `line` share it; `cost` 0 free, 1 metered, 2 backup; whether it
-    may be used at all (link, keepalives, operator), and if not, `why` in words."""
+    may be used at all (link, keepalives, operator), and if not, `why` in words, and if it was taken down `by_hand`."""
 
     line: int = 0
     usable: bool = True
     cost: int = 0
     why: str = ""
+    by_hand: bool = False
 
 
 class AdaptivePath:
@@ -39,6 +41,7 @@ class AdaptivePath:
         "good_since",
         "greetings",
         "moved_at",
+        "peer_suspects",
         "presence",
         "probed_at",
         "recent",
@@ -58,6 +61,7 @@ class AdaptivePath:
         self.closed = False  # its cost class is
         self.gated = False  # it loses too much
         self.good_since: float | None = None
+        self.peer_suspects = False
         self.greetings = 0
         self.moved_at = self.probed_at = now
         self.acked = 0.0  # octets since the last step
@@ -96,6 +100,18 @@ class AdaptivePath:
             and estimator.delays.queue < SHADOW_QUEUE
             and (not known or estimator.rates.peak < SHADOW_SHARE * known)
         )
+
+    def is_suspect(self, report: Report, made: float) -> bool:
+        """Return whether a report made at `made` makes the path suspect: by itself, or as the peer has just begun to
+        say so. On a fast line a busy processor looks like a pause."""
+        if report.suspect:
+            return not self.peer_suspects
+        estimator = self.estimator
+        if report.settled_moved or report.in_flight < SEVERAL or not estimator.is_known:
+            return False
+        queue = estimator.queue_of(report.in_flight)
+        at = made - (estimator.target - TARGET)
+        return self.presence.is_doubtful(at, report.oldest, estimator.delays.rtt or 0.0, queue)
 
     def is_unheard(self, flight: FlightMeasures, now: float) -> bool:
         """Return whether the lack of reports shows that the path is silent."""

@@ -30,6 +30,7 @@ from mpt.model import COSTS, ConnectionConfig, Status
 from mpt.values import port_ranges
 from mpt.wire.feedback import PROBE_MESSAGE
 from mpt.wire.hello import ADAPTIVE, Hello, HelloPath
+from mpt.wire.message import PathStatus
 
 log = Logger()
 
@@ -112,10 +113,14 @@ class Adaptation:
                 name=self.name,
             )
 
-    def cost_said(self, index: int, cost: int) -> None:
-        """Note what the peer says about the cost of a path."""
-        self._paths[index].peer_cost = min(cost, len(COSTS) - 1)
-        self.paths_changed()
+    def reason_said(self, message: PathStatus) -> None:
+        """Note what the peer says beside "up" or "down" of a path: what it costs, or why it is down."""
+        path = self._paths[message.path_id]
+        if message.up:
+            path.peer_cost = min(message.reason, len(COSTS) - 1)
+            self.paths_changed()
+        else:
+            path.peer_took_it_down = message.reason in (Status.MANUAL_DOWN, Status.DISABLED)
 
     def paths_changed(self) -> None:
         """Note that a path has come, gone or changed: its link, its peer, its cost, its quota."""
@@ -134,16 +139,17 @@ class Adaptation:
 
     def _facts_of(self, index: int, path: SealedPath) -> PathFacts:
         peer_down = self._peer_down(index)
-        why = ""
+        why, by_hand = "", False
         if path.status is not Status.OK:
-            why = path.reason
+            why, by_hand = path.reason, path.status.is_by_hand
         elif peer_down:
-            why = "the peer says that it does not work"
+            by_hand = path.peer_took_it_down
+            why = "the peer's operator took it down" if by_hand else "the peer says that it does not work"
         elif not path.share(peer_down):
             why = "nothing of the peer has come over it yet"
         lines = list(dict.fromkeys(each.line for each in self._paths))
         cost = max(COSTS.index(path.config.cost), path.peer_cost)
-        return PathFacts(line=lines.index(path.line), usable=not why, cost=cost, why=why)
+        return PathFacts(line=lines.index(path.line), usable=not why, cost=cost, why=why, by_hand=by_hand)
 
     def reported(self, report: Report) -> None:
         """Note that the peer has reported what came over a path."""
@@ -281,6 +287,8 @@ class Adaptations:
         for plan in plans:
             for path in plan.rescues:
                 datapath.rescue(path, now)
+            for path in plan.copies:
+                datapath.rescue(path, now, bounded=True)
             for path in plan.probes:
                 datapath.send(path, PROBE_MESSAGE, now)
         self._worked()

@@ -158,7 +158,7 @@ class Connection(Service):
             self._ask_peer.settings,
             self._peer_changed,
             lambda: link.has_keys,
-            lambda path, cost: adaptation.cost_said(path, cost) if (adaptation := self.adaptation) else None,
+            lambda message: adaptation.reason_said(message) if (adaptation := self.adaptation) else None,
         )
         if self.config.is_adaptive:
             control = AdaptiveControl(self.config.delay_budget / 1000)

@@ -84,6 +84,7 @@ class SealedPath(Path):
         self._interfaces: Mapping[str, Interface] = {}
         self.measured_loss: float | None = None  # of what was sent, 0 .. 1, as an adaptive connection knows it
         self.peer_cost = 0  # what it costs the peer, an index of model.COSTS
+        self.peer_took_it_down = False  # the peer's operator, when the peer last said that it is down
         self.peer_interface = ""  # the peer's name of its interface
         self.quota: QuotaMeter | None = None
         self.rests = ""  # why it carries nothing though it works, for people; "": it may carry packets

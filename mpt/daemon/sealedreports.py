@@ -24,8 +24,8 @@ WAIT: Final = 0.5  # s for the acknowledgement of the first try; doubled each ti
 
 
 class SealedReporter(Reporter):
-    """The reports of a sealed connection; `has_keys()` returns whether a message can be sent now, `cost_said(path,
-    cost)` takes what the peer says about the cost of a path."""
+    """The reports of a sealed connection; `has_keys()` returns whether a message can be sent now, `reason_said`
+    takes what the peer says of a path, before the path is up or down."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class SealedReporter(Reporter):
         settings: Settings,
         peer_changed: Callable[[], None],
         has_keys: Callable[[], bool],
-        cost_said: Callable[[int, int], None],
+        reason_said: Callable[[PathStatus], None],
     ) -> None:
         super().__init__(
             machine, connection, paths, lambda path: path.config.public_ipaddr, _ask_nobody, settings, peer_changed
         )
         self._has_keys = has_keys
-        self._cost_said = cost_said
+        self._reason_said = reason_said
         self._report: Report | None = None  # under way
         self._tries = 0
         self._timer: Any = None
@@ -68,9 +68,8 @@ class SealedReporter(Reporter):
         index = message.path_id
         if isinstance(message, PathStatus):
             if index < len(self._paths):
+                self._reason_said(message)
                 self.peer_says(index, message.up)
-                if message.up:
-                    self._cost_said(index, message.reason)
             carrier = self._carrier_of(index)  # also for a path that is not here: the peer must not ask for ever
             if carrier is not None:
                 carrier.protocol.send(PathStatusSeen(index, message.up).encode())

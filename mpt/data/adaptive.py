@@ -266,7 +266,7 @@ class AdaptiveSender:
         if self._copied.total(now) + entry.size > allowed:
             return
         fitting = self._fitting_entry(entry)
-        room = self._rooms.at_once(entry.size, now, fitting, first, frozenset((first.limits.line,)))
+        room = self._rooms.for_copy(now, first, fitting)
         if room is None:
             return
         copy = Entry(entry.size, now, content, entry.outer_tos)
@@ -301,10 +301,10 @@ class AdaptiveSender:
         """Let what is lost go again, with the next pump."""
         self._repair.lost(entries, now)
 
-    def rescue(self, room: Room, now: float) -> int:
+    def rescue(self, room: Room, now: float, bounded: bool) -> int:
         """Let everything that hangs on a path go again over others; return how many packets these are."""
         _ = self.rooms
-        count = self._repair.copy(room, now, bounded=False)
+        count = self._repair.copy(room, now, bounded)
         self._repair.go(now)
         return count
 

@@ -38,9 +38,10 @@ class _Connection:
     """One adaptive connection: what came, what control says of its order, its paths by their ids, and its sender if the
     peer understands."""
 
-    __slots__ = ("order", "paths", "receipts", "sender")
+    __slots__ = ("key", "order", "paths", "receipts", "sender")
 
-    def __init__(self) -> None:
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
         self.receipts = Receipts()
         self.order = START_ORDER
         self.paths: dict[int, tuple[Hashable, Room]] = {}
@@ -79,7 +80,7 @@ class Adaptives:
         old, self._connections, self._of_path = self._connections, {}, {}
         for row in table:
             if row.adaptive is not None:
-                connection = self._connections[row.key] = old.get(row.key) or _Connection()
+                connection = self._connections[row.key] = old.get(row.key) or _Connection(row.key)
                 before, connection.paths = connection.paths, {}
                 for path in row.paths:
                     connection.paths[path.id] = path.key, self._states.ensure(path.key).room
@@ -144,7 +145,9 @@ class Adaptives:
             if sender is not None and receipts.is_due(now):
                 hold, playout = connection.order
                 clock = int(now * MICROSECONDS) & 0xFFFFFFFF
-                report = feedback.Feedback(int(hold * STAMPS_A_SECOND), playout, clock, receipts.report(now))
+                suspects = {path for path, (_, room) in connection.paths.items() if room.limits.suspect}
+                records = tuple(each._replace(suspect=each.path in suspects) for each in receipts.report(now))
+                report = feedback.Feedback(int(hold * STAMPS_A_SECOND), playout, clock, records)
                 sender.report(feedback.encode(report), now)
             if sender is None or receipts.deadline() is None:
                 del self._telling[key]
@@ -206,6 +209,7 @@ class Adaptives:
                 limited_at=room.limited_at,
                 oldest=oldest.sent if oldest is not None else None,
                 settled_moved=settled.further,
+                suspect=record.suspect,
             )
         )
         return settled.lost
@@ -234,11 +238,15 @@ class Adaptives:
         changed: dict[AdaptiveSender, None] = {}
         for path, value in limits.items():
             state = self._states.find(path)
-            if state is not None:
-                state.room.limits = value
-                sender = self._of_path[path].sender if path in self._of_path else None
-                if sender is not None:
-                    changed[sender] = None
+            if state is None:
+                continue
+            before, state.room.limits = state.room.limits, value
+            connection = self._of_path.get(path)
+            if connection is not None and connection.sender is not None:
+                changed[connection.sender] = None
+                if value.suspect and not before.suspect:
+                    connection.receipts.hurry(now)
+                    self._telling[connection.key] = connection
         for sender in changed:
             sender.limits_changed()
         for key, order in orders.items():
@@ -246,12 +254,12 @@ class Adaptives:
                 self._connections[key].order = order
         self.go(now)
 
-    def rescue(self, path: Hashable, now: float) -> int:
+    def rescue(self, path: Hashable, now: float, bounded: bool) -> int:
         """Send again over others what is under way on a path; return how many packets went."""
         connection, state = self._of_path.get(path), self._states.find(path)
         if connection is None or connection.sender is None or state is None:
             return 0
-        return connection.sender.rescue(state.room, now)
+        return connection.sender.rescue(state.room, now, bounded)
 
     def flight(self, path: Hashable) -> FlightMeasures:
         """Return what is under way on a path."""

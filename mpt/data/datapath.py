@@ -123,9 +123,9 @@ class DataPath(Protocol):
         New ones have `START_LIMITS` and `START_ORDER`. Packets that have room now are sent. Cheap, for a hundred times
         a second."""
 
-    def rescue(self, path: Hashable, now: float) -> int:
-        """Send everything under way over `path` again over other live paths, if it is repaired and not too old. Return
-        how many packets that were."""
+    def rescue(self, path: Hashable, now: float, bounded: bool = False) -> int:
+        """Send everything under way over `path` again over other live paths, if it is repaired and not too old;
+        `bounded`: no more than repair may take. Return how many packets that were."""
 
     def flight(self, path: Hashable) -> FlightMeasures:
         """Return what is under way on `path`; cheap."""
@@ -267,8 +267,8 @@ class PythonDataPath:
     ) -> None:
         self._adaptives.set_limits(limits, orders, now)
 
-    def rescue(self, path: Hashable, now: float) -> int:
-        return self._adaptives.rescue(path, now)
+    def rescue(self, path: Hashable, now: float, bounded: bool = False) -> int:
+        return self._adaptives.rescue(path, now, bounded)
 
     def flight(self, path: Hashable) -> FlightMeasures:
         return self._adaptives.flight(path)

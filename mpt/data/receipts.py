@@ -16,7 +16,8 @@ When a report is due (`deadline`), after the last one:
   its octets, each octet that comes or goes earns SHARE. An end that sends receives little but acknowledgements: its
   reports go where most of its octets go;
 - LATEST after the first of them, in any case;
-- SILENCES after the last of them, once each: so the end of a burst shows, and the death of one path.
+- SILENCES after the last of them, once each: so the end of a burst shows, and the death of one path;
+- SOON, and then as after an arrival, if control has news for the peer (`hurry`).
 """
 
 from __future__ import annotations
@@ -225,6 +226,12 @@ class Receipts:
     def earn(self, octets: int) -> None:
         """Note the octets of a datagram that comes, or goes with a packet: reports may cost a share of them."""
         self._credit = min(self._credit + SHARE * octets, MOST_CREDIT)
+
+    def hurry(self, now: float) -> None:
+        """Note that the peer has to know something at once, even if a report is lost."""
+        self._untold = True
+        self._last_came = now
+        self._shown = 0
 
     def _sample(self, path: _Path, delay: int) -> None:
         if path.least is None or (delay - path.least + _HALF) % _MODULUS < _HALF:

@@ -134,18 +134,16 @@ class Rooms:
         carrying = self._carrying(fitting, besides)
         return _earliest(room for room in carrying if room.has_excess(size) and room.opens_at() <= now)
 
-    def at_once(
-        self,
-        size: int,
-        now: float,
-        fitting: frozenset[int] | None = None,
-        besides: Room | None = None,
-        lines: frozenset[int] = frozenset(),
-    ) -> Room | None:
-        """Return the live path of least arrival for a datagram that bypasses window and pace; not `besides`, and not
-        over one of the `lines`. None: none has room."""
-        others = (room for room in _others(self._live, fitting, besides) if room.limits.line not in lines)
-        return _earliest(room for room in others if room.blocked_until <= now and room.has_excess(size))
+    def at_once(self, size: int, now: float, fitting: frozenset[int] | None = None) -> Room | None:
+        """Return the live path of least arrival for a datagram that bypasses window and pace. None: none has room."""
+        carrying = _others(self._live, fitting, None)
+        return _earliest(room for room in carrying if room.blocked_until <= now and room.has_excess(size))
+
+    def for_copy(self, now: float, first: Room, fitting: frozenset[int] | None = None) -> Room | None:
+        """Return the live path of least arrival on another line than `first`, for the copy of what went there. Copies
+        are so few that no window holds them back. None: there is none."""
+        others = (room for room in _others(self._live, fitting, None) if room.limits.line != first.limits.line)
+        return _earliest(room for room in others if room.blocked_until <= now and room.flight.packets < MOST)
 
     def opens_at(self, size: int, fitting: frozenset[int] | None = None) -> float | None:
         """Return when pace and socket of a path let go a bulk datagram of `size` octets for which its window has room;

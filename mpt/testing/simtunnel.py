@@ -124,6 +124,8 @@ class End:
         data.set_limits(plan.limits, {CONNECTION: plan.order}, now)
         for path in plan.rescues:
             self.rescues.append((now, path, data.rescue(path, now)))
+        for path in plan.copies:
+            data.rescue(path, now, bounded=True)
         for path in plan.probes:
             data.send(path, PROBE_MESSAGE, now)
         self.flush()

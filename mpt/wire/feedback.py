@@ -1,8 +1,8 @@
 """The messages with which two adaptive ends measure their paths (docs/protocol.md): contents of an envelope.
 
     42 | flags 1 | records 1 | hold 2 | playout 2 | clock 4 | records
-    record: session 4 | path 1 | ranges 1 | settled 4 | packets 4 | octets 8 | least 2 | median 2 | echo 2 | held 2 |
-            ranges: first 4, count 2
+    record: session 4 | path 1, 0x80 more if suspect | ranges 1 | settled 4 | packets 4 | octets 8 | least 2 |
+            median 2 | echo 2 | held 2 | ranges: first 4, count 2
     49 | zeros to 32 octets: takes a number of its path, so that the reports tell of it
 
 A tick is 1/16 ms, as in the stamps. Counters of a path go on over all sessions; any one report may be lost. Decoding is
@@ -27,6 +27,7 @@ MOST_COUNT: Final = 0xFFFF  # numbers of a range
 LONGEST_HELD: Final = 0xFFFE  # ticks
 NONE: Final = 0xFFFF
 _PLAYOUT: Final = 0x01  # flag: playout is valid
+_SUSPECT: Final = 0x80  # beside the path
 
 _HEADER: Final = Struct("!BBBHHI")
 _RECORD: Final = Struct("!IBBIIQHHHH")
@@ -43,6 +44,7 @@ class Record(NamedTuple):
     numbers now, or was in one before. `packets` (modulo 2^32) and `octets` (modulo 2^64, UDP payload + 28 each) are all
     that ever arrived. `least` and `median` delay since the last report, receiver's clock - stamp, and the newest stamp
     `echo` are ticks modulo 2^16; `held` are ticks since that one came; None: nothing came, or it is too long ago.
+    `suspect`: what the sender of the report sends over the path does not seem to arrive at the reader.
     """
 
     session: int
@@ -55,6 +57,7 @@ class Record(NamedTuple):
     echo: int
     held: int | None
     ranges: tuple[tuple[int, int], ...] = ()
+    suspect: bool = False
 
 
 class Feedback(NamedTuple):
@@ -91,7 +94,7 @@ def encode(report: Feedback) -> bytes:
             least = NONE - 1  # both are all ones: nothing came
         octets += _RECORD.pack(
             each.session,
-            each.path,
+            each.path | (_SUSPECT if each.suspect else 0),
             len(each.ranges),
             each.settled & 0xFFFFFFFF,
             each.packets & 0xFFFFFFFF,
@@ -138,7 +141,7 @@ def _record(octets: bytes, at: int) -> tuple[Record, int]:
     nothing = least == median == NONE
     record = Record(
         session,
-        path,
+        path & ~_SUSPECT,
         settled,
         packets,
         total,
@@ -147,5 +150,6 @@ def _record(octets: bytes, at: int) -> tuple[Record, int]:
         echo,
         None if held == NONE else held,
         ranges,
+        bool(path & _SUSPECT),
     )
     return record, end

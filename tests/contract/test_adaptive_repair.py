@@ -146,6 +146,18 @@ def test_a_rescue_sends_everything_again_over_other_paths(adapting_stage: Stage)
     assert stage.datapath.flight(0).packets == 0
 
 
+def test_what_hangs_on_a_suspect_path_is_copied_within_the_share(adapting_stage: Stage) -> None:
+    """Suspicion may be wrong, and again and again."""
+    stage, peer = adapting_stage, Peer(adapting_stage)
+    peer.limit(SLOW_TAIL, SLOW_TAIL)
+    stage.send(*(bulk(number) for number in range(80)))
+    peer.packets()
+    copied = stage.datapath.rescue(0, stage.now, bounded=True)
+    assert len(peer.packets(1)) == copied
+    assert copied == int((SHARE * 80 * DATAGRAM + BURST) // DATAGRAM)
+    assert stage.datapath.rescue(0, stage.now) == 80 - copied
+
+
 def test_what_goes_again_waits_for_room_before_all_others(adapting_stage: Stage) -> None:
     """In window and pace: a whole window at once would be a queue for what goes over the other path."""
     stage, peer = adapting_stage, Peer(adapting_stage)

@@ -44,6 +44,34 @@ def test_a_report_comes_when_it_is_due(adapting_stage: Stage) -> None:
     assert [round(each, 6) for each in silences if each > PAUSE] == list(SILENCES)
 
 
+def test_the_peer_is_told_at_once_of_a_suspect_path(adapting_stage: Stage) -> None:
+    """And again, as any report may be lost: over the paths that are live, although nothing comes."""
+    stage, peer = adapting_stage, Peer(adapting_stage)
+    peer.packet(0, 0, from_peer(0))
+    peer.packet(1, 1, from_peer(1))
+    stage.wait(0.5)
+    peer.came()
+    assert stage.datapath.next_deadline() is None
+    peer.limit(WIDE._replace(is_live=False, suspect=True), WIDE)
+    stage.wait(0.3)
+    reports = peer.reports(1)
+    assert len(reports) == 1 + len(SILENCES) and not peer.reports(0)
+    for report in reports:
+        assert {each.path: each.suspect for each in report.records} == {0: True, 1: False}
+    peer.limit(WIDE, WIDE)
+    peer.packet(0, 2, from_peer(2))
+    stage.wait(0.3)
+    assert not any(each.suspect for report in peer.reports() for each in report.records)
+
+
+def test_control_hears_what_the_peer_suspects(adapting_stage: Stage) -> None:
+    """Of a path of ours, by any path."""
+    stage, peer = adapting_stage, Peer(adapting_stage)
+    stage.send(bulk(0), bulk(1))
+    for settled, suspect in ((0, True), (1, False)):
+        assert [each.suspect for each in peer.report(0, settled, over=1, suspect=suspect)] == [suspect]
+
+
 def test_a_report_says_what_has_arrived(adapting_stage: Stage) -> None:
     """Counters over all sessions, packets and messages; delays and echo of the path."""
     stage, peer = adapting_stage, Peer(adapting_stage)

@@ -155,7 +155,17 @@ def record_of(told: Any) -> Record:
     ranges = tuple((told.ranges[i].first, told.ranges[i].count) for i in range(told.range_count))
     echo = told.echo
     return Record(
-        told.session, told.path, told.settled, told.packets, told.octets, values[0], values[1], echo, values[2], ranges
+        told.session,
+        told.path,
+        told.settled,
+        told.packets,
+        told.octets,
+        values[0],
+        values[1],
+        echo,
+        values[2],
+        ranges,
+        bool(told.suspect),
     )
 
 

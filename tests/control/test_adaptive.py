@@ -31,6 +31,7 @@ class Run:
         self.plan = self.control.step({}, self.now)
         self.probes: list[Hashable] = []
         self.rescues: list[Hashable] = []
+        self.copies: list[Hashable] = []
         for key, line in self.lines.items():
             line.path = key
 
@@ -62,6 +63,7 @@ class Run:
             self.plan = self.control.step(flights, self.now)
             self.probes += self.plan.probes
             self.rescues += self.plan.rescues
+            self.copies += self.plan.copies
         return self.plan
 
     def change(self, key: Hashable, facts: PathFacts) -> Plan:
@@ -170,7 +172,10 @@ def test_a_silent_path_is_rescued_and_probed() -> None:
     run.go(1.0, demand=0.0)
     run.go(2.0)
     run.dead.add("b")
-    run.go(0.29)
+    run.go(0.12)
+    assert run.copies == ["b"] and run.plan.limits["b"].suspect and not run.plan.limits["b"].is_live
+    assert run.rescues == [] and run.words("b")[0] == "active"
+    run.go(0.17)
     assert run.rescues == ["b"] and not run.plan.limits["b"].is_live
     assert run.words("b") == ("dead", "what was sent over it did not arrive")
     before = run.probes.count("b")
@@ -186,6 +191,64 @@ def test_a_silent_path_is_rescued_and_probed() -> None:
     run.dead.clear()
     run.go(0.3)
     assert run.words("b") == ("dead", "it was lost again and waits before it may return")
+
+
+def test_a_path_that_hesitates_is_not_dead() -> None:
+    """Its packets go over the other one, too; with the first progress everything is as before."""
+    run = Run(FluidLine(20 * MBIT), FluidLine(20 * MBIT, 0.030))
+    run.go(1.0, demand=0.0)
+    run.go(2.0)
+    for _ in range(3):
+        rate = run.control.views(run.now)["b"].rate
+        run.dead.add("b")
+        run.go(0.11)
+        assert not run.plan.limits["b"].is_live
+        run.dead.clear()
+        run.go(0.03)
+        assert run.plan.limits["b"].is_live and run.plan.limits["b"].admits and not run.plan.limits["b"].suspect
+        assert run.control.views(run.now)["b"].rate == pytest.approx(rate, rel=0.3)
+        run.go(2.0)
+    assert run.copies == ["b"] * 3 and run.rescues == []
+
+
+def test_what_the_peer_suspects_is_suspect_here_too() -> None:
+    """A line that is dead in one direction mostly is so in the other. It is asked; its own progress counts."""
+    run = Run(FluidLine(20 * MBIT), FluidLine(20 * MBIT, 0.030))
+    run.go(1.0, demand=0.0)
+    run.go(2.0)
+    told = run.last["b"]._replace(at=run.now, acked=0, lost=0, settled_moved=False, suspect=True)
+    run.control.report(told)
+    run.go(0.01)
+    assert not run.last["b"].suspect and run.copies == ["b"] and "b" in run.probes
+    run.go(0.05)
+    assert run.plan.limits["b"].is_live
+    run.control.report(told._replace(at=run.now))
+    run.control.report(told._replace(at=run.now))
+    run.go(0.01)
+    assert run.copies == ["b", "b"]
+
+
+def test_the_only_path_of_an_open_class_is_not_suspect() -> None:
+    """A moment of silence opens no dear line."""
+    run = Run(FluidLine(20 * MBIT), FluidLine(20 * MBIT, 0.030), b=PathFacts(1, cost=2))
+    run.go(1.0, demand=0.0)
+    run.go(2.0, demand=5 * MBIT)
+    run.dead.add("a")
+    run.go(0.11)
+    assert run.copies == [] and run.plan.limits["a"].is_live
+
+
+def test_what_was_taken_down_by_hand_was_not_lost() -> None:
+    """However often: it carries again as soon as it is up."""
+    run = Run(FluidLine(20 * MBIT), FluidLine(20 * MBIT, 0.030))
+    run.go(1.0, demand=0.0)
+    run.go(1.0)
+    for _ in range(4):
+        plan = run.change("b", PathFacts(1, usable=False, why="it was taken down", by_hand=True))
+        assert not plan.limits["b"].is_live
+        run.go(0.2)
+        assert run.change("b", PathFacts(1)).limits["b"].is_live
+        run.go(0.3)
 
 
 def test_the_last_path_is_never_silent() -> None:

@@ -27,6 +27,12 @@ def present() -> Presence:
     return Presence(0.0)
 
 
+def suspect() -> Presence:
+    presence = present()
+    presence.suspect(1.0)
+    return presence
+
+
 def silent() -> Presence:
     presence = present()
     presence.silence(1.0)
@@ -47,24 +53,27 @@ def returning() -> Presence:
 
 MAKE: dict[State, Callable[[], Presence]] = {
     State.PRESENT: present,
+    State.SUSPECT: suspect,
     State.SILENT: silent,
     State.AWAY: away,
     State.RETURNING: returning,
 }
 EVENTS: dict[str, Callable[[Presence], None]] = {
+    "suspect": lambda presence: presence.suspect(3.0),
     "moved": lambda presence: presence.moved(3.0),
     "silence": lambda presence: presence.silence(3.0),
     "leave": lambda presence: presence.leave(3.0),
     "come_back": lambda presence: presence.come_back(3.0),
     "prove": lambda presence: presence.prove(3.0),
 }
-P, S, A, R = State.PRESENT, State.SILENT, State.AWAY, State.RETURNING
-TABLE = {  # event -> the state after it, from PRESENT, SILENT, AWAY, RETURNING
-    "moved": (P, R, A, R),
-    "silence": (S, S, A, S),
-    "leave": (A, A, A, A),
-    "come_back": (P, S, R, R),
-    "prove": (P, S, A, P),
+P, Q, S, A, R = State.PRESENT, State.SUSPECT, State.SILENT, State.AWAY, State.RETURNING
+TABLE = {  # event -> the state after it, from PRESENT, SUSPECT, SILENT, AWAY, RETURNING
+    "suspect": (Q, Q, S, A, R),
+    "moved": (P, P, R, A, R),
+    "silence": (S, S, S, A, S),
+    "leave": (A, A, A, A, A),
+    "come_back": (P, Q, S, R, R),
+    "prove": (P, Q, S, A, P),
 }
 
 
@@ -77,6 +86,7 @@ def test_every_event_in_every_state(event: str, index: int, state: State) -> Non
     EVENTS[event](presence)
     assert presence.state is TABLE[event][index]
     assert presence.is_live is (presence.state in (P, R))
+    assert presence.is_there is (presence.state in (P, Q, R))
 
 
 def overdue_at(presence: Presence, sent: float, begin: float, end: float) -> float | None:
@@ -186,6 +196,54 @@ def test_a_link_that_flaps_waits_too() -> None:
         presence.moved(now)
         states.append(presence.state)
     assert states == [State.SILENT, State.RETURNING]
+
+
+def test_a_path_that_was_taken_down_by_hand_was_not_lost() -> None:
+    """It is there as soon as it is up; the next death is the first."""
+    path = present()
+    for at in (10.0, 11.0, 12.0):
+        path.leave(at, by_hand=True)
+        path.come_back(at + 0.5)
+        assert (path.state, path.deaths) == (State.PRESENT, 0)
+    path.silence(13.0)
+    assert path.waits_until == 13.0
+
+
+def test_what_was_lost_before_a_path_was_away_is_no_silence_after() -> None:
+    """It returns, and has its time."""
+    path = present()
+    path.moved(10.0)
+    path.is_overdue(10.2, 10.0, RTT, 0.0)
+    assert path.asks(10.2)
+    path.leave(10.3)
+    path.come_back(12.0)
+    assert not path.is_overdue(12.01, 10.0, RTT, 0.0) and path.is_live
+
+
+def test_a_path_that_the_peer_uses_again_is_probed_at_once() -> None:
+    """However long the pauses between probes have become."""
+    path = silent()
+    path.wants_probe(1.0)
+    assert not path.wants_probe(1.05)
+    path.expect(1.06)
+    assert path.wants_probe(1.06) and not path.wants_probe(1.1)
+    doubtful = suspect()
+    assert doubtful.asks(1.0) and not doubtful.asks(1.1)
+    doubtful.expect(1.2)
+    assert doubtful.asks(1.2)
+
+
+def test_doubt_comes_before_silence() -> None:
+    """Only of a path that is present; the one that returns is tried anyway."""
+    path = present()
+    path.moved(10.0)
+    assert not path.is_doubtful(10.0 + RTT + DOUBT - 0.001, 10.0, RTT, 0.0)
+    assert path.is_doubtful(10.0 + RTT + DOUBT + 0.001, 10.0, RTT, 0.0)
+    assert not path.is_doubtful(20.0, None, RTT, 0.0)
+    path.suspect(10.1)
+    assert path.asks(10.1) and not path.is_doubtful(20.0, 10.0, RTT, 0.0)
+    back = returning()
+    assert not back.is_doubtful(20.0, 2.0, RTT, 0.0)
 
 
 def test_a_path_that_begins_away_was_not_lost() -> None:

@@ -30,9 +30,9 @@ class MeasuringDataPath(PythonDataPath):
         self.limits |= limits
         self.orders |= orders
 
-    def rescue(self, path: Hashable, now: float) -> int:
+    def rescue(self, path: Hashable, now: float, bounded: bool = False) -> int:
         self.rescued.append(path)
-        return super().rescue(path, now)
+        return super().rescue(path, now, bounded)
 
     def flight(self, path: Hashable) -> FlightMeasures:
         return self.flights.get(path, FlightMeasures())

@@ -20,6 +20,7 @@ from mpt.testing.netlink import FakeNetlink
 from mpt.testing.reactor import FakeReactor
 from mpt.testing.system import FakeSystem
 from mpt.wire.feedback import PROBE_MESSAGE
+from mpt.wire.message import PathStatus
 from tests.daemon.logged import logged
 from tests.daemon.measuring import MEASURING, MeasuringDataPath
 from tests.daemon.sealedpair import QUICK, SealedPair, a_side, b_side, paths, peer_path
@@ -38,6 +39,7 @@ class FakePath:
     status: Status = Status.OK
     reason: str = "it works"
     peer_cost: int = 0
+    peer_took_it_down: bool = False
     is_proven: bool = True
     round_trip: float | None = None
     measured_loss: float | None = None
@@ -74,7 +76,7 @@ class FakeControl:
     def step(self, flights: Mapping[Hashable, FlightMeasures], now: float) -> Plan:
         self.steps.append(now)
         self.flights = flights
-        plan, self.plan = self.plan, self.plan._replace(rescues=[], probes=[])
+        plan, self.plan = self.plan, self.plan._replace(rescues=[], probes=[], copies=())
         return plan
 
     def views(self, now: float) -> Mapping[Hashable, PathView]:
@@ -96,8 +98,8 @@ class FakeDataPath:
     ) -> None:
         self.told.append((dict(limits), dict(orders)))
 
-    def rescue(self, path: Hashable, now: float) -> int:
-        self.told.append(("rescue", path))
+    def rescue(self, path: Hashable, now: float, bounded: bool = False) -> int:
+        self.told.append(("copy" if bounded else "rescue", path))
         return 0
 
     def send(self, path: Hashable, message: bytes, now: float) -> bool:
@@ -230,12 +232,13 @@ def test_the_data_path_gets_the_limits_that_have_changed(world: World) -> None:
 def test_limits_come_before_the_rescue_and_probes_are_sent(world: World) -> None:
     """So nothing is sent again over the path that it is rescued from."""
     dead = PathLimits(window=3000, is_live=False)
-    world.control.plan = Plan({FIRST: WIDE, SECOND: dead}, START_ORDER, [SECOND], [FIRST, SECOND])
+    world.control.plan = Plan({FIRST: WIDE, SECOND: dead}, START_ORDER, [SECOND], [FIRST, SECOND], [FIRST])
     world.report()
     world.pass_time(0.02)
     assert world.told() == [
         ({SECOND: dead}, {}),
         ("rescue", SECOND),
+        ("copy", FIRST),
         (PROBE_MESSAGE, FIRST),
         (PROBE_MESSAGE, SECOND),
     ]
@@ -259,6 +262,27 @@ def test_control_knows_the_facts_of_each_path(world: World) -> None:
     second.is_proven = False
     world.adaptation.paths_changed()
     assert world.control.facts[SECOND].why == "nothing of the peer has come over it yet"
+
+
+@pytest.mark.parametrize(
+    ("reason", "by_hand", "why"),
+    [
+        (Status.MANUAL_DOWN, True, "the peer's operator took it down"),
+        (Status.DISABLED, True, "the peer's operator took it down"),
+        (Status.INTERFACE_DOWN, False, "the peer says that it does not work"),
+        (7, False, "the peer says that it does not work"),
+    ],
+)
+def test_what_an_operator_takes_down_was_not_lost(world: World, reason: int, by_hand: bool, why: str) -> None:
+    """Ours, or the peer's, who says so in message 45."""
+    world.paths[0].status, world.paths[0].reason = Status.MANUAL_DOWN, "taken down by hand"
+    world.adaptation.reason_said(PathStatus(1, False, reason))
+    world.peer_down.add(1)
+    world.adaptation.paths_changed()
+    assert world.control.facts[FIRST] == PathFacts(0, False, 0, "taken down by hand", by_hand=True)
+    assert world.control.facts[SECOND] == PathFacts(1, False, 0, why, by_hand=by_hand)
+    world.adaptation.reason_said(PathStatus(1, True, 2))
+    assert world.control.facts[SECOND].cost == 2
 
 
 def test_a_change_is_looked_at_at_once_and_only_once(world: World) -> None:

@@ -114,8 +114,11 @@ def test_a_path_can_be_left_out() -> None:
     """One that hangs, those of a line, those that do not carry the packet."""
     first, second, third = room(line=1), room(line=1, delay=0.1), room(line=2, delay=0.2)
     rooms = among(first, second, third)
-    assert rooms.at_once(SIZE, NOW, besides=first) is second
-    assert rooms.at_once(SIZE, NOW, lines=frozenset({1})) is third
+    assert rooms.for_copy(NOW, first) is third
+    assert rooms.for_copy(NOW, third) is first
+    assert rooms.for_copy(NOW, third, frozenset({1, 2})) is second
+    assert rooms.for_copy(NOW, first, frozenset({0, 1})) is None
+    assert rooms.for_repair(SIZE, NOW, besides=first) is second
     assert rooms.at_once(SIZE, NOW, frozenset({1, 2})) is second
     assert rooms.for_bulk(SIZE, NOW, frozenset({2})) is third
     assert rooms.for_bulk(SIZE, NOW, frozenset()) is None

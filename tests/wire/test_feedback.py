@@ -37,6 +37,12 @@ def test_the_octets_of_a_report() -> None:
     )  # fmt: skip
 
 
+def test_a_suspect_path_has_a_bit_beside_it() -> None:
+    """The highest one: ids of paths are below 64."""
+    octets = encode(Feedback(0, None, 0, (BARE._replace(suspect=True),)))
+    assert octets[11 + 4] == 0x81
+
+
 def test_the_example_of_the_documentation() -> None:
     """docs/protocol.md shows these octets."""
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
@@ -57,6 +63,7 @@ records = st.builds(
     echo=st.integers(0, 0xFFFF),
     held=st.none() | st.integers(0, LONGEST_HELD),
     ranges=st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 0xFFFF)), max_size=MOST_RANGES).map(tuple),
+    suspect=st.booleans(),
 )
 
 
