@@ -50,6 +50,7 @@ class HostFacts:
     kernel: tuple[int, int] = (0, 0)
     tun_device: str = ""  # why /dev/net/tun cannot be used; "": it can
     is_root: bool = True
+    has_native: bool = True  # whether the native data path was built
     daemon: int = 0
 
     def reaches(self, version: int) -> bool:

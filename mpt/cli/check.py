@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -62,8 +63,13 @@ def facts_here(config: Config) -> HostFacts | None:
     from mpt.host.probe import try_ports
     from mpt.host.survey import survey
 
-    facts = survey(daemon_here())
+    facts = survey(daemon_here(), native_is_built())
     return None if facts is None else replace(facts, probed=try_ports(command_ports(config, facts)))
+
+
+def native_is_built() -> bool:
+    """Return whether the native data path was built."""
+    return find_spec("mpt.accel._native") is not None
 
 
 def daemon_here() -> int:

@@ -94,7 +94,8 @@ SCRIPTS: Final = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 COMPLETION_HELP: Final = """\
 mpt completion {bash | zsh | fish}
 
-Print a script that lets the shell complete commands, options and names with TAB. Once, for this shell:
+Print a script that lets the shell complete commands, options and names with
+TAB. Once, for this shell:
     bash: eval "$(mpt completion bash)"
     zsh:  eval "$(mpt completion zsh)"
     fish: mpt completion fish | source

@@ -11,13 +11,12 @@ import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from mpt import __version__
 from mpt.cli.channel import ChannelError
-from mpt.cli.check import command_ports, target
+from mpt.cli.check import command_ports, native_is_built, target
 from mpt.cli.look import data_of, document_of, question, wants_colour
 from mpt.cli.options import Options
 from mpt.config.directory import find_directory, read_directory
@@ -49,7 +48,7 @@ def doctor(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     directory = _directory(options.directory)
     status = _status()
-    host = survey(status.pid if status is not None else 0)
+    host = survey(status.pid if status is not None else 0, native_is_built())
     if host is None:
         raise ChannelError(FAILED, "the kernel does not show its interfaces here, as in some sandboxes")
     case = _case(directory, host, status, options.offline)
@@ -109,8 +108,7 @@ def _case(directory: Path | None, host: HostFacts, status: StatusDocument | None
         for way in ways[:MOST_WAYS]
         if way.interface in host.interfaces
     }
-    has_native = find_spec("mpt.accel._native") is not None
-    return Case(host, config, status, try_ports(targets), measured, found, has_native)
+    return Case(host, config, status, try_ports(targets), measured, found)
 
 
 def _ways(config: Config, host: HostFacts) -> Iterator[Target]:

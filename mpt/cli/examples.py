@@ -11,7 +11,8 @@ from mpt.local.protocol import DONE, FAILED
 HELP: Final = """\
 mpt examples [WORD]
 
-The commands that people type, by what they want. WORD: only those that have it, such as mpt examples key"""
+The commands that people type, by what they want.
+WORD: Only those that have it, such as mpt examples key"""
 
 
 class Example(NamedTuple):

@@ -61,8 +61,8 @@ def init(arguments: Sequence[str], ask: Callable[[str], str] | None = None) -> i
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "mpt init",
-        description="Make a matching pair of configurations: DIR/HERE and DIR/THERE, each for one host. With keys of "
-        "its own (sealed) unless --plain is given. Without --path it asks.",
+        description="Make a matching pair of configurations, DIR/HERE and DIR/THERE, one for each\n"
+        "host: with keys of their own (sealed), unless --plain is given. Without --path\nit asks.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

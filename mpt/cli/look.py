@@ -30,7 +30,8 @@ NAME:    Only this connection, by its name or its file
 --brief: One line for each connection
 --watch: Again every so many seconds ({OFTENEST:g} to {LONGEST:g}, default: {EVERY:g}), until ^C
 --json:  The document, as docs/commands.md describes it
-First comes what is wrong, and what to do. Rates are bits a second of the packets inside, over the last second."""
+First comes what is wrong, and what to do. Rates are bits a second of the
+packets inside, over the last second."""
 
 
 def status(arguments: Sequence[str]) -> int:

@@ -184,7 +184,7 @@ PROGRAMS = (
     Program("join", " TEXT", "make this host the client that the server's `mpt client add` has named", join),
     Program("completion", " {bash | zsh | fish}", "print the script that lets a shell complete commands", completion),
     Program("examples", " [WORD]", "the commands that people type, by what they want", examples),
-    Program("demo", "", "two hosts and several paths on this machine: what the tunnel makes of them", demo),
+    Program("demo", "", "two hosts and several paths on this machine, joined by a tunnel", demo),
     Program("lab", " {run SCENARIO | list | show SCENARIO}", "experiments: a scenario file, tables and plots", lab),
 )
 
@@ -196,10 +196,12 @@ def usage() -> str:
     return f"""\
 Usage: mpt [-6] [-port_number] mpt_command mpt_args
     -6 : Use IPv6 to communicate with mptsrv
-    -port_number : The port number of the mptsrv (default: cmdport_local of interface.conf, or {DEFAULTS.cmdport_local})
-    --socket PATH : The unix socket of the mptsrv (default: ${SOCKET_VARIABLE}, or one below {RUNTIME_DIRECTORY})
-    --timeout SECONDS : How long mptsrv may be silent (default: cmd_timeout of interface.conf, or \
-{DEFAULTS.cmd_timeout:g})
+    -port_number : The port number of the mptsrv
+        (default: cmdport_local of interface.conf, or {DEFAULTS.cmdport_local})
+    --socket PATH : The unix socket of the mptsrv
+        (default: ${SOCKET_VARIABLE}, or one below {RUNTIME_DIRECTORY})
+    --timeout SECONDS : How long mptsrv may be silent
+        (default: cmd_timeout of interface.conf, or {DEFAULTS.cmd_timeout:g})
     --json : Print the answer as one JSON object
     --version : Print the version
 
@@ -208,7 +210,7 @@ Commands:
 {programs}
 
 mpt COMMAND --help tells more. The daemon is mptsrv: mptsrv --help
-Exit status: {DONE} done, {FAILED} the daemon says no, {BAD_USAGE} bad usage, {NO_DAEMON} no daemon, \
+Exit status: {DONE} done, {FAILED} the daemon says no, {BAD_USAGE} bad usage, {NO_DAEMON} no daemon,
 {TIMED_OUT} no answer in time, {NOT_PERMITTED} not permitted"""
 
 

@@ -15,8 +15,9 @@ from mpt.local.protocol import DONE, FAILED
 HELP = """\
 mpt metrics [FILE]
 
-The metrics of the daemon in Prometheus's text format. FILE is written whole, under another name first: the textfile
-collector of node_exporter reads no half. It needs prometheus_client: pip install '.[metrics]'"""
+The metrics of the daemon in Prometheus's text format. FILE is written whole,
+under another name first: the textfile collector of node_exporter reads no half.
+It needs prometheus_client: pip install '.[metrics]'"""
 
 
 def metrics(arguments: Sequence[str]) -> int:

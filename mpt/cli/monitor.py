@@ -18,7 +18,8 @@ EVERY: Final = 0.5  # s between two questions; the daemon keeps what happens bet
 HELP: Final = """\
 mpt monitor [--json]
 
-One line for each thing that happens, until ^C: paths that come and go, keys, addresses, reloads.
+One line for each thing that happens, until ^C: paths that come and go, keys,
+addresses, reloads.
 --json: Each line is one JSON object, as docs/commands.md describes it"""
 
 

@@ -28,8 +28,8 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 LOGS_HELP: Final = f"""\
 mpt logs [-f] [-n LINES]
 
-The log of the daemon: of {UNIT} by journalctl if systemd runs it, else the first of
-{" and ".join(LOG_FILES)} that is there.
+The log of the daemon: of {UNIT} by journalctl if systemd runs it, else
+the first of {" and ".join(LOG_FILES)} that is there.
 -f: Go on with what is new, until ^C
 -n: Only so many of the last lines"""
 

@@ -31,8 +31,9 @@ HELP: Final = """\
 mpt top [NAME]
 
 NAME: Only this connection, by its name or its file
-For each path its share of what goes out, and its rates out and in, now and before. The height of a bar is its part of
-the highest rate on the screen. q quits."""
+For each path its share of what goes out, and its rates out and in, now and
+before. The height of a bar is its part of the highest rate on the screen.
+q quits."""
 
 Past = dict[tuple[str, str], deque[tuple[float, float]]]
 """The rates out and in, by connection and path."""

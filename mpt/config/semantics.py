@@ -85,7 +85,7 @@ def judge(files: Files, host: HostFacts | None) -> list[Finding]:
         lines = {name: each for name, each in host.interfaces.items() if name not in names and name != "lo"}
         seen = Seen(host, lines)
         findings += [finding for place in places for judgement in ON_THIS_HOST for finding in judgement(place, seen)]
-        findings += [*_mtu(files, places, seen), *_tunnel_networks(files, seen), *_command_port(files, seen)]
+        findings += [*_mtu(files, places, seen), *_tunnel_networks(files, seen), *_general(files, seen)]
     return findings
 
 
@@ -369,9 +369,13 @@ def _mtu(files: Files, places: Sequence[Place], seen: Seen) -> Iterator[Finding]
                 yield found(WARNING, section, "mtu", message, f"mtu = {room}, at both ends")
 
 
-def _command_port(files: Files, seen: Seen) -> Iterator[Finding]:
+def _general(files: Files, seen: Seen) -> Iterator[Finding]:
     port = files.config.general.cmdport_local
     section = files.interface.sections["general"]
+    if files.config.general.data_plane == "native" and not seen.host.has_native:
+        yield found(
+            ERROR, section, "data_plane", "asks for the native data path, which was not built", "data_plane = auto"
+        )
     if owner := _owner(seen.host, None, port):
         message = f"UDP port {port} is in use by {owner}"
         yield found(WARNING, section, "cmdport_local", message, "cmdport_local = another one")

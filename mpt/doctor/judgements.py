@@ -43,7 +43,6 @@ class Case:
     ports: Mapping[tuple[Address, int], str] = field(default_factory=dict)
     path_mtus: Mapping[tuple[str, Address], int | None] = field(default_factory=dict)
     found: tuple[int, int] | None = None
-    has_native: bool = True
 
     def connections(self) -> tuple[ConnectionConfig, ...]:
         """Return the connections that are to work."""
@@ -113,7 +112,7 @@ def _tun(case: Case) -> Iterator[Finding]:
 def _data_path(case: Case) -> Iterator[Finding]:
     planes = {each.data_plane for each in case.status.tunnels} if case.status is not None else set()
     asked = case.config.general.data_plane if case.config is not None else "auto"
-    if not case.has_native:
+    if not case.host.has_native:
         message = "the native data path was not built: the Python one carries about 0.5 Gbit/s"
         commands = "apt-get install gcc python3-dev libssl-dev\n"
         commands += "MPT_BUILD_NATIVE=yes pip install --force-reinstall --no-cache-dir ."

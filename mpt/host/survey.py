@@ -32,9 +32,9 @@ SYSCTLS: Final = (
 SYSCTLS_OF_AN_INTERFACE: Final = ("net.ipv4.conf.{}.rp_filter", "net.ipv6.conf.{}.disable_ipv6")
 
 
-def survey(daemon: int = 0, proc: Path = PROC) -> HostFacts | None:
+def survey(daemon: int = 0, has_native: bool = True, proc: Path = PROC) -> HostFacts | None:
     """Return what is known about this host; None if the kernel hides its interfaces. `daemon` is the process that
-    answers here."""
+    answers here; `has_native` says whether the native data path was built."""
     netlink = Netlink()
     try:
         interfaces = netlink.snapshot()
@@ -52,6 +52,7 @@ def survey(daemon: int = 0, proc: Path = PROC) -> HostFacts | None:
         kernel=kernel_version(os.uname().release),
         tun_device=tun_fault(),
         is_root=os.geteuid() == 0,
+        has_native=has_native,
         daemon=daemon,
     )
 

@@ -247,8 +247,10 @@ INTERFACE:  The name of the interface related to the manipulated address""",
 SOURCE:      Our IP address of the path: its public or its private address
 DESTINATION: The peer's IP address of the path
 INTERFACE:   The interface of the path, such as eth1: all paths over it
-NAME:        The name of the path, such as path_1, or home/path_1 if several connections have one
-A path that is taken down stays down, keepalives or not, until it is taken up; the peer is told.""",
+NAME:        The name of the path, such as path_1, or home/path_1 if several
+             connections have one
+A path that is taken down stays down, keepalives or not, until it is taken up;
+the peer is told.""",
         (_UP_OR_DOWN, _PATH, _DESTINATION),
         lambda does, progress, up, path, destination: does.path(up, path, destination, progress),
         check=_one_path,
@@ -259,7 +261,8 @@ A path that is taken down stays down, keepalives or not, until it is taken up; t
         "say what a path costs: dearer ones wait until the others are full",
         """\
 INTERFACE:   The interface of the path, such as wwan0: all paths over it
-NAME:        The name of the path, such as path_1, or home/path_1 if several connections have one
+NAME:        The name of the path, such as path_1, or home/path_1 if several
+             connections have one
 For adaptive connections; the peer is told. mpt save keeps it.""",
         (_PATH, _COST),
         lambda does, progress, path, cost: does.cost(path, cost, progress),
@@ -320,7 +323,8 @@ NAME: The name of the connection, or of its file, as `mpt status` shows them""",
         "create the other end of a connection at its peer",
         """\
 FILENAME:   The config file of the connection, without path
-The peer needs a conf.template and accept_remote = 1. Neither side stores the result: see mpt save.""",
+The peer needs a conf.template and accept_remote = 1. Neither side stores the
+result: see mpt save.""",
         (_FILE,),
         lambda does, progress, file: does.create(file, progress),
         not_found="Create unsuccessful. Config file not found: ",  # ours: the C program only says CMD-ERROR
@@ -332,8 +336,9 @@ The peer needs a conf.template and accept_remote = 1. Neither side stores the re
         """\
 NAME:   Only this connection, by its name or its file
 NUMBER: Only what happened after the event with this number
-Anybody may look; with --json: one object, as docs/commands.md describes it. `mpt status` shows the status for
-people in more ways, and `mpt monitor` events as they happen.""",
+Anybody may look; with --json: one object, as docs/commands.md describes it.
+`mpt status` shows the status for people in more ways, and `mpt monitor` events
+as they happen.""",
         (_one_of(status="status", history="history", events="events"), replace(_CONNECTION, optional=True)),
         _show,
         changes=False,

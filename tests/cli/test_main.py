@@ -9,13 +9,13 @@ import re
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from mpt.cli import channel
-from mpt.cli.main import main, usage
+from mpt.cli.main import PROGRAMS, main, usage
 from mpt.cli.options import parse_options
 from mpt.local.grammar import FORMS
 from mpt.local.protocol import END, Progress, Reply, encode_progress, encode_reply
@@ -386,3 +386,14 @@ def test_the_document_has_every_usage() -> None:
     assert usage() in document
     for form in FORMS.values():
         assert form.usage() in document, form.name
+
+
+@pytest.mark.parametrize("name", ["", *FORMS, *(program.name for program in PROGRAMS)])
+def test_the_help_fits_a_terminal(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with suppress(SystemExit):  # argparse's
+        main([*name.split(), "--help"])
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []

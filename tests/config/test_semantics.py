@@ -237,6 +237,13 @@ TABLE: list[tuple[str, str, dict[str, str | None], HostFacts, tuple[str, str, st
         (WARNING, "general", "cmdport_local", "in use by dnsmasq (process 78)", "cmdport_local = "),
     ),
     (
+        "a data path that was not built",
+        "general",
+        {"data_plane": "native"},
+        host(has_native=False),
+        (ERROR, "general", "data_plane", "was not built", "data_plane = auto"),
+    ),
+    (
         "MTU of a line",
         "tun_0",
         {},

@@ -74,7 +74,13 @@ def cases(directory: Path) -> Iterator[tuple[Case, str, str, str, str]]:
     yield Case(replace(HOST, tun_device="Operation not permitted")), FAULT, "tun", "Operation not permitted", ""
     yield Case(replace(HOST, tun_device="Permission denied", is_root=False)), NOTE, "tun", "Permission denied", ""
     yield Case(HOST), GOOD, "tun", "can be opened", ""
-    yield Case(HOST, has_native=False), WARNING, "data path", "was not built", "MPT_BUILD_NATIVE=yes pip install"
+    yield (
+        Case(replace(HOST, has_native=False)),
+        WARNING,
+        "data path",
+        "was not built",
+        "MPT_BUILD_NATIVE=yes pip install",
+    )
     python = config(directory, interface=changed(INTERFACE, "general", data_plane="python"))
     yield Case(HOST, python), NOTE, "data path", "data_plane = python in interface.conf", ""
     yield Case(HOST, status=tunnels(data_plane="python")), NOTE, "data path", "mpt logs", ""
