@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             break;
         case 7: case 8:
             came[path] += b & 15 ? 1 : 1 + (uint64_t)c << (b >> 3);
-            mpt_rehearse_arrived(r, a >> 7, path, came[path], 100, (uint32_t)(now * 16000), c & 1, now);
+            mpt_rehearse_arrived(r, a >> 7, path, came[path], 100, (uint32_t)(now * 16000), c * 1e-4, c & 1, now);
             break;
         case 9:
             if (mpt_rehearse_report(r, &report, now)) {
