@@ -45,8 +45,15 @@ class Case:
     found: tuple[int, int] | None = None
 
     def connections(self) -> tuple[ConnectionConfig, ...]:
-        """Return the connections that are to work."""
-        return tuple(each for each in self.config.connections if not each.is_down) if self.config is not None else ()
+        """Return the connections that are to work; none whose tunnel has errors in interface.conf."""
+        if self.config is None:
+            return ()
+        tunnels = self.config.tunnels
+        return tuple(
+            each
+            for each in self.config.connections
+            if not each.is_down and any(tunnel.holds(each.ip_local) for tunnel in tunnels)
+        )
 
     def paths(self) -> Iterator[tuple[ConnectionConfig, PathConfig]]:
         """Return every path of them; what clients have in common is one connection."""
@@ -223,14 +230,15 @@ def _tracking(case: Case) -> Iterator[Finding]:
 
 
 def _configuration(case: Case) -> Iterator[Finding]:
-    if case.found is None:
-        yield Finding(NOTE, "configuration", "there is none yet", "mpt init")
+    if case.found is None or case.config is None:
+        yield Finding(NOTE, "configuration", "there is none yet", "mpt init --help")
         return
     errors, warnings = case.found
+    look = f"mpt check {case.config.directory}"
     if errors:
-        yield Finding(FAULT, "configuration", f"{errors} error(s): mptsrv does not start with it", "mpt check")
+        yield Finding(FAULT, "configuration", f"{errors} error(s): mptsrv does not start with it", look)
     elif warnings:
-        yield Finding(WARNING, "configuration", f"{warnings} warning(s)", "mpt check")
+        yield Finding(WARNING, "configuration", f"{warnings} warning(s)", look)
     else:
         yield Finding(GOOD, "configuration", "mpt check finds nothing wrong")
 

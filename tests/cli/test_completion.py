@@ -156,6 +156,51 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     assert done.stderr == ("" if expected else "default\n")
 
 
+def in_shell(shell: str, lines: str, directory: Path) -> list[str]:
+    """Return what a shell prints that has loaded the script and asks a real mpt."""
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"{shell} is not installed")
+    folder = directory / "bin"
+    folder.mkdir()
+    (folder / "mpt").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m mpt.cli.main "$@"\n')
+    (folder / "mpt").chmod(0o755)
+    path = f"{folder}:{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPT_CONFIG_DIR": str(directory), "PATH": path}
+    environment["HOME"] = str(directory)
+    done = subprocess.run([program, "-c", lines], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_bash_knows_for_which_programs(configured: Path) -> None:
+    """They are registered, with the options of mptsrv."""
+    said = in_shell("bash", 'eval "$(mpt completion bash)"; complete -p mpt mptsrv', configured)
+    assert said == ["complete -F _mpt mpt", "complete -F _mptsrv mptsrv"]
+
+
+def test_fish_completes(configured: Path) -> None:
+    """Words, those of the first place with their meanings."""
+    lines = "; ".join(
+        ["mpt completion fish | source", *(f'complete -C "mpt {each}"' for each in ("path c", "up ", "sto"))]
+    )
+    stop = next(program.help for program in PROGRAMS if program.name == "stop")
+    assert in_shell("fish", lines, configured) == ["cost", "laptop", "vps", f"stop\t{stop}"]
+
+
+def test_zsh_completes(configured: Path) -> None:
+    """The function is registered, and describes the words."""
+    lines = """
+compdef() { print -- "$@" }
+_describe() { print -l -- "${(@P)2}" }
+eval "$(mpt completion zsh)"
+service=mpt; CURRENT=3
+words=(mpt path c); _mpt
+words=(mpt up v); _mpt
+"""
+    assert in_shell("zsh", lines, configured) == ["_mpt mpt mptsrv", "cost:cost", "vps:vps"]
+
+
 def test_without_a_shell_it_says_how(capsys: pytest.CaptureFixture[str]) -> None:
     """Status 2, or 0 if it was asked."""
     assert main(["completion"]) == 2

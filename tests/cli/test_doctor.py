@@ -34,7 +34,7 @@ def test_without_anything_it_says_what_it_can(capsys: pytest.CaptureFixture[str]
     main(["doctor"])
     printed = capsys.readouterr().out
     assert " kernel " in printed and " tun " in printed
-    assert "# mpt init" in printed and "no mptsrv answers here" in printed
+    assert "# mpt init --help" in printed and "no mptsrv answers here" in printed
     assert max(map(len, printed.splitlines())) <= 80
 
 

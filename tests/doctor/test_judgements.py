@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from mpt.config.directory import load_directory
+from mpt.config.findings import ERROR
+from mpt.config.semantics import check_directory
 from mpt.doctor.finding import FAULT, GOOD, NOTE, WARNING, Finding, text
 from mpt.doctor.judgements import JUDGEMENTS, Case, judge
 from mpt.facts import HostFacts, UdpSocket
 from mpt.local.statustext import PLAIN
 from mpt.model import Config, Interface
-from tests.config.files import changed, write
+from tests.config.files import PEER_KEY, changed, write
 from tests.config.test_semantics import AUTO, CONNECTION, INTERFACE, SEALED, host, line
 from tests.local.test_status import DOCUMENT
 
@@ -166,6 +169,38 @@ def test_a_server_forwards_only_for_clients_with_networks(directory: Path) -> No
         text_ = changed(CONNECTION, "net_0", src_addr="0.0.0.0/0", dst_addr=network)
         assert any(each.topic == "forwarding" for each in judge(Case(still, config(directory, text_)))) is expected
     assert ip_network("192.168.7.0/24").prefixlen == 24
+
+
+VALUES = ("", "0", "x", "::", "10.1.1.2", "2001:db8::1", "0.0.0.0/0", "auto", "tun0", "999999", PEER_KEY)
+
+
+def broken(text_: str, chance: Random) -> str:
+    """Some lines are gone, doubled, or have another value."""
+    lines = text_.split("\n")
+    for _ in range(chance.randint(0, 4)):
+        place = chance.randrange(len(lines))
+        key, equals, _value = lines[place].partition("=")
+        lines[place : place + 1] = chance.choice(
+            ([], [lines[place]] * 2, [f"{key}= {chance.choice(VALUES)}"] if equals else [])
+        )
+        lines = lines or [""]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_wrong_is_judged_as_far_as_it_goes(seed: int, directory: Path) -> None:
+    """Neither `mpt check` nor `mpt doctor` ends over a configuration with errors."""
+    chance = Random(seed)
+    mtus = {("eth1", PEER): 1400}
+    errors = 0
+    for _ in range(60):
+        interface = broken(chance.choice((INTERFACE, AUTO)), chance)
+        write(directory, interface, {"home.conf": broken(chance.choice((CONNECTION, SEALED)), chance)})
+        config_, found = check_directory(directory, HOST)
+        errors += any(each.severity == ERROR for each in found)
+        assert all(each.text() and each.as_json() for each in found)
+        judge(Case(HOST, config_, path_mtus=mtus, ports={(PEER, 4754): ""}))
+    assert 10 < errors < 60
 
 
 def test_findings_fit_a_terminal(directory: Path) -> None:
