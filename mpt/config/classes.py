@@ -25,7 +25,13 @@ _IGNORED = "is ignored: only a sealed connection with scheduler = adaptive has i
 def read_classes(ini: IniFile) -> tuple[ClassConfig, ...]:
     """Return the classes in a connection file; errors are added to it."""
     found: list[ClassConfig] = []
+    if "class" in ini.sections:
+        ini.sections["class"].problem("", "has no name: write for example [class voice]")
+    named: dict[str, Section] = {}
     for name, section in ini.named("class"):
+        first = named.setdefault(name.lower(), section)
+        if first is not section:
+            section.problem("", f"has the name of [{first.title}] in line {first.line}: write another one")
         section.read("class")
         _check(name, section)
         if section.clean:

@@ -224,7 +224,7 @@ class IniFile:
 
     def warn_of_unknown_sections(self, kinds: Collection[str]) -> None:
         """Warn of every section of no known kind; `_n` in a kind stands for a number."""
-        named = [rf"{kind}\s+\S.*" for kind in kinds if kind in schema.NAMED_SECTIONS]
+        named = [rf"{kind}(\s+\S.*)?" for kind in kinds if kind in schema.NAMED_SECTIONS]
         known = re.compile("|".join(named + [kind.replace("_n", "_(0|[1-9][0-9]{0,5})") for kind in kinds]))
         for name, section in self.sections.items():
             if not known.fullmatch(name) and not self.warned_enough:

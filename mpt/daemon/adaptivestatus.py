@@ -15,7 +15,6 @@ from mpt.daemon.path import Path
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
 from mpt.limits import AdaptiveCounters, FlightMeasures, quantile
-from mpt.model import COSTS
 
 
 def connection_members(tunnel: Tunnel, connection: Connection) -> dict[str, Any] | None:
@@ -53,7 +52,7 @@ def path_members(
         "state": view.state,
         "reason": view.reason,
         "since": now - view.since,
-        "cost": COSTS[max(COSTS.index(path.config.cost), path.peer_cost)],
+        "cost": path.cost,
         "capacity": view.rate,
         "rate": view.rate,  # the older name of capacity
         "delay": view.delay,

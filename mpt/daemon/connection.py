@@ -401,6 +401,10 @@ class Connection(Service):
         self.paths[index].switch(up)
         return self.reporter.when_peer_knows(index)
 
+    def cost_of(self, index: int) -> str:
+        """Return what path `index` of a sealed connection costs, one of model.COSTS: the higher cost of both ends."""
+        return self._sealed_paths[index].cost
+
     def set_cost(self, index: int, cost: str) -> Deferred[Any] | None:
         """Give path `index` another cost for the operator; the value is as for `switch`."""
         paths = self.config.paths

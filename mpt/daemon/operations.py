@@ -127,11 +127,13 @@ class DaemonOperations:
         for connection, _ in concerned:
             if connection.adaptation is None:
                 raise HostError(f"{connection.config.name} is not adaptive: only scheduler = adaptive looks at costs")
-        changed = [
-            (f"path_{index} of {connection.config.name} is {cost}", connection.set_cost(index, cost))
-            for connection, index in concerned
-        ]
-        return await _told(changed, progress)
+        changed = []
+        for connection, index in concerned:
+            telling = connection.set_cost(index, cost)
+            changed.append((f"path_{index} of {connection.config.name} is {cost}", telling))
+        said = await _told(changed, progress)
+        dearer = [_dearer(*each) for each in concerned]
+        return "\n".join(f"{line}{more}" for line, more in zip(said.split("\n"), dearer, strict=True))
 
     async def connection(self, up: bool, name: str, progress: ProgressReport) -> str:
         """Take all paths of a connection up or down, and tell the peer."""
@@ -392,6 +394,13 @@ async def _told(changed: Iterable[tuple[str, Deferred[Any] | None]], progress: P
             text += "; the peer knows" if outcome.ok else f"; the peer was not told: {outcome.explanation()}"
         said.append(text)
     return "\n".join(said)
+
+
+def _dearer(connection: Connection, index: int) -> str:
+    """Return what to add about a path that is dearer for the peer than for us."""
+    path = connection.paths[index]
+    ours, holds = path.config.cost, connection.cost_of(index)
+    return "" if ours == holds else f". {holds} holds, as the peer says: the higher cost of both ends counts"
 
 
 def _state(connection: Connection, index: int) -> str:

@@ -30,7 +30,7 @@ from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import DataSocket, PathRow
 from mpt.errors import HostError
-from mpt.model import Address, ConnectionConfig, Interface, Status, unspecified
+from mpt.model import COSTS, Address, ConnectionConfig, Interface, Status, unspecified
 from mpt.wire.message import Keepalive
 
 log = Logger()
@@ -136,6 +136,11 @@ class SealedPath(Path):
         before, self.rests = self.status, why
         if self.status is not before:
             self._status_changed()
+
+    @property
+    def cost(self) -> str:
+        """Return what the path costs, one of model.COSTS: the higher cost of both ends."""
+        return COSTS[max(COSTS.index(self.config.cost), self.peer_cost)]
 
     def set_cost(self, cost: str) -> None:
         """Note another cost, one of model.COSTS."""

@@ -123,6 +123,11 @@ _PATH = Argument(
     "our address of the path, such as 10.1.1.2, or its interface, such as eth1, or its name, such as home/path_1",
     _read_path,
 )
+_PATH_WITH_COST = Argument(
+    "INTERFACE",
+    "the interface of the path, such as wwan0, or its name, such as path_1 or home/path_1",
+    _read_path,
+)
 _DESTINATION = Argument(
     "DESTINATION", "the peer's address, such as 10.1.1.3 or 2001:db8::3", values.address, optional=True
 )
@@ -263,8 +268,10 @@ the peer is told.""",
 INTERFACE:   The interface of the path, such as wwan0: all paths over it
 NAME:        The name of the path, such as path_1, or home/path_1 if several
              connections have one
+The higher cost of both ends holds: what is dear for the peer stays so until the
+peer's operator changes it.
 For adaptive connections; the peer is told. mpt save keeps it.""",
-        (_PATH, _COST),
+        (_PATH_WITH_COST, _COST),
         lambda does, progress, path, cost: does.cost(path, cost, progress),
         check=_no_address,
     ),

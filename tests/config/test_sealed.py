@@ -205,6 +205,23 @@ def test_a_class_has_a_name_of_one_word_and_there_are_not_too_many(tmp_path: Pat
     assert problems(tmp_path, text) == [("class 32", "", line_of(text, "class 32"))]
 
 
+@pytest.mark.parametrize("header", ["[class]", "[class ]", "[CLASS]"])
+def test_a_class_without_a_name_is_an_error(header: str, tmp_path: Path) -> None:
+    """It is not ignored: its operator takes it for written."""
+    text = ADAPTIVE + f"\n{header}\nclass = realtime\ndscp = EF\n"
+    with pytest.raises(ConfigurationErrors) as caught:
+        loaded(tmp_path, text)
+    line = text.count("\n") - 2
+    assert f"home.conf:{line}: [class] has no name: write for example [class voice]" in str(caught.value)
+    assert len(caught.value.problems) == 1 and not caught.value.warnings
+
+
+def test_two_classes_have_two_names(tmp_path: Path) -> None:
+    """Upper and lower case, and blanks, make no other name."""
+    text = ADAPTIVE + "\n[class voice]\nclass = bulk\ndscp = EF\n[class  VOICE]\nclass = bulk\ndscp = 0\n"
+    assert problems(tmp_path, text) == [("class  voice", "", line_of(text, "class  VOICE"))]
+
+
 def test_classes_are_saved(tmp_path: Path) -> None:
     """To a new file, and to an old one, where only what changed is written and what is gone becomes a comment."""
     connection = loaded(tmp_path, ADAPTIVE + VOICE)

@@ -444,6 +444,10 @@ def test_the_operator_changes_a_cost(run: Run) -> None:
     pair.pass_time(0.5)
     assert asked.text == "path_1 of c is backup; the peer knows"
     assert paths(pair.b)[1]["adaptive"]["cost"] == "backup"
+    asked = pair.b.ask("path cost path_1 free")
+    pair.pass_time(0.5)
+    dearer = "backup holds, as the peer says: the higher cost of both ends counts"
+    assert asked.text == f"path_1 of c is free; the peer knows. {dearer}"
     cycle = SealedPair(run)
     refused = cycle.a.ask("path cost path_1 backup")
     assert "c is not adaptive: only scheduler = adaptive looks at costs" in refused.text

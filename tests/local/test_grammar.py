@@ -77,7 +77,7 @@ BAD = [
     ("path", "up or down"),
     ("path sideways 10.1.1.2 10.1.1.3", "'sideways' must be up or down"),
     ("path up", "PATH is missing"),
-    ("path cost", "PATH is missing"),
+    ("path cost", "INTERFACE is missing: it must be the interface of the path, such as wwan0, or"),
     ("path cost wwan0", "free or metered or backup"),
     ("path cost wwan0 cheap", "'cheap' must be free or metered or backup"),
     ("path cost wwan0 free now", "'now' is too much"),
