@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Final
 
+from mpt.testing.simcongestion import Bbr, Cubic
 from mpt.testing.simnet import MBIT, Simulation
-from mpt.testing.simtcp import Bbr, Cubic
 from mpt.testing.simtunnel import Tunnel, ways
 
 LONGEST: Final = 60.0  # s

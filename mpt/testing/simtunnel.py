@@ -22,8 +22,9 @@ from mpt.data.pathtable import Adaptive
 from mpt.limits import OUTER, FlightMeasures, Report
 from mpt.testing.datapath import LOCAL, REMOTE, Stage, connection_row, path_row
 from mpt.testing.session import PeerSession
+from mpt.testing.simcongestion import Bbr, Cubic
 from mpt.testing.simnet import Line, Simulation
-from mpt.testing.simtcp import Bbr, Cubic, TcpReceiver, TcpSender, ports_of
+from mpt.testing.simtcp import TcpReceiver, TcpSender, ports_of
 from mpt.wire.feedback import PROBE_MESSAGE
 
 STEP: Final = 0.010  # s between two steps of control

@@ -13,8 +13,9 @@ from mpt.control.adaptivepath import PathFacts
 from mpt.control.presence import State
 from mpt.testing.datapath import LOCAL, REMOTE, Stage, packet
 from mpt.testing.session import PeerSession
+from mpt.testing.simcongestion import Bbr, Cubic
 from mpt.testing.simnet import MBIT, Simulation, Steps
-from mpt.testing.simtcp import MSS, Bbr, Cubic, TcpReceiver
+from mpt.testing.simtcp import MSS, TcpReceiver
 from mpt.testing.simtunnel import CONNECTION, Tunnel, ways
 from tests.accel.loopback import loopback_stage
 from tests.contract.conftest import SEALING
