@@ -9,15 +9,13 @@ import socket
 import time
 from collections.abc import Sequence
 from math import ceil
-from pathlib import Path
 
+from bench.asking import control_socket
 from bench.measure import PING_INTERVAL, STREAM_END, Effort, Figures, ping_times, quantile, timed
 from bench.variants import Stage
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
 from mpt.lab.iperf import iperf3, result
-from mpt.lab.process import Process
-from mpt.local.sockets import control_sockets
 
 RAMP = 0.5  # seconds that the stream has to reach its rate
 INTERFACE = "eth1"  # of the first path
@@ -93,11 +91,6 @@ def ask_for_status(path: str) -> float:
     if not json.loads(answer)["ok"]:
         raise HostError(f"show status was refused at {path}: {answer.decode()}")
     return took
-
-
-def control_socket(daemon: Process) -> str:
-    """Return the default unix socket of a daemon."""
-    return control_sockets({}, Path(f"/proc/{daemon.pid}/ns/net"))[0]
 
 
 class KeepaliveWatch:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
-from mpt.cli.channel import ask_unix
+from bench.asking import ask
 from mpt.config.writer import file_text, interface_text
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
@@ -42,7 +42,6 @@ NAMES = (
     "idle_cpu_percent",
     "kb_per_connection",
 )
-TIMEOUT = 60.0  # s for a command
 
 
 def outer(link: int, number: int) -> IPv4Address:
@@ -74,10 +73,7 @@ class Server:
 
     def ask(self, *words: str) -> str:
         """Give a command; return its text."""
-        reply = ask_unix(str(self.directory / "control"), words, TIMEOUT, lambda text: None)
-        if not reply.ok:
-            raise HostError(reply.text)
-        return reply.text
+        return ask(self.directory / "control", *words).text
 
     def idle_cpu(self, seconds: float) -> float:
         """Return the share of a core that keepalives alone take, once it has heard every path."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from mpt.cli.channel import ask_unix
+from bench.asking import TIMEOUT, ask
 from mpt.errors import HostError
 from mpt.lab.iperf import iperf3, result
 from mpt.lab.lab import Lab
@@ -42,7 +42,6 @@ DAEMON_ADDRESS = IPv4Address("172.31.0.1")
 UP_TIME = 120.0  # s until all clients must be up
 PINGS, PING_INTERVAL = 100, 0.03  # s
 REPEATS = 5  # of a command
-TIMEOUT = 60.0  # s for a command
 NAMES = (
     "start_s",
     "up_s",
@@ -177,10 +176,7 @@ class SealedServer:
 
     def ask(self, *words: str) -> str:
         """Give the server a command; return its text."""
-        reply = ask_unix(str(self.directory / "control"), words, TIMEOUT, lambda text: None)
-        if not reply.ok:
-            raise HostError(reply.text)
-        return reply.text
+        return ask(self.directory / "control", *words).text
 
     def reload(self, clients: int) -> str:
         """Let the server have so many clients, beside the daemon's; return its answer."""

@@ -30,7 +30,7 @@ ALONE = ("tests/netns/", "tests/bench/", "tests/pair/")  # files whose tests are
 MEASURES = {"iperf3", "Transfer"}  # what measures a rate
 SEATS = os.cpu_count() or 1
 LOOK = 0.02  # seconds between two looks for a free seat
-WAY = 10  # how much nicer a test is that gives way
+WAY = 5  # how much nicer a test is that gives way; its share is a third of the share of another
 
 
 class Turns(LoadScopeScheduling):  # type: ignore[misc]

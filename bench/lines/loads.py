@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from math import ceil
 
+from bench.asking import control_socket
 from bench.lines.samples import Sample, parse
 from bench.lines.stages import PAYLOAD, Event
 from bench.lines.ways import Ground
-from bench.load import control_socket
 from bench.measure import STREAM_END, Figures, quantile, times_in
 from mpt.errors import HostError
 from mpt.lab.iperf import iperf3, result

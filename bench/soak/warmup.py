@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench.load import control_socket
+from bench.asking import status
 from bench.soak.stage import SIDES, VERSIONS, SoakStage
 from bench.variants import WINDOW
-from mpt.cli.channel import ask_unix
 from mpt.errors import HostError
 from mpt.lab.iperf import iperf3
 from mpt.lab.process import Process
@@ -49,9 +48,7 @@ def _wait_until_full(stage: SoakStage) -> None:
 
 
 def _held(daemon: Process) -> int:
-    reply = ask_unix(control_socket(daemon), ["show", "status"], TIME, print)
-    assert reply.data is not None
-    (tunnel,) = reply.data["tunnels"]
+    (tunnel,) = status(daemon)["tunnels"]
     return int(tunnel["packets_held"])
 
 
