@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mpt import values
-from mpt.cli.interfaces import lines
+from mpt.cli.interfaces import Line, lines
 from mpt.cli.places import NewFiles
 from mpt.config.directory import CONNECTIONS, INTERFACE_FILE, load_directory
 from mpt.config.identity import make_identity
@@ -37,9 +37,11 @@ All traffic of a home over DSL (10 up, 50 down) and LTE (20 up, 30 down):
         --networks 192.168.1.0/24 --peer-networks 0.0.0.0/0"""
 
 
-def init(arguments: Sequence[str], ask: Callable[[str], str] | None = None) -> int:
+def init(
+    arguments: Sequence[str], ask: Callable[[str], str] | None = None, here: Callable[[], Sequence[Line]] = lines
+) -> int:
     """Run ``mpt init``. Return the exit status. Raises ConfigError. `ask` asks a question and returns the answer; by
-    default on the terminal if there is one."""
+    default on the terminal if there is one. `here` gives the lines of this host."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if ask is None and sys.stdin.isatty():
@@ -49,7 +51,7 @@ def init(arguments: Sequence[str], ask: Callable[[str], str] | None = None) -> i
         print("mpt init: name at least one --path, or answer its questions on a terminal", file=sys.stderr)
         return BAD_USAGE
     try:
-        plan = _planned(options) if options.path else _asked(options, ask or input)
+        plan = _planned(options, here()) if options.path else _asked(options, ask or input, here())
     except ValueError as error:
         raise ConfigError(str(error)) from None
     with NewFiles() as new:
@@ -119,11 +121,11 @@ def _networks(text: str) -> tuple[Network, ...]:
     return values.networks(text.replace(",", " "))
 
 
-def _planned(options: argparse.Namespace, **answers: Any) -> Plan:
+def _planned(options: argparse.Namespace, here: Sequence[Line], **answers: Any) -> Plan:
     """Return the plan of the options, and of the `answers` to what they leave open. Raises ValueError."""
     given = {
         "names": options.names or ("here", "there"),
-        "tunnel": options.tunnel or _free_tunnel(),
+        "tunnel": options.tunnel or _free_tunnel(here),
         "lines": options.path,
         "networks": (options.networks or (), options.peer_networks or ()),
         "port": options.port or SEALED_PORT,
@@ -133,9 +135,9 @@ def _planned(options: argparse.Namespace, **answers: Any) -> Plan:
     return Plan(**{**given, **answers})
 
 
-def _free_tunnel() -> Network:
+def _free_tunnel(here: Sequence[Line]) -> Network:
     """Return a network for the tunnel that no interface of this host has."""
-    taken = [each.network for line in lines() for each in line.addresses if each.version == 4]
+    taken = [each.network for line in here for each in line.addresses if each.version == 4]
     free = (ip_network(text) for text in FIRST_TUNNELS)
     return next((each for each in free if not any(each.overlaps(own) for own in taken)), ip_network("192.168.77.0/24"))
 
@@ -143,25 +145,24 @@ def _free_tunnel() -> Network:
 # ---- questions ------------------------------------------------------------------------------------------------------
 
 
-def _asked(options: argparse.Namespace, ask: Callable[[str], str]) -> Plan:
+def _asked(options: argparse.Namespace, ask: Callable[[str], str], here: Sequence[Line]) -> Plan:
     """Return the plan of the options and of the answers to questions. Raises ValueError."""
-    here, there = options.names or ("", "")
-    here = here or _answer(ask, "Name of this host", "here", client_name)
-    there = there or _answer(ask, "Name of the other host", "there", client_name)
-    usual = [line.name for line in lines() if line.is_default] or [line.name for line in lines()]
-    own = _answer(ask, f"Lines of {here}, with commas between", ",".join(usual), _interfaces)
-    address = _answer(ask, f"Address, or DNS name, at which {there} is found", "", _found_at)
-    interface = _answer(ask, f"Interface of {there} with that address", "eth0", values.interface_name)
-    at = [_own_address(ask, name, here, there) if options.plain else "" for name in own]
-    found = [read_line(f"{name}{each},{interface}={address}") for name, each in zip(own, at, strict=True)]
-    return _planned(options, names=(here, there), lines=found)
-
-
-def _own_address(ask: Callable[[str], str], interface: str, here: str, there: str) -> str:
-    """Return "=ADDRESS", which a connection without keys needs at both ends."""
-    known = [str(each.ip) for line in lines() if line.name == interface for each in line.addresses]
-    question = f"Address of {here} over {interface}, as {there} sees it"
-    return f"={_answer(ask, question, known[0] if known else '', values.address)}"
+    own_name, peer_name = options.names or ("", "")
+    own_name = own_name or _answer(ask, "Name of this host", "here", client_name)
+    peer_name = peer_name or _answer(ask, "Name of the other host", "there", client_name)
+    usual = [line.name for line in here if line.is_default] or [line.name for line in here]
+    chosen = _answer(ask, f"Lines of {own_name}, with commas between", ",".join(usual), _interfaces)
+    address = _answer(ask, f"Address, or DNS name, at which {peer_name} is found", "", _found_at)
+    interface = _answer(ask, f"Interface of {peer_name} with that address", "eth0", values.interface_name)
+    found = []
+    for name in chosen:
+        own = ""
+        if options.plain:  # needs the addresses of both ends
+            known = [str(each.ip) for line in here if line.name == name for each in line.addresses]
+            question = f"Address of {own_name} over {name}, as {peer_name} sees it"
+            own = f"={_answer(ask, question, known[0] if known else '', values.address)}"
+        found.append(read_line(f"{name}{own},{interface}={address}"))
+    return _planned(options, here, names=(own_name, peer_name), lines=found)
 
 
 def _answer(ask: Callable[[str], str], question: str, default: str, read: Callable[[str], Any]) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpt import __version__
 from mpt.cli.answers import tell
@@ -22,6 +23,9 @@ from mpt.errors import ConfigError
 from mpt.local.grammar import FORMS, Form, GrammarError, form_named, parse
 from mpt.local.protocol import BAD_USAGE, DONE, FAILED, NO_DAEMON, NOT_PERMITTED, TIMED_OUT
 from mpt.local.sockets import RUNTIME_DIRECTORY
+
+if TYPE_CHECKING:
+    from mpt.cli.completion import Row
 
 INTERRUPTED = 130  # a shell's status for a program that ^C ended
 
@@ -101,12 +105,17 @@ def doctor(arguments: Sequence[str]) -> int:
 
 def completion(arguments: Sequence[str]) -> int:
     """Run ``mpt completion``. Return the exit status."""
-    from mpt.cli.completion import Row
     from mpt.cli.completion import completion as run_completion
 
+    return run_completion(arguments, completion_rows())
+
+
+def completion_rows() -> list[Row]:
+    """Return every command, of the daemon and of its own, for the shells."""
+    from mpt.cli.completion import Row
+
     rows = [Row(form.syntax, form.summary, partial(_print_usage, form)) for form in FORMS.values()]
-    rows += [Row(program.name + program.words, program.help, program.run) for program in PROGRAMS]
-    return run_completion(arguments, rows)
+    return rows + [Row(program.name + program.words, program.help, program.run) for program in PROGRAMS]
 
 
 def examples(arguments: Sequence[str]) -> int:

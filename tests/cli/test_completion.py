@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mpt.cli.completion import FILES, SCRIPTS, Names, Row, candidates, parse
+from mpt.cli.completion import FILES, SCRIPTS, Names, candidates, parse
 from mpt.cli.examples import EXAMPLES, lines
-from mpt.cli.main import PROGRAMS, main
+from mpt.cli.main import PROGRAMS, completion_rows, main
 from mpt.local.grammar import FORMS
 from mpt.local.grammar import parse as parse_command
 from mpt.model import COSTS
@@ -25,20 +25,6 @@ from tests.config.test_semantics import AUTO, SEALED
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = f"[client laptop]\npeer_key = {PEER_KEY}\nip_remote = 10.0.0.9\n"
-
-
-def rows() -> list[Row]:
-    """The rows of the table as `mpt completion` has them."""
-    found: list[Row] = []
-
-    def take(arguments: object, given: list[Row]) -> int:
-        found.extend(given)
-        return 0
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mpt.cli.completion.completion", take)
-        assert main(["completion", "bash"]) == 0
-    return found
 
 
 @pytest.fixture
@@ -57,7 +43,7 @@ def proposed(configured: Path) -> partial[list[str]]:
 def _proposed(directory: Path, line: str) -> list[str]:
     """What is proposed for the last word of a line; a blank at its end begins a new one."""
     names = Names(directory, {"MPT_CONFIG_DIR": str(directory)})
-    return [each.partition("\t")[0] for each in candidates(line.split(" "), rows(), names)]
+    return [each.partition("\t")[0] for each in candidates(line.split(" "), completion_rows(), names)]
 
 
 INTERFACES = sorted(name for _index, name in socket.if_nameindex() if name != "lo")
@@ -101,10 +87,10 @@ def test_what_may_follow_is_proposed(line: str, expected: list[str], proposed: p
 
 def test_every_command_is_proposed_with_its_meaning(configured: Path) -> None:
     """Those of the daemon and the programs; each syntax of the table can be read."""
-    found = dict(each.split("\t") for each in candidates([""], rows(), Names(configured, {})))
+    found = dict(each.split("\t") for each in candidates([""], completion_rows(), Names(configured, {})))
     assert set(found) == {name for name in FORMS if " " not in name} | {program.name for program in PROGRAMS}
     assert found["check"] == next(program.help for program in PROGRAMS if program.name == "check")
-    assert all(parse(row.syntax) for row in rows())
+    assert all(parse(row.syntax) for row in completion_rows())
 
 
 def test_every_command_has_its_options(proposed: partial[list[str]]) -> None:

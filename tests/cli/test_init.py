@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpt.cli.init import init
+from mpt.cli.interfaces import Line
 from mpt.cli.main import main
 from mpt.config.directory import load_directory
 from mpt.config.findings import ERROR, WARNING
@@ -31,10 +32,14 @@ EVERYTHING = ["--networks", "192.168.1.0/24,fd00:1::/64", "--peer-networks", "0.
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This host has two lines, and no configuration."""
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directories are made in an empty one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mpt.cli.init.lines", lambda: [ETH0, WWAN0])
+
+
+def here() -> list[Line]:
+    """The lines of this host."""
+    return [ETH0, WWAN0]
 
 
 def both(names: tuple[str, str] = ("here", "there")) -> tuple[Config, Config]:
@@ -124,7 +129,7 @@ def test_it_asks_for_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
         questions.append(question)
         return next(given)
 
-    assert init(["new"], ask) == 0
+    assert init(["new"], ask, here) == 0
     home, vps = both(("home", "vps"))
     assert [path.interface_name for path in home.connections[0].paths] == ["eth0", "wwan0"]
     assert [path.remote_names for path in home.connections[0].paths] == [("vpn.example",)] * 2
@@ -136,7 +141,7 @@ def test_it_asks_for_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_for_a_plain_pair_it_asks_for_addresses() -> None:
     """The addresses of this host are proposed."""
     given = answers("", "", "eth0", "192.0.2.99", "eth7", "")
-    assert init(["new", "--plain"], lambda question: next(given)) == 0
+    assert init(["new", "--plain"], lambda question: next(given), here) == 0
     (ours,), _ = (each.connections for each in both())
     assert (ours.paths[0].public_ipaddr, ours.paths[0].remote_ipaddr) == (
         ip_address("192.0.2.10"),
@@ -156,7 +161,7 @@ def test_without_options_and_answers_nothing_is_made(
         raise EOFError
 
     with pytest.raises(ConfigError, match="the answers ended"):
-        init(["new"], ended)
+        init(["new"], ended, here)
     assert not Path("new").exists()
 
 
