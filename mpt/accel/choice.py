@@ -91,8 +91,7 @@ def choose_datapath(
     if choice == "python":
         return _python("asked for", gso)
     try:
-        from mpt.accel._native import lib
-        from mpt.accel.native import TURN, NativeDataPath, can_seal, sealing_libraries
+        from mpt.accel.native import TURN, NativeDataPath, allow_gcm, can_seal, sealing_libraries
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "mpt.accel._native"
         wrong = "was not built" if absent else f"was built but does not load ({error})"
@@ -108,7 +107,7 @@ def choose_datapath(
     flags = _FLAGS | (IFF_VNET_HDR if tun_offload else 0)
     instead = None if can_seal() else _python(f"the native one was built without OpenSSL. {TO_HAVE_IT}", gso)
     why = "asked for" if choice == "native" else "it was built"
-    lib.mpt_allow_gcm(gcm)
+    allow_gcm(gcm)
     return DataPathChoice("native", why, flags, make, instead, partial(sealing_libraries, gcm))
 
 

@@ -89,12 +89,17 @@ def can_seal() -> bool:
     return bool(lib.mpt_can_seal())
 
 
+def allow_gcm(allowed: bool) -> None:
+    """Let sessions that begin from now on have the AES-GCM of libipsec-mb where it is there, or that of libcrypto."""
+    lib.mpt_allow_gcm(allowed)
+
+
 def sealing_libraries(gcm: bool = True) -> str:
     """Return the names and versions of the libraries with which data paths that are made from now on seal.
 
     Without `gcm` libcrypto does it all, also where libipsec-mb would make AES-GCM.
     """
-    lib.mpt_allow_gcm(gcm)
+    allow_gcm(gcm)
     crypto, other = lib.mpt_seal_library(), lib.mpt_gcm_library()
     if crypto == ffi.NULL:
         return ""

@@ -20,6 +20,7 @@ from mpt.control.admission import LOG_LINES, Bucket
 from mpt.control.agreement import effective_status
 from mpt.daemon.adaptive import Adaptation, Adaptations
 from mpt.daemon.connectionroutes import ConnectionRoutes
+from mpt.daemon.connectionrow import new_row
 from mpt.daemon.handover import Handover, hand_over, take_over
 from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.losses import Losses
@@ -37,9 +38,8 @@ from mpt.daemon.sizeprobes import SizeProbes
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.datapath import DataPath
 from mpt.data.events import Message
-from mpt.data.framing import Plain, Sealed
 from mpt.data.pathstate import PathMeasures
-from mpt.data.pathtable import Adaptive, ConnectionRow, PathRow
+from mpt.data.pathtable import ConnectionRow
 from mpt.local.status import DOWN_AT_PEER, WAITING, WORDS, state_word
 from mpt.model import Address, ConnectionConfig, Interface, Status, TunnelConfig
 
@@ -272,34 +272,8 @@ class Connection(Service):
             self.config,
         )
         if self._row is None or facts != self._row_facts:
-            self._row_facts, self._row = facts, self._new_row(*facts[:-1])
+            self._row_facts, self._row = facts, new_row(self.config, self._tunnel.broadcast, *facts[:-1])
         return self._row
-
-    def _new_row(self, paths: tuple[PathRow, ...], adaptive: Adaptive | None, mss_clamp: int) -> ConnectionRow:
-        config = self.config
-        return ConnectionRow(
-            key=config.name,
-            tunnel_local=config.ip_local,
-            tunnel_peer=config.ip_remote,
-            networks=config.networks,
-            reorder_window=config.reorder_window,
-            max_delay=config.max_buffdelay_msec / 1000,
-            paths=paths,
-            framing=self._framing(),
-            dscp=config.dscp,
-            ecn=config.ecn,
-            broadcast=self._tunnel.broadcast,
-            mss_clamp=mss_clamp,
-            adaptive=adaptive,
-        )
-
-    def _framing(self) -> Plain | Sealed:
-        is_sequenced = self.config.reorder_window > 0
-        if not self.config.is_sealed:
-            return Plain(is_sequenced)
-        if not is_sequenced:
-            return Sealed("none")
-        return Sealed("flow" if self.config.order == "flow" else "connection")
 
     def shares(self) -> dict[Hashable, int]:
         """Return the weights of the paths now, by their keys; 0: not used."""

@@ -389,6 +389,8 @@ def test_a_key_has_its_effect(
     monkeypatch.setattr(native, "can_seal", lambda: True, raising=False)
     monkeypatch.setattr(native, "NativeDataPath", object, raising=False)
     monkeypatch.setattr(native, "TURN", 0.0, raising=False)
+    monkeypatch.setattr(native, "allow_gcm", lambda allowed: None, raising=False)
+    monkeypatch.setattr(native, "sealing_libraries", lambda gcm: "", raising=False)
     monkeypatch.setitem(sys.modules, "mpt.accel.native", native)  # the choice alone, also where there is no compiler
     monkeypatch.delenv("MPT_DATA_PLANE", raising=False)
     effect = EFFECTS[section, key]
