@@ -263,8 +263,9 @@ def _nat(case: Case) -> Iterator[Finding]:
         if connection.is_sealed and 0 < path.keepalive_time <= NAT_FORGETS:
             yield Finding(GOOD, "NAT", f"{at}: keepalives keep it open")
         elif connection.is_sealed:
-            message = f"{at}, which may forget the path between two keepalives: write keepalive_time = 15"
-            yield Finding(WARNING, "NAT", message)
+            message = f"{at}, which may forget the path between two keepalives: write keepalive_time = 15 below its "
+            reload = f"mpt reload {connection.file.name}" if connection.file is not None else ""
+            yield Finding(WARNING, "NAT", f"{message}[path_n] in {connection.template or connection.file}", reload)
         elif local in PROVIDERS_NAT:
             message = f"{at} of the provider, where no port can be forwarded: only a connection with keys gets through"
             yield Finding(FAULT, "NAT", message, "mpt genkey")
@@ -334,8 +335,10 @@ def _path_mtu(case: Case) -> Iterator[Finding]:
         ]
         tunnels = [case.config.tunnel_of(each) for each in users] if case.config is not None else []
         room = mtu - PLAIN_HEADERS[peer.version] - max((SEALED_MORE * each.is_sealed for each in users), default=0)
-        if any(tunnel.mtu > room and not tunnel.mtu_auto for tunnel in tunnels):
-            yield Finding(WARNING, "MTU", f"{carried}: write mtu = {room} in interface.conf, at both ends")
+        if case.config is not None and any(tunnel.mtu > room and not tunnel.mtu_auto for tunnel in tunnels):
+            command = f"sed -i 's/^ *mtu *=.*/mtu = {room}/' {case.config.directory}/interface.conf"
+            message = f"{carried}: write mtu = {room} in interface.conf, at both ends, and restart mptsrv"
+            yield Finding(WARNING, "MTU", message, command if len(case.config.tunnels) == 1 else "")
         else:
             yield Finding(GOOD, "MTU", carried)
 

@@ -127,7 +127,7 @@ def cases(directory: Path) -> Iterator[tuple[Case, str, str, str, str]]:
     kept = config(directory, sealed, AUTO)
     yield Case(HOST, kept), GOOD, "NAT", "keepalives keep it open", ""
     lazy = config(directory, changed(sealed, "path_0", keepalive_time="120"), AUTO)
-    yield Case(HOST, lazy), WARNING, "NAT", "keepalive_time = 15", ""
+    yield Case(HOST, lazy), WARNING, "NAT", "keepalive_time = 15 below", "mpt reload home.conf"
     closed = {(PEER, 4754): "nobody listens there"}
     yield Case(HOST, plain, ports=closed), FAULT, "peer", "UDP port 4754 (data)", "udp dport 4754 accept"
     closed = {(PEER, 60456): "nobody listens there"}
@@ -139,7 +139,7 @@ def cases(directory: Path) -> Iterator[tuple[Case, str, str, str, str]]:
     unused = {(PEER, 4754): "", (ip_address("fd01::3"), 4754): "nobody listens there"}
     yield Case(HOST, two, ours, ports=unused), NOTE, "peer", "fd01::3, UDP port 4754 (data): nobody listens there", ""
     yield Case(HOST, plain, path_mtus={("eth1", PEER): None}), NOTE, "MTU", "answers no ping", ""
-    yield Case(HOST, plain, path_mtus={("eth1", PEER): 1430}), WARNING, "MTU", "write mtu = 1394", ""
+    yield Case(HOST, plain, path_mtus={("eth1", PEER): 1430}), WARNING, "MTU", "write mtu = 1394", "mtu = 1394/' "
     yield Case(HOST, plain, path_mtus={("eth1", PEER): 1500}), GOOD, "MTU", "1500 octets to 10.1.1.3", ""
     yield Case(HOST, kept, path_mtus={("eth1", ip_address("9.9.9.9")): 1400}), GOOD, "MTU", "1400 octets", ""
 
