@@ -49,7 +49,7 @@ def status(arguments: Sequence[str]) -> int:
         raise GrammarError("--json and --brief: choose one; the document has everything")
     while True:
         reply = question(options, "status", *options.words)
-        if options.json or not reply.ok or (every is None and not brief and reply.data is None):
+        if options.json or not reply.ok:
             return tell(reply, options.json)
         text = _text(reply, brief)
         if every is None:
@@ -60,11 +60,11 @@ def status(arguments: Sequence[str]) -> int:
 
 
 def _text(reply: Reply, brief: bool) -> str:
-    if reply.data is None and not brief:  # over UDP there is text alone
+    if brief:
+        return brief_text(document_of(reply), Paint(wants_colour()))
+    if reply.data is None or not wants_colour():  # the daemon has written the same already; over UDP nothing else
         return reply.text.rstrip("\n") + "\n"
-    document = document_of(reply)
-    paint = Paint(wants_colour())
-    return brief_text(document, paint) if brief else status_text(document, paint)
+    return status_text(document_of(reply), Paint(True))
 
 
 def question(options: Options, *words: str) -> Reply:

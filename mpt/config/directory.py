@@ -5,7 +5,6 @@ Everything is read before anything is said: one ``ConfigurationErrors`` lists th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 from mpt.config import schema
 from mpt.config.clients import client_steps, is_clients_file
 from mpt.config.connection import build_connection, check_peer_keys
+from mpt.config.finding import INTERFACE_FILE as INTERFACE_FILE
+from mpt.config.finding import find_directory as find_directory
 from mpt.config.identity import load_identity
 from mpt.config.parser import ConfigurationErrors, IniFile, Problem, Section, file_steps, read_file
 from mpt.config.steps import Steps, at_once
@@ -32,9 +33,7 @@ from mpt.model import (
 )
 from mpt.values import AUTO
 
-INTERFACE_FILE = "interface.conf"  # guide 2.6.2
 CONNECTIONS = "connections"  # guide 2.6.3
-SYSTEM_DIRECTORY = Path("/etc/mpt")
 
 IPV6_MINIMUM_MTU = 1280  # RFC 8200 section 5
 _LARGEST_MTU = {4: 1464, 6: 1444}  # 1500 less the path's IP header (20 or 40), UDP (8) and GRE with sequence number (8)
@@ -47,25 +46,6 @@ class Loaded:
 
     config: Config
     warnings: tuple[str, ...]
-
-
-def find_directory(
-    explicit: str | None, environ: Mapping[str, str], cwd: Path, system: Path = SYSTEM_DIRECTORY
-) -> Path:
-    """Return `explicit`, else $MPT_CONFIG_DIR, else ./conf or /etc/mpt, whichever has an interface.conf.
-
-    If a named directory has no interface.conf, no other is tried. Raises ConfigError with the directories tried.
-    """
-    named = explicit or environ.get("MPT_CONFIG_DIR")
-    candidates = [cwd / named] if named else [cwd / "conf", system]
-    for candidate in candidates:
-        if os.path.isfile(candidate / INTERFACE_FILE):
-            return candidate
-    origin = "--config" if explicit else "$MPT_CONFIG_DIR" if named else ""
-    tried = f"{origin} {named}" if named else " and ".join(map(str, candidates))
-    raise ConfigError(
-        f"there is no {INTERFACE_FILE} in {tried}: name the right directory with --config DIR or in $MPT_CONFIG_DIR"
-    )
 
 
 @dataclass(frozen=True, slots=True)

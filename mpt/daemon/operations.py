@@ -320,13 +320,17 @@ class DaemonOperations:
 
     def status(self) -> StatusDocument:
         """Return the document of `mpt show status`."""
+        return self._status(None)
+
+    def _status(self, only: Connection | None) -> StatusDocument:
         now = self._machine.now()
         refused, handshakes = self._peer_control.counters, self._handshakes_dropped()
-        return status_document(self._running, self._histories, now, now - self._started_at, refused, handshakes)
+        return status_document(self._running, self._histories, now, now - self._started_at, refused, handshakes, only)
 
     def status_of(self, name: str) -> StatusDocument:
         """Return the document with one connection alone."""
-        return named(self.status(), connection_named(self._running, name).config.name)
+        only = connection_named(self._running, name)
+        return named(self._status(only), only.config.name)
 
     def events(self, after: int) -> Mapping[str, Any]:
         """Return the last lines of the log with numbers above `after`."""

@@ -34,15 +34,17 @@ def status_document(
     uptime: float,
     refused: Mapping[str, int],
     handshakes: Mapping[str, int],
+    only: Connection | None = None,
 ) -> StatusDocument:
     """Return the whole state at `now`, in monotonic seconds; `refused` counts command datagrams by reason, `handshakes`
-    the handshake datagrams that led to nothing."""
+    the handshake datagrams that led to nothing. Of the connections it has `only` one, if that is not None."""
     general = running.settings.general
     tunnels = [(tunnel, tunnel.counters()) for tunnel in running.tunnels]  # once each: it is a copy
     connections = [
         _connection_status(tunnel, connection, counters.paths, histories, now)
         for tunnel, counters in tunnels
         for connection in tunnel.connections.values()
+        if only in (None, connection)
     ]
     return StatusDocument(
         version=__version__,

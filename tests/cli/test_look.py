@@ -32,12 +32,19 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mpt.sock"
 
 
-def test_status_is_the_document_in_words(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The client makes the text of the document; the command line has the name before or after options."""
+def test_status_is_the_document_in_words(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into a pipe the daemon's; a terminal gets them with colours, made of the document. Options stand anywhere."""
     for words in (["status"], ["--timeout", "5", "status"]):
         with unix_daemon(nowhere, SHOWN) as daemon:
             assert main(words) == 0
-        assert capsys.readouterr().out == status_text(DOCUMENT)
+        assert capsys.readouterr().out == "the daemon's own text\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with unix_daemon(nowhere, SHOWN):
+        assert main(["status"]) == 0
+    assert capsys.readouterr().out == status_text(DOCUMENT, Paint(True))
     assert json.loads(daemon.asked)["command"] == ["show", "status"]
 
 
@@ -105,7 +112,7 @@ def test_watch_shows_it_again(
     with unix_daemon(nowhere, SHOWN):
         assert main(["status", "--watch", "0.5"]) == 130
     assert slept == [0.5]
-    assert capsys.readouterr().out == status_text(DOCUMENT) + "\n"  # a pipe: one after another, no escape codes
+    assert capsys.readouterr().out == "the daemon's own text\n\n"  # a pipe: one after another, no escape codes
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
     with unix_daemon(nowhere, SHOWN):
@@ -128,7 +135,7 @@ def test_over_udp_there_is_no_brief_status(
 def test_a_document_of_another_kind_is_told(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A much newer daemon may have another schema."""
     with unix_daemon(nowhere, encode_reply(1, Reply(0, "text", {"schema": "mpt.status/9"}))):
-        assert main(["status"]) == 1
+        assert main(["status", "--brief"]) == 1
     assert "mpt.status/9" in capsys.readouterr().err
 
 
