@@ -31,8 +31,8 @@ LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 HELP: Final = """\
 mpt top [NAME]
 
-NAME: Only this connection, by its name or its file. Without it, hundreds are looked
-      at less often than once a second
+NAME: Only this connection, by its name or its file; all of hundreds are
+      looked at less often than once a second
 For each path its share of what goes out, and its rates out and in, now and
 before. The height of a bar is its part of the highest rate on the screen.
 q quits."""
