@@ -39,6 +39,7 @@ class OrderLimits(NamedTuple):
 
     hold: float = 0.1  # s that the peer waits for a gap
     playout: int | None = None  # ticks, receiver's stamp clock - stamp, modulo 2^16; None: everything goes at once
+    acks: bool = False  # whether pure acknowledgements wait for it, too
 
 
 START_ORDER: Final = OrderLimits()

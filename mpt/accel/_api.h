@@ -244,6 +244,7 @@ struct mpt_record { /* mpt.wire.feedback.Record */
 struct mpt_feedback { /* mpt.wire.feedback.Feedback */
     uint32_t hold;
     int32_t playout; /* ticks; -1: at once */
+    int acks;
     uint32_t clock, record_count;
     struct mpt_record records[MPT_RECORDS];
 };
@@ -260,6 +261,7 @@ struct mpt_order_limits { /* mpt.limits.OrderLimits */
     uint32_t connection; /* its id */
     double hold; /* seconds */
     int32_t playout; /* ticks; -1: at once */
+    int acks;
 };
 
 struct mpt_flight { /* mpt.limits.FlightMeasures; times of 0: never, none */
@@ -404,7 +406,7 @@ void mpt_rehearse_arrived(struct mpt_rehearsal *rehearsal, uint32_t session, uin
 double mpt_rehearse_report_deadline(const struct mpt_rehearsal *rehearsal); /* -1: none */
 int mpt_rehearse_report(struct mpt_rehearsal *rehearsal, struct mpt_feedback *feedback, double now); /* 0: none is due */
 void mpt_rehearse_forget(struct mpt_rehearsal *rehearsal, uint32_t session);
-void mpt_rehearse_order(struct mpt_rehearsal *rehearsal, double hold, int32_t ticks);
+void mpt_rehearse_order(struct mpt_rehearsal *rehearsal, double hold, int32_t ticks, int acks);
 /* A packet of 44 octets with its label at the end; a key of -1 is none. */
 int mpt_rehearse_arrive(struct mpt_rehearsal *rehearsal, int64_t key, uint32_t sequence, uint32_t stamp, const uint8_t *packet,
                         double now);

@@ -19,6 +19,7 @@ struct watched {
     struct room **rooms;     /* prepared, for the paths of its next row */
     double hold;             /* what control says of our order */
     int32_t playout;
+    int acks;
 };
 
 /* --- life --- */
@@ -271,7 +272,8 @@ int adaptives_feedback(struct adaptives *all, const struct connection *c, const 
     if (w == NULL || w->connection == NULL)
         return 0;
     w->sender.now = now;
-    all->set_order(all->order_context, w->connection->index, feedback.hold / all->tuning->stamps_a_second, feedback.playout);
+    all->set_order(all->order_context, w->connection->index, feedback.hold / all->tuning->stamps_a_second, feedback.playout,
+                   feedback.acks != 0);
     for (uint32_t i = 0; i < feedback.record_count; i++)
         settle(all, w, &feedback.records[i], feedback.clock, now);
     if (w->sends)
@@ -307,7 +309,7 @@ void adaptives_probe_sent(struct adaptives *all, const struct path *path, uint64
 /* --- what goes --- */
 
 static void send_report(struct adaptives *all, struct watched *w, double now) {
-    struct mpt_feedback feedback = {.hold = (uint32_t)(w->hold * all->tuning->stamps_a_second), .playout = w->playout,
+    struct mpt_feedback feedback = {.hold = (uint32_t)(w->hold * all->tuning->stamps_a_second), .playout = w->playout, .acks = w->acks,
                                     .clock = (uint32_t)(uint64_t)(now * 1e6)};
     uint8_t message[REPORT_LARGEST];
     receipts_report(&w->receipts, &feedback, now);
@@ -369,6 +371,7 @@ void adaptives_set_limits(struct adaptives *all, const struct mpt_path_limits *l
             continue;
         w->hold = orders[i].hold;
         w->playout = orders[i].playout;
+        w->acks = orders[i].acks;
     }
 }
 

@@ -22,7 +22,7 @@ struct adaptives {
     uint32_t listed_count, listed_room;
     const struct table *table;
     struct mpt_counters *counters;
-    void (*set_order)(void *context, uint32_t index, double hold, int32_t playout); /* what a peer says of its data */
+    void (*set_order)(void *context, uint32_t index, double hold, int32_t playout, bool acks); /* what a peer says of its data */
     void (*leave)(void *context, uint32_t connection, struct cell *cell); /* what waited where nothing adapts any more */
     void *order_context, *leave_context;
 };

@@ -57,6 +57,11 @@ enum trait trait_of(const uint8_t *packet, uint32_t length, const struct mpt_cla
     return of_transport(packet, length, &t);
 }
 
+bool is_tcp(const uint8_t *packet, uint32_t length) {
+    const struct transport t = transport_of(packet, length);
+    return t.at != 0 && t.protocol == TCP;
+}
+
 bool has_playout(const uint8_t *packet, uint32_t length) {
     const struct transport t = transport_of(packet, length);
     if (t.at == 0 || t.protocol != TCP || length < t.at + TCP_WINDOW)

@@ -13,5 +13,6 @@ enum trait { TRAIT_TCP, TRAIT_OTHER, TRAIT_ACKNOWLEDGEMENT, TRAIT_REALTIME, TRAI
 enum trait trait_of(const uint8_t *packet, uint32_t length, const struct mpt_class_rule *rules, uint32_t count);
 /* Whether it is a TCP packet with payload or SYN. */
 bool has_playout(const uint8_t *packet, uint32_t length);
+bool is_tcp(const uint8_t *packet, uint32_t length);
 
 #endif

@@ -54,8 +54,8 @@ static void session_ended(void *context, const struct session *session) {
     adaptives_session_ended(&dp->adaptives, session->owner->id, session->index, session->peer_index);
 }
 
-static void set_order(void *context, uint32_t index, double hold, int32_t playout) {
-    ingress_set_order(((struct mpt_datapath *)context)->ingress, index, hold, playout);
+static void set_order(void *context, uint32_t index, double hold, int32_t playout, bool acks) {
+    ingress_set_order(((struct mpt_datapath *)context)->ingress, index, hold, playout, acks);
 }
 
 static void leave(void *context, uint32_t connection, struct cell *cell) {

@@ -4,7 +4,7 @@
 
 #include "packet.h"
 
-enum { PLAYOUT_IS_VALID = 1, SUSPECT = 0x80 }; /* a flag; beside the path */
+enum { PLAYOUT_IS_VALID = 1, FOR_ACKS = 2, SUSPECT = 0x80 }; /* flags; the last beside the path */
 enum { NONE = 0xFFFF, LONGEST_HELD = 0xFFFE };
 
 static uint64_t get64(const uint8_t *p) { return (uint64_t)get32(p) << 32 | get32(p + 4); }
@@ -44,6 +44,7 @@ bool feedback_decode(const uint8_t *octets, uint32_t length, struct mpt_feedback
     feedback->record_count = octets[2];
     feedback->hold = get16(octets + 3);
     feedback->playout = octets[1] & PLAYOUT_IS_VALID ? get16(octets + 5) : NOTHING;
+    feedback->acks = feedback->playout >= 0 && octets[1] & FOR_ACKS;
     feedback->clock = get32(octets + 7);
     uint32_t at = REPORT_HEAD;
     for (uint32_t i = 0; i < feedback->record_count; i++) {
@@ -83,7 +84,7 @@ static uint32_t encode_record(const struct mpt_record *record, uint8_t *octets) 
 
 uint32_t feedback_encode(const struct mpt_feedback *feedback, uint8_t *octets) {
     octets[0] = FEEDBACK;
-    octets[1] = feedback->playout >= 0 ? PLAYOUT_IS_VALID : 0;
+    octets[1] = feedback->playout < 0 ? 0 : feedback->acks ? PLAYOUT_IS_VALID | FOR_ACKS : PLAYOUT_IS_VALID;
     octets[2] = (uint8_t)feedback->record_count;
     put16(octets + 3, feedback->hold < NONE ? feedback->hold : NONE);
     put16(octets + 5, feedback->playout >= 0 ? (uint32_t)feedback->playout : 0);

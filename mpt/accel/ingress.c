@@ -370,8 +370,8 @@ static void arrive(struct ingress *ingress, const struct path *path, const struc
 
 /* --- time and counters --- */
 
-void ingress_set_order(struct ingress *ingress, uint32_t connection, double hold, int32_t ticks) {
-    orders_set(&ingress->now.orders, connection, hold, ticks);
+void ingress_set_order(struct ingress *ingress, uint32_t connection, double hold, int32_t ticks, bool acks) {
+    orders_set(&ingress->now.orders, connection, hold, ticks, acks);
 }
 
 void ingress_measure(const struct ingress *ingress, uint32_t id, struct mpt_adaptive_counters *counters) {

@@ -22,7 +22,7 @@ void ingress_remote_set(struct ingress *ingress, const struct path *path); /* a 
 uint32_t ingress_socket_readable(struct ingress *ingress, int fd, double now); /* returns the work, in octets */
 uint32_t ingress_sockets(const struct ingress *ingress, struct pollfd *polled); /* list all; returns how many */
 /* Take what the peer of an adaptive connection, a place in the table, says of the order of its data: playout_set(). */
-void ingress_set_order(struct ingress *ingress, uint32_t connection, double hold, int32_t ticks);
+void ingress_set_order(struct ingress *ingress, uint32_t connection, double hold, int32_t ticks, bool acks);
 void ingress_measure(const struct ingress *ingress, uint32_t id, struct mpt_adaptive_counters *counters); /* its order's */
 void ingress_deadline_reached(struct ingress *ingress, double now);
 double ingress_next_deadline(const struct ingress *ingress); /* -1: nothing is held */

@@ -131,6 +131,7 @@ def order_limits(ids: Mapping[Hashable, int], orders: Mapping[Hashable, OrderLim
                 "connection": ids[connection],
                 "hold": each.hold,
                 "playout": -1 if each.playout is None else each.playout & 0xFFFF,
+                "acks": each.acks,
             }
             for connection, each in orders.items()
             if connection in ids

@@ -163,9 +163,9 @@ int64_t orders_sent(const struct orders *o, const struct path *path) {
     return order != NULL ? ordering_sent(order) : 0;
 }
 
-void orders_set(struct orders *o, uint32_t connection, double hold, int32_t ticks) {
+void orders_set(struct orders *o, uint32_t connection, double hold, int32_t ticks, bool acks) {
     if (o->all[connection].playout != NULL)
-        playout_set(o->all[connection].playout, hold, ticks);
+        playout_set(o->all[connection].playout, hold, ticks, acks);
 }
 
 void orders_measure(const struct orders *o, uint32_t id, struct mpt_adaptive_counters *counters) {

@@ -30,7 +30,7 @@ void orders_keepalive(struct orders *orders, const struct path *path, double now
 bool orders_waits(const struct orders *orders, uint32_t connection); /* a packet waits for a gap or its time */
 int64_t orders_sent(const struct orders *orders, const struct path *path); /* as ordering_sent() */
 /* Take what the peer of an adaptive connection says of its data, as playout_set(). */
-void orders_set(struct orders *orders, uint32_t connection, double hold, int32_t ticks);
+void orders_set(struct orders *orders, uint32_t connection, double hold, int32_t ticks, bool acks);
 void orders_measure(const struct orders *orders, uint32_t id, struct mpt_adaptive_counters *counters); /* as playout_count() */
 void orders_deadline(struct orders *orders, double now);
 double orders_next_deadline(const struct orders *orders); /* -1: nothing is held */

@@ -6,8 +6,8 @@
 
 enum { WORDS = BEHIND / 64 };
 
-void player_begin(struct player *s, uint32_t sequence) {
-    s->expected = s->begin = sequence;
+void player_begin(struct player *s, int64_t position) {
+    s->expected = s->begin = position;
     free(s->came);
     s->came = NULL;
 }

@@ -24,7 +24,7 @@ struct player { /* one number space */
     bool is_waiting;
 };
 bool latest_is_earlier(const struct latest *a, const struct latest *b);
-void player_begin(struct player *player, uint32_t sequence); /* take it next; those before it may be on their way */
+void player_begin(struct player *player, int64_t position); /* take it next; those before it may be on their way */
 void player_wait(struct player *player, struct latest latest); /* of a packet that is held; there is room for it */
 bool player_make_room(struct player *player, const struct window *window); /* for one more; false: no memory */
 const struct latest *player_first_latest(struct player *player, const struct window *window); /* NULL: nothing is held */

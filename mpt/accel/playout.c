@@ -11,12 +11,14 @@
 
 enum { UNORDERED_KEY = 4096, STREAMS = 4096 };
 #define NO_KEY_GIVEN (-1)
+#define LEVELLED_KEY (-2)
 #define BASE ((int64_t)1 << 34) /* of the positions of UNORDERED_KEY: they stay above 0 */
 
 struct playout {
     const struct mpt_tuning *tuning;
     double longest, hold;
     int32_t ticks;
+    bool acks;
     struct window window;
     struct sink sink;
     uint64_t secret;
@@ -39,7 +41,7 @@ struct playout *playout_new(const struct mpt_tuning *tuning, uint32_t window, do
     p->sink = sink;
     p->secret = secret | 1;
     p->unordered_newest = -1;
-    playout_set(p, tuning->start_hold, -1);
+    playout_set(p, tuning->start_hold, -1, false);
     if (!window_init(&p->window, window, secret, sink)) {
         free(p);
         return NULL;
@@ -65,9 +67,10 @@ void playout_free(struct playout *p) {
     free(p);
 }
 
-void playout_set(struct playout *p, double hold, int32_t ticks) {
+void playout_set(struct playout *p, double hold, int32_t ticks, bool acks) {
     p->hold = fmin(hold, p->longest);
     p->ticks = ticks;
+    p->acks = acks;
 }
 
 /* --- the streams by their keys --- */
@@ -95,13 +98,13 @@ static void become_youngest(struct playout *p, struct player *s) {
     p->youngest = s;
 }
 
-static struct player *player_new(struct playout *p, int64_t key, uint32_t sequence) {
+static struct player *player_new(struct playout *p, int64_t key, int64_t first) {
     struct player *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
     s->key = key;
     held_init(&s->held, (uint64_t)key * 0x9E3779B97F4A7C15u, false);
-    player_begin(s, sequence);
+    player_begin(s, first);
     s->chain = *chain_of(p, key);
     *chain_of(p, key) = s;
     become_youngest(p, s);
@@ -155,7 +158,7 @@ static void deliver_held(struct playout *p, struct player *s, const struct slot 
         octave++;
     p->holds[octave]++;
     int64_t position = slot->position;
-    p->skipped += (uint64_t)(position - s->expected);
+    p->skipped += s->key == LEVELLED_KEY ? 0 : (uint64_t)(position - s->expected);
     player_pass(s, position);
     window_deliver(&p->window, &s->held, position);
 }
@@ -212,7 +215,83 @@ static void drop_copy(struct playout *p, struct packet packet) {
     p->sink.release(p->sink.context, packet);
 }
 
-static void arrive_unordered(struct playout *p, uint32_t sequence, struct packet packet) {
+/* Take a packet whose turn is over, `distance` positions ago: late, if its gap was given up, or a copy. */
+static void arrive_behind(struct playout *p, struct player *s, int64_t distance, struct packet packet) {
+    int64_t position = s->expected - distance;
+    if (distance > BEHIND || player_has_come(s, position) || !player_came_late(s, position)) {
+        drop_copy(p, packet);
+        return;
+    }
+    p->late++;
+    deliver(p, packet);
+}
+
+static double release_at(const struct playout *p, uint16_t stamp, double now) {
+    if (p->ticks < 0)
+        return now;
+    uint64_t clock = (uint64_t)(now * p->tuning->stamps_a_second);
+    int16_t wait_for = (int16_t)(uint16_t)((uint64_t)p->ticks - (clock - stamp));
+    return now + fmin(fmax(wait_for / p->tuning->stamps_a_second, 0), p->tuning->longest_playout);
+}
+
+/* Return when an ordered packet may go at the earliest. */
+static double release_of(const struct playout *p, const struct packet *packet, uint16_t stamp, double now) {
+    return p->ticks >= 0 && has_playout(packet->data, packet->length) ? release_at(p, stamp, now) : now;
+}
+
+/* Hold a packet. false: no memory. */
+static bool hold(struct playout *p, struct player *s, int64_t position, struct packet packet, double release, double latest,
+                 double now) {
+    struct slot *slot = player_make_room(s, &p->window) ? window_hold(&p->window, &s->held, position, packet) : NULL;
+    if (slot == NULL)
+        return false;
+    slot->time = release;
+    slot->arrival_time = now;
+    player_wait(s, (struct latest){latest, position});
+    wait(p, s);
+    return true;
+}
+
+/* Return the stream of a key, the youngest from now on. NULL: no memory. */
+static struct player *stream_with(struct playout *p, int64_t key, int64_t first, double now) {
+    struct player *s = player_of(p, key);
+    if (s == NULL) {
+        if (p->count >= STREAMS) {
+            flush(p, p->oldest, now);
+            forget_player(p, p->oldest);
+        }
+        return player_new(p, key, first);
+    }
+    if (s != p->youngest) {
+        leave_ages(p, s);
+        become_youngest(p, s);
+    }
+    return s;
+}
+
+/* Take an acknowledgement that goes at its release, and behind those that wait before it. */
+static void level(struct playout *p, int64_t position, struct packet packet, uint16_t stamp, double now) {
+    struct player *s = stream_with(p, LEVELLED_KEY, position, now);
+    if (s == NULL) {
+        deliver(p, packet);
+        return;
+    }
+    if (position - s->expected <= -(int64_t)p->tuning->far_ahead || position - s->expected >= (int64_t)p->tuning->far_ahead) {
+        flush(p, s, now);
+        player_begin(s, position);
+    }
+    double release = release_at(p, stamp, now);
+    if (release <= now || position < s->expected || !hold(p, s, position, packet, release, release, now)) {
+        deliver(p, packet);
+        return;
+    }
+    advance(p, s, now);
+    if (p->window.count > p->window.size)
+        make_room(p, now);
+}
+
+static void arrive_unordered(struct playout *p, struct mark mark, struct packet packet, double now) {
+    uint32_t sequence = mark.sequence;
     int64_t newest = p->unordered_newest, ahead = newest < 0 ? 0 : (int32_t)(sequence - (uint32_t)newest);
     int64_t position = newest < 0 ? BASE + sequence : newest + ahead;
     if (ahead <= -(int64_t)p->tuning->far_ahead || ahead >= (int64_t)p->tuning->far_ahead) {
@@ -226,61 +305,15 @@ static void arrive_unordered(struct playout *p, uint32_t sequence, struct packet
     }
     replay_accept(&p->unordered, (uint64_t)position);
     p->unordered_newest = position > newest ? position : newest;
-    deliver(p, packet);
-}
-
-/* Take a packet whose turn is over, `distance` positions ago: late, if its gap was given up, or a copy. */
-static void arrive_behind(struct playout *p, struct player *s, int64_t distance, struct packet packet) {
-    int64_t position = s->expected - distance;
-    if (distance > BEHIND || player_has_come(s, position) || !player_came_late(s, position)) {
-        drop_copy(p, packet);
-        return;
-    }
-    p->late++;
-    deliver(p, packet);
-}
-
-/* Return when a packet may go at the earliest. */
-static double release_of(const struct playout *p, const struct packet *packet, uint16_t stamp, double now) {
-    if (p->ticks < 0 || !has_playout(packet->data, packet->length))
-        return now;
-    uint64_t clock = (uint64_t)(now * p->tuning->stamps_a_second);
-    int16_t wait_for = (int16_t)(uint16_t)((uint64_t)p->ticks - (clock - stamp));
-    return now + fmin(fmax(wait_for / p->tuning->stamps_a_second, 0), p->tuning->longest_playout);
-}
-
-/* Hold a packet. false: no memory. */
-static bool hold(struct playout *p, struct player *s, int64_t position, struct packet packet, double release, double now) {
-    struct slot *slot = player_make_room(s, &p->window) ? window_hold(&p->window, &s->held, position, packet) : NULL;
-    if (slot == NULL)
-        return false;
-    slot->time = release;
-    slot->arrival_time = now;
-    player_wait(s, (struct latest){fmax(release, now + p->hold), position});
-    wait(p, s);
-    return true;
-}
-
-/* Return the stream of a key, the youngest from now on. NULL: no memory. */
-static struct player *stream_with(struct playout *p, int64_t key, uint32_t sequence, double now) {
-    struct player *s = player_of(p, key);
-    if (s == NULL) {
-        if (p->count >= STREAMS) {
-            flush(p, p->oldest, now);
-            forget_player(p, p->oldest);
-        }
-        return player_new(p, key, sequence);
-    }
-    if (s != p->youngest) {
-        leave_ages(p, s);
-        become_youngest(p, s);
-    }
-    return s;
+    if (p->acks && is_tcp(packet.data, packet.length))
+        level(p, position, packet, mark.stamp, now);
+    else
+        deliver(p, packet);
 }
 
 void playout_arrive(struct playout *p, struct mark mark, struct packet packet, double now) {
     if (mark.has_key && mark.key == UNORDERED_KEY) {
-        arrive_unordered(p, mark.sequence, packet);
+        arrive_unordered(p, mark, packet, now);
         return;
     }
     struct player *s = stream_with(p, mark.has_key ? (int64_t)mark.key : NO_KEY_GIVEN, mark.sequence, now);
@@ -311,7 +344,7 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
             advance(p, s, now);
         return;
     }
-    if (!hold(p, s, position, packet, release, now)) {
+    if (!hold(p, s, position, packet, release, fmax(release, now + p->hold), now)) {
         flush(p, s, now);
         if (position >= s->expected)
             player_pass(s, position);

@@ -13,7 +13,7 @@ struct playout *playout_new(const struct mpt_tuning *tuning, uint32_t window, do
 void playout_free(struct playout *playout);
 /* Take what the peer says: seconds that a gap is waited for, and the delay in ticks before which no TCP packet goes; -1: there
  * is none. Packets that are held keep their time. */
-void playout_set(struct playout *playout, double hold, int32_t ticks);
+void playout_set(struct playout *playout, double hold, int32_t ticks, bool acks);
 void playout_arrive(struct playout *playout, struct mark mark, struct packet packet, double now);
 void playout_deadline(struct playout *playout, double now); /* deliver the packets whose time has come */
 double playout_next_deadline(struct playout *playout); /* -1: nothing is held */

@@ -151,7 +151,9 @@ void mpt_rehearse_forget(struct mpt_rehearsal *r, uint32_t session) { receipts_e
 
 /* --- the playout --- */
 
-void mpt_rehearse_order(struct mpt_rehearsal *r, double hold, int32_t ticks) { playout_set(r->playout, hold, ticks); }
+void mpt_rehearse_order(struct mpt_rehearsal *r, double hold, int32_t ticks, int acks) {
+    playout_set(r->playout, hold, ticks, acks != 0);
+}
 
 int mpt_rehearse_arrive(struct mpt_rehearsal *r, int64_t key, uint32_t sequence, uint32_t stamp, const uint8_t *packet, double now) {
     struct packet held = {.data = malloc(PACKET), .length = PACKET};

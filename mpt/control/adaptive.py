@@ -20,7 +20,17 @@ from mpt.control.delays import PeerClock, Scale
 from mpt.control.estimator import FAST, FASTEST, LOADED, SLIGHT_LOSS, SMALLEST_WINDOW
 from mpt.control.guard import Carried, Guard
 from mpt.control.pathviews import PathView, view, words
-from mpt.control.playout import BUDGET, PathDelays, Playout, admits, hold_of, wanted_playout
+from mpt.control.playout import (
+    BUDGET,
+    LARGEST_LEVELLING,
+    PathDelays,
+    Playout,
+    admits,
+    equalized,
+    hold_of,
+    wanted_levelling,
+    wanted_playout,
+)
 from mpt.control.presence import State
 from mpt.limits import START_LIMITS, START_ORDER, FlightMeasures, OrderLimits, PathLimits, Report, both
 
@@ -85,6 +95,7 @@ class AdaptiveControl:
         self._scale = Scale()
         self._peer_clock = PeerClock()
         self._playout = Playout()
+        self._levelling = 0.0  # s
         self._classes = OpenClasses()
         self._guard = Guard()
         self._paths: dict[Hashable, AdaptivePath] = {}
@@ -146,8 +157,8 @@ class AdaptiveControl:
         if not estimator.take(report):
             self._scale.forget()
         made = self._peer_clock.made(now, report.clock)
-        rtt, queue = estimator.delays.rtt or 0.0, estimator.queue_of(report.in_flight)
-        if not report.settled_moved and presence.is_overdue(made, report.oldest, rtt, queue):
+        queue = estimator.queue_of(report.in_flight)
+        if not report.settled_moved and presence.is_overdue(made, report.oldest, estimator.longest_trip, queue):
             self._fall_silent(report.path, path, now)
         elif path.is_suspect(report, made):
             self._suspect(report.path, path, now)
@@ -185,7 +196,7 @@ class AdaptiveControl:
             key for key, path in self._paths.items() if self._wants_probe(path, flights.get(key, _NOTHING), loaded, now)
         ]
         self._note_shares(now)
-        order = self._order(known, delays_of, now)
+        order = self._order(known, delays_of, loaded, now)
         plan = Plan(self._limits(delays_of), order, self._rescues, probes, self._copies)
         self._rescues, self._copies = [], []
         self._stepped_at = now
@@ -368,14 +379,17 @@ class AdaptiveControl:
         return limits
 
     def _order(
-        self, known: Mapping[Hashable, AdaptivePath], delays: Mapping[Hashable, PathDelays], now: float
+        self, known: Mapping[Hashable, AdaptivePath], delays: Mapping[Hashable, PathDelays], loaded: bool, now: float
     ) -> OrderLimits:
         if not delays:
             return START_ORDER
         self._scale.follow(min(each.base for each in delays.values()))
         admitted = [each for key, each in delays.items() if known[key].admits]
-        self._playout.follow(wanted_playout(admitted, [each for key, each in delays.items() if known[key].shadow]), now)
-        return OrderLimits(hold_of(admitted, delays.values()), self._playout.ticks())
+        probable = [each for key, each in delays.items() if known[key].shadow]
+        self._levelling = wanted_levelling(admitted, probable, self._levelling if loaded else LARGEST_LEVELLING)
+        self._playout.follow(wanted_playout(admitted, probable, self._levelling), now)
+        acks = bool(self._levelling) and equalized(admitted) is None
+        return OrderLimits(hold_of(admitted, delays.values()), self._playout.ticks(), acks)
 
     def _note_shares(self, now: float) -> None:
         elapsed = min(now - self._stepped_at, 1.0) if self._stepped_at is not None else 0.0

@@ -111,10 +111,10 @@ class AdaptivePath:
             return False
         queue = estimator.queue_of(report.in_flight)
         at = made - (estimator.target - TARGET)
-        return self.presence.is_doubtful(at, report.oldest, estimator.delays.rtt or 0.0, queue)
+        return self.presence.is_doubtful(at, report.oldest, estimator.longest_trip, queue)
 
     def is_unheard(self, flight: FlightMeasures, now: float) -> bool:
         """Return whether the lack of reports shows that the path is silent."""
         estimator = self.estimator
         queue = estimator.queue_of(flight.octets)
-        return estimator.is_known and self.presence.is_unheard(now, flight.oldest, estimator.delays.rtt or 0.0, queue)
+        return estimator.is_known and self.presence.is_unheard(now, flight.oldest, estimator.longest_trip, queue)

@@ -5,7 +5,10 @@ difference on all paths of a connection, so their delays can be compared with ea
 
 - The *base* is the least delay of ten seconds; under load, when the queue never empties by itself, of the last second:
   drains make it true (`PathEstimator`). A step of the line (a satellite's hand-over) is so learned within a second.
-- The *noise* is how much the delay varies without load. It is no queue. After a second of load the base contains it.
+- The *noise* is how much the delay varies without load, but for the latest sample. It is no queue. Under load it is
+  what of that the base does not contain: a line with jitter is as late as its latest packets, if it keeps the order and
+  carries many. Without this its jitter would be taken for a queue, and the window would shrink for ever. The noise of
+  the round trip is the same.
 - The *queue* is the least delay of a report, less base and noise. Its least value of four reports is the calm one.
 """
 
@@ -27,6 +30,7 @@ ROUNDS: Final = 4  # round trips
 LARGEST_NOISE: Final = 0.060  # s
 CALM_REPORTS: Final = 4
 IDLE_SAMPLES: Final = 32
+USUAL: Final = 0.95  # of these; the latest one may be an accident of a busy machine
 
 
 class Scale:
@@ -79,61 +83,103 @@ class PeerClock:
         return at + (self._least.get(now) or 0.0)
 
 
+class _Level:
+    """The base and the noise of a delay."""
+
+    __slots__ = ("_ceiling", "_idle", "_largest", "_long", "_short", "base", "noise")
+
+    def __init__(self, largest_noise: float) -> None:
+        self._largest = largest_noise
+        self.base: float | None = None
+        self.noise = 0.0
+        self._long, self._short = Least(LONG), Least(SHORT)
+        self._idle: deque[float] = deque(maxlen=IDLE_SAMPLES)  # excesses without load
+        self._ceiling = 0.0  # base and noise without load
+
+    def add(self, now: float, delay: float) -> None:
+        """Take the delay of a report."""
+        self._long.add(now, delay)
+        self._short.add(now, delay)
+
+    def look(self, now: float, delay: float | None, window: float, under_load: bool, idle: bool) -> None:
+        """Bring base and noise up to date; the short time is `window` seconds."""
+        self._short.window = window
+        long = self._long.get(now)
+        self.base = self._short.get(now) if under_load else long
+        if self.base is None or long is None:
+            return
+        if idle and delay is not None:
+            self._idle.append(min(max(0.0, delay - self.base), self._largest))
+        noise = sorted(self._idle)[int(USUAL * len(self._idle))] if self._idle else 0.0
+        if under_load:
+            self.noise = max(0.0, min(self._ceiling, long + noise) - self.base)
+        else:
+            self.noise, self._ceiling = noise, long + noise
+
+    def clear(self) -> None:
+        """Forget all but the noise."""
+        self._long.clear()
+        self._short.clear()
+
+
 class DelayMeter:
     """The delays of one path in seconds; `base` and `rtt` are None until they are known."""
 
     __slots__ = (
-        "_idle",
-        "_long",
-        "_long_rtt",
+        "_delay",
         "_recent",
-        "_short",
-        "_short_rtt",
-        "base",
+        "_trip",
         "calm",
-        "noise",
         "queue",
-        "rtt",
     )
 
     def __init__(self) -> None:
-        self.base: float | None = None
-        self.rtt: float | None = None  # base of the round trip
-        self.noise = 0.0
         self.queue = 0.0
         self.calm = 0.0
-        self._long, self._short = Least(LONG), Least(SHORT)
-        self._long_rtt, self._short_rtt = Least(LONG), Least(SHORT)
-        self._idle: deque[float] = deque(maxlen=IDLE_SAMPLES)  # excesses without load
+        self._delay, self._trip = _Level(LARGEST_NOISE), _Level(2 * LARGEST_NOISE)
         self._recent: deque[float] = deque(maxlen=CALM_REPORTS)
+
+    @property
+    def base(self) -> float | None:
+        """Return the base of the delay, one way."""
+        return self._delay.base
+
+    @property
+    def rtt(self) -> float | None:
+        """Return the base of the round trip."""
+        return self._trip.base
+
+    @property
+    def noise(self) -> float:
+        """Return what the delay varies by beyond its base."""
+        return self._delay.noise
+
+    @property
+    def trip_noise(self) -> float:
+        """Return what the round trip varies by beyond its base."""
+        return self._trip.noise
 
     def take(self, now: float, delay: float | None, rtt: float | None, loaded_for: float | None, idle: bool) -> None:
         """Take the least delay and the round trip of a report. `loaded_for`: s, None without load; `idle`: what came
         were single datagrams on an empty line, so that their delay shows the noise."""
         if rtt is not None:
-            self._long_rtt.add(now, rtt)
-            self._short_rtt.add(now, rtt)
+            self._trip.add(now, rtt)
         if delay is not None:
-            self._long.add(now, delay)
-            self._short.add(now, delay)
-        if self.rtt is not None:  # a drain shows itself a round later
-            self._short.window = self._short_rtt.window = SHORT + ROUNDS * self.rtt
+            self._delay.add(now, delay)
+        trip = self.rtt
+        window = SHORT + (ROUNDS * trip if trip is not None else 0.0)  # a drain shows itself a round later
         under_load = loaded_for is not None and loaded_for > SHORT
-        self.base = (self._short if under_load else self._long).get(now)
-        self.rtt = (self._short_rtt if under_load else self._long_rtt).get(now)
+        self._trip.look(now, rtt, window, under_load, idle)
+        self._delay.look(now, delay, window, under_load, idle)
         if delay is None or self.base is None:
             return
-        excess = max(0.0, delay - self.base)
-        if idle:
-            self._idle.append(min(excess, LARGEST_NOISE))
-        self.noise = 0.0 if under_load else max(self._idle, default=0.0)
-        self.queue = max(0.0, excess - self.noise)
+        self.queue = max(0.0, delay - self.base - self.noise)
         self._recent.append(self.queue)
         self.calm = min(self._recent)
 
     def rebase(self) -> None:
         """Forget all but the noise: what comes next is the base."""
-        for each in (self._long, self._short, self._long_rtt, self._short_rtt):
-            each.clear()
+        self._delay.clear()
+        self._trip.clear()
         self._recent.clear()
         self.queue = self.calm = 0.0

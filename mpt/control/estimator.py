@@ -38,8 +38,8 @@ GROWTH_TRIP: Final = 0.1  # s: less on a longer round trip, where the queue show
 OWN_QUEUE: Final = 0.022  # s of queue with which a loss is ours
 START_GROWTH: Final = 4.0  # of the octets of the last round: twice what TCP doubles
 MOST_START_GROWTH: Final = 16.0
-START_BURST: Final = 0.35  # of a round trip: the last round at once
-START_PACE: Final = 2.9  # of the rate of the last round: the mean of a round in which TCP doubles is 2 / ln 2 smaller
+START_BURST: Final = 0.5  # of a round trip: two rounds at once
+START_PACE: Final = 4.0  # of the rate of the last round, whose mean is 2 / ln 2 smaller where TCP doubles
 SMALLEST_WINDOW: Final = 6_000  # octets
 START_RATE: Final = 625_000.0  # octets a second
 HOT_REPORTS: Final = 2
@@ -114,7 +114,12 @@ class PathEstimator:
     @property
     def round_trip(self) -> float:
         """Return the round trip of an empty line with its report, in seconds; 0.2 while it is unknown."""
-        return (self.delays.rtt if self.delays.rtt is not None else 0.2) + REPORT + self.delays.noise
+        return (self.longest_trip if self.is_known else 0.2) + REPORT
+
+    @property
+    def longest_trip(self) -> float:
+        """Return the longest round trip of an empty line, in seconds; 0.0 while it is unknown."""
+        return (self.delays.rtt or 0.0) + self.delays.trip_noise
 
     @property
     def arrival_rate(self) -> float:
@@ -137,7 +142,7 @@ class PathEstimator:
     @property
     def slack(self) -> float:
         """Return the seconds for which something under way is in no queue."""
-        return (self.delays.rtt or 0.0) + self.delays.noise + REPORT / 2
+        return self.longest_trip + REPORT / 2
 
     def queue_of(self, in_flight: int) -> float:
         """Return the seconds for which what is under way may wait on the line."""

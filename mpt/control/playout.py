@@ -6,8 +6,10 @@
 - *Playout*: half equalizing. A sender of TCP keeps at most twice its least round trip under way, or leaves its slow
   start when the round trip grows by an eighth. So a path that is much slower than that cannot be filled, however good
   the scheduler is. TCP packets that come early are held until two round trips that TCP sees are a little more than one
-  of the slowest path. It costs latency of TCP only, and only where the lines are far apart. A path whose delay varies
-  is levelled for the same reason.
+  of the slowest path. It costs latency of TCP only, and only where the lines are far apart.
+- *Levelling*: a path whose delay varies is as late under load as its latest packets, if it keeps the order. A sender of
+  TCP that has seen its lucky packets takes this for a queue, and leaves its slow start. So TCP packets, and pure
+  acknowledgements where nothing is equalized, always come as late as that.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ PROBABLE: Final = 0.5  # of the round trip of the fastest path
 STEP: Final = 0.0005  # s that the playout moves
 STEP_TIME: Final = 0.010  # s, in so much time
 NOISY: Final = 0.006  # s of noise beyond the spread that is levelled
-LARGEST_LEVELLING: Final = 0.025  # s
+HARDLY: Final = 0.25  # of the round trip of the fastest path
+LARGEST_LEVELLING: Final = 0.040  # s
 
 
 class PathDelays(NamedTuple):
@@ -53,7 +56,21 @@ def hold_of(admitted: Iterable[PathDelays], live: Iterable[PathDelays]) -> float
     return min(LONGEST_HOLD, spread + TARGET + HOLD_ROOM + REPAIRS * (1.25 * best + REPORT))
 
 
-def wanted_playout(admitted: Sequence[PathDelays], probable: Iterable[PathDelays] = ()) -> float | None:
+def wanted_levelling(admitted: Sequence[PathDelays], probable: Iterable[PathDelays], most: float) -> float:
+    """Return by how much the noise of paths is levelled, in seconds: at most `most`. It grows without load alone: a
+    round trip that grows in a slow start ends it. So the `probable` paths count that are hardly later."""
+    if not admitted:
+        return 0.0
+    fastest = min(admitted)
+    near = [each for each in probable if each.base - fastest.base <= HARDLY * fastest.rtt]
+    bases = [each.base for each in (*admitted, *near)]
+    noise = max(each.base + each.noise for each in (*admitted, *near)) - fastest.base
+    return min(noise, most, LARGEST_LEVELLING) if noise - (max(bases) - min(bases)) > NOISY else 0.0
+
+
+def wanted_playout(
+    admitted: Sequence[PathDelays], probable: Iterable[PathDelays] = (), levelling: float = 0.0
+) -> float | None:
     """Return the one-way delay before which ordered packets are not delivered, comparable with bases; None: none.
 
     The `probable` paths carry no bulk yet, but may soon: a playout that grows in a slow start ends it. So they count if
@@ -61,20 +78,18 @@ def wanted_playout(admitted: Sequence[PathDelays], probable: Iterable[PathDelays
     """
     if not admitted:
         return None
-    wanted = _equalized(admitted)
-    likely = _equalized([*admitted, *probable])
+    wanted = equalized(admitted)
+    likely = equalized([*admitted, *probable])
     fastest = min(admitted)
     if likely is not None and likely - fastest.base <= PROBABLE * fastest.rtt:
         wanted = max(likely, wanted or likely)
-    worst = max(each.base + each.noise for each in admitted)
-    spread = max(each.base for each in admitted) - fastest.base
-    if worst - fastest.base - spread > NOISY:
-        level = min(worst, fastest.base + min(LARGEST_LEVELLING, fastest.rtt / 2))
-        wanted = max(wanted, level) if wanted is not None else level
+    if levelling:
+        level = fastest.base + levelling
+        wanted = level if wanted is None else max(wanted, level)
     return wanted
 
 
-def _equalized(paths: Sequence[PathDelays]) -> float | None:
+def equalized(paths: Sequence[PathDelays]) -> float | None:
     """Return the playout for which TCP can fill all these paths; None: it can without one."""
     fastest = min(paths)
     spread = max(each.base for each in paths) - fastest.base

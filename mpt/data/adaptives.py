@@ -31,7 +31,7 @@ MICROSECONDS: Final = 1_000_000
 IDLE_NEWS: Final = 0.1  # s between two reports of a path on which nothing is under way, that say nothing new
 LONGEST_ROUND: Final = 3 * STAMPS_A_SECOND  # ticks; more is a stamp that is a little ahead
 
-SetOrder = Callable[[Hashable, float, int | None], None]  # of a connection: hold in seconds, playout in ticks
+SetOrder = Callable[[Hashable, OrderLimits], None]  # of a connection
 
 
 class _Connection:
@@ -143,11 +143,11 @@ class Adaptives:
         for key, connection in tuple(self._telling.items()):
             receipts, sender = connection.receipts, connection.sender
             if sender is not None and receipts.is_due(now):
-                hold, playout = connection.order
+                hold, playout, acks = connection.order
                 clock = int(now * MICROSECONDS) & 0xFFFFFFFF
                 suspects = {path for path, (_, room) in connection.paths.items() if room.limits.suspect}
                 records = tuple(each._replace(suspect=each.path in suspects) for each in receipts.report(now))
-                report = feedback.Feedback(int(hold * STAMPS_A_SECOND), playout, clock, records)
+                report = feedback.Feedback(int(hold * STAMPS_A_SECOND), playout, clock, records, acks)
                 sender.report(feedback.encode(report), now)
             if sender is None or receipts.deadline() is None:
                 del self._telling[key]
@@ -171,7 +171,7 @@ class Adaptives:
             report = feedback.decode(octets)
         except DecodeError:
             return Reason.FEEDBACK_MALFORMED
-        self._set_order(connection, report.hold / STAMPS_A_SECOND, report.playout)
+        self._set_order(connection, OrderLimits(report.hold / STAMPS_A_SECOND, report.playout, report.acks))
         lost = [entry for record in report.records for entry in self._settle(found, record, report.clock, now)]
         if found.sender is not None:
             self._busy[found.sender] = None

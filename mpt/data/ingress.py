@@ -30,6 +30,7 @@ from mpt.host.udp import (
     stamp_received,
     stamped,
 )
+from mpt.limits import OrderLimits
 from mpt.wire import command, ip, tos
 from mpt.wire.seal import is_sealed
 
@@ -189,11 +190,11 @@ class Ingress:
             self._sealed[path].address = ip_address(remote[0])
             self._sealed[path].flows.clear()
 
-    def set_order(self, connection: Hashable, hold: float, playout: int | None) -> None:
+    def set_order(self, connection: Hashable, order: OrderLimits) -> None:
         """Note what the peer of an adaptive connection says about the order of its data (`Playout.set`)."""
         receiver = self._receivers.get(connection)
         if receiver is not None and receiver.playout is not None:
-            receiver.playout.set(hold, playout)
+            receiver.playout.set(*order)
 
     def playout(self, connection: Hashable) -> Playout | None:
         """Return the order of an adaptive connection; None: it has another one, or none."""

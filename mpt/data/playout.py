@@ -1,8 +1,9 @@
 """The order of the flows of an adaptive connection, as its sender wants it: how long a gap is waited for, and when a
 TCP packet may go at the earliest (message 42 of the sender; docs/protocol.md).
 
-Each GRE key is a *stream*, a number space of its own; UNORDERED is one whose packets wait for nothing. Numbers are
-unwrapped to *positions*, plain integers. Always true:
+Each GRE key is a *stream*, a number space of its own; UNORDERED is one whose packets wait for nothing, but for pure
+acknowledgements of TCP if the sender wants them levelled: these go at their release, in the order of their numbers, and
+whatever is missing. Numbers are unwrapped to *positions*, plain integers. Always true:
 
 - No packet is delivered twice. No packet is delivered before one of its stream with a lower position, but for those
   whose gap was given up before they came: they go at once, and count as late.
@@ -29,6 +30,7 @@ from mpt.wire.serial import ahead
 
 UNORDERED: Final = 4096  # the GRE key (docs/protocol.md)
 NO_KEY: Final = -1  # the stream of the packets without one
+LEVELLED: Final = -2  # the stream of the acknowledgements of UNORDERED that wait
 STREAMS: Final = 4096
 BEHIND: Final = 4096  # positions
 FAR: Final = 1 << 16  # positions
@@ -44,11 +46,13 @@ _Held = tuple[bytes, float, float]  # a packet, its release, and when it came
 
 
 class _Stream:
-    """One number space: `expected` is the position that comes next, bit k of `came` that of expected - 1 - k."""
+    """One number space: `expected` is the position that comes next, bit k of `came` that of expected - 1 - k; `counts`:
+    what is missing counts as skipped."""
 
-    __slots__ = ("came", "expected", "held", "latest")
+    __slots__ = ("came", "counts", "expected", "held", "latest")
 
-    def __init__(self, sequence: int) -> None:
+    def __init__(self, sequence: int, counts: bool = True) -> None:
+        self.counts = counts
         self.begin(sequence)
         self.held: dict[int, _Held] = {}
         self.latest: list[tuple[float, int]] = []  # a heap of (latest, position), also of packets that have gone
@@ -76,6 +80,7 @@ class Playout:
     """The order of one connection. At most `window` packets are held; `longest` bounds every hold, in seconds."""
 
     __slots__ = (
+        "_acks",
         "_hold",
         "_longest",
         "_newest_key",
@@ -97,9 +102,10 @@ class Playout:
         self._longest = min(longest, LONGEST_HOLD)
         self._hold = 0.0
         self._playout: int | None = None
+        self._acks = False
         self.set(0.1, None)
         self._streams: OrderedDict[int, _Stream] = OrderedDict()
-        self._newest_key = NO_KEY - 1
+        self._newest_key = LEVELLED - 1
         self._waiting: dict[_Stream, None] = {}  # those that hold packets
         self._unordered = ReplayWindow()
         self._unordered_newest: int | None = None  # its position
@@ -112,27 +118,20 @@ class Playout:
         """Return how many packets were not delivered, by reason."""
         return {Reason.COPY: self.copies}
 
-    def set(self, hold: float, playout: int | None) -> None:
+    def set(self, hold: float, playout: int | None, acks: bool = False) -> None:
         """Take what the peer says: seconds that a gap is waited for, and the delay in ticks (our clock - stamp, modulo
-        2^16) before which no TCP packet goes; None: there is none. Packets that are held keep their time."""
+        2^16) before which no TCP packet goes, and no pure acknowledgement if `acks`; None: there is none. Packets that
+        are held keep their time."""
         self._hold = min(hold, self._longest)
         self._playout = playout
+        self._acks = acks
 
     def arrive(self, sequence: int, packet: bytes, key: int | None, stamp: int, now: float) -> list[bytes]:
         """Take one packet; return the packets to deliver now. `sequence` is below 2^32; `stamp` is the peer's."""
         if key == UNORDERED:
-            return self._arrive_unordered(sequence, packet)
-        key = NO_KEY if key is None else key
-        stream = self._streams.get(key)
+            return self._arrive_unordered(sequence, packet, stamp, now)
         delivery: list[bytes] = []
-        if stream is None:
-            if len(self._streams) >= STREAMS:
-                self._flush(self._streams.popitem(last=False)[1], delivery, now)
-            stream = self._streams[key] = _Stream(sequence)
-            self._newest_key = key
-        elif key != self._newest_key:
-            self._streams.move_to_end(key)
-            self._newest_key = key
+        stream = self._stream(NO_KEY if key is None else key, sequence, delivery, now)
         distance = ahead(sequence, stream.expected)
         if not -FAR < distance < FAR:
             self._flush(stream, delivery, now)
@@ -153,13 +152,26 @@ class Playout:
             if stream.held:
                 self._advance(stream, delivery, now)
             return delivery
-        self._hold_back(stream, position, (packet, release, now))
+        self._hold_back(stream, position, (packet, release, now), max(release, now + self._hold))
         self._advance(stream, delivery, now)
         if self.held > self._window:
             self._make_room(delivery, now)
         return delivery
 
-    def _arrive_unordered(self, sequence: int, packet: bytes) -> list[bytes]:
+    def _stream(self, key: int, first: int, delivery: list[bytes], now: float) -> _Stream:
+        """Return the stream of a key, the youngest from now on; a new one begins with the position `first`."""
+        stream = self._streams.get(key)
+        if stream is None:
+            if len(self._streams) >= STREAMS:
+                self._flush(self._streams.popitem(last=False)[1], delivery, now)
+            stream = self._streams[key] = _Stream(first, key != LEVELLED)
+            self._newest_key = key
+        elif key != self._newest_key:
+            self._streams.move_to_end(key)
+            self._newest_key = key
+        return stream
+
+    def _arrive_unordered(self, sequence: int, packet: bytes, stamp: int, now: float) -> list[bytes]:
         newest = self._unordered_newest
         position = _BASE + sequence if newest is None else newest + ahead(sequence, newest)
         if newest is not None and not -FAR < position - newest < FAR:
@@ -169,11 +181,33 @@ class Playout:
             return []
         self._unordered.accept(position)
         self._unordered_newest = position if newest is None else max(newest, position)
-        return [packet]
+        if not self._acks or not _is_tcp(packet):
+            return [packet]
+        return self._level(position, packet, stamp, now)
+
+    def _level(self, position: int, packet: bytes, stamp: int, now: float) -> list[bytes]:
+        """Take an acknowledgement that goes at its release, and behind those that wait before it."""
+        delivery: list[bytes] = []
+        stream = self._stream(LEVELLED, position, delivery, now)
+        if not -FAR < position - stream.expected < FAR:
+            self._flush(stream, delivery, now)
+            stream.begin(position)
+        release = self._release_at(stamp, now)
+        if release <= now or position < stream.expected:
+            delivery.append(packet)
+            return delivery
+        self._hold_back(stream, position, (packet, release, now), release)
+        self._advance(stream, delivery, now)
+        if self.held > self._window:
+            self._make_room(delivery, now)
+        return delivery
 
     def _release(self, packet: bytes, stamp: int, now: float) -> float:
-        """Return when a packet may go at the earliest."""
-        if self._playout is None or not _has_playout(packet):
+        """Return when an ordered packet may go at the earliest."""
+        return self._release_at(stamp, now) if self._playout is not None and _has_playout(packet) else now
+
+    def _release_at(self, stamp: int, now: float) -> float:
+        if self._playout is None:
             return now
         delay = int(now * STAMPS_A_SECOND) - stamp
         wait = (self._playout - delay + _HALF) % _MODULUS - _HALF
@@ -189,10 +223,9 @@ class Playout:
         self.late += 1
         delivery.append(packet)
 
-    def _hold_back(self, stream: _Stream, position: int, held: _Held) -> None:
-        _, release, came = held
+    def _hold_back(self, stream: _Stream, position: int, held: _Held, latest: float) -> None:
         stream.held[position] = held
-        heappush(stream.latest, (max(release, came + self._hold), position))
+        heappush(stream.latest, (latest, position))
         self._waiting[stream] = None
         self.held += 1
 
@@ -215,7 +248,7 @@ class Playout:
         """Deliver the held packet at `position`; a gap before it is given up."""
         packet, _, came = stream.held.pop(position)
         gap = position - stream.expected
-        self.skipped += gap
+        self.skipped += gap if stream.counts else 0
         stream.came = (stream.came << min(gap + 1, BEHIND + 1) | 1) & _BITS
         stream.expected = position + 1
         self.held -= 1
@@ -257,6 +290,11 @@ class Playout:
 
 def _by_latest(item: tuple[tuple[float, int], _Stream]) -> tuple[float, int]:
     return item[0]
+
+
+def _is_tcp(packet: bytes) -> bool:
+    found = ip.transport(packet)
+    return found is not None and found[0] == ip.TCP
 
 
 def _has_playout(packet: bytes) -> bool:

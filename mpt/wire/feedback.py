@@ -26,7 +26,8 @@ MOST_RANGES: Final = 60  # of a record
 MOST_COUNT: Final = 0xFFFF  # numbers of a range
 LONGEST_HELD: Final = 0xFFFE  # ticks
 NONE: Final = 0xFFFF
-_PLAYOUT: Final = 0x01  # flag: playout is valid
+_PLAYOUT: Final = 0x01  # flags: playout is valid,
+_ACKS: Final = 0x02  # and holds for pure acknowledgements of TCP, too
 _SUSPECT: Final = 0x80  # beside the path
 
 _HEADER: Final = Struct("!BBBHHI")
@@ -62,13 +63,14 @@ class Record(NamedTuple):
 
 class Feedback(NamedTuple):
     """One report. `hold`: ticks that a gap in the sender's data is waited for; `playout`: ticks, the delay (receiver's
-    clock - stamp, modulo 2^16) before which the sender's ordered TCP packets are not delivered, None: at once; `clock`:
-    of the sender, microseconds modulo 2^32."""
+    clock - stamp, modulo 2^16) before which the sender's ordered TCP packets are not delivered, None: at once; `acks`:
+    nor are its pure acknowledgements; `clock`: of the sender, microseconds modulo 2^32."""
 
     hold: int
     playout: int | None
     clock: int
     records: tuple[Record, ...]
+    acks: bool = False
 
 
 def length(records: Iterable[Record]) -> int:
@@ -80,7 +82,7 @@ def encode(report: Feedback) -> bytes:
     """Return the octets. Raises ValueError for more than LARGEST octets, or MOST_RANGES ranges in a record."""
     if length(report.records) > LARGEST or any(len(each.ranges) > MOST_RANGES for each in report.records):
         raise ValueError("the report is too long")
-    flags = _PLAYOUT if report.playout is not None else 0
+    flags = _PLAYOUT | (_ACKS if report.acks else 0) if report.playout is not None else 0
     octets = bytearray(
         _HEADER.pack(
             FEEDBACK, flags, len(report.records), min(report.hold, NONE), report.playout or 0, report.clock & 0xFFFFFFFF
@@ -123,7 +125,8 @@ def decode(octets: bytes) -> Feedback:
     for _ in range(count):
         record, at = _record(octets, at)
         records.append(record)
-    return Feedback(hold, playout if flags & _PLAYOUT else None, clock, tuple(records))
+    has_playout, acks = bool(flags & _PLAYOUT), bool(flags & _ACKS)
+    return Feedback(hold, playout if has_playout else None, clock, tuple(records), has_playout and acks)
 
 
 def _record(octets: bytes, at: int) -> tuple[Record, int]:

@@ -145,9 +145,9 @@ class Peer:
         self.deliver(path if over is None else over, message)
         return self.told()
 
-    def order(self, hold: float, playout: int | None = None) -> None:
+    def order(self, hold: float, playout: int | None = None, acks: bool = False) -> None:
         """Let the peer say how its data is put in order."""
-        self.deliver(0, encode(Feedback(int(hold * 16_000), playout, next(self._clock) * 1000, ())))
+        self.deliver(0, encode(Feedback(int(hold * 16_000), playout, next(self._clock) * 1000, (), acks)))
 
     def told(self) -> list[Report]:
         """The reports that control got since the last call."""

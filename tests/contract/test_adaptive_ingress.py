@@ -104,6 +104,20 @@ def test_a_copy_of_what_waits_for_its_playout_is_dropped(adapting_stage: Stage) 
     assert adapting_stage.counters().ingress_dropped == {"copy": 1}
 
 
+def test_acknowledgements_are_levelled_if_the_peer_wants_it(adapting_stage: Stage) -> None:
+    """They come as late as the latest of them, so that TCP sees one round trip; voice does not wait."""
+    stage, peer = adapting_stage, Peer(adapting_stage)
+    peer.order(0.1, playout=30 * 16, acks=True)
+    sent = stage.now
+    stage.now += 0.010
+    for number in (5, 7, 6):
+        assert peer.packet(number % 2, number, tcp_from_peer(number), key=UNORDERED, sent=sent) == []
+    assert peer.packet(0, 8, from_peer(8), key=UNORDERED, sent=sent) == [8]
+    assert peer.wait(0.019) == []
+    assert peer.wait(0.0015) == [5, 6, 7]
+    assert stage.datapath.adaptive_counters("c").skipped == 0
+
+
 def test_a_restarted_peer_is_followed_at_its_first_packet(adapting_stage: Stage) -> None:
     """It begins with any number."""
     peer = Peer(adapting_stage)

@@ -207,7 +207,7 @@ def test_the_same_receipts(steps: list[tuple[float, tuple[Any, ...]]]) -> None:
                     if due:
                         records = python.report(now)
                         assert [record_of(told.records[i]) for i in range(told.record_count)] == list(records)
-                        told.playout = -1
+                        told.playout, told.acks = -1, False
                         length = lib.mpt_feedback_encode(told, encoded)
                         expected = feedback.encode(Feedback(told.hold, None, told.clock, records))
                         assert bytes(ffi.buffer(encoded, length)) == expected
@@ -226,6 +226,7 @@ def test_the_same_reports_are_understood(octets: bytes) -> None:
         return
     assert not failed
     assert (told.hold, told.clock, or_none(told.playout)) == (report.hold, report.clock, report.playout)
+    assert bool(told.acks) == report.acks
     assert [record_of(told.records[i]) for i in range(told.record_count)] == list(report.records)
 
 
@@ -236,7 +237,8 @@ PACKETS = st.tuples(
     st.just("arrive"), KEYS, st.sampled_from((1, 1, 1, 2, 3, -1, -2, -4, 200, FAR, -FAR, 5000)),
     st.sampled_from((0.0, 0.01, 0.1)), st.booleans(),
 )  # fmt: skip
-ORDERS = st.tuples(st.just("order"), st.sampled_from((0.0, 0.02, 0.2, 2.0)), st.sampled_from((None, 0, 800, 65_000)))
+ORDERS = st.tuples(st.just("order"), st.sampled_from((0.0, 0.02, 0.2, 2.0)), st.sampled_from((None, 0, 800, 65_000)),
+                   st.booleans())  # fmt: skip
 
 
 @given(st.lists(st.tuples(SPANS, st.one_of(PACKETS, PACKETS, PACKETS, ORDERS, st.just(("wake",)), st.just(("flush",)))),
@@ -259,10 +261,10 @@ def test_the_same_playout(steps: list[tuple[float, tuple[Any, ...]]]) -> None:
                     sent = stamp(now - under_way)
                     delivered = python.arrive(number, each, key, sent, now)
                     lib.mpt_rehearse_arrive(c.parts, -1 if key is None else key, number, sent, each, now)
-                case ("order", hold, ticks):
+                case ("order", hold, ticks, acks):
                     playout = None if ticks is None else (int(now * 16_000) + ticks - stamp(now)) & 0xFFFF
-                    python.set(hold, playout)
-                    lib.mpt_rehearse_order(c.parts, hold, -1 if playout is None else playout)
+                    python.set(hold, playout, acks)
+                    lib.mpt_rehearse_order(c.parts, hold, -1 if playout is None else playout, acks)
                 case ("wake",):
                     delivered = python.deadline_reached(now)
                     lib.mpt_rehearse_wake(c.parts, now)

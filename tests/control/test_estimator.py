@@ -57,7 +57,7 @@ def test_a_start_that_nobody_limits_ends_with_the_queue_alone() -> None:
     assert not estimator.is_starting
 
 
-def test_a_start_sends_no_more_at_once_than_went_in_the_last_round() -> None:
+def test_a_start_sends_two_rounds_at_once_at_most() -> None:
     """A whole window at once would overflow the queue of a far line; the pace does not hinder a sender that doubles."""
     line = FluidLine(50 * MBIT, 0.060)
     estimator = greeted(line)
@@ -65,8 +65,8 @@ def test_a_start_sends_no_more_at_once_than_went_in_the_last_round() -> None:
     run(estimator, line, 5 * estimator.round_trip, sent / estimator.round_trip)
     assert estimator.is_starting
     assert estimator.window > 3.5 * sent
-    assert 0.8 * sent < estimator.pace * estimator.burst < 1.2 * sent
-    assert 2.5 * sent < estimator.pace * estimator.round_trip
+    assert 1.6 * sent < estimator.pace * estimator.burst < 2.4 * sent
+    assert 3.5 * sent < estimator.pace * estimator.round_trip
 
 
 def test_little_demand_says_nothing_of_the_rate() -> None:
@@ -119,7 +119,7 @@ def test_what_the_line_loses_makes_no_window_smaller() -> None:
 
 def test_what_a_full_queue_loses_is_ours() -> None:
     """A short queue that overflows in the start."""
-    line = FluidLine(20 * MBIT, 0.020, most=0.060 * 20 * MBIT)
+    line = FluidLine(20 * MBIT, 0.020, most=0.045 * 20 * MBIT)
     estimator = greeted(line)
     run(estimator, line, 3.0)
     assert estimator.losses.load > estimator.losses.radio

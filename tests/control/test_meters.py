@@ -18,6 +18,7 @@ from mpt.control.playout import (
     Playout,
     admits,
     hold_of,
+    wanted_levelling,
     wanted_playout,
 )
 from mpt.control.rates import GAP, RateMeter
@@ -93,6 +94,35 @@ def test_under_load_the_base_is_young() -> None:
     assert meter.base == 0.050 and meter.queue == 0.0 and meter.noise == 0.0
 
 
+def jitter(meter: DelayMeter, now: float, base: float, most: float) -> None:
+    """Let a second of load go by on a line with jitter: most reports are of the latest packets, few of lucky ones."""
+    for number in range(100):
+        lucky = number % 25 == 0
+        delay = base + (0.1 if lucky else 0.9) * most
+        meter.take(now + number * 0.01, delay, 2 * delay, now - 1.0 + number * 0.01, False)
+
+
+def test_the_jitter_of_a_line_is_no_queue() -> None:
+    """Under load all packets are late, if the order is kept, and the least delay is a lucky one."""
+    meter = DelayMeter()
+    for number in range(IDLE_SAMPLES):
+        meter.take(number * 0.04, 0.020 + 0.005 * (number % 9), 0.040 + 0.010 * (number % 9), None, True)
+    assert meter.noise == pytest.approx(0.040)
+    assert meter.trip_noise == pytest.approx(0.080)
+    for second in range(2, 30):
+        jitter(meter, second, 0.020, 0.040)
+        assert meter.base is not None and meter.rtt is not None
+        assert meter.base + meter.noise == pytest.approx(0.060) and meter.queue == 0.0
+        assert meter.rtt + meter.trip_noise == pytest.approx(0.120)
+    meter.take(31.0, 0.090, 0.150, 30.0, False)
+    assert meter.queue == pytest.approx(0.030)
+    jitter(meter, 32.0, 0.070, 0.040)  # the line is later by a step
+    jitter(meter, 33.0, 0.070, 0.040)
+    assert meter.noise == 0.0
+    jitter(meter, 34.0, 0.020, 0.040)  # and earlier again
+    assert meter.base is not None and meter.base + meter.noise == pytest.approx(0.060)
+
+
 def reported(
     meter: RateMeter, rate: float, seconds: float, queue: float, begin: tuple[float, int]
 ) -> tuple[float, int]:
@@ -165,15 +195,29 @@ def test_losses_by_their_cause() -> None:
         ([NEAR, NEAR._replace(base=0.0115)], None),  # TCP fills both
         ([NEAR, FAR], 0.010 + 0.02675),  # half of what equalizes them
         ([NEAR, NEAR._replace(base=0.110, rtt=0.220)], 0.010 + 0.05425),
-        ([NEAR._replace(noise=0.020)], 0.010 + 0.010),  # levelled, by half of the round trip at most
-        ([NEAR._replace(noise=0.050, rtt=0.100)], 0.010 + LARGEST_LEVELLING),
+        ([NEAR._replace(noise=0.020)], 0.010 + 0.020),  # levelled,
+        ([NEAR._replace(noise=0.050)], 0.010 + LARGEST_LEVELLING),  # by so much at most
         ([], None),
     ],
 )
 def test_what_playout_is_wanted(paths: list[PathDelays], expected: float | None) -> None:
     """None where TCP can fill all paths by itself."""
-    wanted = wanted_playout(paths)
+    wanted = wanted_playout(paths, (), wanted_levelling(paths, (), LARGEST_LEVELLING))
     assert wanted == (pytest.approx(expected) if expected is not None else None)
+
+
+def test_levelling_does_not_grow_under_load() -> None:
+    """Then `most` is what it is already."""
+    noisy = [NEAR._replace(noise=0.020, rtt=0.100)]
+    assert wanted_levelling(noisy, (), LARGEST_LEVELLING) == pytest.approx(0.020)
+    assert wanted_levelling(noisy, (), 0.008) == 0.008
+    assert wanted_levelling([NEAR._replace(noise=0.005)], (), LARGEST_LEVELLING) == wanted_levelling([], (), 1.0) == 0.0
+
+
+def test_a_noisy_path_that_is_hardly_later_is_levelled_before_it_carries() -> None:
+    """A far one is not: the near one would be slower for it."""
+    assert wanted_levelling([NEAR], [NEAR._replace(noise=0.020)], LARGEST_LEVELLING) == pytest.approx(0.020)
+    assert wanted_levelling([NEAR], [FAR._replace(noise=0.020)], LARGEST_LEVELLING) == 0.0
 
 
 def test_a_probable_path_counts_if_it_costs_little() -> None:

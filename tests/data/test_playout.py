@@ -204,6 +204,21 @@ def test_others_do_not(each: bytes, waits: bool) -> None:
     assert tested.arrive(0, each, 7, stamp(100.0), 100.0) == ([] if waits else [each])
 
 
+def test_acknowledgements_wait_for_it_if_the_peer_wants_them_levelled() -> None:
+    """In the order of their numbers, whatever is missing; a copy is dropped; other unordered packets go at once."""
+    bench = Bench(playout=800)  # 50 ms
+    bench.tested.set(0.1, 800, acks=True)
+    sent = stamp(bench.now)
+    assert bench.arrive(2, 5, 3, 5, key=UNORDERED, stamp=sent) == []
+    assert bench.tested.arrive(4, packet(), UNORDERED, sent, bench.now) == [packet()]
+    assert bench.wait(0.050 - 2 * TICK) == []
+    assert bench.wait(4 * TICK) == [2, 3, 5]
+    assert bench.arrive(6, key=UNORDERED, stamp=stamp(bench.now - 0.060)) == [6]
+    assert (bench.tested.copies, bench.tested.skipped, bench.tested.late, bench.tested.held) == (1, 0, 0, 0)
+    bench.tested.set(0.1, 800)
+    assert bench.arrive(8, key=UNORDERED, stamp=stamp(bench.now)) == [8]
+
+
 def test_the_hold_is_bounded() -> None:
     """By our own limit, and by a second."""
     bench = Bench(hold=9.0, longest=0.2)
@@ -283,8 +298,10 @@ TRAFFIC = st.lists(
 PLAYOUTS = st.lists(st.sampled_from((None, 0, 320, 1600, 40_000)), min_size=1, max_size=3)
 
 
-@given(TRAFFIC, sequences, st.sampled_from((0.0, 0.01, 0.1, 3.0)), PLAYOUTS, st.sampled_from((3, 1000)))
-def test_whatever_comes(traffic: list[Sent], start: int, hold: float, playouts: list[int | None], window: int) -> None:
+@given(TRAFFIC, sequences, st.sampled_from((0.0, 0.01, 0.1, 3.0)), PLAYOUTS, st.sampled_from((3, 1000)), st.booleans())
+def test_whatever_comes(
+    traffic: list[Sent], start: int, hold: float, playouts: list[int | None], window: int, acks: bool
+) -> None:
     """No packet twice, none out of its stream's order but those that came after their gap was given up, none held past
     its deadline, none lost that came and was no copy."""
     bench = Bench(hold=hold, playout=playouts[0], window=window, longest=5.0)
@@ -302,7 +319,7 @@ def test_whatever_comes(traffic: list[Sent], start: int, hold: float, playouts: 
         came.setdefault(number, bench.now)
         key_of[number] = key
         before = bench.tested.late
-        bench.tested.set(hold, playouts[number % len(playouts)])
+        bench.tested.set(hold, playouts[number % len(playouts)], acks)
         bench._note(bench.tested.arrive((start + position) & MASK, tcp(number), key, sent_at, bench.now))
         if bench.tested.late > before:
             late.add(number)
@@ -318,4 +335,4 @@ def test_whatever_comes(traffic: list[Sent], start: int, hold: float, playouts: 
     longest = max(min(hold, LONGEST_HOLD), PLAYOUT if any(each is not None for each in playouts) else 0.0)
     for number, at in bench.out:
         assert at - came[number] <= longest + ROUNDING
-        assert key_of[number] != UNORDERED or at == came[number]
+        assert key_of[number] != UNORDERED or acks or at == came[number]
