@@ -149,6 +149,11 @@ def test_many_messages_between_two_packets() -> None:
 # --- receipts and reports ---
 
 
+def as_told(record: Record) -> Record:
+    """Return a record of the Python path with the numbers that the message has room for."""
+    return record._replace(ranges=tuple((first & MASK, count) for first, count in record.ranges))
+
+
 def record_of(told: Any) -> Record:
     """Return a struct mpt_record as a value."""
     values = [None if each < 0 else each for each in (told.least, told.median, told.held)]
@@ -206,7 +211,9 @@ def test_the_same_receipts(steps: list[tuple[float, tuple[Any, ...]]]) -> None:
                     assert lib.mpt_rehearse_report(c.parts, told, now) == due
                     if due:
                         records = python.report(now)
-                        assert [record_of(told.records[i]) for i in range(told.record_count)] == list(records)
+                        assert [record_of(told.records[i]) for i in range(told.record_count)] == [
+                            as_told(each) for each in records
+                        ]
                         told.playout, told.acks = -1, False
                         length = lib.mpt_feedback_encode(told, encoded)
                         expected = feedback.encode(Feedback(told.hold, None, told.clock, records))
