@@ -83,6 +83,7 @@ def directory_steps(directory: Path, interfaces: Mapping[str, Interface] | None 
     warnings = tuple(map(str, files.warnings()))
     if problems := files.problems():
         raise ConfigurationErrors(problems, warnings)
+    _forget([files.interface, *files.connections, files.template])
     return Loaded(files.config, warnings)
 
 
@@ -169,7 +170,16 @@ def connection_steps(
         check_peer_keys(section, identity)
     if problems := [problem for file in files for problem in file.sorted_problems()]:
         raise ConfigurationErrors(problems)
-    return tuple(connections), tuple(text for file in files for text in file.warning_texts())
+    warnings = tuple(text for file in files for text in file.warning_texts())
+    if isinstance(file, Path):
+        _forget(files)
+    return tuple(connections), warnings
+
+
+def _forget(files: Iterable[IniFile]) -> None:
+    """Part files from their sections, which name them: so nothing of them is left for the garbage collector."""
+    for file in files:
+        file.sections.clear()
 
 
 def load_connection(

@@ -6,11 +6,14 @@ from math import nan
 from typing import Final
 
 from twisted.application.service import Service
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import LoopingCall
 
+from mpt.config.steps import Steps
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.running import Running
+from mpt.daemon.slices import in_slices
 from mpt.data.pathstate import PathMeasures
 from mpt.local.history import History, Sample
 
@@ -37,7 +40,7 @@ class Histories(Service):
         self._machine = machine
         self._running = running
         self._watched: dict[tuple[str, int], _Watched] = {}
-        self._loop = LoopingCall(self._look)
+        self._loop = LoopingCall(lambda: ensureDeferred(in_slices(machine, self._look())))
         self._loop.clock = machine.reactor
 
     def startService(self) -> None:
@@ -62,11 +65,12 @@ class Histories(Service):
         watched = self._watched.get(path)
         return watched.sample if watched is not None else None
 
-    def _look(self) -> None:
-        now = self._machine.now()
+    def _look(self) -> Steps[None]:
         watched: dict[tuple[str, int], _Watched] = {}
         room = MOST - sum(each.history is not None for each in self._watched.values())
         for connection in self._running.connections():
+            yield
+            now = self._machine.now()
             for index, path in enumerate(connection.paths):
                 measures = connection.measured(path.key)
                 connection.note_state(index, measures.last_received)
@@ -77,7 +81,7 @@ class Histories(Service):
                 else:
                     _note(known, path, measures, now)
                 watched[path.key] = known
-        self._watched = watched
+        self._watched = watched if self.running else {}
 
 
 def _note(known: _Watched, path: Path, measures: PathMeasures, now: float) -> None:

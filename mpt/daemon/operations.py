@@ -28,7 +28,7 @@ from mpt.daemon.path import Path
 from mpt.daemon.peerport import Peer, PeerControl, Way
 from mpt.daemon.recentevents import RecentEvents
 from mpt.daemon.running import Running
-from mpt.daemon.slices import in_slices
+from mpt.daemon.slices import collector_at_rest, in_slices
 from mpt.daemon.statusdocument import status_document
 from mpt.errors import ConfigError, HostError, MptError
 from mpt.local.history import SCHEMA as HISTORY_SCHEMA
@@ -157,13 +157,14 @@ class DaemonOperations:
 
         A thousand connections are read and compared in slices. What changed here meanwhile makes it begin again.
         """
-        for _ in range(CALM):
-            known = self._running.version
-            read, changes, gone = await in_slices(self._machine, self._compared(file))
-            if self._running.version == known:
-                break
-        else:
-            read, changes, gone = at_once(self._compared(file))
+        with collector_at_rest():
+            for _ in range(CALM):
+                known = self._running.version
+                read, changes, gone = await in_slices(self._machine, self._compared(file))
+                if self._running.version == known:
+                    break
+            else:
+                read, changes, gone = at_once(self._compared(file))
         general, connections, identity, warnings = read
         before_it, self._running.settings.identity = self._running.settings.identity, identity
         self._running.settings.protect(self._machine.system)
@@ -175,7 +176,7 @@ class DaemonOperations:
         before, self._running.settings.general = self._running.settings.general, general
         if general.udp_commands != before.udp_commands:
             self._peer_control.local_commands.warn_of_risk()
-        self._note_files(connections)
+        self._note_files([config for _, config in changes])
         for each in gone:
             if each.config.place is not None:
                 self._running.on_disk.pop(each.config.place, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mpt.config.directory import Loaded, load_connection, load_directory, load_file
 from mpt.config.identity import load_identity
-from mpt.config.parser import ConfigurationErrors, Problem
+from mpt.config.parser import ConfigurationErrors, Problem, Section
 from mpt.model import ConnectionConfig
 from mpt.values import networks, text_of
 from tests.config.files import CREATE_TEMPLATE, OTHER_PEER_KEY, PEER_KEY, PUBLIC_KEY, changed, line_of, write
@@ -249,3 +250,15 @@ def test_any_client_is_itself_or_refused(tmp_path: Path, name: str, address: obj
 def test_networks_are_read_back_as_they_were(found: list[object]) -> None:
     """Each once, in their order."""
     assert networks(text_of(tuple(found))) == tuple(dict.fromkeys(found))
+
+
+def test_nothing_that_was_read_is_left_for_the_garbage_collector(tmp_path: Path) -> None:
+    """A server has a thousand sections: what is not used any more goes at once."""
+    gc.collect()
+    gc.disable()
+    try:
+        config = loaded(tmp_path).config
+        load_file(tmp_path / "connections" / "clients.conf", config.general, config.tunnels)
+        assert not any(isinstance(each, Section) for each in gc.get_objects())
+    finally:
+        gc.enable()

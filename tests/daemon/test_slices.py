@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Generator
 
 import pytest
 from twisted.internet.defer import ensureDeferred
 
 from mpt.config.steps import at_once
-from mpt.daemon.slices import SLICE, in_slices
+from mpt.daemon.slices import SLICE, collector_at_rest, in_slices
 from mpt.testing.reactor import FakeReactor
 from tests.daemon.stage import Run
 
@@ -57,3 +58,11 @@ def test_a_failure_comes_out(run: Run) -> None:
     for _ in range(8):
         stage.reactor.advance(SLICE)
     assert failures == ["no"]
+
+
+def test_the_garbage_collector_rests_while_a_block_runs() -> None:
+    """And goes on after it, unless it rested before."""
+    assert gc.isenabled()
+    with collector_at_rest(), collector_at_rest():
+        assert not gc.isenabled()
+    assert gc.isenabled()
