@@ -160,11 +160,12 @@ class AdaptiveControl:
         queue = estimator.queue_of(report.in_flight)
         if not report.settled_moved and presence.is_overdue(made, report.oldest, estimator.longest_trip, queue):
             self._fall_silent(report.path, path, now)
-        elif path.is_suspect(report, made):
-            self._suspect(report.path, path, now)
-        elif path.peer_suspects and not report.suspect:
-            presence.expect(now)
+        is_suspect, has_ended = path.is_suspect(report, made), path.peer_suspects and not report.suspect
         path.peer_suspects = report.suspect
+        if is_suspect:
+            self._suspect(report.path, path, now)
+        elif has_ended:
+            presence.expect(now)
 
     def step(self, flights: Mapping[Hashable, FlightMeasures], now: float) -> Plan:
         """Return the plan of now; `flights`: what is under way on the paths, by key. Before `pause` is over a
@@ -249,6 +250,7 @@ class AdaptiveControl:
         others = (other for other in self._paths.values() if other is not path and not other.closed)
         if path.presence.state is State.PRESENT and any(other.presence.is_live for other in others):
             path.presence.suspect(now)
+            path.is_hearsay = path.peer_suspects
             self._copies.append(key)
 
     def _fall_silent(self, key: Hashable, path: AdaptivePath, now: float) -> None:
@@ -357,7 +359,7 @@ class AdaptiveControl:
         limits: dict[Hashable, PathLimits] = {}
         for key, path in self._paths.items():
             estimator = path.estimator
-            is_live, is_suspect = path.presence.is_live and not path.closed, not path.presence.is_live
+            is_live, is_suspect = path.presence.is_live and not path.closed, path.tells_suspicion
             if not delays:
                 limits[key] = START_LIMITS._replace(line=path.facts.line, is_live=is_live, suspect=is_suspect)
                 continue

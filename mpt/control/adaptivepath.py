@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from mpt.control.delays import Scale
 from mpt.control.estimator import TARGET, PathEstimator
 from mpt.control.playout import PathDelays
-from mpt.control.presence import Presence
+from mpt.control.presence import Presence, State
 from mpt.limits import FlightMeasures, Report
 
 SEVERAL: Final = 6000  # octets under way, below which a loss looks like a silent path
@@ -40,6 +40,7 @@ class AdaptivePath:
         "gated",
         "good_since",
         "greetings",
+        "is_hearsay",
         "moved_at",
         "peer_suspects",
         "presence",
@@ -62,6 +63,7 @@ class AdaptivePath:
         self.gated = False  # it loses too much
         self.good_since: float | None = None
         self.peer_suspects = False
+        self.is_hearsay = False  # it is suspect as the peer says so, and for no other reason
         self.greetings = 0
         self.moved_at = self.probed_at = now
         self.acked = 0.0  # octets since the last step
@@ -100,6 +102,12 @@ class AdaptivePath:
             and estimator.delays.queue < SHADOW_QUEUE
             and (not known or estimator.rates.peak < SHADOW_SHARE * known)
         )
+
+    @property
+    def tells_suspicion(self) -> bool:
+        """Return whether the peer is to be told that what goes over the path does not seem to arrive. What it has said
+        itself is no news: two ends would go on telling each other."""
+        return not self.presence.is_live and not (self.presence.state is State.SUSPECT and self.is_hearsay)
 
     def is_suspect(self, report: Report, made: float) -> bool:
         """Return whether a report made at `made` makes the path suspect: by itself, or as the peer has just begun to

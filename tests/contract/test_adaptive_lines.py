@@ -11,6 +11,7 @@ import pytest
 
 from mpt.control.adaptivepath import PathFacts
 from mpt.control.presence import State
+from mpt.limits import Report
 from mpt.testing.datapath import LOCAL, REMOTE, Stage, packet
 from mpt.testing.session import PeerSession
 from mpt.testing.simcongestion import Bbr, Cubic
@@ -226,6 +227,35 @@ def test_a_line_that_flaps_harms_little(lay: Lay) -> None:
     assert any("waits" in reason for reason in reasons)
 
 
+def test_a_line_that_pauses_is_not_dead(lay: Lay) -> None:
+    """80 ms of every 400, as radio does: what waits goes over the other one meanwhile, and nothing has to return."""
+    pauses = [(0.4 * number + late, rate) for number in range(20) for late, rate in ((0.0, 5 * MBIT), (0.32, 500.0))]
+    tunnel = lay({"rate": pauses, "delay": 0.010, "queue": 60_000}, line(5, 20))
+    _, receiver = tunnel.tcp(Cubic())
+    tunnel.run(1.5)
+    before = tunnel.here.stage.datapath.adaptive_counters(CONNECTION).resent
+    octets = receiver.octets
+    assert goodput(tunnel, receiver, 2.4) > 0.75 * (0.8 * 5 + 5) * GOODPUT
+    assert tunnel.here.control._paths[0].presence.deaths == 0
+    resent = tunnel.here.stage.datapath.adaptive_counters(CONNECTION).resent - before
+    assert resent * MSS < 0.15 * (receiver.octets - octets)
+
+
+def test_an_idle_connection_keeps_what_it_knows(lay: Lay) -> None:
+    """Little demand says nothing of the rate: the next flow has its sum within half a second."""
+    tunnel = lay(line(4), line(4, 20))
+    sender, _ = tunnel.tcp(Cubic(), 1e6)
+    tunnel.run(2.0)
+    assert sender.finished is not None
+    Voice(tunnel, 2.0, 0)
+    tunnel.run(2.0)
+    states = [each.state for each in tunnel.here.control.views(tunnel.here.now).values()]
+    assert states == ["active", "active"]
+    _, receiver = tunnel.tcp(Cubic(), port=5002)
+    tunnel.run(0.5)
+    assert goodput(tunnel, receiver, 1.0) > 0.85 * 8 * GOODPUT
+
+
 def test_a_satellite_that_steps_is_followed(lay: Lay) -> None:
     """The delay rises by 30 ms, and falls again: the rate stays."""
     steps: Steps = [(0.0, 0.020), (2.5, 0.050), (4.5, 0.025)]
@@ -337,6 +367,29 @@ def test_dear_lines_carry_only_what_the_cheap_ones_cannot(lay: Lay) -> None:
     receiver.longest_gap = 0.0
     assert goodput(tunnel, receiver, 1.0) > 0.9 * 4 * GOODPUT
     assert receiver.longest_gap < 0.200
+
+
+def test_reports_cost_little(lay: Lay) -> None:
+    """A fiftieth of what comes, at full load; and there are enough of them to see a change in 25 ms."""
+    tunnel = lay(line(4), line(4, 20))
+    before = [(each.there.sent, each.back.sent) for each in tunnel.lines]
+    made = dict.fromkeys(range(2), 0)
+    told = tunnel.here.control.report
+
+    def count(report: Report) -> None:
+        made[int(str(report.path))] += 1
+        told(report)
+
+    tunnel.here.control.report = count  # type: ignore[method-assign]
+    for number in range(1900):
+        body = (5000).to_bytes(2, "big") * 2 + bytes(976)
+        tunnel.simulation.after(number / 950, tunnel.here.from_host, packet(LOCAL, REMOTE, body, UDP))
+    tunnel.run(2.0)
+    there, back = (
+        sum(line[way].sent - old[way] for line, old in zip(tunnel.lines, before, strict=True)) for way in (0, 1)
+    )
+    assert back < 0.02 * there
+    assert sum(made.values()) >= 2 / 0.025
 
 
 def test_lost_feedback_costs_little(lay: Lay) -> None:

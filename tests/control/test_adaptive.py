@@ -219,7 +219,7 @@ def test_what_the_peer_suspects_is_suspect_here_too() -> None:
     told = run.last["b"]._replace(at=run.now, acked=0, lost=0, settled_moved=False, suspect=True)
     run.control.report(told)
     run.go(0.01)
-    assert not run.last["b"].suspect and run.copies == ["b"] and "b" in run.probes
+    assert run.copies == ["b"] and "b" in run.probes and not run.plan.limits["b"].suspect
     run.go(0.05)
     assert run.plan.limits["b"].is_live
     run.control.report(told._replace(at=run.now))
