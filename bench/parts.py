@@ -30,15 +30,15 @@ commands            round trip of show status at a and at b, during the same
 cable, address,     a's keepalives while a cable with 30,000 routes goes down,
 default             an address or a default route comes, 600 interfaces there
 native aes128 …     the tunnel with keys, by its cipher, window 1000; openssl:
-                    without libipsec-mb
+                    without libipsec-mb; by scheduler = cycle, or adaptive
 attacked            TCP 1, while 10,000 hostile datagrams a second come to the
                     port of the tunnel; share, CPU: divided by those of the same
                     at another port
 wireguard-go        its tunnel over one link, if the program is installed
 /plain /0 /python   the first figure divided by that of the plain link, of the
 /2 /1 /open         same with window 0, with the Python data path, with 2 paths,
-/wg                 with 1 connection, without keys, of wireguard-go, round by
-                    round; then the median
+/cycle /wg          with 1 connection, without keys, by scheduler = cycle, of
+                    wireguard-go, round by round; then the median
 CPU s/GB, s/M       user and system time for 10⁹ bytes, for 10⁶ packets"""
 
 
@@ -64,6 +64,7 @@ def parts(planes: Sequence[str], *, quick: bool = False) -> list[Part]:
     sealed = [
         *(Variant(plane, WINDOW) for plane in counted),
         *(Sealed(plane, WINDOW, cipher=cipher) for plane in counted for cipher in ciphers),
+        *(Sealed(plane, WINDOW, scheduler="adaptive") for plane in counted if not quick),
         *(Sealed("native", WINDOW, openssl=True) for plane in counted if plane == "native" and not quick),
         *([WireGuard()] if has_wireguard() else []),
     ]

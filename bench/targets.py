@@ -19,6 +19,7 @@ NATIVE = Variant("native", WINDOW)
 CLIENTS = ManyConnections("native", WINDOW, connections=100)
 LOADED = Variant("native", WINDOW, LOAD_KEEPALIVE)
 SEALED = Sealed("native", WINDOW)
+ADAPTIVE = Sealed("native", WINDOW, scheduler="adaptive")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ TARGETS = (
     Target("100 connections, 1 stream, of 1", "connections", CLIENTS, "1 connection", "tcp1_mbit", "≥", 0.8),
     Target("100 connections, 8 streams, of 1", "connections", CLIENTS, "1 connection", "spread_mbit", "≥", 0.8),
     Target("TCP 1, AES-128-GCM, of the same without keys", "sealed", SEALED, "open", "tcp1_mbit", "≥", 0.75),
+    Target("TCP 1, adaptive, of scheduler = cycle", "sealed", ADAPTIVE, "cycle", "tcp1_mbit", "≥", 0.95),
     Target("TCP 1, AES-128-GCM, of wireguard-go's", "sealed", SEALED, "wg", "tcp1_mbit", "≥", 6),
     *(Target(f"TCP 1, attacked by {kind}", "hostile", SEALED, None, f"{kind}_share", "≥", 0.9) for kind in KINDS),
 )

@@ -94,22 +94,25 @@ class WireGuard(Variant):
 
 @dataclass(frozen=True)
 class Sealed(Variant):
-    """A tunnel with keys, whose datagrams are sealed with `cipher`; `openssl`: by OpenSSL alone."""
+    """A tunnel with keys, whose datagrams are sealed with `cipher`, and go by the `scheduler`; `openssl`: by OpenSSL
+    alone."""
 
     cipher: str = CIPHERS[0]
     openssl: bool = False
+    scheduler: str = "cycle"
 
     @property
     def title(self) -> str:
         """Return its name in the table and in the JSON."""
         kind, bits, *_ = self.cipher.split("-")
-        return f"{self.data_plane} {kind}{bits if bits.isdigit() else ''}{' openssl' if self.openssl else ''}"
+        what = [" openssl"] * self.openssl + [" adaptive"] * (self.scheduler == "adaptive")
+        return f"{self.data_plane} {kind}{bits if bits.isdigit() else ''}{''.join(what)}"
 
     @property
     def baselines(self) -> Mapping[str, Variant]:
         """Return the same without keys, and wireguard-go."""
         plain = Variant(self.data_plane, self.reorder_window, self.keepalive, self.paths)
-        return {"open": plain, "wg": WireGuard()}
+        return {**self._others({"cycle": replace(self, scheduler="cycle")}), "open": plain, "wg": WireGuard()}
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def build(lab: Lab, variant: Variant) -> Stage:
     extra = {"general": [f"data_plane = {variant.data_plane}"]}
     environment = dict(AS_CONFIGURED)
     if isinstance(variant, Sealed):
-        extra["connection"] = [f"ciphers = {variant.cipher}"]
+        extra["connection"] = [f"ciphers = {variant.cipher}", f"scheduler = {variant.scheduler}"]
         environment["MPT_GCM"] = "openssl" if variant.openssl else ""
     description = Description(
         links,

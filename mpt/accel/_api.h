@@ -112,7 +112,7 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge
     double token_life; /* seconds */
     double forget; /* seconds */
     double stamps_a_second;
-    double thin_period; /* seconds; of mpt.data.flowqueue */
+    double thin_period, thick_time; /* seconds; of mpt.data.flowqueue */
     double sure_after, told_for, soon, pause, short_pause, latest, silent, old_session; /* seconds; of mpt.data.receipts */
     double silences[4]; /* seconds */
     double idle_news; /* seconds; of mpt.data.adaptives */

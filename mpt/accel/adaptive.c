@@ -137,7 +137,7 @@ void adaptive_offer(struct adaptive *a, struct cell *cell, const struct offer *o
             bypasses = is_thin && !has_pending_of(a, offer->flow);
             a->thin += bypasses;
             if (bypasses && offer->trait == TRAIT_OTHER)
-                cell->kind = is_small ? COPIED : UNORDERED;
+                cell->kind = COPIED;
             else
                 cell->kind = row->ordered ? ORDERED : UNORDERED;
         }

@@ -218,6 +218,14 @@ void adaptives_path_changed(struct adaptives *all, const struct path *path) {
     list(all, w);
 }
 
+void adaptives_moved(struct adaptives *all, const struct path *path) {
+    struct watched *w = watched_of(all, all->table->connections[path->connection].row.id);
+    if (w == NULL || !w->sends || path->state->room == NULL)
+        return;
+    flight_end_all(&path->state->room->flight, &w->sender.sink);
+    list(all, w);
+}
+
 /* --- what has come --- */
 
 void adaptives_arrived(struct adaptives *all, const struct connection *c, const struct receipt *receipt, double now) {

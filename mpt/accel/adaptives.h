@@ -36,6 +36,8 @@ void adaptives_commit(struct adaptives *all, const struct table *table); /* use 
 /* Return the sender of a connection; NULL: it goes by the cycle. */
 struct adaptive *adaptives_sender(const struct adaptives *all, const struct connection *connection);
 void adaptives_will_act(struct adaptives *all, const struct connection *connection); /* something was offered to its sender */
+/* The peer of a path is elsewhere now: what is under way to where it was is lost. */
+void adaptives_moved(struct adaptives *all, const struct path *path);
 void adaptives_path_changed(struct adaptives *all, const struct path *path); /* whether it is usable, or how much it carries */
 void adaptives_go(struct adaptives *all, double now); /* send the reports and the packets that may go now */
 double adaptives_deadline(const struct adaptives *all); /* of the next adaptives_go(); -1: nothing is due */

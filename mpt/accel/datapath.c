@@ -176,6 +176,7 @@ void mpt_set_remote(struct mpt_datapath *dp, uint32_t id, int fd, const uint8_t 
     memcpy(path->row.outer_remote, name, name_length);
     path->row.loop = ancillary_address(name, name_length);
     ingress_remote_set(dp->ingress, path);
+    adaptives_moved(&dp->adaptives, path);
     if (path_find_out(path))
         egress_share_changed(dp->egress, path);
     egress_peers_changed(dp->egress);

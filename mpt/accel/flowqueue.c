@@ -67,7 +67,9 @@ bool flow_queue_is_thin(struct flow_queue *q, uint32_t key, uint32_t length, uin
         f->recent = 0;
     }
     f->recent += length;
-    return f->recent <= most && f->first == NULL;
+    if (f->recent > most || f->before > most)
+        f->thick_until = now + q->tuning->thick_time;
+    return now >= f->thick_until && f->first == NULL;
 }
 
 bool flow_queue_is_small(const struct flow_queue *q, uint32_t key, uint32_t most) {

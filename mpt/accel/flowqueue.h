@@ -19,6 +19,7 @@ struct flow_state { /* the queue of one flow, its CoDel, and what it had lately 
     double first_above; /* when its packets will have waited for too long during an interval; 0: they do not */
     double next_drop;
     double period; /* when the measure of its octets began */
+    double thick_until;      /* it is not thin before */
     uint32_t recent, before; /* in this period, and in the one just before */
 };
 struct flow_list { struct flow_state *first, *last; };

@@ -21,6 +21,7 @@ from mpt.limits import (
 # The constants of the rules, as fields of struct mpt_tuning.
 ADAPTIVE_TUNING: Final = {
     "thin_period": flowqueue.THIN_PERIOD,
+    "thick_time": flowqueue.THICK_TIME,
     "quantum": flowqueue.QUANTUM,
     "largest_packet": flowqueue.LARGEST_PACKET,
     "count_memory": flowqueue.COUNT_MEMORY,

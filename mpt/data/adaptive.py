@@ -125,7 +125,7 @@ class AdaptiveSender:
                 bypasses = is_thin and (self._pending is None or self._pending.flow != flow)
                 self._thin += bypasses
                 if bypasses and trait == classes.OTHER:
-                    kind = _COPIED if is_small else _UNORDERED
+                    kind = _COPIED
                 else:
                     kind = _ORDERED if self._settings.ordered else _UNORDERED
         waiting = Waiting(flow, packet, kind, now)

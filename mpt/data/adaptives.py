@@ -223,6 +223,13 @@ class Adaptives:
             entries = [entry for room in rooms for entry in room.flight.end(session.peer_index)]
             self._lose(connection, entries, max((entry.sent for entry in entries), default=0.0))
 
+    def moved(self, path: Hashable, now: float) -> None:
+        """Note that the peer of a path is elsewhere now: what is under way to where it was is lost."""
+        connection = self._of_path.get(path)
+        for key, room in connection.paths.values() if connection is not None else ():
+            if key == path and connection is not None:
+                self._lose(connection, room.flight.end_all(), now)
+
     def _lose(self, connection: _Connection, entries: list[Entry], now: float) -> None:
         """Let entries that nobody will acknowledge be sent again soon."""
         if connection.sender is not None and entries:

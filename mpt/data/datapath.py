@@ -253,6 +253,7 @@ class PythonDataPath:
         self._opening.set_remote(path, socket, remote)
         self._egress.set_remote(path, socket, remote)
         self._ingress.set_remote(path, remote)
+        self._adaptives.moved(path, now)
         self._adaptives.go(now)
 
     def send_raw(self, socket: DataSocket, remote: tuple[Any, ...], datagram: bytes) -> bool:

@@ -22,6 +22,7 @@ QUANTUM: Final = 1514  # octets of a turn
 LARGEST_PACKET: Final = 1514  # octets; CoDel never drops the last packet of this size (RFC 8289 section 4.4)
 COUNT_MEMORY: Final = 16  # intervals after which CoDel begins anew (RFC 8289 section 5.5)
 THIN_PERIOD: Final = 0.1  # s
+THICK_TIME: Final = 2.0  # s for which a flow that was not small is not thin
 
 
 class Waiting(NamedTuple):
@@ -48,6 +49,7 @@ class _Flow:
         "octets",
         "period",
         "recent",
+        "thick_until",
         "waiting",
     )
 
@@ -62,6 +64,7 @@ class _Flow:
         self.count = self.last_count = 0
         self.period = 0.0
         self.recent = self.before = 0
+        self.thick_until = 0.0  # it is not thin before
 
 
 class FlowQueue:
@@ -84,17 +87,20 @@ class FlowQueue:
         self._limit, self._target, self._interval = limit, target, interval
 
     def is_thin(self, flow: int, size: int, now: float, most: int) -> bool:
-        """Note that `flow` has a packet of `size` octets more. Return whether it is thin: none of its packets waits
-        here, and it had no more than `most` octets since its period of THIN_PERIOD began."""
+        """Note that `flow` has a packet of `size` octets more. Return whether it is thin: it has been
+        small for THICK_TIME, and none of its packets waits here. Packets of thin flows have no order, so a large flow
+        must not begin to be thin after each pause: some would overtake others."""
         found = self._flow(flow)
         if now - found.period > THIN_PERIOD:
             found.before = found.recent if now - found.period <= 2 * THIN_PERIOD else 0
             found.period, found.recent = now, 0
         found.recent += size
-        return found.recent <= most and not found.waiting
+        if max(found.recent, found.before) > most:
+            found.thick_until = now + THICK_TIME
+        return now >= found.thick_until and not found.waiting
 
     def is_small(self, flow: int, most: int) -> bool:
-        """Return whether `flow` had no more than `most` octets in this period, nor in the one just before."""
+        """Return whether `flow` had no more than `most` octets in this THIN_PERIOD, nor in the one just before."""
         found = self._flow(flow)
         return max(found.recent, found.before) <= most
 

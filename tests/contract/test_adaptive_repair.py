@@ -41,6 +41,18 @@ def test_what_was_lost_goes_again_with_the_same_number(adapting_stage: Stage) ->
     assert stage.datapath.flight(1).packets == stage.datapath.flight(1).resent == 2
 
 
+def test_what_is_under_way_to_a_place_that_the_peer_has_left_goes_again(adapting_stage: Stage) -> None:
+    """At once, and there is room again: nobody would report on it, and it would fill the window."""
+    stage, peer = adapting_stage, Peer(adapting_stage, paths=1)
+    peer.limit(WIDE._replace(window=3 * 1500))
+    stage.send(*(bulk(number) for number in range(4)))
+    assert numbers(peer.packets()) == [0, 1, 2]
+    stage.datapath.set_remote(0, peer.sockets[0], path_row(0, peer.sockets[0], HOSTS[0]).remote, stage.now)
+    assert numbers(peer.packets()) == [0, 1, 2]
+    peer.limit(WIDE)
+    assert numbers(peer.packets()) == [3]
+
+
 def test_what_was_lost_again_goes_again_but_not_for_ever(adapting_stage: Stage) -> None:
     """Three times, over the only path as well."""
     stage, peer = adapting_stage, Peer(adapting_stage, paths=1)

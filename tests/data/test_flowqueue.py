@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.data.flowqueue import LARGEST_PACKET, QUANTUM, FlowQueue
+from mpt.data.flowqueue import LARGEST_PACKET, QUANTUM, THICK_TIME, FlowQueue
 from mpt.testing.datapath import packet
 from mpt.wire import tos
 
@@ -255,15 +255,17 @@ def test_one_flow_waits_for_itself_alone() -> None:
 
 
 def test_a_flow_is_thin_while_it_is_small_and_nothing_of_it_waits() -> None:
-    """At most so many octets in its 100 ms."""
+    """At most so many octets in its 100 ms, and in all others for two seconds."""
     tested = queue()
     assert tested.is_thin(1, 2000, 1.0, most=4000)
     assert tested.is_thin(1, 2000, 1.05, most=4000)
     assert not tested.is_thin(1, 1, 1.06, most=4000)
     assert tested.is_thin(2, 4000, 1.06, most=4000)
-    assert tested.is_thin(1, 4000, 1.11, most=4000)
-    tested.push(1, made(0), 0, 1.11)
-    assert not tested.is_thin(1, 1, 2.0, most=4000)
+    assert not tested.is_thin(1, 4000, 1.11, most=4000)
+    assert not tested.is_thin(1, 10, 1.11 + THICK_TIME - 0.001, most=4000)
+    assert tested.is_thin(1, 3000, 1.11 + THICK_TIME, most=4000)
+    tested.push(1, made(0), 0, 4.0)
+    assert not tested.is_thin(1, 1, 5.0, most=4000)
 
 
 def test_a_small_flow_was_so_just_before() -> None:
