@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import replace
 
 import pytest
@@ -85,7 +86,12 @@ def test_a_reload_that_lets_unconnected_sockets_in_warns_of_it(
     """As the start does; a reload that changes nothing of it is silent."""
     stage = run()
     general = replace(GENERAL, udp_commands="unconnected")
-    monkeypatch.setattr(stage.root.operations, "_read_all", lambda: (general, (), None, ()))
+
+    def read() -> Generator[None, None, object]:
+        yield
+        return general, (), None, ()
+
+    monkeypatch.setattr(stage.root.operations, "_read_all", read)
     for _ in range(2):
         stage.ask("reload")
         assert sum("udp_commands = unconnected" in text and "SO_REUSEADDR" in text for text in logged) == 1
