@@ -295,7 +295,7 @@ def test_the_source_distribution_can_build_it_all(source: Path, tmp_path: Path) 
     made = {"mpt/accel/_native.c", "mpt/lab/netem/_wire.c"}
     rooms = ("mpt/accel", "mpt/lab/netem")
     c = {f"{room}/{file.name}" for room in rooms for end in ("*.c", "*.h") for file in (ROOT / room).glob(end)} - made
-    bench = {str(file.relative_to(ROOT)) for file in (ROOT / "bench").rglob("*.py")}
+    bench = {str(file.relative_to(ROOT)) for room in ("bench", "mpt") for file in (ROOT / room).rglob("*.py")}
     fuzz = {f"fuzz/{file.name}" for file in (ROOT / "fuzz").glob("*.[ch]")} | {"fuzz/run", "fuzz/sanitize"}
     assert {"mpt/accel/_api.h", "mpt/lab/netem/line.c"} <= c and "fuzz/driver.c" in fuzz
     builders = {"setup.py", "mpt/accel/build_native.py", "mpt/lab/netem/build_wire.py"}
