@@ -139,6 +139,15 @@ def test_one_percent_on_every_line_is_nothing_inside(lay: Lay) -> None:
     assert received.skipped == 0 and received.late == 0
 
 
+@pytest.mark.parametrize("control", [Cubic, Bbr])
+def test_jitter_is_no_queue(lay: Lay, control: type[Cubic] | type[Bbr]) -> None:
+    """Although all packets of a full line are as late as its latest ones; nor does it end the slow start of CUBIC."""
+    tunnel = lay(line(8, 30, jitter=0.020), line(8, 30, jitter=0.020))
+    _, receiver = tunnel.tcp(control())
+    tunnel.run(1.5)
+    assert goodput(tunnel, receiver, 1.5) > 0.8 * 16 * GOODPUT
+
+
 @pytest.mark.parametrize(("factor", "within"), [(0.5, 1.0), (2.0, 3.0)])
 def test_a_rate_that_changes_is_followed(lay: Lay, factor: float, within: float) -> None:
     """Halved: 0.9 of the new sum within 1 s. Doubled: within 3 s."""
