@@ -195,25 +195,41 @@ class Tunnel:
         self.simulation = simulation
         self.lines = list(lines)
         self.here = End(simulation, make(), budget)
-        self.there = End(simulation, make(), budget)
         self.here.lines = [each.there for each in lines]
-        self.there.lines = [each.back for each in lines]
         for number, each in enumerate(lines):
-            each.there.deliver = partial(self.there.from_line, number)
             each.back.deliver = partial(self.here.from_line, number)
         self._senders: dict[int, TcpSender] = {}
         self._receivers: dict[int, Any] = {}
         self.here.host = self._to_here
-        self.there.host = self._to_there
-        session = PeerSession()
-        settings = adaptive or Adaptive(sends=True)
-        self.here.start(LOCAL, REMOTE, session, True, settings)
-        self.there.start(REMOTE, LOCAL, session, False, settings)
+        self._stage, self._budget, self._settings = make, budget, adaptive or Adaptive(sends=True)
+        self._gone: list[End] = []
+        self._session = PeerSession()
+        self.here.start(LOCAL, REMOTE, self._session, True, self._settings)
+        self.there = self._begin_there(self._session)
+
+    def _begin_there(self, session: PeerSession) -> End:
+        """Return another end, which knows nothing yet."""
+        end = End(self.simulation, self._stage(), self._budget)
+        end.lines = [each.back for each in self.lines]
+        for number, each in enumerate(self.lines):
+            each.there.deliver = partial(end.from_line, number)
+        end.host = self._to_there
+        end.start(REMOTE, LOCAL, session, False, self._settings)
+        return end
+
+    def restart_there(self) -> None:
+        """Let the program of the other end begin anew, with a new session; what it held is gone."""
+        self.there.paused = True
+        self._gone.append(self.there)
+        old, self._session = self._session, PeerSession()
+        self.there = self._begin_there(self._session)
+        self.here.renew(self._session, True)
+        self.here.stage.datapath.end_session(CONNECTION, old.index)
 
     def tcp(self, control: Cubic | Bbr, total: float = math.inf, port: int = 5001) -> tuple[TcpSender, TcpReceiver]:
         """Begin a TCP connection from here to there."""
         sender = self._senders[port] = TcpSender(self.simulation, self.here.from_host, control, port, total)
-        receiver = self._receivers[port] = TcpReceiver(self.simulation, self.there.from_host, port)
+        receiver = self._receivers[port] = TcpReceiver(self.simulation, self._from_there, port)
         sender.start()
         return sender, receiver
 
@@ -227,11 +243,14 @@ class Tunnel:
 
     def close(self) -> None:
         """Close both data paths."""
-        for end in (self.here, self.there):
+        for end in (self.here, self.there, *self._gone):
             end.stage.datapath.close()
             for each in end.sockets:
                 each.close()
             end.stage.tun.close()
+
+    def _from_there(self, packet: bytes) -> None:
+        self.there.from_host(packet)
 
     def _to_here(self, packet: bytes) -> None:
         if (sender := self._senders.get(ports_of(packet)[1])) is not None:

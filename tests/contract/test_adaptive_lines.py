@@ -17,7 +17,7 @@ from mpt.testing.session import PeerSession
 from mpt.testing.simcongestion import Bbr, Cubic
 from mpt.testing.simnet import MBIT, Simulation, Steps
 from mpt.testing.simtcp import MSS, TcpReceiver
-from mpt.testing.simtunnel import CONNECTION, Tunnel, ways
+from mpt.testing.simtunnel import CONNECTION, End, Tunnel, ways
 from tests.accel.loopback import loopback_stage
 from tests.contract.conftest import SEALING
 
@@ -444,3 +444,36 @@ def test_a_new_session_is_no_break(lay: Lay) -> None:
     assert goodput(tunnel, receiver, 1.0) > 0.9 * 10 * GOODPUT
     assert receiver.longest_gap < 0.1
     assert all(path.presence.state is State.PRESENT for path in tunnel.here.control._paths.values())
+
+
+def test_a_restarted_peer_is_learned_anew(lay: Lay) -> None:
+    """It counts from nothing, with a new clock of its process; two seconds later everything flows."""
+    tunnel = lay(line(5), line(5, 20))
+    _, receiver = tunnel.tcp(Bbr())
+    tunnel.run(1.5)
+    tunnel.restart_there()
+    tunnel.run(2.0)
+    assert goodput(tunnel, receiver, 1.0) > 0.85 * 10 * GOODPUT
+    assert all(path.presence.state is State.PRESENT for path in tunnel.here.control._paths.values())
+
+
+def test_an_end_that_gets_little_of_the_processor_costs_little(lay: Lay) -> None:
+    """It reads its sockets for a tenth of the time, every 20 ms: what waits there is no queue of the line."""
+    tunnel = lay(line(5), line(5, 20))
+    _, receiver = tunnel.tcp(Bbr())
+    tunnel.run(1.0)
+    for turn in range(150):
+        tunnel.simulation.after(0.020 * turn, pause, tunnel.there, True)
+        tunnel.simulation.after(0.020 * turn + 0.018, pause, tunnel.there, False)
+    tunnel.run(1.0)
+    assert goodput(tunnel, receiver, 1.9) > 0.8 * 10 * GOODPUT
+    assert all(path.presence.state is State.PRESENT for path in tunnel.here.control._paths.values())
+
+
+def pause(end: End, paused: bool) -> None:
+    """Let the program of an end run no more, or again."""
+    end.paused = paused
+    if not paused:
+        for each in end.sockets:
+            end.stage.datapath.socket_readable(each, end.now)
+        end.flush()
