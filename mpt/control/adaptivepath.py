@@ -111,14 +111,14 @@ class AdaptivePath:
 
     def is_suspect(self, report: Report, made: float) -> bool:
         """Return whether a report made at `made` makes the path suspect: by itself, or as the peer has just begun to
-        say so. On a fast line a busy processor looks like a pause."""
+        say so. On a fast line a busy processor looks like a pause, and so does the line's jitter."""
         if report.suspect:
             return not self.peer_suspects
         estimator = self.estimator
         if report.settled_moved or report.in_flight < SEVERAL or not estimator.is_known:
             return False
         queue = estimator.queue_of(report.in_flight)
-        at = made - (estimator.target - TARGET)
+        at = made - (estimator.target - TARGET) - 1.5 * estimator.delays.jitter
         return self.presence.is_doubtful(at, report.oldest, estimator.longest_trip, queue)
 
     def is_unheard(self, flight: FlightMeasures, now: float) -> bool:

@@ -116,6 +116,11 @@ class _Level:
         else:
             self.noise, self._ceiling = noise, long + noise
 
+    @property
+    def jitter(self) -> float:
+        """Return the most by which the delay varied without load, of the last samples."""
+        return max(self._idle, default=0.0)
+
     def clear(self) -> None:
         """Forget all but the noise."""
         self._long.clear()
@@ -143,6 +148,11 @@ class DelayMeter:
     def base(self) -> float | None:
         """Return the base of the delay, one way."""
         return self._delay.base
+
+    @property
+    def jitter(self) -> float:
+        """Return the most by which the delay one way varied without load."""
+        return self._delay.jitter
 
     @property
     def rtt(self) -> float | None:

@@ -79,10 +79,11 @@ def test_base_queue_and_noise() -> None:
     for number in range(IDLE_SAMPLES):
         meter.take(number * 0.04, 0.020 + 0.001 * (number % 4), 0.040, None, True)
     assert (meter.base, meter.rtt) == (0.020, 0.040)
-    assert meter.noise == pytest.approx(0.003)
+    assert meter.noise == meter.jitter == pytest.approx(0.003)
     for number in range(4):
         meter.take(2.0 + number * 0.01, 0.043, 0.063, 0.1, False)
     assert meter.queue == meter.calm == pytest.approx(0.020)
+    assert meter.jitter == pytest.approx(0.003)
 
 
 def test_under_load_the_base_is_young() -> None:
