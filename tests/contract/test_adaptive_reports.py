@@ -259,13 +259,14 @@ def test_numbers_that_came_before_the_peer_was_known_are_not_told_to_be_missing(
     assert (records[-1].settled, records[-1].packets) == (3, 4)
 
 
-def test_a_path_that_moves_keeps_what_is_under_way(adapting_stage: Stage) -> None:
-    """Roaming changes addresses, not numbers: reports from the new place count, and packets go there."""
+def test_a_path_that_moves_goes_on_with_its_numbers(adapting_stage: Stage) -> None:
+    """Roaming changes addresses, not numbers: what was under way goes again, there, and reports from there count."""
     stage, peer = adapting_stage, Peer(adapting_stage, paths=1)
     stage.send(bulk(0), bulk(1))
     peer.came()
     stage.datapath.set_remote(0, peer.sockets[0], (OTHER_PLACE, 23456), stage.now)
-    message = encode(Feedback(0, None, 7, (Record(peer.session.peer_index, 0, 0, 1, 1, 0, 0, 0, 0),)))
+    assert [address[0] for _, address in peer.sockets[0].sent()] == [OTHER_PLACE] * 2
+    message = encode(Feedback(0, None, 7, (Record(peer.session.peer_index, 0, 2, 1, 1, 0, 0, 0, 0),)))
     stage.receive(peer.sockets[0], peer.session.seal(message), host=OTHER_PLACE)
     assert [report.acked for report in peer.told()] == [DATAGRAM]
     stage.send(bulk(2))
