@@ -13,6 +13,7 @@ from mpt.limits import FlightMeasures, Report
 SEVERAL: Final = 6000  # octets under way, below which a loss looks like a silent path
 SHORT_QUEUE: Final = 0.003  # s
 LOSS_KNOWN: Final = 300.0  # datagrams
+LOSSY_START: Final = 3000.0  # datagrams, of a flow that begins on lossy lines; more copies would only cost
 SHADOW_QUEUE: Final = 0.002  # s of queue beyond which nothing is copied to a path that carries, too
 SHADOW_SHARE: Final = 0.2  # of its known rate that such a path carries at most
 
@@ -99,6 +100,7 @@ class AdaptivePath:
         known = estimator.rate
         return (
             lossy
+            and estimator.losses.sent < LOSSY_START
             and estimator.delays.queue < SHADOW_QUEUE
             and (not known or estimator.rates.peak < SHADOW_SHARE * known)
         )
