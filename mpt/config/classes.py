@@ -52,6 +52,13 @@ def class_values(config: ClassConfig) -> dict[str, Any]:
     }
 
 
+def follow_weights(head: Section, paths: Sequence[Section]) -> None:
+    """Let a sealed connection go by its weights if they differ and its file names no scheduler."""
+    weights = {section.values.get("weight_out") for section in paths}
+    if "scheduler" not in head.entries and len(weights) > 1:
+        head.values["scheduler"] = "cycle"
+
+
 def check_scheduler(ini: IniFile, head: Section, paths: Sequence[Section], sealed: bool) -> None:
     """Check that a plain connection is not adaptive, and warn of what only an adaptive one has."""
     scheduler = head.values.get("scheduler")

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any
 
-from mpt.config.classes import check_scheduler, read_classes
+from mpt.config.classes import check_scheduler, follow_weights, read_classes
 from mpt.config.machine import check_path
 from mpt.config.parser import Entry, IniFile, Section
 from mpt.config.schema import CONNECTION, PORT_KEYS
@@ -87,6 +87,8 @@ def build_connection(
         section.read("net_n", sealed=sealed)
         _check_network(section)
     classes = read_classes(ini)
+    if sealed:
+        follow_weights(head, path_sections)
     check_scheduler(ini, head, path_sections, sealed)
     if ini.problems:
         return None

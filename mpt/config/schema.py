@@ -334,8 +334,10 @@ CONNECTION = (  # guide 2.6.3.1
         "scheduler",
         _one_of(SCHEDULERS),
         "cycle",
-        "cycle: packets go over the paths by weight_out; adaptive: by the measured rates and delays of the paths.",
+        "cycle: packets go over the paths by weight_out; adaptive: by the measured rates and delays of the paths. "
+        "Without it different weights mean cycle.",
         in_create=False,
+        sealed="adaptive",
     ),
     Key(
         "delay_budget",

@@ -22,7 +22,7 @@ QUANTUM: Final = 1514  # octets of a turn
 LARGEST_PACKET: Final = 1514  # octets; CoDel never drops the last packet of this size (RFC 8289 section 4.4)
 COUNT_MEMORY: Final = 16  # intervals after which CoDel begins anew (RFC 8289 section 5.5)
 THIN_PERIOD: Final = 0.1  # s
-THICK_TIME: Final = 2.0  # s for which a flow that was not small is not thin
+THICK_TIME: Final = 10.0  # s for which a flow that was not small is not thin
 
 
 class Waiting(NamedTuple):

@@ -113,7 +113,7 @@ def test_every_choice_makes_two_that_fit(more: list[str]) -> None:
     assert init(["new", *CABLES, *more]) == 0
     (ours,), (theirs,) = (each.connections for each in both())
     assert_mirrored(ours, theirs)
-    assert ours.is_adaptive is theirs.is_adaptive is ("--adaptive" in more)
+    assert ours.is_adaptive is theirs.is_adaptive is ("--plain" not in more)
 
 
 def answers(*given: str) -> Iterator[str]:

@@ -255,7 +255,7 @@ def test_one_flow_waits_for_itself_alone() -> None:
 
 
 def test_a_flow_is_thin_while_it_is_small_and_nothing_of_it_waits() -> None:
-    """At most so many octets in its 100 ms, and in all others for two seconds."""
+    """At most so many octets in its 100 ms, and in all others for ten seconds."""
     tested = queue()
     assert tested.is_thin(1, 2000, 1.0, most=4000)
     assert tested.is_thin(1, 2000, 1.05, most=4000)
@@ -264,8 +264,8 @@ def test_a_flow_is_thin_while_it_is_small_and_nothing_of_it_waits() -> None:
     assert not tested.is_thin(1, 4000, 1.11, most=4000)
     assert not tested.is_thin(1, 10, 1.11 + THICK_TIME - 0.001, most=4000)
     assert tested.is_thin(1, 3000, 1.11 + THICK_TIME, most=4000)
-    tested.push(1, made(0), 0, 4.0)
-    assert not tested.is_thin(1, 1, 5.0, most=4000)
+    tested.push(1, made(0), 0, 12.0)
+    assert not tested.is_thin(1, 1, 13.0, most=4000)
 
 
 def test_a_small_flow_was_so_just_before() -> None:
