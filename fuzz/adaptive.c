@@ -109,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             delivered(r);
             CHECK(mpt_rehearse_playout_deadline(r) < 0 || mpt_rehearse_playout_deadline(r) > now);
             break;
-        default: mpt_rehearse_order(r, a / 100.0, b & 1 ? (int32_t)((uint32_t)(now * 16000) + c) & 0xFFFF : -1);
+        default: mpt_rehearse_order(r, a / 100.0, b & 1 ? (int32_t)((uint32_t)(now * 16000) + c) & 0xFFFF : -1, c & 1);
         }
         struct mpt_flight flight;
         mpt_rehearse_flight(r, &flight);
