@@ -125,7 +125,7 @@ def test_who_copies_datagrams_steals_nothing(lab: Lab) -> None:
             assert len(since(list(back.seen), moved, old[0], "destination")) < 12
             assert len(since(list(back.seen), moved, SECOND, "destination")) >= 50
         recorded = [each.payload for each in out.seen]
-        time.sleep(0.5)  # the last challenges
+        time.sleep(3.2)  # the time in which late copies are challenged
         forger.answers()
         before = stage.dropped("seal_replay")
         for payload in random_.sample(recorded, len(recorded)):
