@@ -133,7 +133,7 @@ def as_text(results: Results) -> str:
 
 
 def _column(name: str) -> int:
-    return len(name) + 2
+    return max(len(name), 8) + 2  # a figure has 8 characters at most, such as 0.01371
 
 
 def remaining(done: int, total: int, planned: float, spent: float, planned_so_far: float) -> str:
