@@ -17,6 +17,7 @@ from bench.variants import Stage
 from mpt.errors import HostError
 from mpt.lab.iperf import iperf3, result
 from mpt.lab.process import Process
+from mpt.lab.reordering import quantile as quantile_of
 
 Figures = dict[str, float]
 
@@ -165,7 +166,7 @@ def quantile(values: Sequence[float], share: float) -> float:
     """Return the smallest of `values` that at least `share` of them do not exceed; HostError if there are none."""
     if not values:
         raise HostError("not one ping was answered")
-    return sorted(values)[max(ceil(share * len(values)), 1) - 1]
+    return quantile_of(values, share)
 
 
 def _sides(stage: Stage) -> list[tuple[str, Process]]:

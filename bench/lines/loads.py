@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from bench.lines.ways import Ground
 from bench.measure import STREAM_END, Figures, quantile, times_in
 from mpt.errors import HostError
 from mpt.lab.iperf import iperf3, result
+from mpt.lab.numbered import Numbered, Received
 from mpt.lab.ping import ping
 from mpt.lab.process import Process, python
 from mpt.lab.transfer import Progress, Result, Transfer, rate_between
@@ -22,6 +22,9 @@ from mpt.lab.transfer import Progress, Result, Transfer, rate_between
 PING_INTERVAL = 0.05  # seconds
 BASE_PINGS = 10
 VOICE_EARLIER = 1.0  # seconds that the voice goes on beside the stream's begin and end
+VOICE_PACKETS = 50  # a second
+VOICE_OCTETS = 172  # of UDP payload: G.711 for 20 ms and RTP's header
+EXPEDITED = 46 << 2  # TOS of DSCP EF (RFC 3246), what telephones set
 WINDOW = 0.5  # seconds over which a rate is told
 THERE = 0.9  # of the rate that the lines give: it is there again
 STEP = 0.05  # seconds between two times at which a rate is looked for
@@ -42,7 +45,7 @@ class Passing:
         self.load = ground.run.stage.load
         self._streams: list[Transfer] = []
         self._pings: Process | None = None
-        self._voice: tuple[Process, Process] | None = None
+        self._voice: Numbered | None = None
         self._udp: Process | None = None
         self._stack = ExitStack()
         self._base: list[float] = []
@@ -54,12 +57,15 @@ class Passing:
             times = ping(ground.a, ground.peer, count=BASE_PINGS, interval=0.02, timeout=2)
             self._base = [seconds * 1000 for seconds in times if seconds is not None]
         if load.voice:
-            length = self._seconds + 2 * VOICE_EARLIER
-            words = python("bench.lines.voice", "receive", ground.address, "--seconds", f"{length}")
-            receiver = ground.a.start(words)
-            receiver.wait_for_output("ready", 20)
-            words = python("bench.lines.voice", "send", ground.address, "--seconds", f"{length}")
-            self._voice = receiver, ground.b.start(words)
+            self._voice = Numbered(
+                ground.b,
+                ground.a,
+                ground.address,
+                seconds=self._seconds + 2 * VOICE_EARLIER,
+                mbit=VOICE_OCTETS * 8e-6 * VOICE_PACKETS,
+                octets=VOICE_OCTETS,
+                tos=EXPEDITED,
+            )
 
         if self._is_sampled:
             asked = control_socket(ground.daemons[1])
@@ -126,7 +132,7 @@ class Passing:
             self._pings.wait(self._seconds + 10)
             figures |= self._of_pings(self._pings.output())
         if self._voice is not None:
-            figures |= self._of_voice(*self._voice)
+            figures |= self._of_voice(self._voice.finish())
         if self._sampler is not None:
             self.samples = parse(self._sampler.output())
         return figures
@@ -183,17 +189,13 @@ class Passing:
         base = min(self._base, default=0.0)
         return {"ping_base_ms": base, "ping_ms": quantile(times, 0.5), "ping_p95_ms": quantile(times, 0.95)}
 
-    def _of_voice(self, receiver: Process, sender: Process) -> Figures:
-        sender.wait(self._seconds + 20)
-        if receiver.wait(20) != 0:
-            raise HostError(f"the voice stream failed:\n{receiver.complaint()}")
-        heard = json.loads(receiver.output().splitlines()[-1])
+    def _of_voice(self, heard: Received) -> Figures:
         base = min(self.ground.run.stage.lines[line].delay_ms for line in self.ground.run.lines)
         return {
-            "voice_lost": heard["lost"],
-            "voice_twice": heard["twice"],
-            "voice_median_ms": heard["median_ms"],
-            "voice_p999_late_ms": heard["p999_ms"] - base,
+            "voice_lost": float(heard.sent - heard.received),
+            "voice_twice": float(heard.twice),
+            "voice_median_ms": heard.delays[50] if heard.delays else heard.late,
+            "voice_p999_late_ms": heard.late - base,
         }
 
     def _octets(self) -> int:

@@ -20,7 +20,7 @@ from mpt.config.identity import make_identity
 from mpt.config.writer import file_text, interface_text
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
-from mpt.lab.links import End, Link
+from mpt.lab.links import End, Link, Shape
 from mpt.lab.ping import ping
 from mpt.lab.process import Process, python
 from mpt.model import (
@@ -42,6 +42,7 @@ DATA_PORT = 4754  # RFC 8086 section 9
 COMMAND_PORT = 60456  # guide 2.6.2, the sample
 START_TIME = 20.0  # seconds that a daemon has to become ready
 ANSWER_TIME = 5.0  # seconds until the first ping passes
+SLACK_MS = 20.0  # by which two lines may differ beyond their delays, as their queues fill unevenly
 PACKET = 1440  # bytes; the tunnel's MTU, guide 2.6.2
 
 
@@ -157,6 +158,17 @@ def with_lines(text: str, extra: Mapping[str, Sequence[str]]) -> str:
         elif _key(line) not in taken:
             lines.append(line)
     return "\n".join([*lines, ""])
+
+
+def rates_of(shapes: Sequence[Shape]) -> list[float]:
+    """Return the rate of each line in Mbit/s, of a trace its mean; without a limit, gigabit Ethernet's."""
+    return [shape.trace.mean_mbit if shape.trace else shape.rate_mbit or 1000.0 for shape in shapes]
+
+
+def delay_difference(shapes: Sequence[Shape]) -> float:
+    """Return how much later, in ms, a packet of the slowest line may come than one of the fastest."""
+    slowest = max(shape.delay_ms + shape.jitter_ms for shape in shapes)
+    return slowest - min(max(shape.delay_ms - shape.jitter_ms, 0.0) for shape in shapes)
 
 
 def weights_of(rates: Sequence[float]) -> list[int]:

@@ -14,7 +14,6 @@ from bench.lines.runner import Measured, batches, expected, measure, plan, until
 from bench.lines.samples import PathSample, Sample, carried_mbit, path_of
 from bench.lines.samples import parse as parse_samples
 from bench.lines.stages import CONTROLS, PROFILES, STAGES, WAYS, Event, Load, Stage, rate_of
-from bench.lines.voice import summary
 from bench.lines.ways import Choice, Run, has_mptcp
 from bench.main import main, parser
 from mpt.errors import HostError
@@ -137,13 +136,6 @@ def test_shares_are_fair_or_not() -> None:
     assert jain([5, 5, 5]) == pytest.approx(1)
     assert jain([8, 0, 0, 0]) == pytest.approx(0.25)
     assert jain([0, 0]) == 0
-
-
-def test_what_was_heard_of_a_voice() -> None:
-    """Packets that did not come are lost, the others give quantiles of the delay in ms."""
-    heard = summary({0: 0.020, 1: 0.021, 3: 0.050}, twice=2, sent=5)
-    assert (heard.sent, heard.lost, heard.twice) == (5, 2, 2)
-    assert (heard.least_ms, heard.median_ms, heard.most_ms) == pytest.approx((20, 21, 50))
 
 
 def measured(stage: Stage, way: str, mbit: float, number: int = 1, **figures: float) -> Measured:

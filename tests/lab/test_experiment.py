@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from mpt.errors import ConfigError
 from mpt.lab.experiment import plots
 from mpt.lab.experiment.measure import Measured, Run, bytes_at, describe, shape_of
-from mpt.lab.experiment.reordering import order_of, percentiles
 from mpt.lab.experiment.report import Results, as_csv, as_json, as_text, label, remaining, write
 from mpt.lab.experiment.scenario import KEYS, OWN, Point, Scenario, load, parse, settings_of, shipped
+from mpt.lab.reordering import order_of, percentiles
 from mpt.lab.transfer import Progress
 
 FILE = Path("my.ini")
@@ -35,7 +35,7 @@ window = 0 | auto
 def test_a_sweep_is_every_combination() -> None:
     """The last key varies first; what is not varied is the same in all."""
     scenario = parse(SWEPT, FILE)
-    assert (scenario.title, scenario.repetitions, scenario.varied) == ("Two lines", 2, ("delay", "window"))
+    assert (scenario.title, scenario.repetitions, scenario.varied) == ("Two lines", 2, ["delay", "window"])
     varied = [(point.delay, point.window) for point in scenario.points]
     assert varied == [((0, 0), 0), ((0, 0), None), ((0, 20), 0), ((0, 20), None)]
     assert {point.rate for point in scenario.points} == {(100, 50)}
@@ -68,7 +68,7 @@ def test_the_shipped_scenarios_are_right() -> None:
         ("[scenario]\npull = 2\n", "pull = 2: there are 2 paths, counted from 0"),
         ("[scenario]\npull = 0\nplug_at = 9\n", "pull_at < plug_at <= seconds must hold"),
         ("[scenario]\nscheduler = adaptive\n", "scheduler = adaptive needs sealed = yes"),
-        ("[scenario]\ninner = 5\n", "inner and outer must be 4 or 6"),
+        ("[scenario]\ninner = 5\n", "inner = '5': must be 4 or 6"),
         ("[scenario]\nseconds = nan\n", "seconds = 'nan': must be seconds, from 0.5"),
     ],
 )

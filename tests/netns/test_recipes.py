@@ -1,4 +1,4 @@
-"""docs/recipes.md, typed as it is printed: three clients and two sites, and the server that they all have.
+"""docs/recipes.md, typed as it is printed: clients and sites, and the server that they all have.
 
 pc ── eth0  client  eth1, eth2 ── internet ── eth0  vps  eth1 ── far pc
 """
@@ -53,8 +53,10 @@ class Typist:
         self.text = DOCUMENT.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
         self.blocks = BLOCK.findall(self.text)
         self.printed = ""
+        self.places: dict[str, str] = {}  # where what a recipe takes from elsewhere is here
         self.daemons: list[tuple[Host, Process]] = []
         self.directory = stage.lab.directory / re.sub(r"\W+", "-", title)
+        self.directory.mkdir()
 
     def type(self, after: str = "", before: str = "") -> None:
         """Type the steps between two pieces of the text."""
@@ -84,7 +86,8 @@ class Typist:
         for placeholder, pattern in (("TEXT", r"mpt join (\S+)"), ("KEY", r"--key (\S+)")):
             found = re.search(pattern, self.printed)
             command = re.sub(rf"\b{placeholder}\b", found[1] if found else placeholder, command)
-        command = command.replace("/etc/mpt", str(self.etc(name)))
+        for place, here in {**self.places, "/etc/mpt": str(self.etc(name))}.items():
+            command = command.replace(place, here)
         scripts = sysconfig.get_path("scripts")
         variables = {"MPT_CONFIG_DIR": str(self.etc(name)), "PATH": f"{scripts}:/usr/sbin:/usr/bin:/sbin:/bin"}
         argv = ["bash", "-c", f"exec {command}"]
@@ -159,3 +162,12 @@ def test_ipv6_over_ipv4(typed: Typist) -> None:
     typed.network_sections(typed.blocks[0])
     typed.type(after="dst_addr = fd00:2::/64")
     wait_until(lambda: answers(typed.stage.pc, "fd00:2::2"), "the sites reach each other by IPv6")
+
+
+@recipe("From the C program")
+def test_from_the_c_program(typed: Typist) -> None:
+    """The guide's own files are taken as they are."""
+    guide = Path(__file__).parents[2] / "conf" / "samples" / "guide" / "host_a"
+    typed.places["/usr/local/src/mpt/conf"] = str(guide)
+    typed.type(before="    host# mpt check")
+    assert "no error" in typed.printed

@@ -7,7 +7,7 @@ from typing import Final
 
 from mpt.lab.demo.options import Choices
 from mpt.lab.links import Shape
-from mpt.lab.tunnel import reorder_window_of
+from mpt.lab.tunnel import delay_difference, rates_of, reorder_window_of
 
 GOOD: Final = 0.9  # of the sum: nothing to explain
 PACKET_BITS: Final = 8 * 1440
@@ -39,7 +39,7 @@ def _reasons(shapes: Sequence[Shape], choices: Choices, singles: Sequence[float]
                 "(without --weights they follow the rates)"
             )
     difference = delay_difference(shapes)
-    rates = [shape.rate_mbit or 1000.0 for shape in shapes]
+    rates = rates_of(shapes)
     needed = reorder_window_of(rates, difference)
     if choices.window is not None and choices.window < needed and difference and not adaptive:
         yield (
@@ -69,12 +69,6 @@ def weights_allow(weights: Sequence[int], rates: Sequence[float]) -> float:
     """Return the rate at which the first path is full, if each gets its weight's share."""
     total = sum(weights)
     return min(rate * total / weight for weight, rate in zip(weights, rates, strict=True))
-
-
-def delay_difference(shapes: Sequence[Shape]) -> float:
-    """Return how much later, in ms, a packet of the slowest path may come than one of the fastest."""
-    slowest = max(shape.delay_ms + shape.jitter_ms for shape in shapes)
-    return slowest - min(max(shape.delay_ms - shape.jitter_ms, 0.0) for shape in shapes)
 
 
 def next_step(shapes: Sequence[Shape], choices: Choices, web: bool) -> str:

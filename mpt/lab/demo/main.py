@@ -24,7 +24,16 @@ from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab, sweep
 from mpt.lab.links import Link, Shape
 from mpt.lab.transfer import Progress, Result, Transfer, rate_between
-from mpt.lab.tunnel import PACKET, Description, Tunnel, reorder_window_of, weights_of
+from mpt.lab.tunnel import (
+    PACKET,
+    SLACK_MS,
+    Description,
+    Tunnel,
+    delay_difference,
+    rates_of,
+    reorder_window_of,
+    weights_of,
+)
 
 SCHEMA = "mpt.demo/1"
 KEEPALIVE, DEAD = 0.1, 0.3  # seconds
@@ -33,7 +42,6 @@ WARMUP_ROUND_TRIPS = 50  # if paths differ, CUBIC is slow: it leaves slow start 
 BEFORE_PULL, AFTER_PLUG, TO_RECOVER = 1.0, 4.0, 2.0  # seconds of the failover, from the end of the warm-up
 REFRESH = 0.2  # seconds
 RECOVERED = 0.9  # share of the bonded rate
-SLACK_MS = 20.0  # by which two paths may differ beyond their delays, as their queues fill unevenly
 SEALED_PAUSE = 4.0  # seconds; a sealed path that is lost again and again rests 1, 2, 4 … seconds before it is used
 SET_UP = 3.0  # seconds, about
 SEALED_MTU = 1400  # octets; the envelope takes 30
@@ -211,8 +219,8 @@ class Demo:
 def describe(links: Sequence[Link], shapes: Sequence[Shape], choices: Choices, page: bool = False) -> Description:
     """Return the tunnel over `links`: what was chosen, else weights in proportion to the rates, and a reorder window
     that fits the delays. `page`: with the status page."""
-    rates = [shape.rate_mbit or 1000.0 for shape in shapes]
-    difference = advice.delay_difference(shapes) + SLACK_MS
+    rates = rates_of(shapes)
+    difference = delay_difference(shapes) + SLACK_MS
     general = [f"data_plane = {choices.data_plane}"] + ([f"status_listen = 127.0.0.1:{web.PORT}"] if page else [])
     connection = [f"scheduler = {choices.scheduler}"] if choices.sealed else []
     mtu = SEALED_MTU if choices.sealed else PACKET

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from bisect import bisect_right
@@ -17,16 +16,15 @@ from mpt.lab.experiment.scenario import AUTO, Point
 from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Link, Shape
-from mpt.lab.process import Process
+from mpt.lab.numbered import Numbered
 from mpt.lab.transfer import Progress, Transfer, rate_between
-from mpt.lab.tunnel import Description, Tunnel, reorder_window_of, weights_of
+from mpt.lab.tunnel import SLACK_MS, Description, Tunnel, delay_difference, rates_of, reorder_window_of, weights_of
 
 KEEPALIVE, DEAD = 0.1, 0.3  # seconds, so that a pulled path is not what is waited for
-SLACK_MS = 20.0  # by which two paths may differ beyond their delays, as their queues fill unevenly
 SAMPLE = 0.1  # seconds
 RECOVERED = 0.9  # share of the rate before the pull
 WINDOW = 0.5  # seconds over which a rate is told
-STREAM_END = 60.0  # seconds that the last packets may take
+FRAME, IP, UDP, GRE = 14, {4: 20, 6: 40}, 8, 8  # octets of headers
 FIRST_PORT = 5300
 TUNNELS = {4: ("10.0.0.1/24", "10.0.0.2/24"), 6: ("fd00::1/64", "fd00::2/64")}
 DATA_PATH = re.compile(r"data path[ :=is]*\b(native|python)\b")
@@ -110,10 +108,8 @@ def _trace(name: str, seed: int, seconds: float, rate: float, directory: Path) -
 
 def describe(point: Point, shapes: list[Shape], links: list[Link]) -> Description:
     """Return the tunnel of a point; what is auto follows from the rates and the delays."""
-    slowest = max(shape.delay_ms + shape.jitter_ms for shape in shapes)
-    fastest = min(max(shape.delay_ms - shape.jitter_ms, 0.0) for shape in shapes)
-    difference = slowest - fastest + SLACK_MS
-    rates = [shape.trace.mean_mbit if shape.trace else shape.rate_mbit or 0.0 for shape in shapes]
+    difference = delay_difference(shapes) + SLACK_MS
+    rates = rates_of(shapes)
     weights = (
         weights_of(rates) if point.weights is AUTO else [point.of_path("weights", path) for path in range(point.paths)]
     )
@@ -219,42 +215,26 @@ def _recovery(point: Point, progress: list[Progress], start: float) -> dict[str,
 
 
 def _udp(point: Point, shapes: list[Shape], a: Host, b: Host, links: list[Link], address: str) -> Seen:
-    rates = sum(shape.trace.mean_mbit if shape.trace else shape.rate_mbit or 0.0 for shape in shapes)
-    payload = point.udp_octets / (point.udp_octets + (74 if point.inner == 4 else 94) + (20 if point.outer == 6 else 0))
-    mbit = rates * payload if point.udp_mbit is AUTO else point.udp_mbit
-    module = "mpt.lab.experiment.numbered"
-    length = ["--seconds", f"{point.seconds}"]
-    receiver = b.start_python(module, "receive", address, *length)
-    receiver.wait_for_output("ready", 20)
-    sender = a.start_python(module, "send", address, *length, "--rate", f"{mbit}", "--octets", str(point.udp_octets))
+    headers = IP[point.inner] + UDP + FRAME + IP[point.outer] + UDP + GRE
+    payload = point.udp_octets / (point.udp_octets + headers)
+    mbit = sum(rates_of(shapes)) * payload if point.udp_mbit is AUTO else point.udp_mbit
+    stream = Numbered(a, b, address, seconds=point.seconds, mbit=mbit, octets=point.udp_octets)
     watch = _Watch(point, links, time.monotonic())
-    while receiver.running:
+    while stream.running:
         watch.look()
-        if time.monotonic() > watch.began + point.seconds + STREAM_END:
-            raise HostError(f"the UDP stream has no end:\n{sender.complaint()}\n{receiver.complaint()}")
-    if receiver.wait(1) != 0 or sender.wait(1) != 0:
-        raise HostError(f"the UDP stream failed:\n{sender.complaint()}\n{receiver.complaint()}")
-    sent = json.loads(sender.output().splitlines()[-1])["sent"]
-    result = json.loads(receiver.output().splitlines()[-1])["result"]
-    delays = result["delay_percentiles_ms"]
+    came = stream.finish()
     figures = {
-        "mbit": result["mbit"],
-        "sent_mbit": sent * point.udp_octets * 8e-6 / point.seconds,
-        "lost_percent": 100 * (1 - result["received"] / max(sent, 1)),
-        "twice": float(result["twice"]),
-        "reordered_percent": 100 * result["reordered"] / max(result["received"], 1),
-        "mean_extent": result["mean_extent"],
-        "max_extent": float(result["max_extent"]),
+        "mbit": came.mbit,
+        "sent_mbit": came.sent * point.udp_octets * 8e-6 / point.seconds,
+        "lost_percent": 100 * (1 - came.received / max(came.sent, 1)),
+        "twice": float(came.twice),
+        "reordered_percent": 100 * came.order.reordered / max(came.received, 1),
+        "mean_extent": came.order.mean_extent,
+        "max_extent": float(came.order.max_extent),
     }
-    if delays:
-        figures |= {"delay_p50_ms": delays[50], "delay_p95_ms": delays[95], "delay_max_ms": delays[100]}
-    return _with_shares(figures, point, shapes, watch), watch.series([_progress(receiver)]), delays
-
-
-def _progress(receiver: Process) -> list[Progress]:
-    """Return what a receiver of numbered packets has told."""
-    told = (json.loads(line) for line in receiver.output().splitlines())
-    return [Progress(**each["progress"]) for each in told if "progress" in each]
+    if came.delays:
+        figures |= {"delay_p50_ms": came.delays[50], "delay_p95_ms": came.delays[95], "delay_max_ms": came.delays[100]}
+    return _with_shares(figures, point, shapes, watch), watch.series([stream.progress]), came.delays
 
 
 def _with_shares(figures: dict[str, float], point: Point, shapes: list[Shape], watch: _Watch) -> dict[str, float]:

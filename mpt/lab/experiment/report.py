@@ -81,7 +81,7 @@ def as_json(results: Results) -> dict[str, Any]:
             "title": results.scenario.title,
             "repetitions": results.scenario.repetitions,
             "seed": results.scenario.seed,
-            "varied": list(results.scenario.varied),
+            "varied": results.scenario.varied,
         },
         "machine": machine(),
         "runs": [

@@ -22,7 +22,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as FormatError
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,17 @@ class Scenario:
     seed: int
     base: Point
     sweep: tuple[tuple[str, tuple[Any, ...]], ...] = ()
-    about: str = ""
-    varied: tuple[str, ...] = field(default=())
+
+    @property
+    def varied(self) -> list[str]:
+        """Return the keys of the sweep."""
+        return [name for name, _ in self.sweep]
 
     @property
     def points(self) -> list[Point]:
         """Return every combination of the sweep."""
-        names = [name for name, _ in self.sweep]
         return [
-            replace(self.base, **dict(zip(names, values, strict=True)))
+            replace(self.base, **dict(zip(self.varied, values, strict=True)))
             for values in itertools.product(*(values for _, values in self.sweep))
         ]
 
@@ -149,6 +151,10 @@ def _word(*known: str) -> Callable[[str], str]:
     return word
 
 
+def _ip_version(text: str) -> int:
+    return {"4": 4, "6": 6}[text]
+
+
 def _yes(text: str) -> bool:
     return {"yes": True, "no": False}[text]
 
@@ -166,8 +172,8 @@ KEYS: dict[str, Key] = {
     "congestion": Key("scenario", _text, "the name of a congestion control, such as cubic"),
     "udp_mbit": Key("scenario", _or_auto(_one(float, 0.001, 100_000)), "Mbit/s, or auto"),
     "udp_octets": Key("scenario", _one(int, 16, 9000), "octets of UDP payload, from 16 to 9000"),
-    "inner": Key("scenario", _one(int, 4, 6), "4 or 6"),
-    "outer": Key("scenario", _one(int, 4, 6), "4 or 6"),
+    "inner": Key("scenario", _ip_version, "4 or 6"),
+    "outer": Key("scenario", _ip_version, "4 or 6"),
     "window": Key("scenario", _or_auto(_one(int, 0, 65535)), "packets, 0 for none, or auto"),
     "hold": Key("scenario", _or_auto(_one(int, 0, 65535)), "ms, or auto"),
     "weights": Key("scenario", _or_auto(_list(_one(int, 1, 10_000))), "whole numbers, or auto: by the rates"),
@@ -189,7 +195,6 @@ KEYS: dict[str, Key] = {
 }
 OWN: dict[str, Key] = {  # of the scenario itself: they cannot be varied
     "title": Key("scenario", _text, "a line of text"),
-    "about": Key("scenario", _text, "text"),
     "repetitions": Key("scenario", _one(int, 1, 1000), "a number from 1 to 1000"),
     "seed": Key("scenario", _one(int, 0, 2**31), "a number from 0"),
 }
@@ -240,8 +245,6 @@ def parse(text: str, path: Path) -> Scenario:
         own.get("seed", 1),
         Point(**base),
         tuple(sweep),
-        own.get("about", ""),
-        tuple(name for name, _ in sweep),
     )
     for point in scenario.points:
         _require_consistent(point, path)
@@ -284,8 +287,6 @@ def _require_consistent(point: Point, path: Path) -> None:
             raise ConfigError(f"{path}: pull_at < plug_at <= seconds must hold")
     if point.scheduler == "adaptive" and not point.sealed:
         raise ConfigError(f"{path}: scheduler = adaptive needs sealed = yes")
-    if 5 in (point.inner, point.outer):
-        raise ConfigError(f"{path}: inner and outer must be 4 or 6")
 
 
 def as_words(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -35,7 +35,13 @@ def order_of(numbers: Sequence[int]) -> Order:
     return Order(len(extents), sum(extents) / len(extents) if extents else 0.0, max(extents, default=0))
 
 
-def percentiles(values: Sequence[float]) -> list[float]:
+def quantile(values: Iterable[float], share: float) -> float:
+    """Return the smallest of `values`, of which there is one at least, that `share` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(ceil(share * len(ordered)), 1) - 1]
+
+
+def percentiles(values: Iterable[float]) -> list[float]:
     """Return the least, the 1st to 99th percentile and the greatest of `values`, 101 numbers; of nothing, nothing."""
     ordered = sorted(values)
-    return [ordered[max(ceil(share / 100 * len(ordered)), 1) - 1] for share in range(101)] if ordered else []
+    return [quantile(ordered, share / 100) for share in range(101)] if ordered else []
