@@ -14,8 +14,8 @@ from typing import Final
 from mpt.cli.channel import ChannelError
 from mpt.cli.look import document_of, question
 from mpt.cli.options import Options
-from mpt.config.directory import find_directory
 from mpt.config.findings import ERROR, NOTE, SCHEMA, WARNING, Finding, counts
+from mpt.config.location import find_directory
 from mpt.config.semantics import check_directory
 from mpt.facts import HostFacts, Target
 from mpt.local.protocol import DONE, FAILED

@@ -18,11 +18,12 @@ from mpt.cli.interfaces import Line, chosen, lines
 from mpt.cli.places import NewFiles, configuration_directory, locked, private_key_path, reloaded
 from mpt.config.clients import CLIENTS_FILE, TEMPLATE, client_name, client_section
 from mpt.config.connection import build_connection
-from mpt.config.directory import CONNECTIONS, INTERFACE_FILE, load_directory, load_file
+from mpt.config.directory import load_directory, load_file
 from mpt.config.disk import replace_file
 from mpt.config.identity import load_identity, make_identity
 from mpt.config.jointext import JoinText
 from mpt.config.jointext import client_name as read_name
+from mpt.config.location import CONNECTIONS, INTERFACE_FILE
 from mpt.config.parser import ConfigurationErrors, IniFile, Section, read_file, read_text
 from mpt.config.writer import new_interface_text, with_client, without_client
 from mpt.errors import ConfigError

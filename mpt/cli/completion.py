@@ -21,7 +21,7 @@ from typing import Final
 from mpt.cli.options import HELP
 from mpt.cli.places import configuration_directory
 from mpt.config.clients import client_name
-from mpt.config.directory import CONNECTIONS
+from mpt.config.location import CONNECTIONS
 from mpt.config.parser import read_file
 from mpt.local.protocol import BAD_USAGE, DONE
 

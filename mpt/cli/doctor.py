@@ -19,12 +19,13 @@ from mpt.cli.channel import ChannelError
 from mpt.cli.check import command_ports, native_is_built, target
 from mpt.cli.look import data_of, document_of, question, wants_colour
 from mpt.cli.options import Options
-from mpt.config.directory import find_directory, read_directory
+from mpt.config.directory import read_directory
 from mpt.config.findings import ERROR, WARNING, counts
+from mpt.config.location import find_directory
 from mpt.config.semantics import check_directory
 from mpt.doctor.bundle import configuration_text, secrets_in, without_secrets
-from mpt.doctor.finding import FAULT, SCHEMA, Finding
-from mpt.doctor.finding import text as text_of
+from mpt.doctor.findings import FAULT, SCHEMA, Finding
+from mpt.doctor.findings import text as text_of
 from mpt.doctor.judgements import Case, judge
 from mpt.errors import ConfigError
 from mpt.facts import HostFacts, Target

@@ -12,9 +12,10 @@ from typing import Any, Final
 from mpt import values
 from mpt.cli.interfaces import Line, lines
 from mpt.cli.places import NewFiles
-from mpt.config.directory import CONNECTIONS, INTERFACE_FILE, load_directory
+from mpt.config.directory import load_directory
 from mpt.config.identity import make_identity
 from mpt.config.jointext import client_name
+from mpt.config.location import CONNECTIONS, INTERFACE_FILE
 from mpt.config.pair import SEALED_PORT, SIDES, Plan, read_line
 from mpt.config.parser import ConfigurationErrors
 from mpt.errors import ConfigError

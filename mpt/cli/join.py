@@ -11,9 +11,10 @@ from typing import Final
 
 from mpt.cli.interfaces import Line, chosen, lines
 from mpt.cli.places import NewFiles, configuration_directory, locked, private_key_path, reloaded
-from mpt.config.directory import CONNECTIONS, INTERFACE_FILE, load_directory
+from mpt.config.directory import load_directory
 from mpt.config.identity import load_identity, make_identity
 from mpt.config.jointext import JoinText, decode
+from mpt.config.location import CONNECTIONS, INTERFACE_FILE
 from mpt.config.parser import ConfigurationErrors
 from mpt.config.schema import SPELLINGS
 from mpt.config.writer import new_interface_text

@@ -11,7 +11,7 @@ from pathlib import Path
 from mpt.cli.channel import ChannelError, ask
 from mpt.cli.settings import find_settings
 from mpt.config.disk import create_file
-from mpt.config.finding import INTERFACE_FILE, SYSTEM_DIRECTORY, find_directory
+from mpt.config.location import INTERFACE_FILE, SYSTEM_DIRECTORY, find_directory
 from mpt.config.parser import read_file
 from mpt.errors import ConfigError
 from mpt.local.protocol import NO_DAEMON

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mpt.config.finding import INTERFACE_FILE, find_directory
+from mpt.config.location import INTERFACE_FILE, find_directory
 from mpt.config.parser import read_file
 from mpt.errors import MptError
 from mpt.local.sockets import control_sockets

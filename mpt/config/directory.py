@@ -13,9 +13,8 @@ from typing import Any
 from mpt.config import schema
 from mpt.config.clients import client_steps, is_clients_file
 from mpt.config.connection import build_connection, check_peer_keys
-from mpt.config.finding import INTERFACE_FILE as INTERFACE_FILE
-from mpt.config.finding import find_directory as find_directory
 from mpt.config.identity import load_identity
+from mpt.config.location import CONNECTIONS, INTERFACE_FILE
 from mpt.config.parser import ConfigurationErrors, IniFile, Problem, Section, file_steps, read_file
 from mpt.config.steps import Steps, at_once
 from mpt.config.taken import Taken
@@ -32,8 +31,6 @@ from mpt.model import (
     TunnelConfig,
 )
 from mpt.values import AUTO
-
-CONNECTIONS = "connections"  # guide 2.6.3
 
 IPV6_MINIMUM_MTU = 1280  # RFC 8200 section 5
 _LARGEST_MTU = {4: 1464, 6: 1444}  # 1500 less the path's IP header (20 or 40), UDP (8) and GRE with sequence number (8)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mpt import __version__
 from mpt.accel.choice import configured_datapath
-from mpt.config.directory import find_directory, load_directory
+from mpt.config.directory import load_directory
+from mpt.config.location import find_directory
 from mpt.config.parser import ConfigurationErrors
 from mpt.daemon.machine import interfaces_here
 from mpt.daemon.rights import LOG_DIRECTORY, become, check_files

@@ -18,7 +18,8 @@ from twisted.python.failure import Failure
 
 from mpt import __version__
 from mpt.accel.choice import configured_datapath
-from mpt.config.directory import find_directory, load_directory
+from mpt.config.directory import load_directory
+from mpt.config.location import find_directory
 from mpt.daemon import logoutput, rights
 from mpt.daemon.console import KEYS, Console, has_terminal, show
 from mpt.daemon.lifetime import GarbageCollection, WhenRunning, fail, prepare

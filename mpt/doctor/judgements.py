@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from typing import Final
 
 from mpt.config.semantics import PLAIN_HEADERS, SEALED_MORE
-from mpt.doctor.finding import FAULT, GOOD, NOTE, WARNING, Finding
+from mpt.doctor.findings import FAULT, GOOD, NOTE, WARNING, Finding
 from mpt.facts import HostFacts
 from mpt.local.status import StatusDocument
 from mpt.local.statustext import problems_of

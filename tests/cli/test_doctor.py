@@ -10,7 +10,7 @@ import pytest
 
 from mpt.cli.main import main
 from mpt.config.identity import load_identity, make_identity
-from mpt.doctor.finding import SEVERITIES
+from mpt.doctor.findings import SEVERITIES
 from mpt.local.protocol import Reply, encode_reply
 from mpt.model import key_text
 from tests.cli.daemons import unix_daemon

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mpt.config.directory import find_directory, load_connection, load_directory
+from mpt.config.directory import load_connection, load_directory
+from mpt.config.location import find_directory
 from mpt.config.parser import ConfigurationErrors, Problem
 from mpt.errors import ConfigError
 from mpt.model import GeneralConfig, Status, unspecified

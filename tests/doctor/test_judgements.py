@@ -14,7 +14,7 @@ import pytest
 from mpt.config.directory import load_directory
 from mpt.config.findings import ERROR
 from mpt.config.semantics import check_directory
-from mpt.doctor.finding import FAULT, GOOD, NOTE, WARNING, Finding, text
+from mpt.doctor.findings import FAULT, GOOD, NOTE, WARNING, Finding, text
 from mpt.doctor.judgements import JUDGEMENTS, Case, judge
 from mpt.facts import HostFacts, UdpSocket
 from mpt.local.statustext import PLAIN

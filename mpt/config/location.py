@@ -10,6 +10,7 @@ from typing import Final
 from mpt.errors import ConfigError
 
 INTERFACE_FILE: Final = "interface.conf"  # guide 2.6.2
+CONNECTIONS: Final = "connections"  # the directory of the connection files, guide 2.6.3
 SYSTEM_DIRECTORY: Final = Path("/etc/mpt")
 
 
