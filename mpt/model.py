@@ -17,6 +17,9 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
 
+# the network of all addresses, by IP version
+EVERYTHING: Final[dict[int, Network]] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+
 MAX_PATHS = 20  # guide 2.6.3.1, path_count
 MAX_NETWORKS = 20  # guide 2.6.3.1, network_count
 MAX_REORDER_WINDOW = 10_000  # guide 2.6.3.1, reorder_window, in packets

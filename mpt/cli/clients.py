@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from mpt import values
+from mpt.cli.arguments import argument, networks
 from mpt.cli.interfaces import Line, chosen, lines
 from mpt.cli.places import NewFiles, configuration_directory, locked, private_key_path, reloaded
 from mpt.config.clients import CLIENTS_FILE, TEMPLATE, client_name, client_section
 from mpt.config.connection import build_connection
 from mpt.config.directory import load_directory, load_file
 from mpt.config.disk import replace_file
+from mpt.config.freetunnel import free_tunnel
 from mpt.config.identity import load_identity, make_identity
 from mpt.config.jointext import JoinText
 from mpt.config.jointext import client_name as read_name
@@ -37,7 +39,6 @@ from mpt.model import (
     key_text,
 )
 
-FIRST_TUNNELS: Final = tuple(f"10.{second}.0.1/24" for second in range(77, 100))  # the first that is free here
 TEMPLATE_HEAD: Final = "; What all clients have in common. Each has its section in clients.conf: mpt client add.\n"
 
 
@@ -60,25 +61,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="DIR", help="the configuration directory (default: as mptsrv finds it)")
     commands = parser.add_subparsers(required=True, metavar="{add | rekey | remove | list}")
     add = commands.add_parser("add", help="add a client, or bring the key of one", description=_add.__doc__)
-    add.add_argument("name", type=_argument(read_name), metavar="NAME", help="the client")
-    add.add_argument("--key", type=_argument(values.public_keys), help="its public key, which `mpt join` prints there")
+    add.add_argument("name", type=argument(read_name), metavar="NAME", help="the client")
+    add.add_argument("--key", type=argument(values.public_keys), help="its public key, which `mpt join` prints there")
     add.add_argument(
-        "--networks", type=_argument(_networks), metavar="NETWORK,…", help="networks behind it, such as 192.168.7.0/24"
+        "--networks", type=argument(networks), metavar="NETWORK,…", help="networks behind it, such as 192.168.7.0/24"
     )
     add.add_argument(
         "--server",
-        type=_argument(_servers),
+        type=argument(_servers),
         metavar="ADDRESS,…",
         help="how the client finds this host: addresses or DNS names (default: those of the interfaces)",
     )
     add.add_argument("--paths", metavar="NAME,…", help="interfaces of the server (default: those with a default route)")
     add.add_argument(
-        "--tunnel", type=_argument(_tunnel), metavar="ADDRESS/LENGTH", help="tunnel address of a new server"
+        "--tunnel", type=argument(_tunnel), metavar="ADDRESS/LENGTH", help="tunnel address of a new server"
     )
     add.set_defaults(run=_add)
     rekey = commands.add_parser("rekey", help="give a client that has lost its key another one")
     rekey.add_argument("name", metavar="NAME")
-    rekey.add_argument("key", type=_argument(values.public_keys), metavar="KEY", help="its new public key")
+    rekey.add_argument("key", type=argument(values.public_keys), metavar="KEY", help="its new public key")
     rekey.set_defaults(run=_rekey)
     remove = commands.add_parser("remove", help="remove a client")
     remove.add_argument("name", metavar="NAME")
@@ -86,22 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list the clients")
     listing.set_defaults(run=_list)
     return parser
-
-
-def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return `read` for argparse, which then prints what is allowed."""
-
-    def checked(text: str) -> Any:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} must be {error}") from None
-
-    return checked
-
-
-def _networks(text: str) -> Any:
-    return values.networks(text.replace(",", " "))
 
 
 def _servers(text: str) -> Any:
@@ -188,7 +173,7 @@ def _server(directory: Path, options: argparse.Namespace, new: NewFiles) -> _Ser
     """Return the configuration of this server; make what is missing of it."""
     found: Sequence[Line] = options.here()
     if not (directory / INTERFACE_FILE).exists():
-        tunnel = options.tunnel or _free_tunnel(found)
+        tunnel = options.tunnel or _tunnel_here(found)
         new.add(directory / INTERFACE_FILE, new_interface_text(tunnel))
     elif options.tunnel is not None:
         raise ConfigError(f"--tunnel is for a new server: {directory / INTERFACE_FILE} exists and has the addresses")
@@ -223,14 +208,12 @@ def _template_text(directory: Path, names: Iterable[str]) -> str:
     return "".join([TEMPLATE_HEAD, "[connection]\n", f"ip_local         = {own.ip}\n", *paths])
 
 
-def _free_tunnel(found: Sequence[Line]) -> InterfaceAddress:
-    """Return the address of a new tunnel, whose prefix no interface of this host has."""
-    taken = [address.network for line in found for address in line.addresses if address.version == 4]
-    free = (ip_interface(text) for text in FIRST_TUNNELS)
-    try:
-        return next(each for each in free if not any(each.network.overlaps(network) for network in taken))
-    except StopIteration:
-        raise ConfigError("no tunnel address is free: name one with --tunnel, such as 192.168.77.1/24") from None
+def _tunnel_here(found: Sequence[Line]) -> InterfaceAddress:
+    """Return the address of a new tunnel, whose network no line of this host has. Raises ConfigError."""
+    free = free_tunnel(address for line in found for address in line.addresses)
+    if free is None:
+        raise ConfigError("no tunnel address is free: name one with --tunnel, such as 172.20.77.1/24")
+    return ip_interface(f"{free[1]}/{free.prefixlen}")
 
 
 def _free_address(server: _Server, taken: Iterable[Address]) -> Address:

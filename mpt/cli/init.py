@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
 from mpt import values
+from mpt.cli.arguments import argument, networks
 from mpt.cli.interfaces import Line, lines
 from mpt.cli.places import NewFiles
 from mpt.config.directory import load_directory
+from mpt.config.freetunnel import free_tunnel
 from mpt.config.identity import make_identity
 from mpt.config.jointext import client_name
 from mpt.config.location import CONNECTIONS, INTERFACE_FILE
@@ -23,7 +24,6 @@ from mpt.local.protocol import BAD_USAGE, DONE
 from mpt.model import GeneralConfig, Network
 
 PRIVATE_KEY: Final = GeneralConfig().private_key_file
-FIRST_TUNNELS: Final = tuple(f"10.{second}.0.0/24" for second in range(77, 100))
 
 EXAMPLES: Final = """\
 A laptop or router with two lines, and a server:
@@ -73,18 +73,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--path",
         action="append",
-        type=_argument(read_line),
+        type=argument(read_line),
         metavar="HERE,THERE[,UP/DOWN]",
         help="a path: INTERFACE or INTERFACE=ADDRESS[+ADDRESS…] at each end, and what each end sends, in Mbit/s",
     )
-    parser.add_argument("--names", type=_argument(_names), metavar="HERE,THERE", help="names of the hosts [here,there]")
-    parser.add_argument("--tunnel", type=_argument(_network), metavar="NETWORK", help="of the tunnel [10.77.0.0/24]")
-    parser.add_argument("--networks", type=_argument(_networks), metavar="NETWORK,…", help="networks behind HERE")
+    parser.add_argument("--names", type=argument(_names), metavar="HERE,THERE", help="names of the hosts [here,there]")
+    parser.add_argument("--tunnel", type=argument(_network), metavar="NETWORK", help="of the tunnel [10.77.0.0/24]")
+    parser.add_argument("--networks", type=argument(networks), metavar="NETWORK,…", help="networks behind HERE")
     parser.add_argument(
-        "--peer-networks", type=_argument(_networks), metavar="NETWORK,…", help="behind THERE; 0.0.0.0/0: the Internet"
+        "--peer-networks", type=argument(networks), metavar="NETWORK,…", help="behind THERE; 0.0.0.0/0: the Internet"
     )
     parser.add_argument(
-        "--port", type=_argument(values.integer(1, 65534)), metavar="N", help=f"UDP port [{SEALED_PORT}]"
+        "--port", type=argument(values.integer(1, 65534)), metavar="N", help=f"UDP port [{SEALED_PORT}]"
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
@@ -92,18 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     kind.add_argument("--adaptive", action="store_true", help="share packets out by measured rates and delays")
     return parser
-
-
-def _argument(read: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return `read` for argparse, which then prints what is allowed."""
-
-    def checked(text: str) -> Any:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} must be {error}") from None
-
-    return checked
 
 
 def _names(text: str) -> tuple[str, str]:
@@ -118,15 +106,11 @@ def _network(text: str) -> Network:
     return found
 
 
-def _networks(text: str) -> tuple[Network, ...]:
-    return values.networks(text.replace(",", " "))
-
-
 def _planned(options: argparse.Namespace, here: Sequence[Line], **answers: Any) -> Plan:
     """Return the plan of the options, and of the `answers` to what they leave open. Raises ValueError."""
     given = {
         "names": options.names or ("here", "there"),
-        "tunnel": options.tunnel or _free_tunnel(here),
+        "tunnel": options.tunnel or _free_network(here),
         "lines": options.path,
         "networks": (options.networks or (), options.peer_networks or ()),
         "port": options.port or SEALED_PORT,
@@ -136,11 +120,12 @@ def _planned(options: argparse.Namespace, here: Sequence[Line], **answers: Any) 
     return Plan(**{**given, **answers})
 
 
-def _free_tunnel(here: Sequence[Line]) -> Network:
-    """Return a network for the tunnel that no interface of this host has."""
-    taken = [each.network for line in here for each in line.addresses if each.version == 4]
-    free = (ip_network(text) for text in FIRST_TUNNELS)
-    return next((each for each in free if not any(each.overlaps(own) for own in taken)), ip_network("192.168.77.0/24"))
+def _free_network(here: Sequence[Line]) -> Network:
+    """Return a network for the tunnel that no line of this host has. Raises ValueError."""
+    found = free_tunnel(address for line in here for address in line.addresses)
+    if found is None:
+        raise ValueError("no network is free for the tunnel: name one with --tunnel, such as 172.20.77.0/24")
+    return found
 
 
 # ---- questions ------------------------------------------------------------------------------------------------------

@@ -24,12 +24,19 @@ from mpt.config.parser import IniFile, Problem, Section, file_steps, section_nam
 from mpt.config.schema import CONNECTION_SECTIONS
 from mpt.config.steps import Steps
 from mpt.config.taken import Taken
-from mpt.model import Address, ConnectionConfig, GeneralConfig, Interface, Network, NetworkConfig, TunnelConfig
+from mpt.model import (
+    EVERYTHING,
+    Address,
+    ConnectionConfig,
+    GeneralConfig,
+    Interface,
+    Network,
+    NetworkConfig,
+    TunnelConfig,
+)
 
 CLIENTS_FILE: Final = "clients.conf"  # session 7
 TEMPLATE: Final = "conf.template"  # guide 4.7
-
-_EVERYWHERE = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 def is_clients_file(ini: IniFile) -> bool:
@@ -94,7 +101,7 @@ def client_steps(
 def networks_of(tunnel_address: Address, networks: Collection[Network]) -> tuple[NetworkConfig, ...]:
     """Return the networks from which a client may send, its tunnel address too, to everything behind this host."""
     own = ip_network(tunnel_address)
-    return tuple(NetworkConfig(each.version, _EVERYWHERE[each.version], each) for each in (own, *networks))
+    return tuple(NetworkConfig(each.version, EVERYTHING[each.version], each) for each in (own, *networks))
 
 
 def _client(

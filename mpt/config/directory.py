@@ -16,6 +16,7 @@ from mpt.config.connection import build_connection, check_peer_keys
 from mpt.config.identity import load_identity
 from mpt.config.location import CONNECTIONS, INTERFACE_FILE
 from mpt.config.parser import ConfigurationErrors, IniFile, Problem, Section, file_steps, read_file
+from mpt.config.sizes import ETHERNET, largest_packet, versions_of
 from mpt.config.steps import Steps, at_once
 from mpt.config.taken import Taken
 from mpt.errors import ConfigError
@@ -26,15 +27,12 @@ from mpt.model import (
     GeneralConfig,
     Identity,
     Interface,
-    PathConfig,
     StatusPlace,
     TunnelConfig,
 )
 from mpt.values import AUTO
 
 IPV6_MINIMUM_MTU = 1280  # RFC 8200 section 5
-_LARGEST_MTU = {4: 1464, 6: 1444}  # 1500 less the path's IP header (20 or 40), UDP (8) and GRE with sequence number (8)
-_SEALED_MORE = 34  # octets: the envelope (30) and GRE's key (4), session 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +266,9 @@ def _check_mtu(interface: IniFile, tunnels: Sequence[TunnelConfig], connections:
     """Warn of an MTU whose datagrams do not fit a 1500 octet link (guide 2.6.2 says 1420 to 1464)."""
     for number, tunnel in enumerate(tunnels):
         own = [connection for connection in connections if tunnel.holds(connection.ip_local)]
-        versions = {version for connection in own for path in connection.paths for version in _versions(path)}
+        versions = {version for connection in own for path in connection.paths for version in versions_of(path)}
         sealed = any(connection.is_sealed for connection in own)
-        largest = _LARGEST_MTU[6 if 6 in versions else 4] - (_SEALED_MORE if sealed else 0)
+        largest = largest_packet(ETHERNET, versions, sealed)
         if tunnel.mtu_auto and own and not sealed:
             message = f"is {tunnel.mtu}: only the paths of sealed connections say more, and this tunnel has none"
             interface.sections[f"tun_{number}"].warn("mtu", message)
@@ -279,11 +277,6 @@ def _check_mtu(interface: IniFile, tunnels: Sequence[TunnelConfig], connections:
             interface.sections[f"tun_{number}"].warn(
                 "mtu", f"should be at most {largest} with {paths} over Ethernet, or datagrams get fragmented"
             )
-
-
-def _versions(path: PathConfig) -> set[int]:
-    """Return the IP versions that a path is known to use."""
-    return {path.ip_ver, *(address.version for address in path.remote_addresses)}
 
 
 # ---- one connection among others --------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from mpt import values
 from mpt.config.schema import SPELLINGS
+from mpt.config.sizes import packets_in
 from mpt.config.writer import interface_text, new_interface_text
 from mpt.model import (
     MAX_NETWORKS,
-    MAX_REORDER_WINDOW,
     MAX_WEIGHT,
     Address,
     GeneralConfig,
@@ -32,7 +32,6 @@ from mpt.values import text_of
 
 SIDES: Final = (0, 1)
 PLAIN_MTU: Final = {4: 1440, 6: 1420}  # octets, on Ethernet
-PACKET: Final = 1400  # octets, for the reorder window
 DELAY: Final = 100  # ms that a packet waits for its order
 LEAST_WINDOW: Final = 1000  # packets
 SEALED_PORT: Final = SPELLINGS["connection"]["remote_port"].default_value(sealed=True)
@@ -137,7 +136,7 @@ class Plan:
     def _window(self) -> list[tuple[str, object]]:
         """Return the reorder window if the rates are known and ask for more than the default."""
         rate = sum(max(line.rates) for line in self.lines if line.rates is not None)
-        packets = min(MAX_REORDER_WINDOW, -(-rate * DELAY * 1000 // (8 * PACKET)))
+        packets = packets_in(rate, DELAY)
         default = SPELLINGS["connection"]["reorder_window"].default_value(sealed=True) if self.is_sealed else 0
         if self.is_adaptive or packets <= default:
             return []

@@ -14,10 +14,12 @@ from typing import Final
 
 from mpt.config.directory import Files, read_directory
 from mpt.config.findings import ERROR, NOTE, WARNING, Finding, found
+from mpt.config.freetunnel import free_tunnel
 from mpt.config.parser import Section
+from mpt.config.sizes import ETHERNET, largest_packet, packets_in, rate_of, versions_of
 from mpt.facts import HostFacts
 from mpt.model import (
-    MAX_REORDER_WINDOW,
+    EVERYTHING,
     Address,
     AuthType,
     Config,
@@ -28,16 +30,10 @@ from mpt.model import (
     TunnelConfig,
 )
 
-ETHERNET: Final = 1500  # octets; for this MTU `load_directory` has its own warning
-PLAIN_HEADERS: Final = {4: 20 + 8 + 8, 6: 40 + 8 + 8}  # octets of IP, UDP, and GRE with a sequence number
-SEALED_MORE: Final = 34  # octets: the envelope (30) and GRE's key (4), session 3
-PACKET: Final = 1400  # octets, as docs/getting-started.md counts
 USUAL_WINDOW: Final = 1000  # packets
 WIDE: Final = 8  # a prefix that is shorter is meant to be (nearly) everything
 
 _SITE_LOCAL: Final = ip_network("fec0::/10")
-_EVERYTHING: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
-_PROPOSALS: Final = tuple(f"10.{second}.0." for second in range(77, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +248,7 @@ def _rate(place: Place, seen: Seen) -> Iterator[Finding]:
     if connection.is_adaptive or len(connection.paths) < 2 or len(known) < len(speeds):
         return
     delay = connection.max_buffdelay_msec
-    per_packet = 8 * PACKET / 1000  # Mbit/s that one packet a millisecond is
-    enough = int(connection.reorder_window * per_packet / delay) if delay else 0
-    needed = min(MAX_REORDER_WINDOW, int(sum(known) * delay / per_packet))
+    enough, needed = rate_of(connection.reorder_window, delay), packets_in(sum(known), delay)
     if connection.reorder_window and sum(known) > enough and connection.reorder_window < needed:
         yield found(
             NOTE,
@@ -280,10 +274,10 @@ def _peer_port(place: Place, seen: Seen) -> Iterator[Finding]:
 
 def _leaks(place: Place, seen: Seen) -> Iterator[Finding]:
     networks = list(place.networks())
-    if not seen.host.reaches(6) or any(each == _EVERYTHING[6] for _section, _source, each in networks):
+    if not seen.host.reaches(6) or any(each == EVERYTHING[6] for _section, _source, each in networks):
         return
     for section, _source, destination in networks:
-        if destination == _EVERYTHING[4]:
+        if destination == EVERYTHING[4]:
             yield found(
                 WARNING,
                 section,
@@ -347,9 +341,8 @@ def _free(version: int, seen: Seen) -> str:
     """Return a tunnel address that no line has."""
     if version == 6:
         return "an address of another fd00::/8 network"
-    taken = [each.network for line in seen.lines.values() for each in line.addresses if each.version == 4]
-    free = (prefix for prefix in _PROPOSALS if not any(ip_network(prefix + "0/24").overlaps(each) for each in taken))
-    return next(free, "192.168.77.") + "1/24"
+    free = free_tunnel(address for line in seen.lines.values() for address in line.addresses)
+    return f"{free[1]}/{free.prefixlen}" if free is not None else "an address of a network that is free here"
 
 
 def _mtu(files: Files, places: Sequence[Place], seen: Seen) -> Iterator[Finding]:
@@ -358,10 +351,9 @@ def _mtu(files: Files, places: Sequence[Place], seen: Seen) -> Iterator[Finding]
         for place in places:
             for path in place.connection.paths if place.tunnel == tunnel else ():
                 line = seen.lines.get(path.interface_name)
-                versions = {path.ip_ver, *(each.version for each in path.remote_addresses)}
-                headers = max(map(PLAIN_HEADERS.__getitem__, versions))
-                if line is not None and line.mtu < ETHERNET:
-                    rooms.append((line.mtu - headers - SEALED_MORE * place.connection.is_sealed, line))
+                if line is not None and line.mtu < ETHERNET:  # for Ethernet `load_directory` has its own warning
+                    is_sealed = place.connection.is_sealed
+                    rooms.append((largest_packet(line.mtu, versions_of(path), is_sealed), line))
         if rooms and not tunnel.mtu_auto:
             room, line = min(rooms, key=lambda each: each[0])
             if tunnel.mtu > room:

@@ -17,12 +17,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mpt.config.parser import IniFile, Section, read_text
 from mpt.config.schema import SECTIONS
 from mpt.errors import PeerError
 from mpt.model import (
+    EVERYTHING,
     KEEPALIVES_MISSED,
     MAX_NAME,
     Address,
@@ -39,7 +40,6 @@ from mpt.wire.command import Result
 
 _HEAD = ("ip_ver", "ip_local", "ip_remote", "local_port", "local_cmd_port")
 _PATH = ("ip_ver", "public_ipaddr")
-_EVERYWHERE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 class MergeError(PeerError):
@@ -126,7 +126,7 @@ def created_connection(
     _check_claim(peer.ip_local, tunnel, needed)
     networks: tuple[NetworkConfig, ...] = ()
     if peer.has_networks:  # not the peer's own list: it could draw any traffic of this host to itself
-        networks = (NetworkConfig(peer.ip_ver, _EVERYWHERE[peer.ip_ver], ip_network(peer.ip_local)),)
+        networks = (NetworkConfig(peer.ip_ver, EVERYTHING[peer.ip_ver], ip_network(peer.ip_local)),)
     return replace(
         template,
         name=_free_name(peer, taken),

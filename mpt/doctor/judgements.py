@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Final
 
-from mpt.config.semantics import PLAIN_HEADERS, SEALED_MORE
+from mpt.config.sizes import largest_packet
 from mpt.doctor.findings import FAULT, GOOD, NOTE, WARNING, Finding
 from mpt.facts import HostFacts
 from mpt.local.status import StatusDocument
@@ -334,7 +334,7 @@ def _path_mtu(case: Case) -> Iterator[Finding]:
             if path.interface_name == interface and peer in (path.remote_ipaddr, *path.remote_addresses)
         ]
         tunnels = [case.config.tunnel_of(each) for each in users] if case.config is not None else []
-        room = mtu - PLAIN_HEADERS[peer.version] - max((SEALED_MORE * each.is_sealed for each in users), default=0)
+        room = largest_packet(mtu, [peer.version], any(each.is_sealed for each in users))
         if case.config is not None and any(tunnel.mtu > room and not tunnel.mtu_auto for tunnel in tunnels):
             command = f"sed -i 's/^ *mtu *=.*/mtu = {room}/' {case.config.directory}/interface.conf"
             message = f"{carried}: write mtu = {room} in interface.conf, at both ends, and restart mptsrv"

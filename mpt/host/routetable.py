@@ -38,7 +38,6 @@ RTN_UNICAST: Final = 1
 
 FAMILY: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 DEFAULT_METRIC: Final = {4: 0, 6: 1024}  # of a route without a metric, by IP version
-DEFAULT_ROUTE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 
 class _Hop(NamedTuple):

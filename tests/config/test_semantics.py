@@ -157,7 +157,7 @@ TABLE: list[tuple[str, str, dict[str, str | None], HostFacts, tuple[str, str, st
         "connection",
         {"reorder_window": "1000"},
         host(speeds={"eth1": 100, "eth2": 300}),
-        (NOTE, "connection", "reorder_window", "holds what 112 Mbit/s bring", "reorder_window = 3571"),
+        (NOTE, "connection", "reorder_window", "holds what 112 Mbit/s bring", "reorder_window = 3572"),
     ),
     (
         "command port of the peer",
