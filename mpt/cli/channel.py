@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mpt.cli.settings import Settings
 from mpt.errors import DecodeError, MptError
-from mpt.local.operations import ProgressReport
 from mpt.local.protocol import (
     FAILED,
     MAX_REPLY_LINE,
@@ -23,6 +23,9 @@ from mpt.local.protocol import (
     encode_request,
     encode_text_request,
 )
+
+if TYPE_CHECKING:  # `mpt` starts without it
+    from mpt.local.operations import ProgressReport
 
 LAST_WORDS = 0.5  # seconds after a UDP answer; until then more of it, or its end, may come
 AGAIN = 0.01  # seconds until a unix socket with too many callers is tried again

@@ -20,7 +20,6 @@ from mpt.cli.check import command_ports, native_is_built, target
 from mpt.cli.look import data_of, document_of, question, wants_colour
 from mpt.cli.options import Options
 from mpt.config.directory import read_directory
-from mpt.config.findings import ERROR, WARNING, counts
 from mpt.config.location import find_directory
 from mpt.config.semantics import check_directory
 from mpt.doctor.bundle import configuration_text, secrets_in, without_secrets
@@ -97,11 +96,7 @@ def _status() -> StatusDocument | None:
 
 def _case(directory: Path | None, host: HostFacts, status: StatusDocument | None, offline: bool) -> Case:
     """Return everything that is judged; unless `offline`, the peers are tried."""
-    config, found = None, None
-    if directory is not None:
-        config, findings = check_directory(directory, host)
-        numbers = counts(findings)
-        found = (numbers[ERROR], numbers[WARNING])
+    config, checked = check_directory(directory, host) if directory is not None else (None, None)
     ways = list(_ways(config, host)) if config is not None and not offline else []
     targets = [*ways, *(command_ports(config, host) if config is not None and ways else ())]
     measured = {
@@ -109,7 +104,7 @@ def _case(directory: Path | None, host: HostFacts, status: StatusDocument | None
         for way in ways[:MOST_WAYS]
         if way.interface in host.interfaces
     }
-    return Case(host, config, status, try_ports(targets), measured, found)
+    return Case(host, config, status, try_ports(targets), measured, checked)
 
 
 def _ways(config: Config, host: HostFacts) -> Iterator[Target]:
@@ -140,8 +135,7 @@ def texts(directory: Path | None, case: Case, findings: Sequence[Finding]) -> di
         inis = [each for each in (files.interface, *files.connections) if each.sections]
         for ini in inis:
             found[f"configuration/{ini.path.relative_to(directory)}"] = configuration_text(ini)
-        checked = check_directory(directory, case.host)[1]
-        found["check.json"] = _json([each.as_json() for each in checked])
+        found["check.json"] = _json([each.as_json() for each in case.checked or ()])
         secrets = secrets_in(inis, _private_key(files.config.private_key_path))
     return without_secrets(found, secrets)
 

@@ -7,7 +7,6 @@ To add a key, add its line to the table and the field of the same name to the va
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from itertools import zip_longest
@@ -546,7 +545,9 @@ def settings_of(section: Any) -> dict[str, Any]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the known word that looks most like `word`, or ""."""
-    close = difflib.get_close_matches(word[:40].lower(), known, n=1, cutoff=0.7)
+    from difflib import get_close_matches  # slow to import, and needed only for errors
+
+    close = get_close_matches(word[:40].lower(), known, n=1, cutoff=0.7)
     return close[0] if close else ""
 
 

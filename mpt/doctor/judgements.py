@@ -7,11 +7,14 @@ known is not judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Final
 
+from mpt.config.findings import ERROR, counts
+from mpt.config.findings import WARNING as CHECK_WARNING
+from mpt.config.findings import Finding as CheckFinding
 from mpt.config.sizes import largest_packet
 from mpt.doctor.findings import FAULT, GOOD, NOTE, WARNING, Finding
 from mpt.facts import HostFacts
@@ -33,8 +36,8 @@ class Case:
     """What is judged. `config` None: there is none, or it has errors. `status` None: no daemon answers.
 
     `ports` says of a peer's address and UDP port what is wrong, "" for nothing that can be seen; `path_mtus` how long
-    packets to a peer may be, by interface and address; None: the peer answers no ping. `found` are the numbers of
-    errors and warnings of `mpt check`, None without a configuration.
+    packets to a peer may be, by interface and address; None: the peer answers no ping. `checked` is what `mpt check`
+    has found, None without a configuration.
     """
 
     host: HostFacts
@@ -42,7 +45,7 @@ class Case:
     status: StatusDocument | None = None
     ports: Mapping[tuple[Address, int], str] = field(default_factory=dict)
     path_mtus: Mapping[tuple[str, Address], int | None] = field(default_factory=dict)
-    found: tuple[int, int] | None = None
+    checked: Sequence[CheckFinding] | None = None
 
     def connections(self) -> tuple[ConnectionConfig, ...]:
         """Return the connections that are to work; none whose tunnel has errors in interface.conf."""
@@ -230,15 +233,15 @@ def _tracking(case: Case) -> Iterator[Finding]:
 
 
 def _configuration(case: Case) -> Iterator[Finding]:
-    if case.found is None or case.config is None:
+    if case.checked is None or case.config is None:
         yield Finding(NOTE, "configuration", "there is none yet", "mpt init --help")
         return
-    errors, warnings = case.found
+    numbers = counts(case.checked)
     look = f"mpt check {case.config.directory}"
-    if errors:
-        yield Finding(FAULT, "configuration", f"{errors} error(s): mptsrv does not start with it", look)
-    elif warnings:
-        yield Finding(WARNING, "configuration", f"{warnings} warning(s)", look)
+    if numbers[ERROR]:
+        yield Finding(FAULT, "configuration", f"{numbers[ERROR]} error(s): mptsrv does not start with it", look)
+    elif numbers[CHECK_WARNING]:
+        yield Finding(WARNING, "configuration", f"{numbers[CHECK_WARNING]} warning(s)", look)
     else:
         yield Finding(GOOD, "configuration", "mpt check finds nothing wrong")
 

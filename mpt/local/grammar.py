@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mpt import values
 from mpt.errors import MptError
-from mpt.local.operations import Operations, ProgressReport
-from mpt.local.status import StatusDocument
 from mpt.model import COSTS, Address
+
+if TYPE_CHECKING:  # `mpt` starts without them
+    from mpt.local.operations import Operations, ProgressReport
+    from mpt.local.status import StatusDocument
 
 LONGEST_WORD: Final = 255  # characters; no file name, address or interface name is longer
 

@@ -13,6 +13,8 @@ import pytest
 
 from mpt.config.directory import load_directory
 from mpt.config.findings import ERROR
+from mpt.config.findings import Finding as CheckFinding
+from mpt.config.parser import Problem
 from mpt.config.semantics import check_directory
 from mpt.doctor.findings import FAULT, GOOD, NOTE, WARNING, Finding, text
 from mpt.doctor.judgements import JUDGEMENTS, Case, judge
@@ -49,6 +51,12 @@ def config(directory: Path, connection: str = CONNECTION, interface: str = INTER
 def on(**sysctls: str) -> HostFacts:
     """The host with these sysctls; __ stands for a dot."""
     return replace(HOST, sysctls={**SYSCTLS, **{name.replace("__", "."): value for name, value in sysctls.items()}})
+
+
+def checked(*severities: str) -> list[CheckFinding]:
+    """What `mpt check` has found."""
+    problem = Problem(Path("home.conf"), 1, "path_0", "gw_ipaddr", "10.0.0.1", "is not on the link")
+    return [CheckFinding(each, problem) for each in severities]
 
 
 def private(name: str, address: str) -> HostFacts:
@@ -111,9 +119,15 @@ def cases(directory: Path) -> Iterator[tuple[Case, str, str, str, str]]:
     full = on(net__netfilter__nf_conntrack_count="990", net__netfilter__nf_conntrack_max="1000")
     yield Case(full), WARNING, "conntrack", "990 of 1000", "sysctl -w net.netfilter.nf_conntrack_max=2000"
     yield Case(HOST), NOTE, "configuration", "there is none yet", "mpt init"
-    yield Case(HOST, plain, found=(2, 1)), FAULT, "configuration", "2 error(s)", "mpt check"
-    yield Case(HOST, plain, found=(0, 1)), WARNING, "configuration", "1 warning(s)", "mpt check"
-    yield Case(HOST, plain, found=(0, 0)), GOOD, "configuration", "nothing wrong", ""
+    yield (
+        Case(HOST, plain, checked=checked("error", "error")),
+        FAULT,
+        "configuration",
+        "2 error(s)",
+        "mpt check",
+    )
+    yield Case(HOST, plain, checked=checked("warning", "note")), WARNING, "configuration", "1 warning(s)", "mpt check"
+    yield Case(HOST, plain, checked=checked()), GOOD, "configuration", "nothing wrong", ""
     yield Case(HOST), NOTE, "daemon", "no mptsrv answers", "systemctl start mpt"
     yield Case(HOST, status=DOCUMENT), FAULT, "daemon", "path_1 of", ""
     yield Case(HOST, status=whole), GOOD, "daemon", "all of its paths work", ""
@@ -199,7 +213,7 @@ def test_whatever_is_wrong_is_judged_as_far_as_it_goes(seed: int, directory: Pat
         config_, found = check_directory(directory, HOST)
         errors += any(each.severity == ERROR for each in found)
         assert all(each.text() and each.as_json() for each in found)
-        judge(Case(HOST, config_, path_mtus=mtus, ports={(PEER, 4754): ""}))
+        judge(Case(HOST, config_, path_mtus=mtus, ports={(PEER, 4754): ""}, checked=found))
     assert 10 < errors < 60
 
 
