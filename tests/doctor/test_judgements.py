@@ -17,8 +17,9 @@ from mpt.config.findings import Finding as CheckFinding
 from mpt.config.parser import Problem
 from mpt.config.semantics import check_directory
 from mpt.doctor.findings import FAULT, GOOD, NOTE, WARNING, Finding, text
-from mpt.doctor.judgements import JUDGEMENTS, Case, judge
+from mpt.doctor.judgements import JUDGEMENTS, SOCKET_BUFFER, Case, judge
 from mpt.facts import HostFacts, UdpSocket
+from mpt.host.sockets import BUFFER_SIZE
 from mpt.local.statustext import PLAIN
 from mpt.model import Config, Interface
 from tests.config.files import PEER_KEY, changed, write
@@ -168,6 +169,11 @@ def test_each_finding_is_drawn(directory: Path) -> None:
         assert command in found[0].command and bool(command) == bool(found[0].command), found[0]
         drawn.add((topic, severity))
     assert len({topic for topic, _severity in drawn}) == len(JUDGEMENTS)
+
+
+def test_the_buffers_are_those_that_sockets_get() -> None:
+    """A pure judgement does not import the sockets, so the size stands twice."""
+    assert SOCKET_BUFFER == BUFFER_SIZE
 
 
 def test_nothing_is_concluded_from_what_is_not_known() -> None:
