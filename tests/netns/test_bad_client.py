@@ -27,10 +27,9 @@ from mpt.wire import gre
 from mpt.wire.hello import LARGEST, Hello, HelloPath
 from mpt.wire.message import Challenge, Close, Keepalive, PathStatus, PathStatusSeen, Response, SizeProbe, SizeSeen
 from mpt.wire.seal import ENVELOPE, PATH_IDS, Cipher, Sealer, stamp
-from tests.netns.support import answers, start, wait_until
+from tests.netns.support import answers
 from tests.netns.support import no_traceback as no_traceback
-from tests.netns.support_control import Site
-from tests.netns.test_clients import joined, mpt
+from tests.netns.test_clients import ADDRESSES, mpt, served
 
 SERVER, FIRST, SECOND = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 GROWTH = 8e6  # octets
@@ -108,20 +107,13 @@ def test_a_client_that_keeps_no_rule_hinders_nobody(lab: Lab) -> None:
     """Handshakes without end, a hello of the largest size with all paths, floods of messages of every kind over paths
     that there are and are not, probes of any size, packets of others: the other client loses no ping, the server's
     memory stays, nothing is delivered, and hardly a handshake more than it needs is made."""
-    server, first, second = (lab.host(name, forwarding=name == "server") for name in ("server", "first", "second"))
-    addresses = ["10.1.1.2", "10.2.2.2"]
-    for client, own in zip((first, second), addresses, strict=True):
-        lab.link(server, client, [(f"{own}/24", f"{own[:-1]}3/24")])
-    mpt(lab, server, "client", "add", "first", "--paths", "eth1,eth2", "--server", addresses[0])
-    (daemon,) = start((server, lab.directory / "server"))
-    site = Site(server, lab.directory / "server", daemon)
-    joined(lab, server, first, addresses[0])
-    wait_until(lambda: answers(first, SERVER), "the first reaches the server")
+    site, first, second = served(lab)
+    server = site.host
     server_key = public_key(mpt(lab, server, "pubkey").split()[-1])
-    rogue = Rogue(second, lab.directory / "rogue.key", server_key, addresses[1])
-    mpt(lab, server, "client", "add", "second", "--key", rogue.key, "--server", addresses[1])
+    rogue = Rogue(second, lab.directory / "rogue.key", server_key, ADDRESSES[1])
+    mpt(lab, server, "client", "add", "second", "--key", rogue.key, "--server", ADDRESSES[1])
 
-    memory = daemon.process.memory().resident
+    memory = site.daemon.process.memory().resident
     times: list[float | None] = []
     pinging = threading.Thread(target=lambda: times.extend(ping(first, SERVER, count=200, interval=0.02)))
     pinging.start()
@@ -155,7 +147,7 @@ def test_a_client_that_keeps_no_rule_hinders_nobody(lab: Lab) -> None:
     status = site.status()
     dropped = status["tunnels"][0]["ingress_dropped"]
     assert dropped["inner_source"] > 0 and dropped["message_unknown"] > 0 and dropped["seal_path"] > 0
-    assert daemon.process.memory().resident < memory + GROWTH
+    assert site.daemon.process.memory().resident < memory + GROWTH
     paths = {each["name"]: each["paths"] for each in status["connections"]}
     assert len(paths["second"]) <= PATH_IDS and paths["first"][0]["status"] == "up"
     assert answers(first, SERVER)

@@ -14,6 +14,8 @@ from tests.netns.support import answers, start, wait_until
 from tests.netns.support import no_traceback as no_traceback
 from tests.netns.support_control import Site
 
+ADDRESSES = ("10.1.1.2", "10.2.2.2")  # of the server, on the cable of each client
+
 
 def mpt(lab: Lab, host: Host, *words: str) -> str:
     """Run `mpt` with the configuration of `host`; return what it prints."""
@@ -33,22 +35,26 @@ def joined(lab: Lab, server: Host, client: Host, address: str, *words: str) -> D
     return daemon
 
 
+def served(lab: Lab) -> tuple[Site, Host, Host]:
+    """Return a server and two hosts, each on a cable of its own; the first has joined the server."""
+    server, first, second = (lab.host(name, forwarding=name == "server") for name in ("server", "first", "second"))
+    for client, own in zip((first, second), ADDRESSES, strict=True):
+        lab.link(server, client, [(f"{own}/24", f"{own[:-1]}3/24")])
+    mpt(lab, server, "client", "add", "first", "--paths", "eth1,eth2", "--server", ADDRESSES[0])
+    (daemon,) = start((server, lab.directory / "server"))
+    joined(lab, server, first, ADDRESSES[0])
+    wait_until(lambda: answers(first, "10.77.0.1"), "the first reaches the server")
+    return Site(server, lab.directory / "server", daemon), first, second
+
+
 def test_clients_come_and_go(lab: Lab) -> None:
     """They reach the server and each other, and the server what is behind them; a forged source is dropped."""
-    server, first, second = (lab.host(name, forwarding=name == "server") for name in ("server", "first", "second"))
-    addresses = ["10.1.1.2", "10.2.2.2"]
-    for client, own in zip((first, second), addresses, strict=True):
-        lab.link(server, client, [(f"{own}/24", f"{own[:-1]}3/24")])
-    mpt(lab, server, "client", "add", "first", "--paths", "eth1,eth2", "--server", addresses[0])
-    (daemon,) = start((server, lab.directory / "server"))
-    site = Site(server, lab.directory / "server", daemon)
-    joined(lab, server, first, addresses[0])
-    wait_until(lambda: answers(first, "10.77.0.1"), "the first reaches the server")
-
+    site, first, second = served(lab)
+    server = site.host
     times: list[float | None] = []
     pinging = threading.Thread(target=lambda: times.extend(ping(first, "10.77.0.1", count=100, interval=0.02)))
     pinging.start()
-    joined(lab, server, second, addresses[1], "--networks", "192.168.7.0/24")
+    joined(lab, server, second, ADDRESSES[1], "--networks", "192.168.7.0/24")
     wait_until(lambda: answers(second, "10.77.0.1"), "the second reaches the server")
     pinging.join()
     assert times.count(None) == 0
