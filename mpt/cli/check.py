@@ -11,9 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from mpt.cli.channel import ChannelError
-from mpt.cli.look import document_of, question
-from mpt.cli.options import Options
+from mpt.cli.look import status_here
 from mpt.config.findings import ERROR, NOTE, SCHEMA, WARNING, Finding, counts
 from mpt.config.location import find_directory
 from mpt.config.semantics import check_directory
@@ -63,21 +61,14 @@ def facts_here(config: Config) -> HostFacts | None:
     from mpt.host.probe import try_ports
     from mpt.host.survey import survey
 
-    facts = survey(daemon_here(), native_is_built())
+    status = status_here()
+    facts = survey(status.pid if status is not None else 0, native_is_built())
     return None if facts is None else replace(facts, probed=try_ports(command_ports(config, facts)))
 
 
 def native_is_built() -> bool:
     """Return whether the native data path was built."""
     return find_spec("mpt.accel._native") is not None
-
-
-def daemon_here() -> int:
-    """Return the process of the daemon that answers here, 0 if none does."""
-    try:
-        return document_of(question(Options(timeout=1.0), "status")).pid
-    except ChannelError:
-        return 0
 
 
 def command_ports(config: Config, facts: HostFacts) -> Iterator[Target]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from mpt import __version__
 from mpt.cli.channel import ChannelError
 from mpt.cli.check import command_ports, native_is_built, target
-from mpt.cli.look import data_of, document_of, question, wants_colour
+from mpt.cli.look import SHORT, data_of, question, status_here, wants_colour
 from mpt.cli.options import Options
 from mpt.config.directory import read_directory
 from mpt.config.location import find_directory
@@ -47,7 +47,7 @@ def doctor(arguments: Sequence[str]) -> int:
     """Run ``mpt doctor``. Return the exit status. Raises ConfigError and ChannelError."""
     options = _parser().parse_args(arguments)
     directory = _directory(options.directory)
-    status = _status()
+    status = status_here()
     host = survey(status.pid if status is not None else 0, native_is_built())
     if host is None:
         raise ChannelError(FAILED, "the kernel does not show its interfaces here, as in some sandboxes")
@@ -84,13 +84,6 @@ def _directory(explicit: str | None) -> Path | None:
     except ConfigError:
         if explicit is not None:
             raise
-        return None
-
-
-def _status() -> StatusDocument | None:
-    try:
-        return document_of(question(Options(timeout=2.0), "status"))
-    except ChannelError:
         return None
 
 
@@ -143,7 +136,7 @@ def texts(directory: Path | None, case: Case, findings: Sequence[Finding]) -> di
 def _events() -> Mapping[str, Any] | None:
     """Return what the daemon has logged, None without one."""
     try:
-        return data_of(question(Options(timeout=2.0), "events"))
+        return data_of(question(Options(timeout=SHORT), "events"))
     except ChannelError:
         return None
 

@@ -17,7 +17,7 @@ from mpt.config.freetunnel import free_tunnel
 from mpt.config.identity import make_identity
 from mpt.config.jointext import client_name
 from mpt.config.location import CONNECTIONS, INTERFACE_FILE
-from mpt.config.pair import SEALED_PORT, SIDES, Plan, read_line
+from mpt.config.pair import SEALED_PORT, SIDES, Plan, read_path
 from mpt.config.parser import ConfigurationErrors
 from mpt.errors import ConfigError
 from mpt.local.protocol import BAD_USAGE, DONE
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--path",
         action="append",
-        type=argument(read_line),
+        type=argument(read_path),
         metavar="HERE,THERE[,UP/DOWN]",
         help="a path: INTERFACE or INTERFACE=ADDRESS[+ADDRESS…] at each end, and what each end sends, in Mbit/s",
     )
@@ -111,7 +111,7 @@ def _planned(options: argparse.Namespace, here: Sequence[Line], **answers: Any) 
     given = {
         "names": options.names or ("here", "there"),
         "tunnel": options.tunnel or _free_network(here),
-        "lines": options.path,
+        "paths": options.path,
         "networks": (options.networks or (), options.peer_networks or ()),
         "port": options.port or SEALED_PORT,
         "is_sealed": not options.plain,
@@ -147,8 +147,8 @@ def _asked(options: argparse.Namespace, ask: Callable[[str], str], here: Sequenc
             known = [str(each.ip) for line in here if line.name == name for each in line.addresses]
             question = f"Address of {own_name} over {name}, as {peer_name} sees it"
             own = f"={_answer(ask, question, known[0] if known else '', values.address)}"
-        found.append(read_line(f"{name}{own},{interface}={address}"))
-    return _planned(options, here, names=(own_name, peer_name), lines=found)
+        found.append(read_path(f"{name}{own},{interface}={address}"))
+    return _planned(options, here, names=(own_name, peer_name), paths=found)
 
 
 def _answer(ask: Callable[[str], str], question: str, default: str, read: Callable[[str], Any]) -> Any:
@@ -206,7 +206,7 @@ def _next_steps(folders: Sequence[Path], plan: Plan, new: NewFiles) -> list[str]
     said = [*(f"made {path}" for path in new.made), ""]
     said += [f"{name} is {plan.address(side).ip} in the tunnel" for side, name in enumerate(plan.names)]
     ports = str(plan.port) if plan.is_sealed else f"{plan.port} and {GeneralConfig().cmdport_local}"
-    reached = [name for side, name in enumerate(plan.names) if any(line.ends[side].found_at for line in plan.lines)]
+    reached = [name for side, name in enumerate(plan.names) if any(path.ends[side].found_at for path in plan.paths)]
     said += ["", f"Let UDP {ports} through the firewall of {' and of '.join(reached)}."]
     said += [f"Bring {folders[0]} to /etc/mpt of {here}, and {folders[1]} to that of {there}:"]
     said += [f"    scp -r {folder}/. root@{name}:/etc/mpt" for folder, name in zip(folders, plan.names, strict=True)]

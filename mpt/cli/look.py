@@ -21,6 +21,7 @@ from mpt.local.statustext import Paint, brief_text, status_text
 CLEAR: Final = "\x1b[H\x1b[2J"
 EVERY: Final = 2.0  # s between two looks of --watch
 OFTENEST: Final = 0.5  # s: rates are those of a whole second
+SHORT: Final = 2.0  # s; how long a program waits that also does without a daemon
 OWN_OPTIONS: Final = ("--brief", "--watch")
 
 HELP: Final = f"""\
@@ -72,6 +73,14 @@ def question(options: Options, *words: str) -> Reply:
     settings = find_settings(options.socket, options.port, options.timeout, os.environ, Path())
     over_udp = options.ipv6 or options.port is not None
     return ask(("show", *words), settings, lambda text: None, over_udp, options.ipv6)
+
+
+def status_here() -> StatusDocument | None:
+    """Return the status of the daemon of this host, None if none answers."""
+    try:
+        return document_of(question(Options(timeout=SHORT), "status"))
+    except ChannelError:
+        return None
 
 
 def document_of(reply: Reply) -> StatusDocument:

@@ -56,7 +56,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PairedPath:
     """A path: its two ends, and what each end sends over it, in Mbit/s; None: not known."""
 
     ends: tuple[End, End]
@@ -72,14 +72,14 @@ class Plan:
 
     names: tuple[str, str]
     tunnel: Network
-    lines: Sequence[Line]
+    paths: Sequence[PairedPath]
     networks: tuple[tuple[Network, ...], tuple[Network, ...]] = ((), ())
     port: int = SEALED_PORT
     is_sealed: bool = True
     is_adaptive: bool = False
 
     def __post_init__(self) -> None:
-        if not self.lines:
+        if not self.paths:
             raise ValueError("a tunnel needs a path")
         if self.tunnel.num_addresses < 4:
             raise ValueError(f"the tunnel {self.tunnel} has no room for two hosts")
@@ -87,10 +87,10 @@ class Plan:
             raise ValueError("the two hosts need different names")
         if self.is_adaptive and not self.is_sealed:
             raise ValueError("only a sealed connection can be adaptive")
-        for number, line in enumerate(self.lines):
-            if self.is_sealed and not any(end.found_at for end in line.ends):
+        for number, path in enumerate(self.paths):
+            if self.is_sealed and not any(end.found_at for end in path.ends):
                 raise ValueError(f"path {number} needs the address, or the DNS name, of one of its ends")
-            if not self.is_sealed and not all(end.addresses for end in line.ends):
+            if not self.is_sealed and not all(end.addresses for end in path.ends):
                 raise ValueError(f"path {number} needs the addresses of both ends, as a connection without keys does")
         if len(list(self._pairs(0))) > MAX_NETWORKS:
             raise ValueError(f"so many networks make more than {MAX_NETWORKS} pairs")
@@ -106,14 +106,14 @@ class Plan:
         address = self.address(side)
         if self.is_sealed:
             return new_interface_text(address)
-        versions = {end.addresses[0].version for line in self.lines for end in line.ends}
+        versions = {end.addresses[0].version for path in self.paths for end in path.ends}
         families: dict[str, Any] = {f"ipv{address.version}_addr": address}
         return interface_text(GeneralConfig(), [TunnelConfig("tun0", PLAIN_MTU[max(versions)], **families)])
 
     def connection_text(self, side: int, peer_key: str = "") -> str:
         """Return the connection file; `peer_key` is the public key of the other host if the connection is sealed."""
         blocks = [("connection", self._head(side, peer_key))]
-        blocks += [(f"path_{number}", self._path(side, line)) for number, line in enumerate(self.lines)]
+        blocks += [(f"path_{number}", self._path(side, path)) for number, path in enumerate(self.paths)]
         blocks += [(f"net_{number}", self._network(*pair)) for number, pair in enumerate(self._pairs(side))]
         written = [f"; Made by mpt init: {self.names[side]} to {self.names[1 - side]}."]
         for title, rows in blocks:
@@ -130,20 +130,20 @@ class Plan:
             return rows + self._window()
         rows += [("permission", 3), ("ip_ver", own.version), ("ip_local", own), ("local_port", self.port)]
         rows += [("ip_remote", peer), ("remote_port", self.port), ("remote_cmd_port", GeneralConfig().cmdport_local)]
-        rows += [("path_count", len(self.lines)), ("network_count", len(list(self._pairs(side)))), ("status", 0)]
+        rows += [("path_count", len(self.paths)), ("network_count", len(list(self._pairs(side)))), ("status", 0)]
         return [*rows, *(self._window() or [("reorder_window", LEAST_WINDOW)]), ("auth_type", 0)]
 
     def _window(self) -> list[tuple[str, object]]:
         """Return the reorder window if the rates are known and ask for more than the default."""
-        rate = sum(max(line.rates) for line in self.lines if line.rates is not None)
+        rate = sum(max(path.rates) for path in self.paths if path.rates is not None)
         packets = packets_in(rate, DELAY)
         default = SPELLINGS["connection"]["reorder_window"].default_value(sealed=True) if self.is_sealed else 0
         if self.is_adaptive or packets <= default:
             return []
         return [("reorder_window", max(LEAST_WINDOW, packets)), ("max_buffdelay_msec", DELAY)]
 
-    def _path(self, side: int, line: Line) -> list[tuple[str, object]]:
-        here, there = line.ends[side], line.ends[1 - side]
+    def _path(self, side: int, path: PairedPath) -> list[tuple[str, object]]:
+        here, there = path.ends[side], path.ends[1 - side]
         rows: list[tuple[str, object]] = [("interface_name", here.interface)]
         if self.is_sealed:
             rows += [("remote_ipaddr", there.found_at)] if there.found_at else []
@@ -153,7 +153,7 @@ class Plan:
             gateway = own.ip if on_link else unspecified(own.version)
             rows += [("ip_ver", own.version), ("public_ipaddr", own.ip), ("gw_ipaddr", gateway)]
             rows += [("remote_ipaddr", peer), ("keepalive_time", 0.5), ("dead_time", 2.0)]
-        weight = line.rates[side] if line.rates is not None else 1
+        weight = path.rates[side] if path.rates is not None else 1
         rows += [("weight_out", weight)] if weight != 1 or not self.is_sealed else []
         return rows if self.is_sealed else [*rows, ("status", 0)]
 
@@ -175,7 +175,7 @@ class Plan:
         return [*versions, ("src_addr", source), ("dst_addr", destination)]
 
 
-def read_line(text: str) -> Line:
+def read_path(text: str) -> PairedPath:
     """Return a path from its text: END,END or END,END,RATE/RATE, an END being INTERFACE or INTERFACE=ADDRESS+….
 
     Raises ValueError, whose text says what is allowed.
@@ -190,7 +190,7 @@ def read_line(text: str) -> Line:
         if not slash or not all(each.isdigit() and 0 < int(each) <= MAX_WEIGHT for each in (up, down)):
             raise ValueError(f"{allowed}: UP and DOWN are Mbit/s, 1 to {MAX_WEIGHT}")
         rates = int(up), int(down)
-    return Line((_end(ends[0]), _end(ends[1])), rates)
+    return PairedPath((_end(ends[0]), _end(ends[1])), rates)
 
 
 def _end(text: str) -> End:
