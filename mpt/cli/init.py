@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
-        "--plain", action="store_true", help="without keys, as the C program's: neither encrypted nor sure"
+        "--plain", action="store_true", help="without keys, as the C program's: neither encrypted nor authenticated"
     )
     kind.add_argument("--adaptive", action="store_true", help="share packets out by measured rates and delays")
     return parser
