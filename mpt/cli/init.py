@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     kind.add_argument(
         "--plain", action="store_true", help="without keys, as the C program's: neither encrypted nor authenticated"
     )
-    kind.add_argument("--adaptive", action="store_true", help="share packets out by measured rates and delays")
+    kind.add_argument("--adaptive", action="store_true", help="go by measured rates and delays, also if UP/DOWN differ")
     return parser
 
 

@@ -127,18 +127,28 @@ class Plan:
             rows += [("peer_key", peer_key), ("ip_local", own), ("ip_remote", peer)]
             rows += [("local_port", self.port), ("remote_port", self.port)] if self.port != SEALED_PORT else []
             rows += [("scheduler", "adaptive")] if self.is_adaptive else []
-            return rows + self._window()
+            rows += [("scheduler", "cycle"), *self._window()] if self._goes_by_rates() else []
+            return rows
         rows += [("permission", 3), ("ip_ver", own.version), ("ip_local", own), ("local_port", self.port)]
         rows += [("ip_remote", peer), ("remote_port", self.port), ("remote_cmd_port", GeneralConfig().cmdport_local)]
         rows += [("path_count", len(self.paths)), ("network_count", len(list(self._pairs(side)))), ("status", 0)]
         return [*rows, *(self._window() or [("reorder_window", LEAST_WINDOW)]), ("auth_type", 0)]
+
+    def _goes_by_rates(self) -> bool:
+        """Return whether packets of a sealed connection are shared out by the rates: they differ at one end, which by
+        itself makes that end alone go by them."""
+        weights = [{self._weight(side, each) for each in self.paths} for side in SIDES]
+        return not self.is_adaptive and any(len(each) > 1 for each in weights)
+
+    def _weight(self, side: int, path: PairedPath) -> int:
+        return path.rates[side] if path.rates is not None else 1
 
     def _window(self) -> list[tuple[str, object]]:
         """Return the reorder window if the rates are known and ask for more than the default."""
         rate = sum(max(path.rates) for path in self.paths if path.rates is not None)
         packets = packets_in(rate, DELAY)
         default = SPELLINGS["connection"]["reorder_window"].default_value(sealed=True) if self.is_sealed else 0
-        if self.is_adaptive or packets <= default:
+        if packets <= default:
             return []
         return [("reorder_window", max(LEAST_WINDOW, packets)), ("max_buffdelay_msec", DELAY)]
 
@@ -153,7 +163,7 @@ class Plan:
             gateway = own.ip if on_link else unspecified(own.version)
             rows += [("ip_ver", own.version), ("public_ipaddr", own.ip), ("gw_ipaddr", gateway)]
             rows += [("remote_ipaddr", peer), ("keepalive_time", 0.5), ("dead_time", 2.0)]
-        weight = path.rates[side] if path.rates is not None else 1
+        weight = self._weight(side, path)
         rows += [("weight_out", weight)] if weight != 1 or not self.is_sealed else []
         return rows if self.is_sealed else [*rows, ("status", 0)]
 

@@ -116,6 +116,23 @@ def test_every_choice_makes_two_that_fit(more: list[str]) -> None:
     assert ours.is_adaptive is theirs.is_adaptive is ("--plain" not in more)
 
 
+@pytest.mark.parametrize(
+    ("rates", "more", "expected"),
+    [
+        (("10/50", "20/30"), [], False),
+        (("10/50", "20/50"), [], False),
+        (("10/50", "10/50"), [], True),
+        (("10/50", "20/50"), ["--adaptive"], True),
+    ],
+)
+def test_both_ends_go_by_the_rates_or_neither(rates: tuple[str, str], more: list[str], expected: bool) -> None:
+    """They do if the rates differ at one end, and nobody asks for adaptive paths."""
+    paths = [f"--path=eth{number},eth0=192.0.2.10,{each}" for number, each in enumerate(rates)]
+    assert init(["new", *paths, *more]) == 0
+    (ours,), (theirs,) = (each.connections for each in both())
+    assert ours.is_adaptive is theirs.is_adaptive is expected
+
+
 def answers(*given: str) -> Iterator[str]:
     yield from given
 
