@@ -251,14 +251,14 @@ static void settle(struct adaptives *all, struct watched *w, const struct mpt_re
     if (room == NULL || !flight_is_news(&room->flight, numbers, clock))
         return;
     struct settled settled = flight_acknowledge(&room->flight, &w->sender.sink, numbers, record->settled, record->ranges,
-                                                record->range_count);
+                                                record->range_count, all->tuning->old_session);
     room->reported_at = now;
     if (settled.is_further) {
         room->progress_at = now;
         room->asked = 0;
     }
     const struct under_way *oldest = flight_oldest(&room->flight);
-    if (oldest == NULL && !settled.is_further && settled.lost == 0 && now < room->told_at + all->tuning->idle_news)
+    if (oldest == NULL && !settled.is_further && now < room->told_at + all->tuning->idle_news)
         return;
     room->told_at = now;
     const struct mpt_report report = {

@@ -186,8 +186,19 @@ static uint32_t sort_ranges(const struct flight_part *part, const struct mpt_ran
     return made;
 }
 
+/* Lose what was sent with sessions before the one of `part`, and before `time`: the peer will not tell of it. */
+static void lose_replaced(struct flight *f, const struct flight_sink *sink, const struct flight_part *part, double time) {
+    for (; f->base < part->position; f->base++) {
+        const struct under_way *entry = entry_at(f, f->base);
+        if (entry->size > 0 && entry->time >= time)
+            return;
+        if (entry->size > 0)
+            lose(f, sink, f->base);
+    }
+}
+
 struct settled flight_acknowledge(struct flight *f, const struct flight_sink *sink, uint64_t space, uint32_t settled,
-                                  const struct mpt_range *ranges, uint32_t count) {
+                                  const struct mpt_range *ranges, uint32_t count, double old_session) {
     struct settled result = {0};
     struct flight_part *part = part_of(f, space);
     int64_t end = part != NULL ? behind(part, settled) : 0;
@@ -199,6 +210,7 @@ struct settled flight_acknowledge(struct flight *f, const struct flight_sink *si
     int64_t n = (int64_t)part->unsettled > (int64_t)part->first ? (int64_t)part->unsettled : (int64_t)part->first;
     int64_t base = (int64_t)part->first + ((int64_t)f->base - (int64_t)part->position);
     uint32_t spans_count = sort_ranges(part, ranges, count, n, end, spans), i = 0;
+    double arrived = 0;
     for (n = n > base ? n : base; n < end; n++) { /* what lies before the base is not under way */
         uint64_t position = part->position + ((uint64_t)n - part->first);
         if (position + AHEAD < f->head)
@@ -214,12 +226,14 @@ struct settled flight_acknowledge(struct flight *f, const struct flight_sink *si
         }
         struct under_way taken = take_out(f, position);
         result.octets += taken.size;
+        arrived = taken.time;
         if (taken.cell != NULL)
             cell_release(sink->cells, taken.cell);
     }
     part->unsettled = (uint64_t)end;
     result.is_further = true;
     f->lost += result.lost;
+    lose_replaced(f, sink, part, arrived - old_session);
     trim(f);
     return result;
 }

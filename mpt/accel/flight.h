@@ -57,9 +57,10 @@ uint64_t flight_add(struct flight *flight, const struct flight_sink *sink, uint6
 void flight_take_back(struct flight *flight, struct cells *cells, uint64_t position); /* it was not sent */
 /* Whether a record of `space` that the peer made at `clock` is newer than all before; then it is the newest. */
 bool flight_is_news(struct flight *flight, uint64_t space, uint32_t clock);
-/* Note what a record says: every number up to `settled`, the low half, has arrived or is in `ranges`. */
+/* Note what a record says: every number up to `settled`, the low half, has arrived or is in `ranges`. What was sent with a
+ * session before this one, and `old_session` seconds before what has arrived, is lost, too. */
 struct settled flight_acknowledge(struct flight *flight, const struct flight_sink *sink, uint64_t space, uint32_t settled,
-                                  const struct mpt_range *ranges, uint32_t count);
+                                  const struct mpt_range *ranges, uint32_t count, double old_session);
 void flight_end(struct flight *flight, const struct flight_sink *sink, uint64_t space); /* it has ended: all is lost */
 void flight_end_all(struct flight *flight, const struct flight_sink *sink); /* its path is gone: all is lost */
 /* Return the next entry under way from `*position` on, and step behind it; begin with `flight->base`. NULL: no more. */

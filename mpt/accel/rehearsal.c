@@ -118,7 +118,7 @@ int64_t mpt_rehearse_record(struct mpt_rehearsal *r, uint64_t space, uint32_t cl
                             const struct mpt_range *ranges, uint32_t count) {
     if (!flight_is_news(&r->flight, space, clock))
         return -2;
-    struct settled news = flight_acknowledge(&r->flight, &r->sink, space, settled, ranges, count);
+    struct settled news = flight_acknowledge(&r->flight, &r->sink, space, settled, ranges, count, r->receipts.tuning->old_session);
     return news.is_further ? (int64_t)news.octets : -1;
 }
 

@@ -190,7 +190,7 @@ class Adaptives:
         if settled.further:
             room.progress_at, room.asked = now, 0
         oldest = room.flight.oldest()
-        if oldest is None and not settled.further and not settled.lost and now < room.told_at + IDLE_NEWS:
+        if oldest is None and not settled.further and now < room.told_at + IDLE_NEWS:
             return []
         room.told_at = now
         self._events.append(
@@ -212,7 +212,7 @@ class Adaptives:
                 suspect=record.suspect,
             )
         )
-        return settled.lost
+        return settled.lost + settled.replaced
 
     def _session_ended(self, session: Session) -> None:
         """Forget the numbers of a session; what is under way with it is lost."""

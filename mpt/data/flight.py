@@ -6,13 +6,17 @@ Numbers belong to a `space`: a path id in a session, which is known by the peer'
 
 - `octets` is the sum of the sizes of all entries, `packets` is their count.
 - An entry leaves once: acknowledged, lost, or with its session.
+- A peer tells of an old session for OLD_SESSION, and never if it has begun anew. So an entry is lost, too, when a later
+  one has arrived that was sent so long after it, with a session that replaced its own.
 - What a record says about numbers that were not sent, or not with packets and probes, changes nothing.
 """
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Final, NamedTuple
 
+from mpt.data.receipts import OLD_SESSION
 from mpt.wire.serial import ahead
 
 MOST: Final = 16_384  # entries of a path; then it has no room
@@ -51,14 +55,16 @@ class Entry:
 
 
 class Settled(NamedTuple):
-    """The news of one record: `octets` acknowledged, the `lost` entries, and whether the peer has got any `further`."""
+    """The news of one record: `octets` acknowledged, the `lost` entries, whether the peer has got any `further`, and
+    the lost entries of `replaced` sessions."""
 
     octets: int
     lost: list[Entry]
     further: bool
+    replaced: list[Entry]
 
 
-NOTHING_SETTLED: Final = Settled(0, [], False)
+NOTHING_SETTLED: Final = Settled(0, [], False, [])
 
 
 class _Numbers:
@@ -111,7 +117,7 @@ class Flight:
         end = min(numbers.newest + ahead(settled, numbers.newest), numbers.newest)
         if end <= numbers.settled:
             return NOTHING_SETTLED
-        entries, octets, lost = numbers.entries, 0, []
+        entries, octets, lost, arrived = numbers.entries, 0, [], 0.0
         found = [(numbers.newest + ahead(first, numbers.newest), count) for first, count in ranges]
         missing = [(first, first + count) for first, count in found if first <= end and first + count > numbers.settled]
         while entries and (number := next(iter(entries))) <= end:
@@ -122,9 +128,21 @@ class Flight:
                 lost.append(entry)
             else:
                 octets += entry.size
+                arrived = entry.sent
         numbers.settled = end
         self.lost += len(lost)
-        return Settled(octets, lost, True)
+        return Settled(octets, lost, True, self._replaced(space, arrived - OLD_SESSION))
+
+    def _replaced(self, space: int, until: float) -> list[Entry]:
+        """Take out what was sent before `until` in the spaces before this one."""
+        found = []
+        for each in takewhile(space.__ne__, self._spaces):
+            entries = self._spaces[each].entries
+            while entries and entries[first := next(iter(entries))].sent < until:
+                found.append(entries.pop(first))
+        self.octets -= sum(entry.size for entry in found)
+        self.packets -= len(found)
+        return found
 
     def end(self, session: int) -> list[Entry]:
         """Forget a session, by the peer's index; return its entries, which nobody will acknowledge."""

@@ -218,13 +218,13 @@ class Tunnel:
         return end
 
     def restart_there(self) -> None:
-        """Let the program of the other end begin anew, with a new session; what it held is gone."""
+        """Let the program of the other end begin anew, with a new session; what it held is gone. This end keeps the old
+        session for a while, and nobody reports of it."""
         self.there.paused = True
         self._gone.append(self.there)
-        old, self._session = self._session, PeerSession()
+        self._session = PeerSession()
         self.there = self._begin_there(self._session)
         self.here.renew(self._session, True)
-        self.here.stage.datapath.end_session(CONNECTION, old.index)
 
     def tcp(self, control: Cubic | Bbr, total: float = math.inf, port: int = 5001) -> tuple[TcpSender, TcpReceiver]:
         """Begin a TCP connection from here to there."""

@@ -15,7 +15,7 @@ from mpt.data.flight import Entry, Flight
 from mpt.data.flowqueue import FlowQueue
 from mpt.data.pathtable import ClassRule
 from mpt.data.playout import FAR, UNORDERED, Playout
-from mpt.data.receipts import Receipt, Receipts
+from mpt.data.receipts import OLD_SESSION, Receipt, Receipts
 from mpt.errors import DecodeError
 from mpt.testing.datapath import LOCAL_V6, REMOTE_V6, packet
 from mpt.wire import feedback, ip, tos
@@ -93,9 +93,11 @@ def test_the_same_queue(steps: list[tuple[float, tuple[Any, ...]]]) -> None:
 RANGES = st.lists(st.tuples(st.integers(-5, 40), st.integers(0, 6)), max_size=5)
 SENDS = st.tuples(st.just("send"), st.integers(0, 1), st.sampled_from((1, 1, 1, 2, 5, 300)))
 RECORDS = st.tuples(st.just("record"), st.integers(0, 2), st.integers(-3, 12), RANGES, st.booleans())
+PAUSES = st.tuples(st.just("pause"))
+ENDS = st.tuples(st.just("end"), st.integers(0, 2))
 
 
-@given(st.lists(st.one_of(SENDS, SENDS, SENDS, RECORDS, st.tuples(st.just("end"), st.integers(0, 2))), max_size=60))
+@given(st.lists(st.one_of(SENDS, SENDS, SENDS, RECORDS, PAUSES, ENDS), max_size=60))
 def test_the_same_flight(steps: list[tuple[Any, ...]]) -> None:
     """The same datagrams are acknowledged, lost or under way, whatever records say; numbers begin near 2^32."""
     now, clock, space, python = 1000.0, 0, 0, Flight()
@@ -120,7 +122,11 @@ def test_the_same_flight(steps: list[tuple[Any, ...]]) -> None:
                     if news != -2:
                         settled = python.acknowledged(at << 6, low, missing)
                         assert news == (settled.octets if settled.further else -1)
-                        lost = [int.from_bytes(entry.content or b"", "big") for entry in settled.lost]
+                        lost = [
+                            int.from_bytes(entry.content or b"", "big") for entry in settled.lost + settled.replaced
+                        ]
+                case ("pause",):
+                    now += OLD_SESSION
                 case (_, at):
                     lost = [int.from_bytes(entry.content or b"", "big") for entry in python.end(at)]
                     lib.mpt_rehearse_session_end(c.parts, at)

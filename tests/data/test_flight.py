@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpt.data.flight import Entry, Flight, space
+from mpt.data.receipts import OLD_SESSION
 from mpt.wire.serial import MASK
 
 
@@ -91,6 +92,22 @@ def test_two_sessions_are_under_way_at_once() -> None:
     oldest = tested.oldest()
     assert oldest is not None and oldest.sent == 20.0
     assert len(tested.end_all()) == 6
+    assert (tested.packets, tested.octets, tested.oldest()) == (0, 0, None)
+
+
+def test_what_a_restarted_peer_will_not_tell_of_is_given_back() -> None:
+    """A later datagram of a later session has arrived; a peer that goes on tells of the old one for so long."""
+    tested, later = Flight(), 10.0 + OLD_SESSION
+    for number in range(3):
+        tested.sent(space(1, 0), number, Entry(100, 10.0 + number))
+    for number, sent in enumerate((later, later + 0.5, later + 1.5, later + 3.0)):
+        tested.sent(space(2, 0), number, Entry(200, sent))
+    assert tested.acknowledged(space(2, 0), 0, ()).replaced == []
+    assert [entry.sent for entry in tested.acknowledged(space(2, 0), 1, ()).replaced] == [10.0]
+    assert tested.acknowledged(space(2, 0), 2, ((2, 1),)).replaced == []  # it has not arrived
+    assert (tested.packets, tested.octets) == (3, 2 * 100 + 200)
+    assert [entry.sent for entry in tested.acknowledged(space(2, 0), 3, ()).replaced] == [11.0, 12.0]
+    assert tested.acknowledged(space(1, 0), 2, ()).octets == 0
     assert (tested.packets, tested.octets, tested.oldest()) == (0, 0, None)
 
 
