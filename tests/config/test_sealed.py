@@ -176,6 +176,28 @@ def test_what_only_an_adaptive_connection_has_is_told(tmp_path: Path) -> None:
     assert len(warnings) == 2 and "[class  voice] is ignored" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("weights", "scheduler", "expected"),
+    [
+        (("1", "1"), None, "adaptive"),
+        (("7", "7"), None, "adaptive"),
+        ((None, None), None, "adaptive"),
+        (("1", "2"), None, "cycle"),
+        (("2", None), None, "cycle"),
+        (("1", "2"), "adaptive", "adaptive"),
+        (("1", "1"), "cycle", "cycle"),
+    ],
+)
+def test_different_weights_of_a_sealed_connection_are_taken_at_their_word(
+    weights: tuple[str | None, str | None], scheduler: str | None, expected: str, tmp_path: Path
+) -> None:
+    """Unless its file names a scheduler; without different weights it is adaptive."""
+    text = CLIENT
+    for number, weight in enumerate(weights):
+        text = changed(text, f"path_{number}", weight_out=weight)
+    assert loaded(tmp_path, changed(text, "connection", scheduler=scheduler)).scheduler == expected
+
+
 def test_a_plain_connection_cannot_be_adaptive(tmp_path: Path) -> None:
     """The error says what it needs."""
     text = changed(CONNECTION, "connection", scheduler="adaptive")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from mpt.config.writer import file_text
 from mpt.control.adaptive import EASY_STEP, STEP, Plan
 from mpt.control.adaptivepath import PathFacts
 from mpt.control.pathviews import PathView
@@ -474,3 +476,20 @@ def test_idle_clients_cost_nothing(run: Run) -> None:
         pair.pass_time(3.0, step=0.01)
         timers.append(len(pair.a.reactor.getDelayedCalls()))
     assert timers[0] == timers[1]
+
+
+def test_a_reload_takes_the_other_scheduler(run: Run, tmp_path: Path) -> None:
+    """To the cycle and back; the peer learns it with the new keys, and packets go each time."""
+    file = tmp_path / "connections" / "c.conf"
+    a = a_side(scheduler="adaptive", reorder_window=100, file=file)
+    pair = adaptive_pair(run, a)
+    pair.a.root.runs.directory = tmp_path
+    file.parent.mkdir()
+
+    def reload(scheduler: str, expected: list[Adaptive | None]) -> None:
+        file.write_text(file_text(replace(a, scheduler=scheduler), [Status.OK] * 2, 60456))
+        assert pair.a.ask("reload c.conf").text.startswith("changed: c; 0 unchanged")
+        pair.until(lambda: rows(pair) == expected and pair.carries(), 5.0)
+
+    reload("cycle", [None, Adaptive(sends=False)])
+    reload("adaptive", [Adaptive(sends=True)] * 2)
