@@ -26,7 +26,7 @@ static const struct mpt_tuning tuning = {
     .streams = 5, .forget = 1, .stamps_a_second = 16000,
     .thin_period = 0.1, .quantum = 1514, .largest_packet = 100, .count_memory = 16,
     .sure = 3, .sure_after = 0.002, .reports_told = 4, .told_for = 0.15, .soon = 0.002, .pause = 0.01, .short_pause = 0.005,
-    .reports_many = 64, .latest = 0.2, .silences = {0.025, 0.05, 0.1, 0.2}, .silent = 2, .old_session = 0.25, .report_share = 0.02, .idle_news = 0.1,
+    .reports_many = 64, .latest = 0.2, .silences = {0.025, 0.05, 0.1, 0.2}, .silent = 2, .old_session = 0.25, .report_share = 0.02, .idle_news = 0.1, .longest_wait = 1,
     .longest_hold = 1, .longest_playout = 0.2, .far_ahead = 1 << 16, .excess = 0.1, .excess_octets = 3028,
     .blocked = 0.002, .tries = 3, .too_late = 0.3, .repair_share = 0.15, .repair_burst = 45420, .patience = 4, .copy_share = 0.1,
     .usual = 1500, .start_window = 45000, .start_rate = 625000, .start_rto = 1, .start_hold = 0.1,

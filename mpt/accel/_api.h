@@ -110,6 +110,7 @@ struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge
     double told; /* a second */
     double told_at_once;
     double token_life; /* seconds */
+    double longest_wait; /* seconds; of mpt.host.udp */
     double forget; /* seconds */
     double stamps_a_second;
     double thin_period, thick_time; /* seconds; of mpt.data.flowqueue */

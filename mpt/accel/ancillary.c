@@ -18,8 +18,6 @@
 #define SOL_UDP 17
 #endif
 
-enum { LONGEST_WAIT = 1 }; /* seconds */
-
 static void add(struct msghdr *message, union ancillary *room, int level, int type, const void *value, size_t size) {
     struct cmsghdr *control = (struct cmsghdr *)(void *)(room->octets + message->msg_controllen);
     message->msg_control = room;
@@ -62,11 +60,11 @@ struct received ancillary_read(struct msghdr *message) {
     return received;
 }
 
-double ancillary_waited(const struct received *received, const struct timespec *now) {
+double ancillary_waited(const struct received *received, const struct timespec *now, double longest) {
     if (received->came.tv_sec == 0)
         return 0;
     double waited = (double)(now->tv_sec - received->came.tv_sec) + (double)(now->tv_nsec - received->came.tv_nsec) / 1e9;
-    return waited > 0 && waited < LONGEST_WAIT ? waited : 0; /* or the clock was set */
+    return waited > 0 && waited < longest ? waited : 0; /* or the clock was set */
 }
 
 struct mpt_address ancillary_address(const void *name, size_t length) {

@@ -22,8 +22,8 @@ struct received { /* what a received message says beside its octets */
     struct timespec came; /* when the kernel got it, by the wall clock; 0: it does not say */
 };
 struct received ancillary_read(struct msghdr *message);
-/* Return the seconds for which a message has waited in its socket until `now` (the wall clock). */
-double ancillary_waited(const struct received *received, const struct timespec *now);
+/* Return the seconds for which a message has waited in its socket until `now` (the wall clock); 0: longer than `longest`. */
+double ancillary_waited(const struct received *received, const struct timespec *now, double longest);
 struct mpt_address ancillary_address(const void *name, size_t length); /* of a name; version 0 for a connected socket's */
 
 #endif

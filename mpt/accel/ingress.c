@@ -240,7 +240,7 @@ static uint32_t receive(struct ingress *ingress, struct listener *listener, doub
         struct mpt_address sender = ancillary_address(message->msg_name, message->msg_namelen);
         const struct source *source = find_source(&ingress->now.listening, listener->fd, &sender);
         const struct origin origin = {&ingress->names[i], message->msg_namelen, listener->fd,
-                                      ancillary_waited(&received, &wall)};
+                                      ancillary_waited(&received, &wall, ingress->tuning.longest_wait)};
         do {
             uint32_t left = length - at, step = received.size && received.size < left ? received.size : left;
             struct datagram datagram = {buffers[i]->data + at, step, received.ecn, buffers[i]};

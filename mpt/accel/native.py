@@ -34,7 +34,7 @@ from mpt.data.framing import Sealed
 from mpt.data.pathstate import PathMeasures
 from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
 from mpt.host.tun import ask_offloads
-from mpt.host.udp import can_segment, join_received, stamp_received
+from mpt.host.udp import LONGEST_WAIT, can_segment, join_received, stamp_received
 from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 from mpt.wire import seal, token, tos
 from mpt.wire.seal import SessionKeys
@@ -60,7 +60,7 @@ TUNING: Final = (
         )
         for name in names
     }
-    | {"token_life": token.LIFE}
+    | {"token_life": token.LIFE, "longest_wait": LONGEST_WAIT}
     | ADAPTIVE_TUNING
 )
 
