@@ -1,42 +1,39 @@
 """The native data path: the DataPath interface in front of the C engine of this package.
 
-Work that is done once a table and not once a packet stays here: rows become C structures, addresses octets, counters
-values. The engine reads and writes the same file descriptors and decides by the same rules as
-mpt.data.datapath.PythonDataPath, which is the reference.
+Work that is done once a table and not once a packet stays in Python: rows become C structures (mpt.accel.rows),
+addresses octets, counters values. The engine reads and writes the same file descriptors and decides by the same rules
+as mpt.data.datapath.PythonDataPath, which is the reference.
 """
 
 from __future__ import annotations
 
 import fcntl
 import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from errno import EEXIST, ENOENT
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from mpt.accel._native import ffi, lib
 from mpt.accel.limits import (
     ADAPTIVE_TUNING,
     adaptive_counts,
-    adaptive_fields,
     flight_measures,
     order_limits,
     path_limits,
     report_event,
 )
-from mpt.accel.sockaddr import NOBODY, address_fields, from_sockaddr, host_fields, name_for, sharing, sockaddr
+from mpt.accel.rows import Rows
+from mpt.accel.sockaddr import from_sockaddr, name_for
 from mpt.data import candidates, equalizer, gate, knowledge, opening, reorder, stream, toobig
 from mpt.data.counters import Counters, PathCounters, Reason, errno_reason
 from mpt.data.events import Confirmed, Copied, Event, Handshake, Message, Moved
-from mpt.data.flowmap import FlowMap
-from mpt.data.framing import Sealed
 from mpt.data.pathstate import PathMeasures
-from mpt.data.pathtable import ConnectionRow, DataSocket, PathRow, Table
+from mpt.data.pathtable import DataSocket, Table
 from mpt.host.tun import ask_offloads
-from mpt.host.udp import LONGEST_WAIT, can_segment, join_received, stamp_received
+from mpt.host.udp import LONGEST_WAIT, can_segment
 from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
-from mpt.wire import seal, token, tos
+from mpt.wire import seal, token
 from mpt.wire.seal import SessionKeys
 
 BUDGET: Final = 0.008  # s of a wake-up, for which keepalives and commands wait; the reactor's turn takes 0.1 ms
@@ -131,23 +128,18 @@ class NativeDataPath:
         self._tun = tun
         self._budget = budget
         self._turn = turn
-        self._gso = gso
         offloads = ask_tun(tun, tun_offload) | (lib.MPT_UDP_SEGMENT if gso and can_segment() else 0)
         tuning = ffi.new("struct mpt_tuning *", TUNING)
         self._engine: Any = ffi.gc(lib.mpt_new(tun, offloads, secrets.randbits(64), tuning), lib.mpt_free)
         if self._engine == ffi.NULL:
             raise MemoryError
-        self._connections: dict[Hashable, int] = {}  # key -> id; an id is never used twice
-        self._connection_keys: list[Hashable] = []  # by id
-        self._paths: dict[Hashable, int] = {}
-        self._path_keys: list[Hashable] = []  # by id
+        self._rows = Rows(gso, stamps=budget > 0)
+        self._connections, self._paths = self._rows.connections, self._rows.paths  # key -> id
         self._sockets: dict[int, DataSocket] = {}  # of the table and asked for, by descriptor
         self._shares = ffi.new("struct mpt_share[]", 16)
         self._flight = ffi.new("struct mpt_flight *")
         self._event_count = ffi.new("uint32_t *")
         self._event_octets = ffi.new("const uint8_t **")
-        self._converted: dict[Hashable, _Converted] = {}  # the rows of the table
-        self._prepared: dict[int, bool] = {}  # the sockets of one call, which many paths may share
 
     def tun_readable(self, now: float) -> None:
         lib.mpt_serve(self._engine, self._tun, now, self._budget, self._turn)
@@ -166,15 +158,7 @@ class NativeDataPath:
 
     def set_table(self, table: Table, now: float) -> None:
         sockets = {path.socket.fileno(): path.socket for row in table for path in row.paths if path.socket is not None}
-        rows = ffi.new("struct mpt_connection_row[]", len(table))
-        converted: dict[Hashable, _Converted] = {}
-        for place, row in enumerate(table):
-            converted[row.key] = known = self._converted_row(row)
-            rows[place] = known.structure[0]
-        failed = lib.mpt_set_table(self._engine, rows, len(table), now)
-        self._converted = converted
-        self._prepared.clear()
-        if failed:
+        if lib.mpt_set_table(self._engine, self._rows.convert(table), len(table), now):
             raise MemoryError
         self._sockets = sockets
         lib.mpt_deadline_reached(self._engine, now)  # what waits may have room now
@@ -203,16 +187,16 @@ class NativeDataPath:
 
     def _event(self, event: Any, all_octets: Any) -> Event:
         if event.kind == lib.MPT_REPORT:
-            return report_event(self._path_keys[event.subject], event.at, all_octets + event.offset)
+            return report_event(self._rows.path_keys[event.subject], event.at, all_octets + event.offset)
         octets = bytes(ffi.buffer(all_octets + event.offset, event.length))
         if event.fd < 0:
-            return Message(self._path_keys[event.subject], octets, event.at)
+            return Message(self._rows.path_keys[event.subject], octets, event.at)
         if event.kind == lib.MPT_CONFIRMED:
-            return Confirmed(self._connection_keys[event.subject], event.session, event.at)
+            return Confirmed(self._rows.connection_keys[event.subject], event.session, event.at)
         source, data_socket = from_sockaddr(bytes(event.source)), self._sockets[event.fd]
         if event.kind == lib.MPT_HANDSHAKE:
             return Handshake(data_socket, source, octets, event.at)
-        path = self._path_keys[event.subject]
+        path = self._rows.path_keys[event.subject]
         if event.kind == lib.MPT_MOVED:
             return Moved(path, data_socket, source, event.size, event.at)
         if event.kind == lib.MPT_COPIED:
@@ -369,125 +353,6 @@ class NativeDataPath:
 
     def close(self) -> None:
         self.set_table((), 0.0)
-
-    # --- rows into C structures ---
-
-    def _converted_row(self, row: ConnectionRow) -> _Converted:
-        """Return `row` as a C structure: the one of the table before if it is the same row, with the same descriptors.
-        A server has a thousand rows, of which few change."""
-        descriptors = tuple(path.socket.fileno() if path.socket is not None else -1 for path in row.paths)
-        known = self._converted.get(row.key)
-        if known is not None and known.row is row and known.descriptors == descriptors:
-            return known
-        arrays: list[Any] = []
-        structure = ffi.new("struct mpt_connection_row *", self._connection(row, arrays))
-        return _Converted(row, descriptors, structure, arrays)
-
-    def _connection(self, row: ConnectionRow, arrays: list[Any]) -> dict[str, Any]:
-        """Return the fields of `row`, which point to `arrays`."""
-        networks = _array(
-            arrays,
-            "network",
-            [
-                {"base": address_fields(network.network_address), "length": network.prefixlen, "here": here}
-                for pair in row.networks
-                for network, here in ((pair.source, True), (pair.destination, False))
-            ],
-        )
-        flow_map = FlowMap([path.ports for path in row.paths])
-        rules = _array(
-            arrays, "port_rule", [{"key": key, "path": path} for key, path in sorted(_port_rules(flow_map).items())]
-        )
-        sealed = isinstance(row.framing, Sealed)
-        paths = _array(arrays, "path_row", [self._path(path, sealed) for path in row.paths])
-        number = self._connections.setdefault(row.key, len(self._connections))
-        if number == len(self._connection_keys):
-            self._connection_keys.append(row.key)
-        tos_by_inner = tos.encapsulated(row.dscp, row.ecn)
-        return {
-            "id": number,
-            "tunnel_local": address_fields(row.tunnel_local),
-            "tunnel_peer": address_fields(row.tunnel_peer),
-            "broadcast": address_fields(row.broadcast) if row.broadcast is not None else NOBODY,
-            "reorder_window": row.reorder_window,
-            "max_delay": row.max_delay,
-            "tos_by_inner": tos_by_inner,
-            "sets_tos": any(tos_by_inner),
-            "mss_clamp": row.mss_clamp,
-            "sequenced": row.framing.sequenced,
-            "keyed": isinstance(row.framing, Sealed) and row.framing.order == "flow",
-            "sealed": sealed,
-            "message_tos": (row.dscp or 0) << 2,
-            **adaptive_fields(row.adaptive, arrays),
-            "networks": networks["pointer"],
-            "network_count": networks["count"],
-            "rules": rules["pointer"],
-            "rule_count": rules["count"],
-            "paths": paths["pointer"],
-            "path_count": paths["count"],
-        }
-
-    def _path(self, row: PathRow, sealed: bool) -> dict[str, Any]:
-        number = self._paths.setdefault(row.key, len(self._paths))
-        if number == len(self._path_keys):
-            self._path_keys.append(row.key)
-        descriptor = row.socket.fileno() if row.socket is not None else -1
-        if descriptor not in self._prepared:
-            self._prepared[descriptor] = descriptor >= 0 and _prepare(
-                descriptor, self._gso, sealed and self._budget > 0
-            )
-        named = self._prepared[descriptor]
-        remote = sockaddr(row.remote) if named and row.remote else b""
-        peer = host_fields(row.peer) if named and not sealed else NOBODY
-        return {
-            "id": number,
-            "fd": descriptor,
-            "usable": row.usable,
-            "weight": row.weight,
-            "mtu": row.mtu,
-            "seal_id": row.id,
-            "unplaced": sealed and not row.remote,
-            "outer_remote": remote.ljust(28, b"\0"),
-            "outer_remote_length": len(remote),
-            "peer": peer,
-            "loop": address_fields(row.peer_address),
-        }
-
-
-class _Converted(NamedTuple):
-    """A row, the descriptors of its paths, and both as a C structure, which points to `arrays`."""
-
-    row: ConnectionRow
-    descriptors: tuple[int, ...]
-    structure: Any
-    arrays: list[Any]
-
-
-def _array(arrays: list[Any], kind: str, values: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a new one of the `arrays` and its length, under their names in the rows of mpt_set_table."""
-    array = ffi.new(f"struct mpt_{kind}[]", values)
-    arrays.append(array)
-    return {"pointer": array, "count": len(values)}
-
-
-def _prepare(descriptor: int, gso: bool, stamps: bool) -> bool:
-    """Make a socket ready; return False for a connected socket without addresses."""
-    with sharing(descriptor) as shared:
-        if shared.family not in (socket.AF_INET, socket.AF_INET6):
-            return False
-        join_received(shared, gso)
-        if stamps:
-            stamp_received(shared)
-        return True
-
-
-def _port_rules(flow_map: FlowMap) -> dict[int, int]:
-    """Return struct mpt_port_rule key -> index of the path."""
-    return {
-        direction << 24 | protocol << 16 | port: path
-        for direction, rules in enumerate((flow_map.by_source, flow_map.by_destination))
-        for (protocol, port), path in rules.items()
-    }
 
 
 def _reasons(counts: Any) -> dict[str, int]:
