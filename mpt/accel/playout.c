@@ -210,6 +210,11 @@ static void make_room(struct playout *p, double now) {
 
 static void deliver(struct playout *p, struct packet packet) { p->sink.deliver(p->sink.context, packet); }
 
+/* Whether a number is so far from the one that comes next that its stream begins anew. */
+static bool is_far(const struct playout *p, int64_t distance) {
+    return distance <= -(int64_t)p->tuning->far_ahead || distance >= (int64_t)p->tuning->far_ahead;
+}
+
 static void drop_copy(struct playout *p, struct packet packet) {
     p->copies++;
     p->sink.release(p->sink.context, packet);
@@ -239,7 +244,7 @@ static double release_of(const struct playout *p, const struct packet *packet, u
     return p->ticks >= 0 && has_playout(packet->data, packet->length) ? release_at(p, stamp, now) : now;
 }
 
-/* Hold a packet. false: no memory. */
+/* Hold a packet until `latest` at most, and deliver what goes now. false: no memory. */
 static bool hold(struct playout *p, struct player *s, int64_t position, struct packet packet, double release, double latest,
                  double now) {
     struct slot *slot = player_make_room(s, &p->window) ? window_hold(&p->window, &s->held, position, packet) : NULL;
@@ -249,6 +254,9 @@ static bool hold(struct playout *p, struct player *s, int64_t position, struct p
     slot->arrival_time = now;
     player_wait(s, (struct latest){latest, position});
     wait(p, s);
+    advance(p, s, now);
+    if (p->window.count > p->window.size)
+        make_room(p, now);
     return true;
 }
 
@@ -276,25 +284,20 @@ static void level(struct playout *p, int64_t position, struct packet packet, uin
         deliver(p, packet);
         return;
     }
-    if (position - s->expected <= -(int64_t)p->tuning->far_ahead || position - s->expected >= (int64_t)p->tuning->far_ahead) {
+    if (is_far(p, position - s->expected)) {
         flush(p, s, now);
         player_begin(s, position);
     }
     double release = release_at(p, stamp, now);
-    if (release <= now || position < s->expected || !hold(p, s, position, packet, release, release, now)) {
+    if (release <= now || position < s->expected || !hold(p, s, position, packet, release, release, now))
         deliver(p, packet);
-        return;
-    }
-    advance(p, s, now);
-    if (p->window.count > p->window.size)
-        make_room(p, now);
 }
 
 static void arrive_unordered(struct playout *p, struct mark mark, struct packet packet, double now) {
     uint32_t sequence = mark.sequence;
     int64_t newest = p->unordered_newest, ahead = newest < 0 ? 0 : (int32_t)(sequence - (uint32_t)newest);
     int64_t position = newest < 0 ? BASE + sequence : newest + ahead;
-    if (ahead <= -(int64_t)p->tuning->far_ahead || ahead >= (int64_t)p->tuning->far_ahead) {
+    if (is_far(p, ahead)) {
         p->unordered = (struct replay){0};
         newest = -1;
         position = BASE + sequence;
@@ -322,7 +325,7 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
         return;
     }
     int64_t distance = (int32_t)(mark.sequence - (uint32_t)s->expected);
-    if (distance <= -(int64_t)p->tuning->far_ahead || distance >= (int64_t)p->tuning->far_ahead) {
+    if (is_far(p, distance)) {
         flush(p, s, now);
         player_begin(s, mark.sequence);
         distance = 0;
@@ -344,16 +347,12 @@ void playout_arrive(struct playout *p, struct mark mark, struct packet packet, d
             advance(p, s, now);
         return;
     }
-    if (!hold(p, s, position, packet, release, fmax(release, now + p->hold), now)) {
-        flush(p, s, now);
-        if (position >= s->expected)
-            player_pass(s, position);
-        deliver(p, packet);
+    if (hold(p, s, position, packet, release, fmax(release, now + p->hold), now))
         return;
-    }
-    advance(p, s, now);
-    if (p->window.count > p->window.size)
-        make_room(p, now);
+    flush(p, s, now);
+    if (position >= s->expected)
+        player_pass(s, position);
+    deliver(p, packet);
 }
 
 /* --- time --- */

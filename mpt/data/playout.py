@@ -152,10 +152,7 @@ class Playout:
             if stream.held:
                 self._advance(stream, delivery, now)
             return delivery
-        self._hold_back(stream, position, (packet, release, now), max(release, now + self._hold))
-        self._advance(stream, delivery, now)
-        if self.held > self._window:
-            self._make_room(delivery, now)
+        self._hold_back(stream, position, (packet, release, now), max(release, now + self._hold), delivery)
         return delivery
 
     def _stream(self, key: int, first: int, delivery: list[bytes], now: float) -> _Stream:
@@ -195,11 +192,8 @@ class Playout:
         release = self._release_at(stamp, now)
         if release <= now or position < stream.expected:
             delivery.append(packet)
-            return delivery
-        self._hold_back(stream, position, (packet, release, now), release)
-        self._advance(stream, delivery, now)
-        if self.held > self._window:
-            self._make_room(delivery, now)
+        else:
+            self._hold_back(stream, position, (packet, release, now), release, delivery)
         return delivery
 
     def _release(self, packet: bytes, stamp: int, now: float) -> float:
@@ -223,11 +217,16 @@ class Playout:
         self.late += 1
         delivery.append(packet)
 
-    def _hold_back(self, stream: _Stream, position: int, held: _Held, latest: float) -> None:
+    def _hold_back(self, stream: _Stream, position: int, held: _Held, latest: float, delivery: list[bytes]) -> None:
+        """Hold a packet that has just come, until `latest` at most, and deliver what goes now."""
         stream.held[position] = held
         heappush(stream.latest, (latest, position))
         self._waiting[stream] = None
         self.held += 1
+        _, _, now = held
+        self._advance(stream, delivery, now)
+        if self.held > self._window:
+            self._make_room(delivery, now)
 
     def _advance(self, stream: _Stream, delivery: list[bytes], now: float) -> None:
         """Deliver what goes: up to the last packet whose latest is over, then all that is in order and released."""
