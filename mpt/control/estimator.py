@@ -235,7 +235,7 @@ class PathEstimator:
         self.burst = START_BURST * self.round_trip
         self.samples += self._round > SMALLEST_WINDOW
         self._hot = self._hot + 1 if self.delays.queue > target and acked else 0
-        if self._hot < HOT_REPORTS and not (self._loses_much):
+        if self._hot < HOT_REPORTS and not self._loses_much:
             return
         self.is_starting = False
         self.since = now
@@ -248,8 +248,8 @@ class PathEstimator:
     @property
     def _loses_much(self) -> bool:
         """Return whether one in ten datagrams is lost under load: probes that a narrow line loses say nothing."""
-        is_loaded = self._loaded_since is not None and self._round > SMALLEST_WINDOW
-        return is_loaded and self.losses.recent > START_LOSS and self.rates.delivered > 0
+        carries = self.is_loaded and self._round > SMALLEST_WINDOW
+        return carries and self.losses.recent > START_LOSS and self.rates.delivered > 0
 
     def _follow(self, now: float, acked: int) -> None:
         target = self.target

@@ -195,13 +195,12 @@ class SealedPath(Path):
         self._timer.stop()
 
     def _ends(self) -> tuple[DataSocket | None, tuple[Any, ...]]:
-        own = self.port.socket if self.port is not None else None
-        if (
-            self.peer_place is not None and own is not None and self.peer_place.socket.fileno() < 0
-        ):  # of another path, closed
-            self.peer_place = Place(own, self.peer_place.address)
-        place = self.peer_place if own is not None else None
-        return (place.socket, place.address) if place is not None else (own, ())
+        own, place = self.port.socket if self.port is not None else None, self.peer_place
+        if own is None or place is None:
+            return own, ()
+        if place.socket.fileno() < 0:  # of another path, closed
+            place = self.peer_place = Place(own, place.address)
+        return place.socket, place.address
 
     def _new_row(self, own: DataSocket | None, remote: tuple[Any, ...], usable: bool, mtu: int) -> PathRow:
         host = str(remote[0]) if remote else ""

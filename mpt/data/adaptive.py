@@ -135,11 +135,11 @@ class AdaptiveSender:
             if (room := rooms.at_once(size, now, fitting)) is not None and self._send(waiting, room, now):
                 return
             if trait == classes.OTHER and self._settings.ordered:
-                kind = _ORDERED  # it waits with its flow
+                waiting = waiting._replace(kind=_ORDERED)  # it waits with its flow
         self._largest = max(self._largest, size)
-        if not is_urgent and self._goes_through(Waiting(flow, packet, kind, now), now):
+        if not is_urgent and self._goes_through(waiting, now):
             return
-        self._queue.push(flow, packet, kind, now, is_urgent)
+        self._queue.push(flow, packet, waiting.kind, now, is_urgent)
 
     def _goes_through(self, waiting: Waiting, now: float) -> bool:
         """Send a packet if none waits before it, neither new nor again, and a path has room; return whether it is

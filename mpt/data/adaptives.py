@@ -225,10 +225,9 @@ class Adaptives:
 
     def moved(self, path: Hashable, now: float) -> None:
         """Note that the peer of a path is elsewhere now: what is under way to where it was is lost."""
-        connection = self._of_path.get(path)
-        for key, room in connection.paths.values() if connection is not None else ():
-            if key == path and connection is not None:
-                self._lose(connection, room.flight.end_all(), now)
+        connection, state = self._of_path.get(path), self._states.find(path)
+        if connection is not None and state is not None:
+            self._lose(connection, state.room.flight.end_all(), now)
 
     def _lose(self, connection: _Connection, entries: list[Entry], now: float) -> None:
         """Let entries that nobody will acknowledge be sent again soon."""
