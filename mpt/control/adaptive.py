@@ -102,8 +102,7 @@ class AdaptiveControl:
         self._rescues: list[Hashable] = []
         self._copies: list[Hashable] = []
         self._stepped_at: float | None = None
-        self._last: Plan | None = None  # without its rescues and probes
-        self._is_at_ease = False
+        self._easy_plan: Plan | None = None  # the last one, if the connection is at ease, without rescues and probes
         self._rests_until = 0.0  # if it is
         self._traffic = Traffic()
         self._carried_at = 0.0  # when more than probes arrived
@@ -114,7 +113,7 @@ class AdaptiveControl:
 
     def set_paths(self, facts: Mapping[Hashable, PathFacts], now: float) -> None:
         """Take the paths of the connection, all of them."""
-        self._last = None
+        self._easy_plan = None
         for key in [key for key in self._paths if key not in facts]:
             del self._paths[key]
         for key, each in facts.items():
@@ -136,10 +135,10 @@ class AdaptiveControl:
         if path is None:
             return
         unread = report if path.unread is None else both(path.unread, report)
-        if self._is_at_ease and _is_routine(report):
+        if self._easy_plan is not None and _is_routine(report):
             path.unread = unread
             return
-        self._is_at_ease = False
+        self._easy_plan = None
         path.unread = None
         self._take(path, unread)
 
@@ -171,8 +170,8 @@ class AdaptiveControl:
         """Return the plan of now; `flights`: what is under way on the paths, by key. Before `pause` is over a
         connection at ease gets the last one."""
         is_urgent = self._rescues or self._copies
-        if self._is_at_ease and self._last is not None and not is_urgent and now < self._rests_until:
-            return self._last
+        if self._easy_plan is not None and not is_urgent and now < self._rests_until:
+            return self._easy_plan
         for path in self._paths.values():
             if path.unread is not None:
                 report, path.unread = path.unread, None
@@ -201,15 +200,15 @@ class AdaptiveControl:
         plan = Plan(self._limits(delays_of), order, self._rescues, probes, self._copies)
         self._rescues, self._copies = [], []
         self._stepped_at = now
-        self._last = plan._replace(rescues=[], probes=[], copies=())
-        self._is_at_ease = self._is_easy(flights, queued, now)
+        is_easy = self._is_easy(flights, queued, now)
+        self._easy_plan = plan._replace(rescues=[], probes=[], copies=()) if is_easy else None
         self._rests_until = now + EASY_STEP - ROUNDING
         return plan
 
     @property
     def pause(self) -> float:
         """Return the seconds from one step to the next one, while the connection is loaded."""
-        return EASY_STEP if self._is_at_ease else STEP
+        return EASY_STEP if self._easy_plan is not None else STEP
 
     def _is_easy(self, flights: Mapping[Hashable, FlightMeasures], queued: bool, now: float) -> bool:
         """Return whether much comes or goes, and nothing holds it back but the processor: then there is little to
@@ -307,9 +306,8 @@ class AdaptiveControl:
         first = min(fit, key=lambda key: delays[key].base)
         total = sum(path.proven for path in fit.values())
         lossy = any(path.estimator.losses.radio > SLIGHT_LOSS for path in fit.values())
-        fast = any(
-            path.estimator.rates.peak > FASTEST for path in fit.values()
-        )  # copies would cost more than they show
+        # on such lines copies would cost more than they show
+        fast = any(path.estimator.rates.peak > FASTEST for path in fit.values())
         for key, path in fit.items():
             wanted = PROVEN_SHARE * (KEPT if path.admits else 1.0) * total / len(fit)
             shown = path.estimator.samples >= PROVEN_REPORTS and total > 0 and path.proven >= wanted

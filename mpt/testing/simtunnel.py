@@ -27,7 +27,6 @@ from mpt.testing.simnet import Line, Simulation
 from mpt.testing.simtcp import TcpReceiver, TcpSender, ports_of
 from mpt.wire.feedback import PROBE_MESSAGE
 
-STEP: Final = 0.010  # s between two steps of control
 LEAST_TIME: Final = 0.0001  # s between two wake-ups
 CONNECTION: Final = "c"
 
@@ -89,7 +88,7 @@ class End:
         data.set_table((row,), self.now)
         self.renew(session, is_first)
         self.set_paths({i: PathFacts(line=i) for i in range(len(self.lines))})
-        self._simulation.after(STEP, self._tick)
+        self._simulation.after(self.control.pause, self._tick)
 
     def renew(self, session: PeerSession, is_first: bool) -> None:
         """Use another session from now on."""
@@ -161,7 +160,7 @@ class End:
     def _tick(self) -> None:
         if not self.paused:
             self.step()
-        self._simulation.after(STEP, self._tick)
+        self._simulation.after(self.control.pause, self._tick)
 
     def _arm(self) -> None:
         due = self.stage.datapath.next_deadline()
