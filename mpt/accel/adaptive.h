@@ -45,7 +45,6 @@ struct adaptive { /* one connection; it outlives the tables */
     double now;              /* of the wake-up */
     uint64_t refusals;       /* trains that sockets did not take whole */
     bool is_touched;         /* it has departures */
-    bool is_busy;            /* it is in the list of those that may have to do something */
 };
 /* `receipts` of the connection: what goes earns reports. false: no memory. */
 bool adaptive_init(struct adaptive *adaptive, struct yard *yard, struct receipts *receipts);

@@ -38,8 +38,8 @@ void flow_queue_init(struct flow_queue *queue, const struct mpt_tuning *tuning, 
 struct cell *flow_queue_take(struct flow_queue *queue); /* a packet leaves; NULL: none waits */
 void flow_queue_destroy(struct flow_queue *queue);
 void flow_queue_set(struct flow_queue *queue, double target, double interval, uint32_t limit);
-/* Note that a flow has a packet of `length` octets more. Return whether it is thin: none of its packets waits here, and it had
- * no more than `most` octets since its period began. false also without memory. */
+/* Note that a flow has a packet of `length` octets more. Return whether it is thin: it has been small for the thick
+ * time, and none of its packets waits here. false also without memory. */
 bool flow_queue_is_thin(struct flow_queue *queue, uint32_t flow, uint32_t length, uint32_t most, double now);
 /* Return whether a flow had no more than `most` octets in this period, nor in the one just before. */
 bool flow_queue_is_small(const struct flow_queue *queue, uint32_t flow, uint32_t most);

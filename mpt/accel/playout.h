@@ -11,8 +11,8 @@ struct playout;
 /* At most `window` packets are held; `longest` bounds every hold, in seconds. NULL: no memory. */
 struct playout *playout_new(const struct mpt_tuning *tuning, uint32_t window, double longest, uint64_t secret, struct sink sink);
 void playout_free(struct playout *playout);
-/* Take what the peer says: seconds that a gap is waited for, and the delay in ticks before which no TCP packet goes; -1: there
- * is none. Packets that are held keep their time. */
+/* Take what the peer says: seconds that a gap is waited for, and the delay in ticks before which no TCP packet goes, and no pure
+ * acknowledgement if `acks`; -1: there is none. Packets that are held keep their time. */
 void playout_set(struct playout *playout, double hold, int32_t ticks, bool acks);
 void playout_arrive(struct playout *playout, struct mark mark, struct packet packet, double now);
 void playout_deadline(struct playout *playout, double now); /* deliver the packets whose time has come */

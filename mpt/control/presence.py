@@ -30,7 +30,6 @@ SLOWEST_PROBE: Final = 1.0  # s
 FIRST_PAUSE: Final = 1.0  # s
 LONGEST_PAUSE: Final = 60.0  # s
 TRUSTED: Final = 60.0  # s of presence after which a death is the first one again
-PROOF: Final = 0.5  # s of returning at most
 
 
 class State(enum.Enum):
@@ -163,10 +162,6 @@ class Presence:
         self._probe_at = now + self._probe_pause
         self._probe_pause = min(self._probe_pause * PROBE_GROWTH, SLOWEST_PROBE)
         return True
-
-    def next_probe(self) -> float | None:
-        """Return when the next probe of a silent path is due."""
-        return self._probe_at if self.state is State.SILENT else None
 
     def _is_overdue(self, now: float, oldest: float | None, rtt: float, queue: float, silence: float) -> bool:
         overdue = self._overdue(now, oldest, rtt, queue)

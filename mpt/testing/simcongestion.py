@@ -170,7 +170,6 @@ class Bbr:
                 over = (over and sender.in_flight >= 1.2 * bdp) or now - self._phase_at > 2 * self._rtt
             if over:
                 self._phase, self._phase_at = (self._phase + 1) % 8, now
-        self._gain = gain
         self._target = max(gain * bdp + 3, 4.0)
         self.pace = max(pacing * self._rate(), 10.0)
 
@@ -182,8 +181,6 @@ class Bbr:
             self.window = 4.0
         elif self.state == "startup":
             self.window = max(self.window, min(self.window + count, max(self._target, FIRST_WINDOW)))
-            if self.window < self._target:
-                self.window += 0
         else:
             self.window = min(self.window + count, self._target)
 
