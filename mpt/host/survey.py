@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -125,11 +126,16 @@ def _owners(proc: Path) -> Iterator[tuple[int, tuple[int, str]]]:
     for directory in proc.iterdir():
         if not directory.name.isdigit():
             continue
-        try:
-            links = [os.readlink(each) for each in (directory / "fd").iterdir()]
+        with suppress(OSError):  # it has ended, or is not ours to see
             program = (directory / "comm").read_text().strip()
-        except OSError:  # it has ended, or is not ours to see
-            continue
-        for link in links:
-            if match := re.fullmatch(r"socket:\[(\d+)\]", link):
-                yield int(match[1]), (int(directory.name), program)
+            for descriptor in (directory / "fd").iterdir():
+                if match := re.fullmatch(r"socket:\[(\d+)\]", _link(descriptor)):
+                    yield int(match[1]), (int(directory.name), program)
+
+
+def _link(descriptor: Path) -> str:
+    """Return what a descriptor is of, "" if it has been closed meanwhile."""
+    try:
+        return os.readlink(descriptor)
+    except OSError:
+        return ""
