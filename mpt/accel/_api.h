@@ -83,6 +83,7 @@ struct mpt_class_rule { /* mpt.data.pathtable.ClassRule */
 struct mpt_tuning { /* the constants of the rules; mpt.data.equalizer, knowledge, stream, toobig ... give their reasons */
     double gap_gain;
     double keepalive_gain;
+    double nearer; /* part of an interval */
     double negligible; /* seconds */
     double share;
     double doubt; /* seconds */

@@ -178,17 +178,31 @@ void equalizer_set_minor(struct equalizer *e, uint32_t path, bool is_minor) {
         lag->is_minor = is_minor;
 }
 
+static bool were_together(const struct equalizer *e, double spread, double change, double interval) {
+    double near = e->tuning->nearer * interval;
+    bool is_only_reading = spread < near && interval - spread > e->limit;
+    return spread < e->limit && (change < near || is_only_reading);
+}
+
 void equalizer_keepalive(struct equalizer *e, uint32_t path, double now) {
     struct lag *lag = equalizer_lag_of(e, path);
     if (e->is_behind || lag == NULL)
         return;
-    double interval = lag->heard ? now - lag->keepalive : 0, first = INFINITY;
-    double earliest = now - fmin(e->limit, interval / 2);
+    lag->interval = lag->heard ? now - lag->keepalive : 0;
     lag->heard = true;
     lag->keepalive = now;
-    for (uint32_t i = 0; i < e->lag_count; i++)
+    double interval = INFINITY, first = INFINITY, least = INFINITY, most = -INFINITY;
+    for (uint32_t i = 0; i < e->lag_count; i++) {
+        interval = fmin(interval, e->lags[i].interval);
         first = fmin(first, e->lags[i].heard ? e->lags[i].keepalive : 0);
-    if (e->lag_count < 2 || first <= earliest)
+    }
+    for (uint32_t i = 0; i < e->lag_count; i++) {
+        struct lag *each = &e->lags[i];
+        double change = (each->heard ? each->keepalive : 0) - first - each->lag;
+        least = fmin(least, change);
+        most = fmax(most, change);
+    }
+    if (e->lag_count < 2 || !were_together(e, now - first, most - least, interval))
         return;
     if (!e->is_dense && now >= e->believes_from) {
         for (uint32_t i = 0; i < e->lag_count; i++) {

@@ -9,7 +9,7 @@
 
 struct lag { /* of one path that is up */
     uint32_t path;
-    double lag, keepalive, shift;
+    double lag, keepalive, interval, shift; /* `interval`: between the last two keepalives, 0 before the second */
     bool heard, shifted; /* `keepalive`, `shift` hold */
     bool is_minor; /* it brings a small part of the packets: no path waits for it */
 };

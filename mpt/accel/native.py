@@ -44,7 +44,7 @@ TUNING: Final = (
     {
         name: getattr(module, name.upper())
         for module, names in (
-            (equalizer, ("gap_gain", "keepalive_gain", "negligible", "share", "doubt", "longest_doubt")),
+            (equalizer, ("gap_gain", "keepalive_gain", "nearer", "negligible", "share", "doubt", "longest_doubt")),
             (knowledge, ("path_memory", "good_part", "fair_part", "poor_part", "many", "short_wait")),
             (knowledge, ("patience_gain", "patience_decay", "review")),
             (stream, ("restart_silence", "near", "distrust", "gaps_remembered")),

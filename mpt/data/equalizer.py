@@ -10,7 +10,9 @@ held back by the difference before it enters the reorder buffer.
 - A packet fills a gap, and its successor came over another path: the difference of their arrival times is the
   difference of the paths. Dense traffic gives this hundreds of times a second, in both directions.
 - A host sends the keepalives of all its paths in one moment, so their arrivals differ by the delays of the paths. This
-  is known before the first data.
+  is known before the first data, but for whole intervals: at intervals of 0.1 s, 60 ms earlier looks like 40 ms later.
+  Of two readings that are both possible, the one that is nearer to what was believed before is taken, and none if
+  both are about as near.
 
 Nothing is held back for a path that brings a small part of the packets: a backup line would make all the others late.
 Differences beyond `limit` (seconds) are not levelled out. A wrong estimate costs no more than `limit` in delay, and no
@@ -25,6 +27,7 @@ from typing import Final
 
 GAP_GAIN: Final = 1 / 8  # of one observation; dense traffic makes hundreds a second
 KEEPALIVE_GAIN: Final = 1 / 2
+NEARER: Final = 7 / 16  # of an interval; at 1/2 two readings are equally near, and timers are not exact
 NEGLIGIBLE: Final = 0.003  # s; less than the scheduling noise of the hosts, and not worth a timer
 SHARE: Final = 0.75  # of max_buffdelay for levelling; the rest is for waiting for gaps
 DOUBT: Final = 10.0  # s without belief in keepalives, the first time that they were wrong
@@ -41,6 +44,7 @@ class Equalizer:
         "_believes_from",
         "_capacity",
         "_doubt",
+        "_intervals",
         "_is_dense",
         "_keepalives",
         "_lag",
@@ -56,6 +60,7 @@ class Equalizer:
         self._capacity = capacity
         self._lag: dict[Hashable, float] = {}
         self._keepalives: dict[Hashable, float] = {}  # when each path last brought one
+        self._intervals: dict[Hashable, float] = {}  # s, between the last two of each path
         self._lines: defaultdict[Hashable, Line] = defaultdict(deque)
         self._waiting = 0
         self._minor: frozenset[Hashable] = frozenset()
@@ -116,6 +121,7 @@ class Equalizer:
         """Note that `path` brings no packets any more: the others need not be as late."""
         if self._lag.pop(path, None) is not None:
             self._keepalives.pop(path, None)
+            self._intervals.pop(path, None)
             self._update()
 
     def gap_filled(self, path: Hashable, waiting_path: Hashable, later: float) -> None:
@@ -148,23 +154,31 @@ class Equalizer:
         self._update()
 
     def keepalive(self, path: Hashable, now: float) -> None:
-        """Note a keepalive over `path`. Those of all paths that arrive within half of their interval were sent
-        together."""
+        """Note a keepalive over `path`. If it completes those that were sent together, learn from them."""
         if path not in self._lag:
             return
-        interval = now - self._keepalives.get(path, now)
+        self._intervals[path] = now - self._keepalives.get(path, now)
         self._keepalives[path] = now
-        earliest = now - min(self._limit, interval / 2)
+        interval = min(self._intervals.get(each, 0.0) for each in self._lag)  # one that was lost makes a longer one
         arrivals = [self._keepalives.get(each, 0.0) for each in self._lag]
-        if len(arrivals) < 2 or min(arrivals) <= earliest:
+        first = min(arrivals)
+        changes = [arrival - first - lag for arrival, lag in zip(arrivals, self._lag.values(), strict=True)]
+        if len(arrivals) < 2 or not self._were_together(now - first, max(changes) - min(changes), interval):
             return
         if not self._is_dense and now >= self._believes_from:
-            for each, arrival in zip(self._lag, arrivals, strict=True):
-                sample = arrival - min(arrivals)
-                gain = KEEPALIVE_GAIN if self._lag[each] else 1.0
-                self._lag[each] += (sample - self._lag[each]) * gain
+            for each, change in zip(self._lag, changes, strict=True):
+                self._lag[each] += change * (KEEPALIVE_GAIN if self._lag[each] else 1.0)
             self._update()
         self._is_dense = False
+
+    def _were_together(self, spread: float, change: float, interval: float) -> bool:
+        """Return whether keepalives that arrived within `spread` were sent together, and not an `interval` apart.
+
+        `change`: by how much the differences of the paths would then have changed.
+        """
+        near = NEARER * interval
+        is_only_reading = spread < near and interval - spread > self._limit
+        return spread < self._limit and (change < near or is_only_reading)
 
     def _update(self) -> None:
         """Count from the fastest path again, and see who has to wait for how long."""

@@ -186,6 +186,12 @@ def reorder_window_of(rates_mbit: Sequence[float], difference_ms: float) -> int:
     return min(max(ceil(packets * 1.5), 50), MAX_REORDER_WINDOW)
 
 
+def keepalive_of(difference_ms: float) -> float:
+    """Return the seconds between keepalives, by whose arrival the daemons see that paths differ by `difference_ms`: at
+    less than twice the difference it is not clear which path is the later one."""
+    return max(0.1, round(3 * difference_ms / 1000, 3))
+
+
 class Daemon:
     """``mptsrv`` on a host with the configuration in `directory`: started at once, ready after ``wait_until_ready``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mpt.data import reorder
@@ -138,3 +138,25 @@ def test_the_same_order_over_lines_that_lose_and_reorder(losses: list[tuple[int,
             steps += [Step(DEADLINE, now), Step(ARRIVE, now, lost[0] % 2, lost[0], stamp=stamp(sent))]
     steps.append(Step(DEADLINE, now + 1))
     assert run_native(200, 0.3, steps, STREAMS) == run_python(200, 0.3, steps)
+
+
+@example(0.1, 0.05, [(3, 0.0)] * 8)
+@given(
+    st.sampled_from((0.1, 0.21)),
+    st.sampled_from((0.0, 0.01, 0.03, 0.05, 0.06)),
+    st.lists(st.tuples(st.sampled_from((0, 1, 2, 3)), st.sampled_from((0.0, 0.002, 0.009))), min_size=8, max_size=20),
+)
+def test_the_same_belief_in_keepalives(interval: float, difference: float, rounds: list[tuple[int, float]]) -> None:
+    """Some of them are lost and some rounds are late; half an interval apart they tell nothing."""
+    due = [(5000.0 + number * interval + late, arrived) for number, (arrived, late) in enumerate(rounds)]
+    came = [(now + path * difference, path) for now, arrived in due for path in (0, 1) if arrived & 1 << path]
+    steps = [Step(PATH_UP, 5000.0, path) for path in range(2)]
+    steps += [Step(KEEPALIVE, now, path) for now, path in sorted(came)]
+    for number in range(10):
+        now = steps[-1].now + 0.2
+        steps.append(Step(ARRIVE, now, number % 2, number, stamp=stamp(now)))
+        steps += [Step(DEADLINE, now + later) for later in (0.02, 0.04, 0.1)]
+    in_python = run_python(100, 0.07, steps)
+    assert run_native(100, 0.07, steps, STREAMS) == in_python
+    if (interval, difference) == (0.1, 0.05) and set(rounds) == {(3, 0.0)}:
+        assert in_python[2][-40:] == [None] * 40  # no packet waits

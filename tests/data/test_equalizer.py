@@ -95,6 +95,49 @@ def test_a_difference_is_told_from_the_interval() -> None:
     assert wire.latencies(1.0, 0.2) == [0.045] * 10
 
 
+def test_keepalives_that_arrive_half_an_interval_apart_tell_nothing() -> None:
+    """Which path is later is not to be seen then, and a difference of the wrong sign is worse than none."""
+    wire = Wire(0.005, 0.055)
+    wire.keepalives(0.0, 0.1, 10)
+    wire.packets(2.0, 10, 0.2)
+    wire.run()
+    assert wire.latencies(2.0, 0.2) == [0.005, 0.055] * 5
+
+
+def test_a_lost_keepalive_makes_no_interval_longer() -> None:
+    """The next one of its path is as near to those before it and after it as ever."""
+    wire = Wire(0.005, 0.055)
+    wire.keepalives(0.0, 0.1, 5)
+    wire.events = [event for event in wire.events if event[3:] != (0, 3)]
+    wire.packets(0.43, 2, 0.2)
+    wire.run()
+    assert wire.latencies(0.43, 0.2) == [0.005, 0.055]
+
+
+@pytest.mark.parametrize("difference", [0.05, 0.06])
+def test_keepalives_do_not_turn_round_what_dense_traffic_taught(difference: float) -> None:
+    """Of two readings, the one nearer to what is known is taken."""
+    wire = Wire(0.005, 0.005 + difference)
+    wire.packets(0.0, 500, 0.0005)
+    wire.keepalives(0.6, 0.1, 10)
+    wire.packets(2.0, 10, 0.2, first=500)
+    wire.run()
+    expected = pytest.approx(0.005 + difference, abs=0.003)
+    assert all(latency == expected for latency in wire.latencies(2.0, 0.2, first=500))
+
+
+def test_keepalives_tell_that_a_long_difference_is_gone() -> None:
+    """They arrive together then, and a difference of a whole interval is not possible."""
+    wire = Wire(0.005, 0.065)
+    wire.packets(0.0, 500, 0.0005)
+    wire.run()
+    wire.delays = (0.005, 0.005)
+    wire.keepalives(1.0, 0.1, 15)
+    wire.packets(3.0, 10, 0.2, first=500)
+    wire.run()
+    assert wire.latencies(3.0, 0.2, first=500) == [0.005] * 10
+
+
 def test_dense_traffic_teaches_it_without_keepalives() -> None:
     """Packets that wait in the reorder buffer show which path is later, and by how much."""
     wire = Wire(0.005, 0.045)

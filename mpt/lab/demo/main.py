@@ -30,13 +30,14 @@ from mpt.lab.tunnel import (
     Description,
     Tunnel,
     delay_difference,
+    keepalive_of,
     rates_of,
     reorder_window_of,
     weights_of,
 )
 
 SCHEMA = "mpt.demo/1"
-KEEPALIVE, DEAD = 0.1, 0.3  # seconds
+DEAD = 3  # keepalive times
 WARMUP = 1.0  # seconds of a stream that are not measured, beside
 WARMUP_ROUND_TRIPS = 50  # if paths differ, CUBIC is slow: it leaves slow start at the first longer round trip
 BEFORE_PULL, AFTER_PLUG, TO_RECOVER = 1.0, 4.0, 2.0  # seconds of the failover, from the end of the warm-up
@@ -102,12 +103,13 @@ class Demo:
         self._choices, self._page = choices, page
         self._pause = SEALED_PAUSE if choices.sealed else 0.0
         self._warmup = WARMUP + WARMUP_ROUND_TRIPS * 2 * max(shape.delay_ms for shape in shapes) / 1000
+        self._settle = 2 * DEAD * keepalive_of(delay_difference(shapes) + SLACK_MS)  # s; a change of paths is known
         self._pulled: set[int] = set()
 
     @property
     def duration(self) -> float:
         """Return about how many seconds all the steps take."""
-        alone = len(self._shapes) * (self._warmup + self._seconds + 4 * DEAD)
+        alone = len(self._shapes) * (self._warmup + self._seconds + 2 * self._settle)
         together = self._warmup + self._seconds
         failover = self._warmup + BEFORE_PULL + self._seconds / 2 + self._pause + AFTER_PLUG
         return SET_UP + alone + together + failover
@@ -137,11 +139,11 @@ class Demo:
         others = [other for other in range(len(self.links)) if other != index]
         for other in others:
             self.pull(other)
-        time.sleep(2 * DEAD)
+        time.sleep(self._settle)
         result = self.measure(f"path_{index} alone")
         for other in others:
             self.plug(other)
-        time.sleep(2 * DEAD)
+        time.sleep(self._settle)
         return result.mbit
 
     def measure(self, title: str) -> Result:
@@ -221,6 +223,7 @@ def describe(links: Sequence[Link], shapes: Sequence[Shape], choices: Choices, p
     that fits the delays. `page`: with the status page."""
     rates = rates_of(shapes)
     difference = delay_difference(shapes) + SLACK_MS
+    keepalive = keepalive_of(difference)
     general = [f"data_plane = {choices.data_plane}"] + ([f"status_listen = 127.0.0.1:{web.PORT}"] if page else [])
     connection = [f"scheduler = {choices.scheduler}"] if choices.sealed else []
     mtu = SEALED_MTU if choices.sealed else PACKET
@@ -228,8 +231,8 @@ def describe(links: Sequence[Link], shapes: Sequence[Shape], choices: Choices, p
         links,
         tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
         weights=weights_of(rates) if choices.weights is None else choices.weights,
-        keepalive=KEEPALIVE,
-        dead=DEAD,
+        keepalive=keepalive,
+        dead=round(DEAD * keepalive, 3),
         reorder_window=reorder_window_of(rates, difference) if choices.window is None else choices.window,
         max_buffdelay_msec=round(difference) if choices.buffdelay is None else choices.buffdelay,
         mtu=mtu if choices.mtu is None else choices.mtu,

@@ -18,9 +18,18 @@ from mpt.lab.lab import Lab
 from mpt.lab.links import Link, Shape
 from mpt.lab.numbered import Numbered
 from mpt.lab.transfer import Progress, Transfer, rate_between
-from mpt.lab.tunnel import SLACK_MS, Description, Tunnel, delay_difference, rates_of, reorder_window_of, weights_of
+from mpt.lab.tunnel import (
+    SLACK_MS,
+    Description,
+    Tunnel,
+    delay_difference,
+    keepalive_of,
+    rates_of,
+    reorder_window_of,
+    weights_of,
+)
 
-KEEPALIVE, DEAD = 0.1, 0.3  # seconds, so that a pulled path is not what is waited for
+DEAD = 3  # keepalive times
 SAMPLE = 0.1  # seconds
 RECOVERED = 0.9  # share of the rate before the pull
 WINDOW = 0.5  # seconds over which a rate is told
@@ -66,7 +75,7 @@ def measure(run: Run, seed: int, directory: Path) -> Measured:
         description = describe(point, shapes, links)
         tunnel = Tunnel(description, lab.directory)
         tunnel.wait_for_answer(20.0)
-        time.sleep(2 * DEAD)  # so that each path is known to work
+        time.sleep(2 * description.dead)  # so that each path is known to work
         for link in links:
             link.begin_trace()
         address = description.address_of("b", point.inner)
@@ -122,8 +131,8 @@ def describe(point: Point, shapes: list[Shape], links: list[Link]) -> Descriptio
         tunnel_ipv6=TUNNELS[6] if point.inner == 6 else None,
         outer=point.outer,
         weights=weights,
-        keepalive=KEEPALIVE,
-        dead=DEAD,
+        keepalive=keepalive_of(difference),
+        dead=round(DEAD * keepalive_of(difference), 3),
         reorder_window=reorder_window_of(rates, difference) if point.window is AUTO else point.window,
         max_buffdelay_msec=round(difference) if point.hold is AUTO else point.hold,
         mtu=point.mtu,
