@@ -27,7 +27,7 @@ LONG = (
     *(f"tests/netns/test_{name}" for name in ("order", "demo", "lossy_line", "failover")),
 )
 ALONE = ("tests/netns/", "tests/bench/", "tests/pair/")  # files whose tests are units of work by themselves
-MEASURES = {"iperf3", "Transfer"}  # what measures a rate
+MEASURES = {"iperf3", "Transfer", "stream"}  # what measures a rate
 SEATS = os.cpu_count() or 1
 LOOK = 0.02  # seconds between two looks for a free seat
 WAY = 5  # how much nicer a test is that gives way; its share is a third of the share of another

@@ -5,34 +5,13 @@ The rates are such that a shared machine has the time for them, also on the Pyth
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab
 from mpt.lab.links import Shape
-from mpt.lab.transfer import Transfer
 from mpt.lab.tunnel import Description, Tunnel
-from tests.netns.support import answers, figure_3, on_every_data_plane, wait_until
+from tests.netns.support import answers, at_least, figure_3, on_every_data_plane, stream, wait_until
 from tests.netns.support import no_traceback as no_traceback
 
 CEILING = 0.9315  # of the rate of a path: a full segment of 1388 bytes is a frame of 1490, as tbf counts it
-
-
-def stream(a: Host, b: Host, address: str, seconds: float = 6, warmup: float = 2) -> float:
-    """The goodput of one TCP stream, after its slow start."""
-    result = Transfer(a, b, address, seconds=seconds, warmup=warmup).finish()
-    assert result.verified
-    return result.mbit
-
-
-def at_least(bound: float, measure: Callable[[], float]) -> float:
-    """A throughput, measured a second time if the first was below `bound`: the machine is shared."""
-    measured = measure()
-    if measured < bound:
-        print(f"(measured {measured:.1f}, once more)")
-        measured = measure()
-    assert measured >= bound
-    return measured
 
 
 @on_every_data_plane

@@ -75,10 +75,10 @@ def test_a_backup_line_costs_the_main_line_nothing(lab: Lab) -> None:
     links[1].pull()
     wait_until(lambda: answers(a, B), "an answer over the main line")
     alone_latency, alone_rate = udp_latency(a, b, 0.95), tcp(a, b)
-    if latency > alone_latency + MAX_BUFFDELAY / 4:  # measured a second time: the machine is shared
+    if latency > alone_latency + MAX_BUFFDELAY / 4 or rate < 0.8 * alone_rate:  # once more: the machine is shared
         links[1].plug()
         wait_until_heard(*tunnel.daemons)
-        latency = udp_latency(a, b, 0.95)
+        latency, rate = udp_latency(a, b, 0.95), tcp(a, b)
     print(
         f"\nweights 10000:1, 1 % lost on the main line: TCP {rate:.1f} Mbit/s, alone {alone_rate:.1f}; "
         f"UDP p95 {latency:.1f} ms, alone {alone_latency:.1f}"
