@@ -81,6 +81,8 @@ class Passing:
                 "-u",
                 "-b",
                 f"{load.udp_mbit:g}M",
+                "-w",
+                "4M",
                 "-l",
                 str(UDP_OCTETS),
                 "--json",
