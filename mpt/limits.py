@@ -116,7 +116,15 @@ class AdaptiveCounters(NamedTuple):
     copies_dropped: int = 0  # copies that arrived second
     late: int = 0  # delivered after their gap was given up
     skipped: int = 0  # numbers that were given up
+    held: int = 0  # packets that wait for their order now
     holds: tuple[int, ...] = ()  # packets held for < 1 ms, < 2 ms, < 4 ms, ... ; the last has all the longer ones
+
+
+def mean_hold(holds: tuple[int, ...], arrived: int) -> float:
+    """Return the seconds for which a packet was held on average, to a factor of two; `arrived`: how many packets came,
+    of which those in `holds` were held at all. 0.0: none came."""
+    total = sum(count * 0.00075 * (1 << octave) for octave, count in enumerate(holds))  # the middle of each octave
+    return total / max(arrived, sum(holds), 1)
 
 
 def quantile(holds: tuple[int, ...], share: float) -> float:

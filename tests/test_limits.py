@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mpt.limits import START_LIMITS, START_WINDOW, PathLimits, Report, both, quantile
+from mpt.limits import START_LIMITS, START_WINDOW, PathLimits, Report, both, mean_hold, quantile
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,13 @@ from mpt.limits import START_LIMITS, START_WINDOW, PathLimits, Report, both, qua
 def test_how_long_packets_were_held(holds: tuple[int, ...], share: float, expected: float) -> None:
     """The upper edge of the octave in which the quantile lies."""
     assert quantile(holds, share) == expected
+
+
+def test_packets_that_were_not_held_count_in_the_mean() -> None:
+    """An octave counts by its middle; who was held came, too."""
+    assert mean_hold((), 0) == mean_hold((0, 0), 10) == 0.0
+    assert mean_hold((0, 0, 5), 10) == pytest.approx(0.0015)
+    assert mean_hold((0, 0, 5), 0) == pytest.approx(0.003)
 
 
 def test_a_new_path_may_carry_a_first_window() -> None:

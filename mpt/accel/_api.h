@@ -275,7 +275,7 @@ struct mpt_flight { /* mpt.limits.FlightMeasures; times of 0: never, none */
 
 struct mpt_adaptive_counters { /* mpt.limits.AdaptiveCounters */
     uint64_t codel_dropped, codel_marked, overflowed, thin, realtime, resent, resend_late, resend_refused, copies_sent;
-    uint64_t copies_dropped, late, skipped;
+    uint64_t copies_dropped, late, skipped, held;
     uint64_t holds[MPT_OCTAVES];
 };
 

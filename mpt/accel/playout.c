@@ -392,5 +392,6 @@ void playout_count(const struct playout *p, struct mpt_adaptive_counters *counte
     counters->copies_dropped = p->copies;
     counters->late = p->late;
     counters->skipped = p->skipped;
+    counters->held = p->window.count;
     memcpy(counters->holds, p->holds, sizeof counters->holds);
 }

@@ -338,12 +338,14 @@ class DaemonOperations:
         return self._recent_events.after(after)
 
     def history(self, name: str) -> Mapping[str, Any]:
-        """Return the samples of the paths of one connection."""
+        """Return the samples of one connection: of its paths, and of its inside."""
         connection = connection_named(self._running, name)
         histories = [(index, self._histories.history(path.key)) for index, path in enumerate(connection.paths)]
+        within = self._histories.within(connection.config.name)
         return {
             "schema": HISTORY_SCHEMA,
             "connection": connection.config.name,
+            "inside": within.history.as_json() if within is not None else [],
             "paths": [
                 {"name": f"path_{index}", "levels": history.as_json() if history is not None else []}
                 for index, history in histories

@@ -11,11 +11,12 @@ from mpt import __version__
 from mpt.daemon.adaptivestatus import connection_members, path_members
 from mpt.daemon.connection import Connection
 from mpt.daemon.histories import Histories
+from mpt.daemon.inside import Within
 from mpt.daemon.running import Running
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.tunnel import Tunnel
 from mpt.data.counters import EGRESS_REASONS, Counters, PathCounters, Reason
-from mpt.local.history import Sample
+from mpt.local.history import Sample, plain
 from mpt.local.status import DOWN_AT_PEER, WORDS, ConnectionStatus, PathStatus, StatusDocument, TunnelStatus
 from mpt.local.statustext import problems_of
 from mpt.model import Address, Status
@@ -127,7 +128,14 @@ def _connection_status(
         report_failure=connection.reporter.failure,
         sealed=connection.link.status(now) if connection.link is not None else None,
         adaptive=connection_members(tunnel, connection),
+        inside=_inside(histories.within(config.name)),
     )
+
+
+def _inside(within: Within | None) -> Mapping[str, float | None] | None:
+    if within is None or within.sample is None:
+        return None
+    return {name: plain(value) for name, value in within.sample._asdict().items()}
 
 
 def _path_status(

@@ -279,7 +279,11 @@ class PythonDataPath:
         if playout is None:
             return counters
         return counters._replace(
-            copies_dropped=playout.copies, late=playout.late, skipped=playout.skipped, holds=tuple(playout.holds)
+            copies_dropped=playout.copies,
+            late=playout.late,
+            skipped=playout.skipped,
+            held=playout.held,
+            holds=tuple(playout.holds),
         )
 
     def counters(self) -> Counters:

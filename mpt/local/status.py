@@ -117,6 +117,7 @@ class ConnectionStatus:
     )
     sealed: SealedStatus | None = None  # None: the connection is plain
     adaptive: Mapping[str, Any] | None = None  # None: it goes by weight_out (docs/commands.md)
+    inside: Mapping[str, float | None] | None = None  # mpt.local.history.Inside; None: the connection is too new
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,10 +94,10 @@ function showRows(list, rows) {
 function showOrder(view, connection, tunnel) { // what became of the order of packets, and what was repaired
   const count = (value) => (value === null || value === undefined ? "–" : String(value));
   const known = connection.adaptive;
-  const rows = tunnel ? [["wait for their order", count(tunnel.packets_held)], ["came too late", count(tunnel.ingress_dropped.late)]] : [];
+  const rows = tunnel ? [[`wait for their order in ${tunnel.name}`, count(tunnel.packets_held)], ["came too late", count(tunnel.ingress_dropped.late)]] : [];
   if (known)
     rows.push(["sent again", count(known.resent)], ["copies", count(known.copies_sent)], ["not waited for any longer", count(known.skipped)],
-      ["held for (median, 99 %)", `${milliseconds(known.hold_p50)}, ${milliseconds(known.hold_p99)}`]);
+      ["held for so far (median, 99 %)", `${milliseconds(known.hold_p50)}, ${milliseconds(known.hold_p99)}`]);
   showRows(view.section.querySelector(".order"), rows);
 }
 function showCard(card, path) {
@@ -123,63 +123,81 @@ function showCard(card, path) {
 
 // ---- the charts -------------------------------------------------------------------------------------------------------
 
-const SERIES = { out: (p) => p.out_rate, in: (p) => p.in_rate, trip: (p) => p.round_trip, loss: (p) => p.loss };
-const TITLES = { out: "Sent, Mbit/s", in: "Received, Mbit/s", trip: "Round trip, ms", loss: "Loss, per cent" };
-const SCALES = { out: (v) => 8e-6 * v, in: (v) => 8e-6 * v, trip: (v) => 1000 * v, loss: (v) => v };
+// by chart: title, factor, the series of each path, the series of the connection (`inside` of the documents)
+const CHARTS = {
+  out: { title: "Sent, Mbit/s", factor: 8e-6, path: "out_rate", inside: {}, stack: true },
+  in: { title: "Received, Mbit/s", factor: 8e-6, path: "in_rate", inside: {}, stack: true },
+  trip: { title: "Round trip, ms", factor: 1000, path: "round_trip", inside: { round_trip: "inside the tunnel, estimated" } },
+  loss: { title: "Loss, per cent", factor: 1, path: "loss", inside: {}, least: 1 },
+  waiting: { title: "Packets that wait for their order", factor: 1, inside: { waiting: "packets" }, least: 10 },
+  hold: { title: "Held for their order, ms", factor: 1000, inside: { hold_p50: "half", hold_p99: "99 %" }, least: 1 },
+};
+
+function seriesOf(kind, connection) { // each with its label, its colour, and the member that it shows
+  const { path: member, inside, stack } = CHARTS[kind];
+  const ink = () => styled("--ink"), dim = () => styled("--dim"); // asked anew: the user may change to dark
+  const paths = member ? connection.paths.map((path, index) => ({ label: path.name, index, member, stroke: colour(index), fill: stack ? colour(index) : undefined })) : [];
+  const dashes = member ? [[6, 3]] : [undefined, [3, 3]];
+  return [...paths, ...Object.entries(inside).map(([name, label], place) => ({ label, index: null, member: name, stroke: place ? dim : ink, dash: dashes[place] }))];
+}
+const pastKey = ({ index, member }) => `${index ?? "inside"} ${member}`;
 
 async function pastOf(connection, now) {
   let past = pasts.get(connection.name);
   if (past) return past;
-  past = { times: [], series: {} };
+  past = { times: [], rows: new Map() };
   pasts.set(connection.name, past);
   const answer = await fetch(`history.json?name=${encodeURIComponent(connection.name)}`);
-  const levels = answer.ok ? (await answer.json()).paths.map((path) => path.levels[0] || {}) : [];
-  const length = Math.max(0, ...levels.map((level) => (level.out_rate || []).length));
+  const found = answer.ok ? await answer.json() : { paths: [], inside: [] };
+  const paths = found.paths.map((path) => path.levels[0] || {}), inside = found.inside[0] || {};
+  const length = Math.max(0, ...paths.map((level) => (level.out_rate || []).length));
   for (let i = 0; i < length; i++) past.times.push(now - length + i);
-  const fields = { out: "out_rate", in: "in_rate", trip: "round_trip", loss: "loss" };
-  for (const kind of Object.keys(SERIES))
-    past.series[kind] = connection.paths.map((_, index) => {
-      const values = (levels[index] || {})[fields[kind]] || [];
-      return [...Array(length - values.length).fill(null), ...values.map((v) => (v === null ? null : SCALES[kind](v)))];
-    });
+  for (const kind of Object.keys(CHARTS))
+    for (const series of seriesOf(kind, connection)) {
+      const values = (series.index === null ? inside : paths[series.index] || {})[series.member] || [];
+      past.rows.set(pastKey(series), [...Array(length - values.length).fill(null), ...values]);
+    }
   return past;
 }
 function note(past, connection, now) {
   past.times.push(now);
-  for (const kind of Object.keys(SERIES))
-    connection.paths.forEach((path, index) => {
-      const row = (past.series[kind][index] ||= Array(past.times.length - 1).fill(null));
-      const value = SERIES[kind](path);
-      row.push(value === null || value === undefined ? null : SCALES[kind](value));
+  for (const kind of Object.keys(CHARTS))
+    for (const series of seriesOf(kind, connection)) {
+      const key = pastKey(series);
+      if (!past.rows.has(key)) past.rows.set(key, Array(past.times.length - 1).fill(null));
+      const from = series.index === null ? connection.inside || {} : connection.paths[series.index];
+      const row = past.rows.get(key);
+      row.push(from[series.member] ?? null);
       if (row.length > KEPT) row.shift();
-    });
+    }
   if (past.times.length > KEPT) past.times.shift();
 }
 function stacked(rows) { // each series on top of those before it
   let below = null;
   return rows.map((row) => (below = row.map((value, i) => (value || 0) + (below ? below[i] : 0))));
 }
-function dataOf(past, kind) {
-  const rows = past.series[kind];
-  const isStack = kind === "out" || kind === "in";
-  return [past.times, ...(isStack ? stacked(rows).reverse() : rows)];
+function rowsOf(past, kind, connection) {
+  const { factor } = CHARTS[kind];
+  return seriesOf(kind, connection).map((series) => past.rows.get(pastKey(series)).map((value) => (value === null ? null : factor * value)));
+}
+function dataOf(past, kind, connection) {
+  const rows = rowsOf(past, kind, connection);
+  return [past.times, ...(CHARTS[kind].stack ? stacked(rows).reverse() : rows)];
 }
 function chart(view, kind, connection, past) {
   const place = view.section.querySelector(`.chart.${kind}`);
-  const isStack = kind === "out" || kind === "in";
-  const order = connection.paths.map((path, index) => ({ path, index }));
-  if (isStack) order.reverse();
-  const [dim, line] = [() => styled("--dim"), () => styled("--line")]; // asked anew: the user may change to dark
+  const { stack, least } = CHARTS[kind];
+  const order = seriesOf(kind, connection);
+  if (stack) order.reverse();
+  const [dim, line] = [() => styled("--dim"), () => styled("--line")];
   const axis = { stroke: dim, grid: { stroke: line, width: 1 }, ticks: { stroke: line } };
   return new uPlot({
     width: Math.max(280, place.clientWidth), height: 144, legend: { show: false }, cursor: { y: false },
-    scales: { y: { range: (u, low, high) => [0, Math.max(high || 0, kind === "loss" ? 1 : 0.1) * 1.05] } },
+    scales: { y: { range: (u, low, high) => [0, Math.max(high || 0, least || 0.1) * 1.05] } },
     axes: [{ ...axis }, { ...axis, size: 54 }],
-    series: [{}, ...order.map(({ path, index }) => ({
-      label: path.name, stroke: colour(index), width: isStack ? 1 : 1.5, fill: isStack ? colour(index) : undefined, points: { show: false },
-    }))],
+    series: [{}, ...order.map(({ label, stroke, fill, dash }) => ({ label, stroke, fill, dash, width: stack ? 1 : 1.5, points: { show: false } }))],
     hooks: { draw: [drawMarks] },
-  }, dataOf(past, kind), place);
+  }, dataOf(past, kind, connection), place);
 }
 function drawMarks(u) {
   const { ctx } = u;
@@ -197,21 +215,21 @@ function drawMarks(u) {
   ctx.restore();
 }
 function showCharts(view, connection, past) {
-  const paths = connection.paths.length;
-  const known = (kind) => past.series[kind].some((row) => row.some((value) => value !== null));
-  view.section.querySelector(".trips").hidden = !known("trip");
-  view.section.querySelector(".losses").hidden = !known("loss");
-  if (view.paths !== paths) {
+  if (view.paths !== connection.paths.length) {
     view.charts.forEach(([, made]) => made.destroy());
     view.charts = [];
-    view.paths = paths;
+    view.paths = connection.paths.length;
   }
-  for (const kind of Object.keys(SERIES)) {
-    if ((kind === "trip" || kind === "loss") && !known(kind)) continue;
-    const last = connection.paths.map((path, index) => `${path.name} ${(past.series[kind][index].at(-1) ?? 0).toFixed(1)}`);
-    label(view.section.querySelector(`.chart.${kind}`), `${TITLES[kind]} in the last ten minutes; now ${last.join(", ")}`);
+  for (const [kind, { title, stack }] of Object.entries(CHARTS)) {
+    const place = view.section.querySelector(`.chart.${kind}`);
+    const rows = rowsOf(past, kind, connection);
+    const hidden = !stack && rows.every((row) => row.every((value) => value === null));
+    place.parentElement.hidden = hidden;
+    if (hidden) continue;
+    const now = seriesOf(kind, connection).map((series, place) => `${series.label} ${(rows[place].at(-1) ?? 0).toFixed(1)}`);
+    label(place, `${title} in the last ten minutes; now ${now.join(", ")}`);
     const found = view.charts.find(([name]) => name === kind);
-    if (found) found[1].setData(dataOf(past, kind));
+    if (found) found[1].setData(dataOf(past, kind, connection));
     else view.charts.push([kind, chart(view, kind, connection, past)]);
   }
 }

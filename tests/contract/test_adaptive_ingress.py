@@ -50,7 +50,9 @@ def test_what_comes_after_its_gap_was_given_up_is_delivered_once(adapting_stage:
     peer = Peer(adapting_stage)
     peer.packet(0, 0, from_peer(0))
     peer.packet(0, 2, from_peer(2))
+    assert adapting_stage.datapath.adaptive_counters("c").held == 1
     peer.wait(1.0)
+    assert adapting_stage.datapath.adaptive_counters("c").held == 0
     assert peer.packet(1, 1, from_peer(1)) == [1]
     assert peer.packet(1, 1, from_peer(1)) == []
     assert adapting_stage.counters().ingress_dropped == {"copy": 1}

@@ -8,7 +8,7 @@ from typing import Any
 from mpt.accel.choice import DataPathChoice
 from mpt.data.datapath import PythonDataPath
 from mpt.host.tun import IFF_NO_PI, IFF_TUN
-from mpt.limits import FlightMeasures, OrderLimits, PathLimits
+from mpt.limits import AdaptiveCounters, FlightMeasures, OrderLimits, PathLimits
 
 
 class MeasuringDataPath(PythonDataPath):
@@ -21,6 +21,7 @@ class MeasuringDataPath(PythonDataPath):
         self.orders: dict[Hashable, OrderLimits] = {}
         self.given: list[Mapping[Hashable, PathLimits]] = []
         self.rescued: list[Hashable] = []
+        self.counted: AdaptiveCounters | None = None  # instead of its own
 
     def set_limits(
         self, limits: Mapping[Hashable, PathLimits], orders: Mapping[Hashable, OrderLimits], now: float
@@ -36,6 +37,9 @@ class MeasuringDataPath(PythonDataPath):
 
     def flight(self, path: Hashable) -> FlightMeasures:
         return self.flights.get(path, FlightMeasures())
+
+    def adaptive_counters(self, connection: Hashable) -> AdaptiveCounters:
+        return self.counted or super().adaptive_counters(connection)
 
 
 MEASURING = DataPathChoice("python", "of the test", IFF_TUN | IFF_NO_PI, lambda tun: MeasuringDataPath(tun))

@@ -16,6 +16,7 @@ from mpt.config.findings import Finding as CheckFinding
 from mpt.config.parser import Problem
 from mpt.doctor.findings import SCHEMA as DOCTOR
 from mpt.doctor.findings import SEVERITIES, Finding
+from mpt.local.history import Inside
 from mpt.local.status import ConnectionStatus, PathStatus, SealedStatus, StatusDocument, TunnelStatus
 from mpt.model import Quota
 from tests.daemon.measuring import MEASURING
@@ -52,6 +53,11 @@ def test_the_status_is_documented(kind: type[Any], head: str) -> None:
     """Each member has its place in a table."""
     documented = table(head) - {"handshake_retry", "handshake_full", "handshake_unknown"}
     assert documented == {each.name for each in fields(kind)}
+
+
+def test_the_inside_is_documented() -> None:
+    """Each member has its row."""
+    assert table("The inside of a connection") == set(Inside._fields)
 
 
 def test_what_adaptive_connections_know_is_documented(run: Run, tmp_path: Path) -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from math import isnan
+
+import pytest
+
 from mpt.daemon import histories, recentevents
-from tests.daemon.stage import KEEPALIVE_IN, PACKET, Run, connection, path
+from mpt.daemon.inside import Within
+from mpt.limits import AdaptiveCounters, FlightMeasures
+from mpt.local.history import History, Inside, Sample
+from mpt.wire import gre
+from tests.daemon.measuring import MEASURING, MeasuringDataPath
+from tests.daemon.sealedpair import SealedPair, a_side, b_side
+from tests.daemon.stage import KEEPALIVE_IN, PACKET, REPLY, Run, connection, path
 
 
 def test_the_status_has_the_rates_of_the_last_second_and_the_shares(run: Run) -> None:
@@ -47,6 +57,51 @@ def test_the_history_of_a_connection(run: Run) -> None:
     assert len(data.data["paths"][0]["levels"][0]["out_rate"]) == 12
     assert "there is no connection d; did you mean c?" not in stage.ask("show history c").text
     assert "there is no connection nobody: it must be one of c" in stage.ask("show history nobody").text
+
+
+def test_the_inside_of_a_plain_connection_is_what_waits(run: Run) -> None:
+    """A packet that waits for the one before it; round trip and holds are not known."""
+    stage = run(connection(path(1), path(2), reorder_window=100, max_buffdelay_msec=5000))
+    stage.receive(1, KEEPALIVE_IN)
+    stage.receive(1, gre.encode(4, 1) + REPLY)
+    stage.receive(1, gre.encode(4, 3) + REPLY)
+    stage.reactor.pass_time(1.0)
+    nothing = {"round_trip": None, "hold_p50": None, "hold_p99": None}
+    assert stage.root.operations.status().connections[0].inside == {"waiting": 1.0, **nothing}
+    assert stage.root.operations.history("c")["inside"][0]["waiting"][-1] == 1.0
+
+
+def test_the_round_trip_inside_has_the_waits_of_this_end(run: Run) -> None:
+    """Our queue at the rate of the lines, the round trips by what each carried, and the mean hold of this second."""
+    pair = SealedPair(run, a_side(scheduler="adaptive"), b_side(scheduler="adaptive"), plane=MEASURING)
+    pair.until(pair.carries, 5.0)
+    stage = pair.a
+    (one,) = stage.root.runs.connections()
+    tunnel = stage.root.runs.tunnels[0]
+    datapath, adaptation = tunnel.datapath, one.adaptation
+    assert isinstance(datapath, MeasuringDataPath) and adaptation is not None
+    one.paths[0].round_trip, one.paths[1].round_trip = 0.020, 0.060
+    within, before = Within(History(Inside)), (5, 0, 0)
+    datapath.counted = AdaptiveCounters(held=2, holds=before)
+    within.look(tunnel, one, 100, [Sample(0, 0), Sample(0, 0)], 7, 1.0)
+    assert within.sample is None  # nobody knows what was before
+    within.look(tunnel, one, 100, [Sample(0, 0), Sample(0, 0)], 7, 2.0)
+    assert within.sample is not None
+    assert (within.sample.round_trip, within.sample.waiting, isnan(within.sample.hold_p50)) == (0.020, 2, True)
+    datapath.counted = AdaptiveCounters(holds=(5, 0, 10))
+    within.look(tunnel, one, 120, [Sample(3e6, 0), Sample(1e6, 5)], 7, 3.0)
+    assert within.sample.round_trip == pytest.approx((0.030 + 0.060) / 2 + 10 * 0.003 / 20)
+    assert (within.sample.hold_p50, within.sample.hold_p99) == (0.004, 0.004)
+    datapath.flights[one.paths[0].key] = FlightMeasures(queue_octets=50_000)
+    views = adaptation.views(4.0)
+    active = {key: view._replace(state="active", rate=1e6) for key, view in views.items()}
+    adaptation.views = lambda now: active
+    within.look(tunnel, one, 120, [Sample(0, 0), Sample(0, 0)], 7, 4.0)
+    assert within.sample.round_trip == pytest.approx(0.020 + 0.025)
+    one.paths[0].round_trip = one.paths[1].round_trip = None
+    datapath.counted = AdaptiveCounters(holds=(1, 0, 0))  # a new data path
+    within.look(tunnel, one, 121, [Sample(0, 0), Sample(0, 0)], 7, 5.0)
+    assert isnan(within.sample.round_trip) and within.sample.hold_p99 == 0.001
 
 
 def test_only_so_many_paths_have_a_history(run: Run, monkeypatch: object) -> None:

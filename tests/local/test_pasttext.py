@@ -31,7 +31,7 @@ def test_events_are_lines_with_the_time() -> None:
 
 def test_a_history_is_a_table_of_means_and_highest_rates() -> None:
     """A line for each path and level that has samples; a path without a history says so; it fits 80 columns."""
-    history = History()
+    history = History(Sample)
     for second in range(20):
         history.add(Sample(1e6 if second < 10 else 0.0, 125.0, 0.02 if second else float("nan")))
     paths = [{"name": "path_0", "levels": history.as_json()}, {"name": "path_1", "levels": []}]

@@ -15,8 +15,10 @@ from typing import Any, Final
 from mpt.lab.hosts import Host
 from mpt.lab.iperf import iperf3
 from mpt.lab.lab import Lab
+from mpt.lab.links import Shape
 from mpt.lab.process import environment, python
 from mpt.lab.tunnel import Daemon, Description, Tunnel
+from mpt.local.history import Inside
 from mpt.local.statustext import rate
 from tests.netns.browser import Browser, browser
 from tests.netns.support import figure_3, status_of, wait_until, wait_until_heard
@@ -70,6 +72,40 @@ def test_the_page_shows_a_pulled_path_and_everything_agrees(lab: Lab) -> None:
         links[0].plug()
         page.wait_until(f"{HEALTH} === 'All 2 paths work'", 10)
         assert page.complaints == []
+
+
+def test_the_page_shows_what_an_adaptive_connection_knows_of_its_inside(lab: Lab) -> None:
+    """The round trip inside the tunnel beside those of the paths, what waits for its order, and how long it was held:
+    in words and as lines, of the past, too."""
+    a, b, links = figure_3(lab)
+    for link, delay in zip(links, (2, 20), strict=True):
+        link.shape(Shape(rate_mbit=10, delay_ms=delay, queue_ms=100))
+    extra = {"general": ["status_listen = 127.0.0.1:9400"], "connection": ["scheduler = adaptive"]}
+    tunnel = Tunnel(Description(links, sealed=True, reorder_window=1000, extra=extra), lab.directory)
+    wait_until_heard(*tunnel.daemons)
+    with iperf3(a, b, ["10.0.0.2"], "--reverse", "--time", "60"):
+        inside = lambda: status_of(tunnel.daemons[0])["connections"][0]["inside"] or {}  # noqa: E731
+        wait_until(lambda: inside().get("hold_p99"), "held packets")
+        with browser(a, lab.directory) as page:
+            page.open("http://127.0.0.1:9400/")
+            page.wait_until("!!document.querySelector('.chart.hold canvas')")
+            (trip,) = shown(page, "Round trip, ms")
+            assert re.fullmatch(r"path_0 [\d.]+, path_1 [\d.]+, inside the tunnel, estimated ([\d.]+)", trip)
+            assert float(trip.split()[-1]) > 2.0  # ms: the line with the least delay alone takes 4
+            (waiting,) = shown(page, "Packets that wait for their order")
+            (hold,) = shown(page, "Held for their order, ms")
+            assert re.fullmatch(r"packets [\d.]+", waiting)
+            assert re.fullmatch(r"half [\d.]+, 99 % [\d.]+", hold)
+            past = page.value("[...[...pasts.values()][0].rows].filter(([key]) => key.startsWith('inside'))")
+            assert [key for key, _ in past] == [f"inside {name}" for name in Inside._fields]
+            assert all(len(row) > 2 and any(row) for _, row in past), past
+            assert page.complaints == []
+
+
+def shown(page: Browser, title: str) -> list[str]:
+    """Return what is now, by the words of the charts with this title."""
+    head = f"{title} in the last ten minutes; now "
+    return [name.removeprefix(head) for role, name in page.names() if role == "image" and name.startswith(head)]
 
 
 def assert_usable(page: Browser) -> None:
