@@ -87,8 +87,11 @@ def join_received(data_socket: _Options, wanted: bool) -> None:
 
 
 def stamp_received(data_socket: _Options) -> None:
-    """Let the kernel stamp the datagrams that `data_socket` receives (socket(7))."""
-    data_socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    """Let the kernel stamp the datagrams that `data_socket` receives (socket(7)); an emulated one may be unable to."""
+    try:
+        data_socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        pass
 
 
 def is_empty(data_socket: _Reader) -> bool:

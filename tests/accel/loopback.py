@@ -26,6 +26,7 @@ from mpt.testing.tun import FakeTun
 
 UDP_SEGMENT = 103  # <linux/udp.h>
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; tells the order among several hosts
+SO_TIMESTAMP = 29  # the same, in microseconds; qemu-user passes no other
 SO_MEMINFO = 55  # the same; the memory of waiting datagrams first, the number of dropped ones last
 ARRIVAL_TIME = 5.0  # s that a datagram may take: a busy kernel defers what it has to deliver
 _NETWORKS = itertools.count(os.getpid() * 2503)  # far from those of another test run beside this one
@@ -37,14 +38,28 @@ def _stamp_on_arrival() -> None:
     it, and until then stamps them as they are read. A socket that stays open has it go on."""
     keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     atexit.register(keeper.close)
-    keeper.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    _stamp(keeper)
     keeper.bind(("127.0.0.1", 0))
     sent = stamp = 0
     while stamp >= sent:
         keeper.sendto(b"", keeper.getsockname())
         sent = time.time_ns()
-        seconds, nanoseconds = struct.unpack("ll", keeper.recvmsg(1, 64)[1][0][2])
-        stamp = seconds * 10**9 + nanoseconds
+        [(_, kind, value)] = keeper.recvmsg(1, 64)[1]
+        stamp = _nanoseconds(kind, value)
+
+
+def _stamp(receiver: socket.socket) -> None:
+    """Let the kernel stamp what `receiver` receives, as finely as it can."""
+    try:
+        receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
+
+
+def _nanoseconds(kind: int, stamp: bytes) -> int:
+    """Return a stamp in nanoseconds; `kind` is the option that brought it."""
+    seconds, parts = struct.unpack("ll", stamp)
+    return int(seconds * 10**9 + parts * (1 if kind == SO_TIMESTAMPNS else 1000))
 
 
 class Loopback:
@@ -79,7 +94,7 @@ class Loopback:
                 if error.errno != errno.EADDRINUSE:  # by another test run on this machine: take the next one
                     raise
             else:
-                self._hosts[name].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+                _stamp(self._hosts[name])
         return self._hosts[name]
 
     def address(self, name: str) -> str:
@@ -98,15 +113,15 @@ class Loopback:
         """What the peers have received from the data socket at `port` since the last call, in the order of sending, and
         with which TOS octet."""
         self._wait_for_marker()
-        fresh: list[tuple[tuple[int, int], int, bytes, Any, int]] = []
+        fresh: list[tuple[int, int, bytes, Any, int]] = []
         for name, host in self._hosts.items():
             while select.select([host], [], [], 0)[0]:
                 datagram, ancillary, _, sender = host.recvmsg(65536, 128)
-                told = {level: value for level, _, value in ancillary}
-                seconds, nanoseconds = struct.unpack("ll", told[socket.SOL_SOCKET])
+                told = {level: (kind, value) for level, kind, value in ancillary}
                 address = (name, PORT, 0, 0) if ":" in name else (name, PORT)
-                tos = told[socket.IPPROTO_IP][0]
-                fresh.append(((seconds, nanoseconds), sender[1], datagram, address, tos))
+                arrived = _nanoseconds(*told[socket.SOL_SOCKET])
+                tos = told[socket.IPPROTO_IP][1][0]
+                fresh.append((arrived, sender[1], datagram, address, tos))
         for _, sender_port, datagram, address, tos in sorted(fresh, key=itemgetter(0)):
             self._arrived.setdefault(sender_port, []).append((datagram, address, tos))
         return self._arrived.pop(port, [])
@@ -155,12 +170,12 @@ class LoopbackSocket:
         self._network.host(host).sendmsg((b"".join(datagrams),), control, 0, self.address)
         self._wait_for_change(before)
 
-    def _waiting(self) -> tuple[int, int]:
-        """Return the memory of the datagrams that wait, and how many were dropped so far."""
-        told = struct.unpack("9I", self.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))
-        return told[0], told[8]
+    def _waiting(self) -> tuple[bytes, bytes]:
+        """Return the memory of the datagrams that wait, and how many were dropped so far, which qemu-user hides."""
+        told = self.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)
+        return told[:4], told[32:]
 
-    def _wait_for_change(self, before: tuple[int, int]) -> None:
+    def _wait_for_change(self, before: tuple[bytes, bytes]) -> None:
         """Wait until a datagram has arrived."""
         end = time.monotonic() + ARRIVAL_TIME
         while self._waiting() == before:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import sys
 import time
@@ -42,6 +44,18 @@ def test_a_socket_that_joins_nothing() -> None:
         with pytest.raises(OSError):  # noqa: PT011  # whatever the reason
             refusing.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         join_received(refusing, True)
+
+
+class _Unable:
+    """A socket of a kernel that knows no option."""
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None:
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+
+
+def test_a_socket_that_stamps_nothing() -> None:
+    """A kernel without SO_TIMESTAMPNS, as of an emulator or a sandbox, is no error."""
+    stamp_received(_Unable())
 
 
 def test_the_kernel_says_when_a_datagram_came() -> None:
