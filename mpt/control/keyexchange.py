@@ -14,7 +14,8 @@ the responder has that proof when the first datagram has opened.
 While the initiator has no answer at all, it tries its places in turn, with the same datagrams; then it stays at the
 place of the first answer. The responder answers to the place of the first datagram; until it is spoken to by its random
 index from there, it sends no more than three times the octets that it has received. What comes from elsewhere is read,
-as the peer may have written it, but is answered to the same place: so whoever is first with copies gets nothing.
+as the peer may have written it, but is answered to the same place: so whoever is first with copies gets nothing. An
+initiator whose own place has changed meanwhile hears nothing more, and soon begins anew.
 
 A handshake that is over answers repeated datagrams until it is forgotten: its acknowledgement may have been lost.
 """
@@ -32,6 +33,7 @@ from mpt.wire.hello import Hello, decode_hello
 from mpt.wire.seal import IV_LENGTH, KEY_LENGTH, Cipher, HandshakeDatagram, Retry, SessionKeys
 
 GIVE_UP: Final = 10.0  # s that a handshake may take
+STALLED: Final = 4.0  # s without a word in the middle of it, four repetitions; then the initiator begins anew
 AMPLIFICATION: Final = 3  # times the octets received may be sent to an address that is not validated
 MOST_RETRIES: Final = 3  # tokens that an initiator takes in one handshake
 LABEL: Final = b"EXPERIMENTAL-mpt-session-1"
@@ -204,6 +206,7 @@ class KeyExchange:
     _token: bytes = b""
     _retries: int = 0
     _turn: int = 0  # which place is tried
+    _heard: float = 0.0  # when the peer was heard last
     _address: _Address = field(default_factory=_Address)
     _has_spoken: bool = False  # our hello is said
     _secret: bytearray = field(default_factory=bytearray, repr=False)
@@ -221,7 +224,9 @@ class KeyExchange:
     @property
     def gives_up(self) -> float:
         """Return when this handshake is given up, or forgotten."""
-        return self.began + GIVE_UP
+        ends = self.began + GIVE_UP
+        is_half_way = self.is_initiator and self.is_answered and self.outcome is None
+        return min(ends, self._heard + STALLED) if is_half_way else ends
 
     def begin(self, now: float) -> list[Send]:
         """Return the first flight of the initiator."""
@@ -251,6 +256,7 @@ class KeyExchange:
         elif not names_us:
             return []
         self.peer_index = datagram.sender
+        self._heard = now
         self._address.received += size
         self._stream.acknowledged(datagram.acknowledged, now)
         news = self._stream.read(datagram.offset, datagram.data)

@@ -111,6 +111,11 @@ class KeyExchanges:
         exchange = self._begun.get(connection)
         return exchange is not None and exchange.is_answered
 
+    def places(self, connection: Hashable) -> Sequence[Place]:
+        """Return the places at which the handshake that this host has under way for `connection` goes on."""
+        exchange = self._begun.get(connection)
+        return exchange.places if exchange is not None else ()
+
     def cancel(self, connection: Hashable) -> None:
         """Drop what this host has under way for `connection`; no outcome follows."""
         exchange = self._begun.get(connection)

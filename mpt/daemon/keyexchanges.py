@@ -176,6 +176,11 @@ class HostKeyExchanges(Service):
         """Return whether the peer has answered the handshake that was begun for `link`."""
         return self._exchanges is not None and self._exchanges.is_answered(link)
 
+    def has_lost_socket(self, link: Link) -> bool:
+        """Return whether the handshake that was begun for `link` goes over a socket that is closed now."""
+        places = self._exchanges.places(link) if self._exchanges is not None else ()
+        return any(place.socket.fileno() < 0 for place in places)
+
     def cancel(self, link: Link) -> None:
         """Drop what was begun for `link`."""
         if self._exchanges is not None:

@@ -127,6 +127,8 @@ class SealedLink:
         for path in self._paths:
             self._roaming.set(path.key, path.peer_place)
             self._sizes.follow(path)
+        if self._host.has_lost_socket(self):
+            self._begin_again()
         self._timer.follow()
 
     def way_changed(self) -> None:
@@ -392,7 +394,13 @@ class SealedLink:
         self._begun.append(now)
         for path in self._paths:
             path.try_other_version()
-        self._host.begin(self, self._turn, self._places(self._turn))
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Begin our handshake again: where it was tried is no longer where the peer can be reached."""
+        places = self._places(self._turn)
+        if places:
+            self._host.begin(self, self._turn, places)
 
     def _places(self, turn: int = 0) -> list[Place]:
         """Return where a handshake may be tried: the paths that work first, another one with each turn."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpt.control.keyexchange import GIVE_UP, Established, Failure, Place
+from mpt.control.keyexchange import GIVE_UP, STALLED, Established, Failure, Place
 from mpt.control.keyexchanges import MakeEngine
 from mpt.wire.seal import Cipher, HandshakeDatagram, decode_handshake, mac1_key
 from tests.control.keypairs import HIGH, LOW, OTHER, TUNNEL, Host, Keys, Network, hosts, straight
@@ -153,6 +153,27 @@ def test_an_answer_is_waited_for_in_growing_steps() -> None:
     assert times == [0.0, 0.25, 0.75, 1.75, 3.75, 5.75, 7.75, 9.75]
     assert all(sum(at == other for other, _, _ in network.sent) <= 4 for at, _, _ in network.sent)
     assert one.failure() is Failure.NO_ANSWER and network.now >= 110
+
+
+def test_a_handshake_that_stops_half_way_is_given_up_soon() -> None:
+    """As when a NAT has given its initiator another port: the responder goes on answering to the old one."""
+    one, two = hosts()
+    network = Network(one, two)
+
+    answers: list[bytes] = []
+
+    def until_the_first_answer(datagram: bytes) -> list[tuple[float, bytes]]:
+        if answers:
+            return []
+        decoded = decode_handshake(datagram)
+        if isinstance(decoded, HandshakeDatagram) and decoded.from_responder:
+            answers.append(datagram)
+        return straight(datagram)
+
+    network.fate = until_the_first_answer
+    network.send(one, one.begin(two, network.now))
+    network.run(until=100.0 + STALLED + 0.5)
+    assert one.failure() is Failure.UNFINISHED
 
 
 def test_places_are_tried_in_turn_until_one_answers(engines: Engines) -> None:

@@ -63,6 +63,20 @@ def test_a_peer_that_has_never_answered_is_asked_from_another_port(run: Run) -> 
     pair.until(pair.carries, 30.0)
 
 
+def test_a_handshake_does_not_wait_for_an_address_that_is_gone(run: Run) -> None:
+    """When the local address changes in the middle of it, it is begun again at once, from the new one."""
+    anywhere = {"public_ipaddr": unspecified(4), "gateway_ipaddr": unspecified(4)}
+    pair = SealedPair(run, a=a_side(path(1, **QUICK, **anywhere)), b=b_side(peer_path(1, **UNKNOWN)))
+    pair.cables.cut = {1}
+    pair.kill("a")
+    pair.pass_time(0.1)
+    pair.a.netlink.remove_interface("eth1")
+    pair.a.netlink.add_interface("eth1", "10.1.1.77/24")
+    pair.a.network_changed()
+    pair.cables.cut = set()
+    pair.until(pair.carries, 1.0)
+
+
 def test_a_port_that_is_taken_is_left(run: Run) -> None:
     """Another one is drawn; if all are taken the old one stays."""
     pair = connected(run, **ONE_CABLE)
