@@ -346,7 +346,7 @@ class Sessions:
             actions += self._event(Event.LAPSED, now)
         if self.current is not None and now >= self.current.expires:
             self.has_expired = True
-            actions += self._event(Event.EXPIRED, now)
+            return actions + self._event(Event.EXPIRED, now)  # where the peer was found does not count any more
         if may_begin and now >= self._begin_at:
             actions += self._event(Event.DUE, now)
         return actions

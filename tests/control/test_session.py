@@ -202,6 +202,15 @@ def test_nothing_is_sent_with_keys_that_are_too_old() -> None:
     assert not sessions.has_expired and sessions.failure is None
 
 
+def test_a_late_look_asks_nobody_where_the_expired_keys_have_led() -> None:
+    """A process that was stopped finds renewal and end due at once: the end comes first, then it is looked anew whether
+    an address of the peer is known."""
+    sessions = sending()
+    assert sessions.deadline_reached(LIFE + 20.0, True) == [SendWith(None), End(1)]
+    assert sessions.next_deadline(False) is None and sessions.deadline_reached(LIFE + 20.0, False) == []
+    assert sessions.deadline_reached(LIFE + 20.0, True) == [Begin(0)]
+
+
 def test_a_silent_peer_is_asked_for_new_keys_at_once() -> None:
     """It may have been started again; after a try without success the pauses decide."""
     sessions = sending()

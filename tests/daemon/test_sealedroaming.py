@@ -161,6 +161,13 @@ def test_a_machine_that_has_slept_asks_at_once_and_trusts_no_old_keys(run: Run) 
     assert pair.carries()
 
 
+def test_a_daemon_that_stood_still_for_longer_than_keys_live(run: Run) -> None:
+    """As under SIGSTOP: renewal and end of the keys are due at once, also at the end that knows no address."""
+    pair = connected(run, **ONE_CABLE)
+    pair.pass_time(200.0, step=200.0)
+    pair.until(pair.carries, 5.0)
+
+
 def test_a_peer_that_moves_without_end_fills_no_log(run: Run) -> None:
     """It has a key, and answers every challenge at once: a thousand moves are some ten lines."""
     pair = connected(run, **ONE_CABLE)
