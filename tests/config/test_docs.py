@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from mpt.config import schema
 from mpt.config.directory import load_directory
 from tests.config.tables import DOCS, table
+from tests.typed import TYPED
 
 
 @pytest.mark.parametrize("kind", schema.SECTIONS)
@@ -32,6 +35,34 @@ def test_the_printed_steps_install_a_configuration(host: str, there: bool, tmp_p
     subprocess.run(["sh", "-ec", commands], check=True)
     (connection,) = load_directory(target).config.connections
     assert str(connection.ip_local) == {"A": "10.0.0.2", "B": "10.0.0.3"}[host]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_printed_steps_give_a_configuration_to_the_user(tmp_path: Path) -> None:
+    """The unit's user reads all of it and writes the connections; of its private key nobody else sees anything."""
+    (tmp_path / "mpt" / "connections").mkdir(parents=True)
+    for name in ("interface.conf", "private.key", "connections/a.conf"):
+        (tmp_path / "mpt" / name).touch()
+    places = {"/etc/systemd/system/": f"{tmp_path}/", "/etc/mpt": f"{tmp_path}/mpt", "/opt/mpt/share/mpt": "conf"}
+    for piece in TYPED["with the system"]:
+        for step in piece.steps:
+            command = re.sub(
+                r"root:mpt\b", "root:daemon", re.sub(r"chown( -R)? mpt\b", r"chown\1 daemon", step.command)
+            )
+            for place, here in places.items():
+                command = command.replace(place, here)
+            subprocess.run(command, shell=True, cwd=DOCS.parents[1], check=True)
+    rights = {
+        name: (found.owner(), found.group(), oct(found.stat().st_mode & 0o777))
+        for name in ("interface.conf", "private.key", "connections/a.conf")
+        if (found := tmp_path / "mpt" / name)
+    }
+    assert rights == {
+        "interface.conf": ("root", "daemon", "0o640"),
+        "private.key": ("daemon", "daemon", "0o600"),
+        "connections/a.conf": ("daemon", "daemon", "0o640"),
+    }
+    assert (tmp_path / "mpt.service").exists()
 
 
 def test_the_configuration_comes_before_the_unit() -> None:
