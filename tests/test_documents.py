@@ -38,6 +38,24 @@ def test_every_source_file_that_a_document_names_exists(document: Path) -> None:
     assert [name for name in sorted(named) if not any(("/" + file).endswith("/" + name) for file in FILES)] == []
 
 
+def test_architecture_names_every_module_and_no_other() -> None:
+    """By its place below mpt, or by its name in the row of its package."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = {
+        str(file.relative_to(ROOT / "mpt").with_suffix(""))
+        for file in (ROOT / "mpt").rglob("*.py")
+        if file.name != "__init__.py"
+    }
+    in_rows = {
+        f"{package}/{name}"
+        for package, row in re.findall(r"^\| `([a-z/]+)` \| (.*) \|$", text, re.MULTILINE)
+        for name in re.findall(r"`([a-z_]+)`", row)
+    }
+    assert in_rows - places == set()
+    unnamed = [place for place in places - in_rows if not re.search(rf"(?<![\w/-]){place}\b(?!/)", text)]
+    assert sorted(unnamed) == []
+
+
 @documents
 def test_every_link_between_documents_leads_somewhere(document: Path) -> None:
     """Its file exists, and has the heading that is linked to."""

@@ -7,7 +7,7 @@ static const uint8_t REALTIME[REALTIME_DSCPS] = {34, 36, 38, 46, 48};
 
 struct transport { uint32_t at; unsigned protocol; bool more; }; /* `at` is 0: there is none */
 
-/* Return whether it is TCP, and what of it. */
+/* Return the trait of a packet without a class: a pure acknowledgement of TCP, other TCP, or neither. */
 static enum trait of_transport(const uint8_t *packet, uint32_t length, const struct transport *t) {
     if (t->at == 0 || t->protocol != TCP || t->more || length < t->at + TCP_HEADER)
         return TRAIT_OTHER;

@@ -292,7 +292,7 @@ class Path:
 
     @property
     def has_cause(self) -> bool:
-        """Whether the last look has shown something wrong."""
+        """Return whether the last look has shown something wrong."""
         return self.cause is not None
 
     def looked(self, view: View) -> None:

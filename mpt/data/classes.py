@@ -50,7 +50,7 @@ def _has(rule: ClassRule, packet: bytes, code_point: int, found: tuple[int, int,
 
 
 def _of_transport(packet: bytes) -> int:
-    """Return whether it is TCP, and what of it."""
+    """Return the trait of a packet without a class: a pure acknowledgement of TCP, other TCP, or neither."""
     found = ip.transport(packet)
     if found is None or found[0] != ip.TCP or found[2] or len(packet) < found[1] + _TCP_HEADER:
         return OTHER

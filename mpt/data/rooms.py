@@ -163,7 +163,7 @@ class Rooms:
 
 
 def _others(rooms: Sequence[Room], fitting: frozenset[int] | None, besides: Room | None) -> Sequence[Room]:
-    """Return those of the `rooms` that are `fitting`, and not `besides`."""
+    """Return the `rooms` whose paths are `fitting`, without the room `besides`."""
     if fitting is None and besides is None:
         return rooms
     return [room for room in rooms if room is not besides and (fitting is None or room.index in fitting)]
