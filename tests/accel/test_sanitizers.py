@@ -42,25 +42,31 @@ def sanitizers(request: pytest.FixtureRequest) -> None:
         pytest.skip(missing)
 
 
+@pytest.fixture(scope="session")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the build: one for all workers of this run."""
+    common = tmp_path_factory.getbasetemp()
+    return (common.parent if "PYTEST_XDIST_WORKER" in os.environ else common) / "sanitized"
+
+
 def run(*command: str, **environment: str) -> None:
     done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_fuzz_targets(tmp_path: Path, compiler: str) -> None:
+def test_fuzz_targets(tmp_path: Path, sanitized: Path, compiler: str) -> None:
     """No target reads or writes where it should not, loses a packet, or does what C leaves undefined; with libFuzzer
     where there is clang."""
     if compiler == "clang" and not has_libfuzzer(tmp_path):
         pytest.skip("there is no clang with libFuzzer")
-    run("fuzz/run", "1", FUZZ_GCC="1" if compiler == "gcc" else "", FUZZ_BUILD=str(tmp_path))
+    options = {"FUZZ_GCC": "1" if compiler == "gcc" else "", "FUZZ_BUILD": str(tmp_path)}
+    run("fuzz/run", "1", PYTHON=sys.executable, SANITIZED=str(sanitized), **options)
 
 
 @pytest.mark.parametrize("part", ["accel", "twins", "contract"])
-def test_engine(part: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_engine(part: str, sanitized: Path) -> None:
     """Neither does the whole engine in its own tests, those that every data path passes, and those of the twins."""
     pytest.importorskip("cffi")
     pytest.importorskip("mpt.accel.native", exc_type=ImportError)
-    common = tmp_path_factory.getbasetemp()  # of all workers of this run
-    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
-    run("fuzz/sanitize", "--part", part, PYTHON=sys.executable, SANITIZED=str(common / "sanitized"))
+    run("fuzz/sanitize", "--part", part, PYTHON=sys.executable, SANITIZED=str(sanitized))
