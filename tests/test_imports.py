@@ -67,14 +67,24 @@ def name_of(module: Path) -> str:
 
 
 @cache
-def tree_of(module: Path) -> ast.Module:
-    """The syntax of a module."""
-    return ast.parse(module.read_text())
+def nodes_of(module: Path) -> list[tuple[ast.Import | ast.ImportFrom | ast.Call, bool]]:
+    """The imports and calls of a module, each with whether it stands in a function."""
+    found = []
+    waiting: list[tuple[ast.AST, bool]] = [(ast.parse(module.read_text()), False)]
+    while waiting:
+        node, inside = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Call):
+            found.append((node, inside))
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
+    return found
 
 
-def imports_of(tree: ast.AST, package: list[str]) -> Iterator[str]:
-    """Every dotted name that a module imports, wherever in it; `package` resolves the relative ones."""
-    for node in ast.walk(tree):
+def imports_of(module: Path, package: list[str], inside: tuple[bool, ...] = (False, True)) -> Iterator[str]:
+    """Every dotted name that a module imports, in functions or outside; `package` resolves the relative ones."""
+    for node, in_function in nodes_of(module):
+        if in_function not in inside:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -99,7 +109,7 @@ def test_a_module_imports_only_what_is_below_it(module: Path) -> None:
     own = name.split(".")[0]
     package = ["mpt", *name.split(".")] if module.name == "__init__.py" else ["mpt", *name.split(".")[:-1]]
     wrong = []
-    for imported in imports_of(tree_of(module), [part for part in package if part]):
+    for imported in imports_of(module, [part for part in package if part]):
         library, _, rest = imported.partition(".")
         if library == "mpt":
             target = rest.split(".")[0]
@@ -120,7 +130,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     for name, module in names.items():
         is_package = module.name == "__init__.py"
         package = [part for part in ("mpt", *name.split(".")[: None if is_package else -1]) if part]
-        found = (each.removeprefix("mpt.") for each in imports_of(tree_of(module), package))
+        found = (each.removeprefix("mpt.") for each in imports_of(module, package))
         modules = {each if each in names else each.rpartition(".")[0] for each in found}
         graph[name] = {each for each in modules if each in names and each not in (name, "")}
     assert len(graph["daemon.root"]) > 10, "the imports are not seen"
@@ -133,25 +143,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_a_pure_module_knows_no_kernel(module: Path) -> None:
     """Sockets, ioctls and C libraries are used in host and above it."""
     if name_of(module).split(".")[0] in PURE:
-        libraries = {name.partition(".")[0] for name in imports_of(tree_of(module), [])}
+        libraries = {name.partition(".")[0] for name in imports_of(module, [])}
         assert not libraries & _OF_THE_KERNEL
 
 
 def test_no_module_imports_the_reactor_when_it_is_imported(module: Path) -> None:
     """The reactor is passed in; importing a module never installs one."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    tree = tree_of(module)
-    inside = {id(child) for node in ast.walk(tree) if isinstance(node, functions) for child in ast.walk(node)}
-    outside = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in inside
-    ]
-    names = {name for node in outside for name in imports_of(node, [])}
+    names = set(imports_of(module, [], inside=(False,)))
     assert "twisted.internet.reactor" not in names
 
 
 def test_no_module_runs_a_shell(module: Path) -> None:
     """Programs are run from a list of arguments, never through a shell."""
-    for node in ast.walk(tree_of(module)):
+    for node, _ in nodes_of(module):
         if isinstance(node, ast.Call):
             assert ast.unparse(node.func) not in _SHELLS, f"line {node.lineno}"
             assert not any(keyword.arg == "shell" for keyword in node.keywords), f"line {node.lineno}"
