@@ -21,6 +21,7 @@ from mpt.lab.links import PLAIN, Link, Shape
 from mpt.lab.ping import ping
 from mpt.lab.process import environment
 from mpt.lab.traces import Step, Trace
+from tests.netns.support import wait_until
 
 PAIRS = [("10.1.1.2/24", "10.1.1.3/24"), ("fd01::2/64", "fd01::3/64")]
 
@@ -123,7 +124,7 @@ def test_a_trace_sets_the_rate_and_the_delay_from_moment_to_moment(lab: Lab) -> 
     trace = Trace((Step(0.3, 20, 5), Step(0.4, 0, 5), Step(60, 20, 20)))
     a, _, link = two_hosts(lab, Shape(trace=trace))
     assert link.emulator in ("native", "python")
-    assert answers(a)
+    wait_until(lambda: answers(a), "neighbours known")  # at the begin of the trace, or when it carries again
     began = link.begin_trace()
     (first,) = ping(a, "10.1.1.3", count=1)
     assert first is not None and 0.010 <= first < 0.020
