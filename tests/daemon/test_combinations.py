@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from ipaddress import ip_address
 from itertools import cycle, product
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from mpt.accel.choice import choose_datapath, native_is_built
 from mpt.config.directory import load_directory
 from mpt.errors import ConfigError
+from tests import IS_FAST
 from tests.config import files
 from tests.daemon.logged import logged
 from tests.daemon.stage import Run, Stage
@@ -40,7 +40,6 @@ IN_TURN = {
     "bind_to_device": cycle(["1", "0"]),
     "dscp": cycle(["0", "46", "copy", "0", "0", "0", "0", "0", "0", "0", "0"]),
 }
-IS_FAST = os.environ.get("MPT_HYPOTHESIS") == "fast"
 PLANES = ["python", "native"] if native_is_built() else ["python"]
 
 

@@ -11,6 +11,7 @@ import pytest
 from mpt.data.candidates import CANDIDATES
 from mpt.data.stream import RESTART_SILENCE
 from mpt.wire.serial import HALF, MASK, MODULUS
+from tests import IS_FAST
 from tests.data.line import Line
 
 WINDOW = 64
@@ -112,11 +113,15 @@ def test_a_burst_of_loss_beyond_the_window_costs_no_more_than_itself() -> None:
 # --- strays ---
 
 
+PAUSE = 60  # packets before it
+STEP = 5 if IS_FAST else 1  # from one moment for a stray to the next
+
+
 def genuine(paths: str, start: int) -> list[tuple[float, int, str]]:
     """A stream with some losses and a pause."""
     random = Random(1)
-    first = stream(start, 60, 500, paths, 1000.0)
-    second = stream(start + 60, 60, 500, paths, 1001.0)
+    first = stream(start, PAUSE, 500, paths, 1000.0)
+    second = stream(start + PAUSE, 60, 500, paths, 1001.0)
     return first + [one for one in second if random.random() > 0.1]
 
 
@@ -140,7 +145,7 @@ def test_one_stray_changes_nothing(distance: int, paths: str, start: int) -> Non
     arrivals = genuine(paths, start)
     undisturbed = Line(WINDOW, MAX_DELAY, paths)
     play(undisturbed, arrivals)
-    for moment in range(1, len(arrivals)):
+    for moment in sorted({PAUSE, *range(1, len(arrivals), STEP)}):
         line = Line(WINDOW, MAX_DELAY, paths)
         newest = 0
         for number, (time, position, path) in enumerate(arrivals):

@@ -11,6 +11,7 @@ from mpt.data.framing import Sealed
 from mpt.testing.datapath import Stage
 from mpt.testing.network import Link
 from mpt.wire.seal import Cipher
+from tests import IS_FAST
 from tests.accel.loopback import loopback_stage
 from tests.contract.conftest import SEALING
 from tests.pair.pair import Pair
@@ -20,7 +21,7 @@ try:
 except ImportError:
     NativeDataPath = None  # type: ignore[assignment, misc]  # not built
 
-SEEDS = range(5)
+SEEDS = range(2 if IS_FAST else 5)
 MAKERS = {"python": Stage.in_memory}
 if NativeDataPath is not None:
     MAKERS["native"] = lambda: loopback_stage(NativeDataPath)
