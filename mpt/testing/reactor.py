@@ -58,7 +58,7 @@ class FakeReactor(Clock):
     def read_all(self) -> None:
         """Let every reader that has something read, until none has anything."""
         while True:
-            ready = [each for each in self.readers if select.select([each], [], [], 0)[0]]
+            ready = select.select(self.readers, [], [], 0)[0]
             if not ready:
                 return
             for reader in ready:
