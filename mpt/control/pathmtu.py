@@ -6,9 +6,9 @@ probe was seen. So loss and silence say little about sizes, and a dead path noth
 
     ASSUMED    nothing is known yet. The largest size is taken for good, and probed at once.
     SEARCHING  some size is too large. `size` is the largest that has passed, or BASE. Halves of the rest are probed.
-    SETTLED    `size` is known. While the path is in use it is probed again now and then, and soon if somebody doubts
-               it. If it does not pass any more, the path is a black hole for it: the search begins anew from BASE.
-               Every `RAISE_TIME` the largest size is tried again.
+    SETTLED    `size` is known. While the path is in use it is probed again now and then, and in any case soon if
+               somebody doubts it. If it does not pass any more, the path is a black hole for it: the search begins anew
+               from BASE. Every `RAISE_TIME` the largest size is tried again.
 
 A size is too large after `TRIES` rounds that count against it; a size that has passed before, after `CONFIRM_TRIES`, as
 a full queue drops large datagrams first.
@@ -56,6 +56,7 @@ class PathMtu:
 
     def __init__(self, largest: int, now: float) -> None:
         self._doubted = now - DOUBT_TIME
+        self._is_doubtful = False  # somebody doubts it, and it has neither passed nor failed since
         self.begin_anew(largest, now)
 
     def begin_anew(self, largest: int, now: float) -> None:
@@ -82,6 +83,7 @@ class PathMtu:
         """
         if self._over is None and now - self._doubted >= DOUBT_TIME:
             self._doubted = self._due = now
+            self._is_doubtful = True
 
     def seen(self, size: int, now: float) -> None:
         """Note that the peer has seen a probe of `size` octets."""
@@ -104,7 +106,7 @@ class PathMtu:
             self._end_round(now)
         if now < self._due:
             return []
-        if self.state is State.SETTLED and not in_use:
+        if self.state is State.SETTLED and not (in_use or self._is_doubtful):
             self._due = now + CONFIRM_TIME
             return []
         if self.state is State.SETTLED and now >= self._raise_at and self.size < self._largest:
@@ -130,6 +132,7 @@ class PathMtu:
 
     def _passed(self, size: int, now: float) -> None:
         self._count = 0
+        self._is_doubtful = False
         self._due = now
         if size >= self.size:
             self.size = size
@@ -152,6 +155,7 @@ class PathMtu:
     def _failed(self, size: int, now: float) -> None:
         """Note that `size` is too large: the end of a search, or the end of what was taken for good."""
         self.state = State.SEARCHING
+        self._is_doubtful = False
         self._too_large = size
         if size <= self.size:
             self.size = min(size, BASE if size > BASE else FLOOR)

@@ -133,6 +133,8 @@ class SealedLink:
 
     def way_changed(self) -> None:
         """Note that links or routes of this host have changed: large datagrams may be lost where they passed before."""
+        for path in self._paths:
+            self._sizes.follow(path)  # its link may have another MTU
         self._sizes.doubt()
 
     def forget(self, path: SealedPath) -> None:

@@ -82,6 +82,11 @@ class FakeNetlink:
         self._interfaces[name] = replace(self._interfaces[name], carrier=carrier and self._interfaces[name].up)
         self.fire_event(name)
 
+    def set_mtu(self, name: str, mtu: int) -> None:
+        """Give a link another MTU; addresses and routes stay."""
+        self._interfaces[name] = replace(self._interfaces[name], mtu=mtu)
+        self.fire_event(name)
+
     def fire_event(self, interface: str) -> None:
         """Tell the event sockets that something of `interface` has changed."""
         index = self._interfaces[interface].index

@@ -155,6 +155,21 @@ def test_a_doubt_looks_at_once_but_not_always() -> None:
     assert len(line.large_probes()) <= 10.0 / DOUBT_TIME + 1
 
 
+def test_a_doubt_looks_at_a_path_without_packets_too() -> None:
+    """Else the next packets would fall into the hole for a minute."""
+    line = Line(LARGEST)
+    line.run(10.0)
+    line.in_use = False
+    line.passes = 1400
+    line.path.doubt(line.now)
+    line.run(CONFIRM_TRIES * WAIT + 5.0)
+    assert 1200 <= line.path.size <= 1400
+    line.run(15.0)
+    line.probes.clear()
+    line.run(RAISE_TIME / 2)
+    assert line.path.state is State.SETTLED and line.probes == []
+
+
 def test_a_wider_path_is_noticed_after_a_while() -> None:
     """The largest size is tried again, and then what lies between."""
     line = Line(1300)

@@ -148,6 +148,16 @@ def test_the_size_of_a_path_limits_its_packets(run: Run) -> None:
     pair.until(lambda: pair.a.netlink.snapshot()["tun0"].mtu == expected - 100, 5.0)
 
 
+def test_a_link_that_becomes_narrower_is_followed_at_once(run: Run) -> None:
+    """Its address and its carrier stay, and nobody sends anything: there is no hole for the next packet."""
+    pair = connected(run, tunnels=(replace(TUNNEL, mtu=1280, mtu_auto=True), B_TUNNEL))
+    pair.pass_time(30.0)
+    before = pair.a.netlink.snapshot()["tun0"].mtu
+    for number in (1, 2):
+        pair.a.netlink.set_mtu(f"eth{number}", 1340)
+    pair.until(lambda: pair.a.netlink.snapshot()["tun0"].mtu == before - 160, 1.0)
+
+
 def test_a_machine_that_has_slept_asks_at_once_and_trusts_no_old_keys(run: Run) -> None:
     """Keys that are too old by the time of the sleep are renewed before anything is sent."""
     pair = connected(run, **ONE_CABLE)
