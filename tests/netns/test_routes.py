@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +161,11 @@ def test_routes_that_another_program_flushes(lab: Lab) -> None:
 
 
 def test_thousands_of_routes_over_another_cable(lab: Lab) -> None:
-    """A cable of the host over which 3,000 routes lead goes down and up: no path notices."""
+    """On a host with 3,000 routes over a cable, addresses come and go there and on a line of ours, and the cable goes
+    down and up: no path notices, and the daemon hardly works.
+
+    It takes some 0.02 s of CPU; a daemon that decodes every route after an event takes ten times as much.
+    """
     a, b, _ = two_providers(lab)
     other = lab.host("other")
     lab.link(a, other, [("10.9.9.2/24", "10.9.9.3/24")])
@@ -170,10 +176,14 @@ def test_thousands_of_routes_over_another_cable(lab: Lab) -> None:
         cpu = daemons[0].process.cpu_seconds()
         for _ in range(3):
             a.ip(*routes)
-            a.ip("link set eth3 down")
+            for change, interface in product(("add", "del"), ("eth1", "eth3")):
+                a.ip(f"address {change} 10.77.0.1/32 dev {interface}")
+                time.sleep(0.05)  # so that the daemon looks once for each
+            a.ip("link set eth3 down")  # which takes the routes away
             a.ip("link set eth3 up")
         cpu = daemons[0].process.cpu_seconds() - cpu
     print(f"\nthree times 3,000 routes: {cpu:.2f} s of CPU")
+    assert cpu < 0.1
 
 
 # --- daemons that were killed ---
