@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from mpt.control.pathmtu import PathMtu, State, tunnel_mtu
+from mpt.control.pathmtu import SMALL, PathMtu, State, tunnel_mtu
 from mpt.daemon.machine import Machine
 from mpt.daemon.timers import DeadlineLoop
 from mpt.data.pathstate import PathMeasures
@@ -77,6 +77,12 @@ class PathSizes:
         if path in self._paths:
             self._paths[path].doubt(self._machine.now())
             self._loop.follow()
+
+    def probed(self, path: PathKey, size: int) -> None:
+        """Note a probe of the peer. One of a smaller size than ours is a sign that the line is narrower now."""
+        found = self._paths.get(path)
+        if found is not None and SMALL < size < found.size:
+            self.doubt(path)
 
     def mtu(self, path: PathKey) -> int:
         """Return the octets of the largest packet that `path` carries; 0: nobody knows."""

@@ -307,6 +307,7 @@ class SealedLink:
                 return
             case message.SizeProbe(size):
                 path.protocol.send(message.SizeSeen(size).encode())
+                self._sizes.probed(path.key, size)
             case message.SizeSeen(size):
                 self._sizes.seen(path.key, size)
         if place == path.peer_place:

@@ -66,6 +66,10 @@ class SealedSizes:
         """Note that the peer has seen a probe of `size` octets over `path`."""
         self._sizes.seen(path, size)
 
+    def probed(self, path: PathKey, size: int) -> None:
+        """Note a probe of the peer of `size` octets over `path`."""
+        self._sizes.probed(path, size)
+
     def doubt(self) -> None:
         """Note a sign that large datagrams are lost now: all paths are looked at soon."""
         for path in self._ways:

@@ -106,6 +106,24 @@ def test_a_doubt_probes_at_once() -> None:
     stage.sizes.stop()
 
 
+def test_a_peer_that_asks_about_a_smaller_size_is_a_doubt() -> None:
+    """Its line may have become narrower, which nothing else shows here; the same and larger sizes say nothing."""
+    stage = Stage()
+    stage.sizes.begin(FIRST, 1500, 4)
+    stage.reactor.pass_time(10.0)
+    stage.sent.clear()
+    for size in (SMALL, 1472, 9000):
+        stage.sizes.probed(FIRST, size)
+    stage.sizes.probed(SECOND, 1252)
+    stage.reactor.pass_time(1.0)
+    assert stage.sent == []
+    stage.passes[FIRST] = 1252
+    stage.sizes.probed(FIRST, 1252)
+    stage.reactor.pass_time(10.0)
+    assert 1248 - FRAME < stage.sizes.mtu(FIRST) <= 1252 - FRAME
+    stage.sizes.stop()
+
+
 def test_an_idle_path_is_not_probed() -> None:
     """Only a path that has carried packets since the last look."""
     stage = Stage()
