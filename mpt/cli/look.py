@@ -16,7 +16,7 @@ from mpt.cli.settings import find_settings
 from mpt.local.grammar import GrammarError
 from mpt.local.protocol import DONE, FAILED, Reply
 from mpt.local.status import StatusDocument
-from mpt.local.statustext import Paint, brief_text, status_text
+from mpt.local.statustext import Paint, brief_text, painted
 
 CLEAR: Final = "\x1b[H\x1b[2J"
 EVERY: Final = 2.0  # s between two looks of --watch
@@ -63,9 +63,7 @@ def status(arguments: Sequence[str]) -> int:
 def _text(reply: Reply, brief: bool) -> str:
     if brief:
         return brief_text(document_of(reply), Paint(wants_colour()))
-    if reply.data is None or not wants_colour():  # the daemon has written the same already; over UDP nothing else
-        return reply.text.rstrip("\n") + "\n"
-    return status_text(document_of(reply), Paint(True))
+    return painted(reply.text.rstrip("\n") + "\n", Paint(wants_colour()))
 
 
 def question(options: Options, *words: str) -> Reply:

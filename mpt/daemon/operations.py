@@ -29,7 +29,7 @@ from mpt.daemon.peerport import Peer, PeerControl, Way
 from mpt.daemon.recentevents import RecentEvents
 from mpt.daemon.running import Running
 from mpt.daemon.slices import collector_at_rest, in_slices
-from mpt.daemon.statusdocument import status_document
+from mpt.daemon.statusdocument import status_steps
 from mpt.errors import ConfigError, HostError, MptError
 from mpt.local.history import SCHEMA as HISTORY_SCHEMA
 from mpt.local.operations import PeerRefusedError, ProgressReport, UnknownFileError
@@ -321,17 +321,18 @@ class DaemonOperations:
 
     def status(self) -> StatusDocument:
         """Return the document of `mpt show status`."""
-        return self._status(None)
+        return at_once(self.status_steps())
 
-    def _status(self, only: Connection | None) -> StatusDocument:
+    def status_steps(self, only: Connection | None = None) -> Steps[StatusDocument]:
+        """Return the same, a connection at a step."""
         now = self._machine.now()
         refused, handshakes = self._peer_control.counters, self._handshakes_dropped()
-        return status_document(self._running, self._histories, now, now - self._started_at, refused, handshakes, only)
+        return status_steps(self._running, self._histories, now, now - self._started_at, refused, handshakes, only)
 
     def status_of(self, name: str) -> StatusDocument:
         """Return the document with one connection alone."""
         only = connection_named(self._running, name)
-        return named(self._status(only), only.config.name)
+        return named(at_once(self.status_steps(only)), only.config.name)
 
     def events(self, after: int) -> Mapping[str, Any]:
         """Return the last lines of the log with numbers above `after`."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from mpt import __version__
+from mpt.config.steps import Steps
 from mpt.daemon.adaptivestatus import connection_members, path_members
 from mpt.daemon.connection import Connection
 from mpt.daemon.histories import Histories
@@ -28,7 +29,7 @@ def _text(address: Address) -> str:
     return str(address)
 
 
-def status_document(
+def status_steps(
     running: Running,
     histories: Histories,
     now: float,
@@ -36,17 +37,18 @@ def status_document(
     refused: Mapping[str, int],
     handshakes: Mapping[str, int],
     only: Connection | None = None,
-) -> StatusDocument:
-    """Return the whole state at `now`, in monotonic seconds; `refused` counts command datagrams by reason, `handshakes`
-    the handshake datagrams that led to nothing. Of the connections it has `only` one, if that is not None."""
+) -> Steps[StatusDocument]:
+    """Return the whole state at `now`, in monotonic seconds, or soon after; `refused` counts command datagrams by
+    reason, `handshakes` the handshake datagrams that led to nothing. Of the connections it has `only` one, if not None.
+    """
     general = running.settings.general
     tunnels = [(tunnel, tunnel.counters()) for tunnel in running.tunnels]  # once each: it is a copy
-    connections = [
-        _connection_status(tunnel, connection, counters.paths, histories, now)
-        for tunnel, counters in tunnels
-        for connection in tunnel.connections.values()
-        if only in (None, connection)
-    ]
+    connections = []
+    for tunnel, counters in tunnels:
+        for connection in list(tunnel.connections.values()):
+            if only in (None, connection) and connection.config.name in tunnel.connections:  # it may be gone meanwhile
+                connections.append(_connection_status(tunnel, connection, counters.paths, histories, now))
+                yield
     return StatusDocument(
         version=__version__,
         pid=os.getpid(),

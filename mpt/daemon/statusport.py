@@ -7,18 +7,19 @@ it is known (RFC 9110 section 7.2), so that no page of somebody else reads it th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cache
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, Final
 
 from twisted.application.service import Service
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from mpt.errors import HostError
 from mpt.local.grammar import GrammarError
@@ -49,7 +50,8 @@ METRICS_MISSING: Final = "the metrics need prometheus_client: pip install '.[met
 
 
 class StatusPort(Service):
-    """Serves at `place`; `status()`, `history(name)` and `events(after)` are those of the operations."""
+    """Serves at `place`; `status()`, `history(name)` and `events(after)` are those of the operations, `metrics()` makes
+    the text for Prometheus, in slices."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class StatusPort(Service):
         status: Callable[[], StatusDocument],
         history: Callable[[str], Mapping[str, Any]],
         events: Callable[[int], Mapping[str, Any]],
+        metrics: Callable[[], Coroutine[Any, Any, bytes]],
     ) -> None:
         self._reactor = reactor
         self._place = place
@@ -67,7 +70,7 @@ class StatusPort(Service):
         root.putChild(b"status.json", _Answer(self._hosts, lambda request: _json(status().as_json())))
         root.putChild(b"history.json", _Answer(self._hosts, lambda request: _json(history(_name(request)))))
         root.putChild(b"events.json", _Answer(self._hosts, lambda request: _json(events(_number(request)))))
-        root.putChild(b"metrics", _Answer(self._hosts, lambda request: _metrics(status())))
+        root.putChild(b"metrics", _Metrics(self._hosts, metrics))
         site = Site(root, timeout=IDLE)
         site.displayTracebacks = False
         self._callers = _Callers(site)
@@ -123,8 +126,8 @@ class _Page(Resource):
         super().__init__()
         self._hosts = hosts if isinstance(hosts, frozenset) else hosts()
 
-    def render(self, request: Request) -> bytes:
-        """Return the whole answer."""
+    def render(self, request: Request) -> bytes | int:
+        """Return the whole answer, or NOT_DONE_YET."""
         for name, value in HEADERS.items():
             request.setHeader(name, value)
         if request.method not in (b"GET", b"HEAD"):
@@ -134,11 +137,10 @@ class _Page(Resource):
         if self._hosts and host not in self._hosts and not _is_address(host):
             return _plain(request, 421, f"this host is not known as {host!r} here\n")
         octets = _plain(request, 404, "there is nothing here\n") if request.postpath else self.answer(request)
-        request.setHeader("Content-Length", str(len(octets)))
-        return octets if request.method == b"GET" else b""
+        return NOT_DONE_YET if octets is None else _content(request, octets)
 
-    def answer(self, request: Request) -> bytes:
-        """Return the content; here is nothing."""
+    def answer(self, request: Request) -> bytes | None:
+        """Return the content; None: it comes later. Here is nothing."""
         return _plain(request, 404, "there is nothing here\n")
 
 
@@ -169,7 +171,7 @@ def _read(file: str) -> bytes:
 
 
 class _Answer(_Page):
-    """What `make` returns: content and its type; whatever it raises is an answer of status 400, 404 or 503."""
+    """What `make` returns: content and its type; whatever it raises is an answer of status 400 or 404."""
 
     def __init__(self, hosts: frozenset[str], make: Callable[[Request], tuple[bytes, str]]) -> None:
         super().__init__(hosts)
@@ -182,10 +184,53 @@ class _Answer(_Page):
             return _plain(request, 400, f"{error}\n")
         except HostError as error:
             return _plain(request, 404, f"{error}\n")
-        except ImportError:
-            return _plain(request, 503, METRICS_MISSING)
         request.setHeader("Content-Type", kind)
         return octets
+
+
+class _Metrics(_Page):
+    """What `make` returns after a while, with packets between its slices; made once for all who ask meanwhile."""
+
+    def __init__(self, hosts: frozenset[str], make: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
+        super().__init__(hosts)
+        self._make = make
+        self._waiting: list[Request] = []
+        self._gone: set[Request] = set()
+
+    def answer(self, request: Request) -> None:
+        """Let the caller wait; the first one lets it be made."""
+        is_first = not self._waiting
+        self._waiting.append(request)
+        request.notifyFinish().addErrback(lambda _: self._gone.add(request))
+        if is_first:
+            ensureDeferred(self._answer_all())
+
+    async def _answer_all(self) -> None:
+        code, kind = 200, "text/plain; charset=utf-8"
+        try:
+            octets = await self._make()
+            from mpt.local.metrics import CONTENT_TYPE
+
+            kind = CONTENT_TYPE
+        except ImportError:
+            code, octets = 503, METRICS_MISSING.encode()
+        except Exception:
+            log.failure("a bug while metrics are made")
+            code, octets = 500, b"a bug: the log has it\n"
+        waiting, self._waiting = self._waiting, []
+        gone, self._gone = self._gone, set()
+        for request in waiting:
+            if request not in gone:
+                request.setResponseCode(code)
+                request.setHeader("Content-Type", kind)
+                request.write(_content(request, octets))
+                request.finish()
+
+
+def _content(request: Request, octets: bytes) -> bytes:
+    """Return what is sent of `octets`; HEAD wants their length alone."""
+    request.setHeader("Content-Length", str(len(octets)))
+    return octets if request.method == b"GET" else b""
 
 
 def _plain(request: Request, code: int, text: str) -> bytes:
@@ -237,9 +282,3 @@ def _word(request: Request, name: bytes) -> str | None:
 
 def _json(value: Any) -> tuple[bytes, str]:
     return json.dumps(value).encode(), "application/json"
-
-
-def _metrics(document: StatusDocument) -> tuple[bytes, str]:
-    from mpt.local.metrics import CONTENT_TYPE, exposition
-
-    return exposition(document), CONTENT_TYPE

@@ -19,6 +19,7 @@ from mpt.local.statustext import works
 from mpt.model import Status
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+AT_ONCE: Final = 250  # samples: some 2 ms
 
 _Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
 _NOT_WANTED: Final = (WORDS[Status.MANUAL_DOWN], WORDS[Status.DISABLED])
@@ -62,39 +63,52 @@ _OF_ADAPTIVE: Final = (
 
 def exposition(document: StatusDocument) -> bytes:
     """Return all metrics of `document` in Prometheus's text format."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(document))
-    return generate_latest(registry)
+    return b"".join(exposition_pieces(document))
 
 
-class _Collector:
-    """Collects from one document, once."""
+def exposition_pieces(document: StatusDocument) -> Iterator[bytes]:
+    """Return the same, AT_ONCE samples in a piece: the text of a server takes a while."""
+    for family in _families(document):
+        samples = family.samples
+        for begin in range(0, max(len(samples), 1), AT_ONCE):
+            family.samples = samples[begin : begin + AT_ONCE]
+            text: bytes = generate_latest(_Registry(family))
+            yield text if begin == 0 else b"".join(_lines_of_samples(text))
 
-    def __init__(self, document: StatusDocument) -> None:
-        self._document = document
 
-    def describe(self) -> Iterable[_Family]:
-        """Return nothing: the document is asked when it is collected."""
-        return ()
+def _lines_of_samples(text: bytes) -> Iterator[bytes]:
+    return (line for line in text.splitlines(keepends=True) if not line.startswith(b"#"))
+
+
+class _Registry(CollectorRegistry):
+    """Has one family."""
+
+    def __init__(self, family: _Family) -> None:
+        super().__init__(auto_describe=False)
+        self._family = family
 
     def collect(self) -> Iterator[_Family]:
-        """Return every metric of the document."""
-        document = self._document
-        yield InfoMetricFamily("mpt", "The daemon", {"version": document.version})
-        yield GaugeMetricFamily("mpt_uptime_seconds", "Time since the start of the daemon", document.uptime)
-        yield from _tunnels(document)
-        yield from _connections(document.connections)
-        yield from _paths(document.connections)
-        refused = CounterMetricFamily("mpt_refused_commands", "Refused command datagrams", labels=("reason",))
-        for reason, count in document.control_dropped.items():
-            refused.add_metric((reason,), count)
-        yield refused
-        handshakes = CounterMetricFamily(
-            "mpt_dropped_handshakes", "Handshake datagrams that led to nothing", labels=("reason",)
-        )
-        for reason, count in document.handshakes_dropped.items():
-            handshakes.add_metric((reason,), count)
-        yield handshakes
+        """Return it."""
+        yield self._family
+
+
+def _families(document: StatusDocument) -> Iterator[_Family]:
+    """Return every metric of the document."""
+    yield InfoMetricFamily("mpt", "The daemon", {"version": document.version})
+    yield GaugeMetricFamily("mpt_uptime_seconds", "Time since the start of the daemon", document.uptime)
+    yield from _tunnels(document)
+    yield from _connections(document.connections)
+    yield from _paths(document.connections)
+    refused = CounterMetricFamily("mpt_refused_commands", "Refused command datagrams", labels=("reason",))
+    for reason, count in document.control_dropped.items():
+        refused.add_metric((reason,), count)
+    yield refused
+    handshakes = CounterMetricFamily(
+        "mpt_dropped_handshakes", "Handshake datagrams that led to nothing", labels=("reason",)
+    )
+    for reason, count in document.handshakes_dropped.items():
+        handshakes.add_metric((reason,), count)
+    yield handshakes
 
 
 def _tunnels(document: StatusDocument) -> Iterator[_Family]:

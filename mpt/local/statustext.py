@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from textwrap import wrap
@@ -27,6 +28,7 @@ WIDTH: Final = 80  # columns
 UP: Final = WORDS[Status.OK]
 
 _COLUMNS = ("PATH", "INTERFACE", "STATE", "SINCE", "SHARE", "OUT/s", "IN/s", "RTT", "LOSS")
+_HEAD: Final = re.compile(r"(.+)( \([^()]*\): )((\d+) of (\d+) paths work)")  # of a connection
 _LEFT: Final = 3  # columns of text; the others have numbers
 _LONGEST_INTERFACE: Final = 11
 
@@ -91,18 +93,45 @@ def named(document: StatusDocument, name: str) -> StatusDocument:
 
 def status_text(document: StatusDocument, paint: Paint = PLAIN) -> str:
     """Return the whole document as text."""
+    if paint is not PLAIN:
+        return painted(status_text(document), paint)
     head = (
         f"mpt {document.version}, pid {document.pid}, up for {age(document.uptime)}, "
         f"command port {document.cmdport}, remote creation {'on' if document.accept_remote else 'off'}"
     )
-    lines = [*_wrapped(head, "", "  "), *problem_lines(document, paint)]
+    lines = [*_wrapped(head, "", "  "), *problem_lines(document)]
     for connection in document.connections:
-        lines += ["", *_connection_lines(connection, paint)]
+        lines += ["", *_connection_lines(connection)]
     if not document.connections:
         lines += ["", "no connection"]
     for tunnel in document.tunnels:
         lines += ["", *_tunnel_lines(tunnel)]
     return "\n".join(lines) + "\n"
+
+
+def painted(text: str, paint: Paint) -> str:
+    """Return a text of `status_text`, marked: a client need not read the document of a large server for that."""
+    lines = text.split("\n")
+    columns: slice | None = None  # of the states, in the table of a connection
+    for place, line in enumerate(lines):
+        if not line:
+            columns = None
+        elif line.startswith("  PATH "):
+            columns = slice(line.index(_COLUMNS[2]), line.index(_COLUMNS[3]) - 2)
+            lines[place] = paint("dim", line)
+        elif columns is not None and line.startswith("    "):
+            lines[place] = paint("dim", line)
+        elif columns is not None:
+            word = line[columns].rstrip()
+            kind = "good" if word == UP else "doubt" if word == WAITING else "bad"
+            lines[place] = line[: columns.start] + paint(kind, line[columns]) + line[columns.stop :]
+        elif line.startswith("! "):
+            lines[place] = paint("bad", line)
+        elif found := _HEAD.fullmatch(line):
+            good, all_of_them = found[4], found[5]
+            kind = "good" if good == all_of_them else "doubt" if good != "0" else "bad"
+            lines[place] = f"{paint('head', found[1])}{found[2]}{paint(kind, found[3])}"
+    return "\n".join(lines)
 
 
 def brief_text(document: StatusDocument, paint: Paint = PLAIN) -> str:
@@ -176,11 +205,9 @@ def _path_problem(connection: ConnectionStatus, path: PathStatus) -> str:
 # ---- the connections ------------------------------------------------------------------------------------------------
 
 
-def _connection_lines(connection: ConnectionStatus, paint: Paint) -> Iterator[str]:
+def _connection_lines(connection: ConnectionStatus) -> Iterator[str]:
     good, all_of_them = sum(map(works, connection.paths)), len(connection.paths)
-    kind = "good" if good == all_of_them else "doubt" if good else "bad"
-    words = f"{good} of {all_of_them} paths work"
-    yield f"{paint('head', connection.name)} ({connection.file or 'not saved'}): {paint(kind, words)}"
+    yield f"{connection.name} ({connection.file or 'not saved'}): {good} of {all_of_them} paths work"
     yield from _wrapped(
         f"{connection.local_address} to {connection.remote_address} on {connection.tunnel}, "
         + ("plain" if connection.sealed is None else "sealed"),
@@ -196,13 +223,9 @@ def _connection_lines(connection: ConnectionStatus, paint: Paint) -> Iterator[st
             cell.ljust(width) if place < _LEFT else cell.rjust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        if path is None:
-            yield paint("dim", "  " + "  ".join(cells).rstrip())
-            continue
-        cells[2] = paint("good" if works(path) else "doubt" if path.status == WAITING else "bad", cells[2])
         yield "  " + "  ".join(cells).rstrip()
-        for line in _packed(_details(path), WIDTH - 4):
-            yield paint("dim", f"    {line}")
+        if path is not None:
+            yield from (f"    {line}" for line in _packed(_details(path), WIDTH - 4))
 
 
 def _sealed_lines(sealed: SealedStatus) -> Iterator[str]:

@@ -20,7 +20,7 @@ from mpt.local.statustext import PLAIN, Paint, brief_text, status_text
 from tests.cli.daemons import unix_daemon
 from tests.local.test_status import DOCUMENT, changed
 
-SHOWN = encode_reply(1, Reply(0, "the daemon's own text", DOCUMENT.as_json()))
+SHOWN = encode_reply(1, Reply(0, status_text(DOCUMENT), DOCUMENT.as_json()))
 
 
 @pytest.fixture(autouse=True)
@@ -35,11 +35,11 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_status_is_the_document_in_words(
     nowhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Into a pipe the daemon's; a terminal gets them with colours, made of the document. Options stand anywhere."""
+    """Those of the daemon, into a pipe as they are, on a terminal with colours. Options stand anywhere."""
     for words in (["status"], ["--timeout", "5", "status"]):
         with unix_daemon(nowhere, SHOWN) as daemon:
             assert main(words) == 0
-        assert capsys.readouterr().out == "the daemon's own text\n"
+        assert capsys.readouterr().out == status_text(DOCUMENT)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     with unix_daemon(nowhere, SHOWN):
@@ -112,7 +112,7 @@ def test_watch_shows_it_again(
     with unix_daemon(nowhere, SHOWN):
         assert main(["status", "--watch", "0.5"]) == 130
     assert slept == [0.5]
-    assert capsys.readouterr().out == "the daemon's own text\n\n"  # a pipe: one after another, no escape codes
+    assert capsys.readouterr().out == status_text(DOCUMENT) + "\n"  # a pipe: one after another, no escape codes
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
     with unix_daemon(nowhere, SHOWN):
@@ -125,9 +125,9 @@ def test_over_udp_there_is_no_brief_status(
     nowhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The daemon's text is shown, once or again and again; what needs the document is told to use the socket."""
-    monkeypatch.setattr(look, "question", lambda options, *words: Reply(0, "the daemon's own text\n"))
+    monkeypatch.setattr(look, "question", lambda options, *words: Reply(0, status_text(DOCUMENT)))
     assert main(["status"]) == 0
-    assert capsys.readouterr().out == "the daemon's own text\n"
+    assert capsys.readouterr().out == status_text(DOCUMENT)
     assert main(["status", "--brief"]) == 1
     assert "use its unix socket" in capsys.readouterr().err
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from mpt.daemon import statusport
 from mpt.daemon.statusport import ASSETS, MOST_CALLERS, StatusPort
 from mpt.errors import HostError
+from mpt.local.metrics import AT_ONCE, exposition, exposition_pieces
 from mpt.model import StatusPlace
 from tests.daemon.stage import GENERAL, Run, connection, path
 from tests.local.test_status import DOCUMENT
@@ -36,10 +39,14 @@ def history(name: str) -> Mapping[str, Any]:
     return {"schema": "mpt.history/1", "connection": name}
 
 
+async def metrics() -> bytes:
+    return exposition(DOCUMENT)
+
+
 def ask(target: str, host: str = "127.0.0.1:9400", method: str = "GET", place: StatusPlace = PLACE) -> Answer:
     """Return the answer to one request."""
     reactor = MemoryReactorClock()
-    port = StatusPort(reactor, place, lambda: DOCUMENT, history, lambda after: {"last": after})
+    port = StatusPort(reactor, place, lambda: DOCUMENT, history, lambda after: {"last": after}, metrics)
     transport = StringTransport()
     protocol = port._callers.buildProtocol(None)
     protocol.makeConnection(transport)
@@ -105,7 +112,7 @@ def test_the_metrics_are_prometheus_text() -> None:
 
 def test_callers_that_stay_leave_descriptors_for_the_tunnels() -> None:
     """Beyond MOST_CALLERS a connection is closed at once; when one has gone there is room again."""
-    port = StatusPort(MemoryReactorClock(), PLACE, lambda: DOCUMENT, history, lambda after: {"last": after})
+    port = StatusPort(MemoryReactorClock(), PLACE, lambda: DOCUMENT, history, lambda after: {"last": after}, metrics)
     callers = [port._callers.buildProtocol(None) for _ in range(MOST_CALLERS)]
     for each in callers:
         each.makeConnection(StringTransport())
@@ -148,24 +155,80 @@ def test_on_a_unix_socket_any_name_will_do() -> None:
 def test_without_the_library_the_metrics_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page works all the same."""
 
-    def missing(document: object) -> tuple[bytes, str]:
+    async def missing() -> bytes:
         raise ImportError("prometheus_client")
 
-    monkeypatch.setattr(statusport, "_metrics", missing)
+    monkeypatch.setattr(sys.modules[__name__], "metrics", missing)
     answer = ask("/metrics")
     assert answer.code == 503 and b"pip install '.[metrics]'" in answer.content
     assert ask("/status.json").code == 200
 
 
+def test_the_metrics_are_made_once_for_all_who_ask_meanwhile() -> None:
+    """Who goes before they are there gets nothing, and HEAD their length alone; the next one asks for new ones."""
+    making: list[Deferred[bytes]] = []
+
+    async def slowly() -> bytes:
+        making.append(Deferred())
+        return await making[-1]
+
+    port = StatusPort(MemoryReactorClock(), PLACE, lambda: DOCUMENT, history, lambda after: {}, slowly)
+    callers = []
+    for method in ("GET", "GET", "HEAD"):
+        protocol, transport = port._callers.buildProtocol(None), StringTransport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(f"{method} /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        callers.append((protocol, transport))
+    assert [transport.value() for _, transport in callers] == [b"", b"", b""] and len(making) == 1
+    callers[1][0].connectionLost(Failure(ConnectionDone()))
+    making[0].callback(b"mpt_up 1\n")
+    answers = [transport.value() for _, transport in callers]
+    assert answers[0].endswith(b"\r\n\r\nmpt_up 1\n") and answers[1] == b""
+    assert answers[2].endswith(b"\r\n\r\n") and b"Content-Length: 9\r\n" in answers[2]
+    callers[0][0].dataReceived(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert len(making) == 2
+    making[1].errback(ValueError("a bug"))
+    assert b" 500 " in callers[0][1].value()[len(answers[0]) :]
+
+
+def test_the_metrics_of_a_server_are_made_in_slices(run: Run) -> None:
+    """Each sample is there once, with the text of its family before it, and the daemon does other work meanwhile."""
+    peers = [replace(connection(), name=f"c{n}", ip_remote=ip_address(f"10.0.0.{n}")) for n in range(3, 250)]
+    stage = run(*peers)
+    pieces = list(exposition_pieces(stage.root.operations.status()))
+    assert len(pieces) > 30 and max(piece.count(b"\n") for piece in pieces) <= AT_ONCE + 2
+
+    class Slow:
+        """A machine on which each step takes a millisecond."""
+
+        reactor = stage.reactor
+
+        def now(self) -> float:
+            self.reactor.rightNow += 0.001
+            return self.reactor.rightNow
+
+    stage.root._machine = Slow()  # type: ignore[assignment]
+    results: list[bytes] = []
+    ensureDeferred(stage.root._metrics()).addCallback(results.append)
+    assert results == []
+    for _ in range(1000):
+        stage.reactor.advance(0.01)
+    (text,) = results
+    families = list(text_string_to_metric_families(text.decode()))
+    assert len({family.name for family in families}) == len(families)
+    (paths,) = (family for family in families if family.name == "mpt_path_up")
+    assert {sample.labels["connection"] for sample in paths.samples} == {each.name for each in peers}
+
+
 def test_it_listens_where_the_configuration_says(run: Run, tmp_path: Path) -> None:
     """Nowhere without the key; a refused socket is one line with the key's name."""
     reactor = MemoryReactorClock()
-    port = StatusPort(reactor, PLACE, lambda: DOCUMENT, history, lambda after: {})
+    port = StatusPort(reactor, PLACE, lambda: DOCUMENT, history, lambda after: {}, metrics)
     port.startService()
     assert [(each[0], each[3]) for each in reactor.tcpServers] == [(9400, "127.0.0.1")]
     port.stopService()
     place = StatusPlace(ip_address("0.0.0.0"), 0, str(tmp_path / "s"))
-    unix = StatusPort(reactor, place, lambda: DOCUMENT, history, lambda after: {})
+    unix = StatusPort(reactor, place, lambda: DOCUMENT, history, lambda after: {}, metrics)
     unix.startService()
     assert reactor.unixServers[0][0] == str(tmp_path / "s")
     assert GENERAL.status_listen is None

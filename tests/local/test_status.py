@@ -23,7 +23,7 @@ from mpt.local.status import (
     TunnelStatus,
     state_word,
 )
-from mpt.local.statustext import Paint, age, brief_text, milliseconds, named, octets, rate, state, status_text
+from mpt.local.statustext import UP, Paint, age, brief_text, milliseconds, named, octets, rate, state, status_text
 from mpt.model import Status
 
 COMMANDS = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
@@ -321,3 +321,17 @@ def test_an_adaptive_path_says_what_is_not_as_usual() -> None:
     text = status_text(changed(other))
     for part in ("gated: it loses too much", "metered", "25% of its quota is used"):
         assert part in text
+
+
+@pytest.mark.parametrize("status", [UP, "waiting", "interface down"])
+@pytest.mark.parametrize("interface", ["eth0", "a-very-long-name"])
+def test_colours_mark_what_is_said(status: str, interface: str) -> None:
+    """A state by its word, wherever its column is; heads and details; without the marks the text is the same."""
+    paths = [replace(each, status=status, state=None, interface=interface) for each in DOCUMENT.connections[0].paths]
+    document = replace(DOCUMENT, connections=[replace(DOCUMENT.connections[0], name="my (own)", paths=paths)])
+    text = status_text(document, Paint(True))
+    assert re.sub(r"\x1b\[[\d;]*m", "", text) == status_text(document)
+    colour = {UP: "32", "waiting": "33", "interface down": "1;31"}[status]
+    assert len(re.findall(rf"^  path_\d  \S+ +\x1b\[{colour}m{status} *\x1b\[0m", text, re.MULTILINE)) >= 1
+    assert "\x1b[1mmy (own)\x1b[0m (mpt_b.conf): \x1b[" in text
+    assert "\x1b[2m  PATH " in text and "\x1b[2m    10.1.1.2 to 10.1.1.3  weight" in text
