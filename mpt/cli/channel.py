@@ -119,7 +119,7 @@ def _connected(path: str, timeout: float) -> socket.socket:
             raise _no_answer(timeout) from None
         if isinstance(error, PermissionError):
             raise ChannelError(NOT_PERMITTED, f"not permitted to use {path}: run as root, or join its group") from error
-        raise ChannelError(NO_DAEMON, f"no daemon at {path}: {error.strerror or error}") from error
+        raise ChannelError(NO_DAEMON, f"no daemon at {path}: {error.strerror or error}; does mptsrv run?") from error
 
 
 def ask_udp(host: str, port: int, words: Sequence[str], timeout: float, report: ProgressReport) -> Reply:

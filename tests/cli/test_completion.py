@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
+import time
 from functools import partial
 from pathlib import Path
 
@@ -185,6 +189,32 @@ words=(mpt path c); _mpt
 words=(mpt up v); _mpt
 """
     assert in_shell("zsh", lines, configured) == ["_mpt mpt mptsrv", "cost:cost", "vps:vps"]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_the_tab_key_completes_in_zsh(configured: Path) -> None:
+    """In a terminal, with zsh's own completion: a command, and the name of a connection."""
+    scripts = sysconfig.get_path("scripts")
+    variables = {"PATH": f"{scripts}:/usr/bin:/bin", "TERM": "vt100", "MPT_CONFIG_DIR": str(configured)}
+    terminal, inside = pty.openpty()
+    with subprocess.Popen(["zsh", "-f", "-i"], stdin=inside, stdout=inside, stderr=inside, env=variables) as shell:
+        os.close(inside)
+        begin = 'autoload -Uz compinit && compinit -u -D; eval "$(mpt completion zsh)"; print begin\r'
+        press(terminal, begin, "\nbegin")
+        press(terminal, "mpt stat\t", "mpt status")
+        press(terminal, "\x15mpt up v\t", "mpt up vps")
+        shell.kill()
+    os.close(terminal)
+
+
+def press(terminal: int, keys: str, expected: str) -> None:
+    """Press keys; wait until the terminal has got a text, which may have codes in it."""
+    os.write(terminal, keys.encode())
+    shown, end = "", time.monotonic() + 20
+    while expected not in re.sub(r"\x1b\[[?\d;]*[a-zA-Z]|\0|\r", "", shown):
+        assert time.monotonic() < end, shown
+        if select.select([terminal], [], [], 0.5)[0]:
+            shown += os.read(terminal, 65536).decode(errors="replace")
 
 
 def test_without_a_shell_it_says_how(capsys: pytest.CaptureFixture[str]) -> None:
