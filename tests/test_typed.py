@@ -6,6 +6,8 @@ import re
 import subprocess
 import sysconfig
 
+from mpt.cli.main import PROGRAMS
+from mpt.local.grammar import FORMS
 from tests.typed import DOCUMENTS, ROOT, TYPED, UNTYPED, Piece, Step, commands
 
 TESTS = "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "tests").rglob("test_*.py")))
@@ -33,6 +35,14 @@ def test_commands_are_found() -> None:
     )
     found = ["mpt x", "ls", "cp a b", "chown c d", "one"]
     assert commands(text) == [Step("a" if each == "mpt x" else "", each) for each in found]
+
+
+def test_commands_in_a_sentence_are_commands() -> None:
+    """Each word behind `mpt` in README and docs."""
+    known = {name.split()[0] for name in FORMS} | {program.name for program in PROGRAMS}
+    texts = [file.read_text(encoding="utf-8") for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]]
+    named = {word for text in texts for word in re.findall(r"`mpt(?: --json)? ([a-z]+)[ `]", text)}
+    assert len(named) > 20 and named - known == set()
 
 
 def test_what_needs_no_host_is_typed_here() -> None:

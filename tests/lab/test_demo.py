@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -185,6 +187,9 @@ def test_the_ratio_is_of_the_sum() -> None:
         "recovered_mbit": 73.0,
     }
     assert "90.0% of the sum" in outcome.as_text()
+    document = (Path(__file__).parents[2] / "docs" / "commands.md").read_text().partition("\n### mpt demo\n")[2]
+    documented = set(re.findall(r"`([\w./]+)`", document.partition("\n## ")[0]))
+    assert {*outcome.as_json(), "error", "mpt.demo/1"} - documented == {"schema"}
     assert not Outcome([46.0], 81.0, 0.2, 72.8).recovered
     assert Outcome([0.0], 0.0, 0.0, 0.0).ratio == 0.0
 

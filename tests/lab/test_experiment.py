@@ -168,6 +168,9 @@ def test_the_document_has_everything() -> None:
     assert {"mpt", "kernel", "architecture", "processor", "cores", "python"} == set(document["machine"])
     assert [run["repetition"] for run in document["runs"]] == [0] * 4 + [1] * 4
     assert len(document["runs"][1]["delay_percentiles_ms"]) == 101
+    page = (Path(__file__).parents[2] / "docs" / "lab.md").read_text()
+    members = {*document, *document["scenario"], *document["machine"], *document["runs"][0]}
+    assert [name for name in sorted(members - {"schema"}) if f"`{name}`" not in page] == []
 
 
 def test_people_read_medians() -> None:
