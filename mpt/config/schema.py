@@ -279,7 +279,7 @@ CONNECTION = (  # guide 2.6.3.1
         "size_probe",
         flag,
         "0",
-        "1: the peer is mpt, and padded keepalives find out how large a datagram each path carries.",
+        "1: the peer is mpt. Padded keepalives find out how large a datagram each path carries, and its round trip.",
         in_create=False,
     ),
     Key(

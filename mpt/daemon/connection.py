@@ -233,6 +233,8 @@ class Connection(Service):
         self._path_changed()
         if self.link is not None:
             self.link.start()
+        if self._size_probes is not None:
+            self._size_probes.start()
 
     def stopService(self) -> None:
         """Stop the sessions, the checks, the reports and the paths, and give their routes back."""

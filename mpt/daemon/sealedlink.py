@@ -22,6 +22,7 @@ from mpt.control.session import Action, Add, Begin, Cancel, End, SendWith, Sessi
 from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.machine import Machine
 from mpt.daemon.pathsizes import PathKey
+from mpt.daemon.roundtrips import RoundTrips
 from mpt.daemon.sealedpath import SealedPath
 from mpt.daemon.sealedsizes import SealedSizes
 from mpt.daemon.timers import DeadlineLoop
@@ -96,6 +97,7 @@ class SealedLink:
         self._turn = 0  # of our handshake
         self._begun: list[float] = []  # when it was begun, for each IP version
         self._sizes = SealedSizes(machine, config, paths, measured, datapath, mtu_changed)
+        self._round_trips = RoundTrips(machine, paths, self._ask)
         self._timer = DeadlineLoop(machine, self._next_deadline, self._deadline_reached)
 
     # --- its life ----------------------------------------------------------------------------------------------------
@@ -107,6 +109,8 @@ class SealedLink:
         for path in self._paths:
             self._roaming.set(path.key, path.peer_place)
         self._do(self._sessions.start(self._machine.now()))
+        if not self._config.is_adaptive:
+            self._round_trips.start()
 
     def stop(self) -> None:
         """Tell the peer that this is the end, and forget all keys."""
@@ -117,6 +121,7 @@ class SealedLink:
         self._host.remove(self)
         self._timer.stop()
         self._sizes.stop()
+        self._round_trips.stop()
 
     def lost(self) -> None:
         """Note that the data path is a new one, without keys."""
@@ -295,6 +300,8 @@ class SealedLink:
                 answers = [self._roaming.challenged(path.key, each, nonce, event.size) for each in places if each]
                 self._roam(answers)
                 return
+            case message.Response(nonce) if self._round_trips.answered(path.key, nonce):
+                pass
             case message.Response(nonce):
                 self._roam(self._roaming.responded(path.key, place, nonce, event.at))
                 if self._roaming.answered(path.key) == event.at:  # wherever the answer comes from
@@ -312,6 +319,13 @@ class SealedLink:
                 self._sizes.seen(path.key, size)
         if place == path.peer_place:
             path.heard()
+
+    def _ask(self, path: PathKey) -> bytes:
+        nonce = secrets.token_bytes(message.NONCE_LENGTH)
+        for each in self._paths:
+            if each.key == path:
+                each.protocol.send(message.Challenge(nonce).encode())
+        return nonce
 
     def path_silent(self, path: SealedPath) -> None:
         """Note that a path has fallen silent: the others are asked; if none answers, the peer may have no keys."""

@@ -1,12 +1,15 @@
 """How large a datagram each path of a plain connection carries: padded keepalives find it, where the peer is mpt.
 
 A line that is too narrow, and whose routers say nothing, loses the large packets alone. The search is
-`mpt.control.pathmtu`, as on sealed paths. Each end answers probes, whether it sends any or not.
+`mpt.control.pathmtu`, as on sealed paths. Each end answers probes, whether it sends any or not. Probes of NAMES, which
+is less than any datagram has, ask for the round trip alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -16,6 +19,7 @@ from mpt.control.pathmtu import SMALL
 from mpt.daemon.machine import Machine
 from mpt.daemon.path import Path
 from mpt.daemon.pathsizes import HEADERS, PathSizes
+from mpt.daemon.roundtrips import RoundTrips
 from mpt.data.datapath import DataPath
 from mpt.data.pathstate import PathMeasures
 from mpt.model import ConnectionConfig, Status
@@ -25,6 +29,7 @@ from mpt.wire.command import keepalive
 log = Logger()
 
 APART: Final = 0.1  # s between the probes of a round: of the keepalives of one wake-up control sees only the first
+NAMES: Final = range(1, SMALL)  # sizes
 ANSWERS: Final = Allowance(rate=20.0, burst=20.0)
 PathKey = tuple[str, int]
 
@@ -55,11 +60,18 @@ class SizeProbes:
         self._frame = 8 if config.reorder_window else 4
         self._answers = Bucket(ANSWERS, machine.now())
         self._sizes: PathSizes | None = None
+        self._names: defaultdict[PathKey, Iterator[int]] = defaultdict(lambda: cycle(NAMES))
+        self._round_trips = RoundTrips(machine, paths, self._ask)
         if config.size_probe:
             self._sizes = PathSizes(machine, self._frame, self._send_later, measured, self._changed, self._probe)
         self._working: dict[int, object] = {}  # the sockets of the paths that are probed
         self._told: dict[PathKey, int] = {}  # the largest packets that the log knows
         self._calls: set[Any] = set()
+
+    def start(self) -> None:
+        """Begin to ask for round trips, if the peer is mpt."""
+        if self._sizes is not None:
+            self._round_trips.start()
 
     def follow(self) -> None:
         """Note that the status or the socket of a path may have changed."""
@@ -89,19 +101,25 @@ class SizeProbes:
         if tail is None:
             return
         if tail.is_answer:
-            if self._sizes is not None:
+            if self._sizes is not None and not self._round_trips.answered(path, tail.size):
                 self._sizes.seen(path, tail.size)
         elif self._answers.take(ANSWERS, self._machine.now()):
             self._send(path, sizeprobe.answer(self._keepalive, tail.size))
 
     def stop(self) -> None:
         """Probe no more."""
+        self._round_trips.stop()
         if self._sizes is not None:
             self._sizes.stop()
         for call in self._calls:
             call.cancel()
         self._calls.clear()
         self._working.clear()
+
+    def _ask(self, path: PathKey) -> int:
+        name = next(self._names[path])
+        self._send(path, self._probe(name))
+        return name
 
     def _probe(self, size: int) -> bytes:
         return sizeprobe.probe(self._keepalive, size)

@@ -468,14 +468,14 @@ def test_a_cable_that_is_pulled_is_rescued_from_at_once(run: Run) -> None:
 
 
 def test_idle_clients_cost_nothing(run: Run) -> None:
-    """After its start an adaptive connection has the timers of any other one."""
+    """After its start an adaptive connection has no more timers than any other one, which asks for its round trips."""
     pairs = [SealedPair(run, a_side(scheduler=each), b_side(scheduler=each)) for each in ("cycle", "adaptive")]
     timers = []
     for pair in pairs:
         pair.until(pair.carries, 5.0)
         pair.pass_time(3.0, step=0.01)
         timers.append(len(pair.a.reactor.getDelayedCalls()))
-    assert timers[0] == timers[1]
+    assert timers[1] <= timers[0]
 
 
 def test_a_reload_takes_the_other_scheduler(run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mpt.control.admission import LOG_LINES
 from mpt.control.keyexchange import Established, Place
 from mpt.control.pathmtu import CONFIRM_TIME
 from mpt.daemon.peerrequests import PeerRequests
+from mpt.daemon.roundtrips import EVERY
 from mpt.daemon.sealedlink import SealedLink
 from mpt.daemon.sealedpath import SealedPath
 from mpt.data.counters import Reason
@@ -390,3 +391,15 @@ def test_a_bug_in_one_connection_keeps_no_others_handshake_back(run: Run, monkey
             stage.ask("restart")
         pair.until(pair.carries, 5.0)
     assert log.of("critical") == ["a bug at the end of a handshake"] * 2
+
+
+@pytest.mark.parametrize("scheduler", ["cycle", "adaptive"])
+def test_the_round_trip_is_asked_for_where_nothing_measures_it(run: Run, scheduler: str) -> None:
+    """Adaptive connections have it from their reports."""
+    pair = connected(
+        run, a=a_side(path(1, **QUICK), scheduler=scheduler), b=b_side(peer_path(1, **QUICK), scheduler=scheduler)
+    )
+    pair.pass_time(EVERY + 1)
+    known = [each["round_trip"] for stage in (pair.a, pair.b) for each in paths(stage)]
+    assert all(0 <= trip < 0.2 for trip in known if trip is not None)
+    assert scheduler == "adaptive" or None not in known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mpt.daemon.roundtrips import EVERY
 from mpt.wire.sizeprobe import SizeTail, answer, decode
 from tests.daemon.logged import logged
 from tests.daemon.stage import KEEPALIVE_IN, PACKET, Run, Stage, connection, path
@@ -80,3 +81,28 @@ def test_probes_are_answered_even_if_none_are_sent_but_not_all_of_a_flood(run: R
     for _ in range(1000):
         stage.receive(1, probe)
     assert len(stage.sent("eth1")) < 25
+
+
+def test_the_round_trip_is_shown(run: Run) -> None:
+    """The peer repeats what a small probe asks for; an answer to anything else tells nothing."""
+    stage = run(connection(size_probe=True))
+    paths = stage.root.runs.tunnels[0].connections["c"].paths
+    play(stage, EVERY - 0.5, lambda number: LARGEST)
+    assert [path.round_trip for path in paths] == [None, None]
+    play(stage, 1.0, lambda number: LARGEST)
+    assert all(0 < (path.round_trip or 0) <= 0.05 for path in paths)
+    known = [path.round_trip for path in paths]
+    for name in range(40):
+        stage.receive(1, GRE + answer(KEEPALIVE_IN[4:], name))
+    assert [path.round_trip for path in paths] == known
+
+
+def test_the_round_trip_of_a_path_that_is_down_is_not_known(run: Run) -> None:
+    """Nor is it where the peer answers no probe."""
+    stage = run(connection(size_probe=True))
+    paths = stage.root.runs.tunnels[0].connections["c"].paths
+    play(stage, EVERY + 1, lambda number: LARGEST if number == 1 else 0)
+    assert paths[0].round_trip is not None and paths[1].round_trip is None
+    stage.root.runs.tunnels[0].connections["c"].switch(0, False)
+    play(stage, EVERY + 1, lambda number: LARGEST)
+    assert paths[0].round_trip is None and paths[1].round_trip is not None
