@@ -69,6 +69,13 @@ def flood(a: Host, b: Host, count: int, size: int = 1000) -> int:
         return arrived
 
 
+def least(a: Host) -> float:
+    """Return the least time of five pings, of which none is lost, in seconds: a busy machine makes some later."""
+    times = [seconds for seconds in ping(a, "10.1.1.3", count=5, interval=0.002) if seconds is not None]
+    assert len(times) == 5
+    return min(times)
+
+
 @pytest.mark.parametrize("address", ["10.1.1.3", "fd01::3"])
 def test_a_plain_link_carries_both_families_at_once(lab: Lab, address: str) -> None:
     """Two hosts answer each other's first ping, over IPv4 and IPv6, right after the link is made."""
@@ -80,17 +87,14 @@ def test_a_plain_link_carries_both_families_at_once(lab: Lab, address: str) -> N
 def test_the_delay_counts_both_ways(lab: Lab) -> None:
     """A link of 15 ms each way answers after 30 ms and a little."""
     a, _, _ = two_hosts(lab, Shape(delay_ms=15))
-    times = [seconds for seconds in ping(a, "10.1.1.3", count=5, interval=0.01) if seconds is not None]
-    assert len(times) == 5
-    assert 0.030 <= min(times) < 0.036
+    assert 0.030 <= least(a) < 0.036
 
 
 def test_the_directions_can_differ(lab: Lab) -> None:
     """A delay given for one direction alone is met once on the way round."""
     a, b = lab.host("a"), lab.host("b")
     lab.link(a, b, PAIRS, Shape(delay_ms=20), back=Shape())
-    times = [seconds for seconds in ping(a, "10.1.1.3", count=5, interval=0.01) if seconds is not None]
-    assert 0.020 <= min(times) < 0.026
+    assert 0.020 <= least(a) < 0.026
 
 
 @pytest.mark.parametrize("shape", [Shape(rate_mbit=20), Shape(rate_mbit=20, delay_ms=5)], ids=["kernel", "process"])
@@ -126,18 +130,15 @@ def test_a_trace_sets_the_rate_and_the_delay_from_moment_to_moment(lab: Lab) -> 
     assert link.emulator in ("native", "python")
     wait_until(lambda: answers(a), "neighbours known")  # at the begin of the trace, or when it carries again
     began = link.begin_trace()
-    (first,) = ping(a, "10.1.1.3", count=1)
-    assert first is not None and 0.010 <= first < 0.020
+    assert 0.010 <= least(a) < 0.020
     time.sleep(max(began + 0.35 - time.monotonic(), 0))
     (held,) = ping(a, "10.1.1.3", count=1)
     assert held is not None and 0.2 < held < 0.45
-    (later,) = ping(a, "10.1.1.3", count=1)
-    assert later is not None and 0.040 <= later < 0.050
+    assert 0.040 <= least(a) < 0.050
     link.black_hole("ba")
     assert not answers(a) and carrier(a) == "1"
     link.restore()
-    (returned,) = ping(a, "10.1.1.3", count=1)
-    assert returned is not None and 0.040 <= returned < 0.050
+    assert 0.040 <= least(a) < 0.050
 
 
 def test_pulled_and_plugged_both_hosts_see_the_carrier(lab: Lab) -> None:
@@ -206,7 +207,7 @@ def test_a_shape_changes_while_the_link_is_up(lab: Lab) -> None:
     link.change(rate_mbit=30)
     assert answers(a)
     link.shape(Shape())
-    assert (ping(a, "10.1.1.3", count=2)[-1] or 1) < 0.015
+    assert least(a) < 0.015
 
 
 def test_a_site_behind_a_host_is_forwarded(lab: Lab) -> None:
