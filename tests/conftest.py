@@ -16,9 +16,9 @@ from mpt.accel.choice import native_is_built
 from mpt.lab.lab import sweep
 from tests.turns import Turns, first_alone, in_turn, seat
 
-# `gate` finds the same things on every machine; `fast` is a quarter of it, for scripts/test --fast; `hunt` looks for
+# `gate` finds the same things on every machine; `fast` is an eighth of it, for scripts/test --fast; `hunt` looks for
 # new things: MPT_HYPOTHESIS=hunt scripts/test tests/wire
-for name, examples in (("gate", 200), ("fast", 50)):
+for name, examples in (("gate", 200), ("fast", 25)):
     settings.register_profile(
         name, derandomize=True, deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow]
     )

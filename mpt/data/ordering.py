@@ -29,7 +29,8 @@ class Ordering:
     read later than they came: their times then tell nothing about the paths.
     """
 
-    __slots__ = ("_came", "_equalizer", "_has_stamps", "_max_delay", "_only", "_reorder", "_sent", "is_behind")
+    __slots__ = ("_came", "_equalizer", "_has_stamps", "_max_delay", "_only", "_reorder", "_sent",
+                 "_waited", "_waited_until", "is_behind")  # fmt: skip
 
     def __init__(self, window: int, max_delay: float, has_stamps: bool = False) -> None:
         self._max_delay = max_delay
@@ -40,6 +41,7 @@ class Ordering:
         )
         self._only = self._reorder.only
         self._sent, self._came = 0, 0.0  # of the last packet with a stamp
+        self._waited, self._waited_until = 0.0, 0.0  # the longest that packets which may be here were held back
         self.is_behind = False
 
     @property
@@ -82,12 +84,15 @@ class Ordering:
     def _enter(self, delayed: Delayed, now: float) -> Delivery:
         """Let a packet that was held back take its place in the order."""
         sequence, packet, path, arrived, key, sent = delayed
+        if now - arrived >= self._waited or now > self._waited_until:
+            self._waited, self._waited_until = now - arrived, now + self._max_delay
         return self._reorder.arrive(sequence, packet, path, now, arrived, key, sent)
 
     def deadline_reached(self, now: float) -> Delivery:
         """Return the packets that have waited long enough; nothing when woken early."""
         delivery: list[bytes] = []
-        self._reorder.known.longest_wait = self._max_delay - self._equalizer.longest_shift
+        waited = self._waited if now <= self._waited_until else 0.0
+        self._reorder.known.longest_wait = self._max_delay - max(waited, self._equalizer.longest_shift)
         while (delayed := self._equalizer.due(now)) is not None:
             delivery += self._enter(delayed, now)
         delivery += self._reorder.deadline_reached(now)
