@@ -13,7 +13,7 @@ struct ordering {
     bool has_stamps;
     int64_t sent; /* when the last packet was sent, and when it came */
     double came, stamps_a_second;
-    double waited, waited_until; /* the longest that packets which may be here were held back */
+    double shift, shift_until; /* for how long packets that may still wait were held back */
     struct sink sink;
     struct equalizer equalizer;
     struct reorder *reorder;
@@ -62,16 +62,6 @@ static int64_t unwrapped(struct ordering *o, uint16_t stamp, double now) {
     return o->sent;
 }
 
-/* Let a packet that was held back take its place in the order. */
-static void enter(struct ordering *o, const struct arrival *delayed, double now) {
-    double waited = now - delayed->arrival_time;
-    if (waited >= o->waited || now > o->waited_until) {
-        o->waited = waited;
-        o->waited_until = now + o->max_delay;
-    }
-    reorder_arrive(o->reorder, delayed, now);
-}
-
 void ordering_arrive(struct ordering *o, struct mark mark, struct packet packet, uint32_t path, double now) {
     struct equalizer *e = &o->equalizer;
     struct arrival first, arrival = {packet, mark.sequence, mark.key, mark.has_key, path, now, 0};
@@ -80,7 +70,7 @@ void ordering_arrive(struct ordering *o, struct mark mark, struct packet packet,
         arrival.sent = unwrapped(o, mark.stamp, now);
     if (lag != NULL && lag->shifted && e->count >= e->capacity && equalizer_due(e, INFINITY, &first))
         /* Let the oldest go: the new one would overtake its path. Then the new one may not have to wait. */
-        enter(o, &first, now);
+        reorder_arrive(o->reorder, &first, now);
     if (lag == NULL || !lag->shifted || !equalizer_delay(e, &arrival, lag))
         reorder_arrive(o->reorder, &arrival, now);
 }
@@ -88,13 +78,17 @@ void ordering_arrive(struct ordering *o, struct mark mark, struct packet packet,
 void ordering_deadline(struct ordering *o, double now) {
     struct equalizer *e = &o->equalizer;
     struct arrival due;
-    double longest = now <= o->waited_until ? o->waited : 0;
+    double longest = 0;
     for (uint32_t i = 0; i < e->lag_count; i++)
         if (e->lags[i].shifted)
             longest = fmax(longest, e->lags[i].shift);
-    reorder_set_longest_wait(o->reorder, o->max_delay - longest);
+    if (longest >= o->shift || now > o->shift_until) {
+        o->shift = longest;
+        o->shift_until = now + o->max_delay;
+    }
+    reorder_set_longest_wait(o->reorder, o->max_delay - o->shift);
     while (equalizer_due(e, now, &due))
-        enter(o, &due, now);
+        reorder_arrive(o->reorder, &due, now);
     reorder_deadline(o->reorder, now);
 }
 
@@ -120,7 +114,7 @@ void ordering_path_down(struct ordering *o, uint32_t path, double now) {
 void ordering_flush(struct ordering *o) {
     struct arrival next;
     while (equalizer_due(&o->equalizer, INFINITY, &next)) /* as if it had never waited */
-        enter(o, &next, next.arrival_time);
+        reorder_arrive(o->reorder, &next, next.arrival_time);
     reorder_flush(o->reorder);
 }
 

@@ -30,7 +30,7 @@ class Ordering:
     """
 
     __slots__ = ("_came", "_equalizer", "_has_stamps", "_max_delay", "_only", "_reorder", "_sent",
-                 "_waited", "_waited_until", "is_behind")  # fmt: skip
+                 "_shift", "_shift_until", "is_behind")  # fmt: skip
 
     def __init__(self, window: int, max_delay: float, has_stamps: bool = False) -> None:
         self._max_delay = max_delay
@@ -41,7 +41,7 @@ class Ordering:
         )
         self._only = self._reorder.only
         self._sent, self._came = 0, 0.0  # of the last packet with a stamp
-        self._waited, self._waited_until = 0.0, 0.0  # the longest that packets which may be here were held back
+        self._shift, self._shift_until = 0.0, 0.0  # for how long packets that may still wait were held back
         self.is_behind = False
 
     @property
@@ -84,15 +84,14 @@ class Ordering:
     def _enter(self, delayed: Delayed, now: float) -> Delivery:
         """Let a packet that was held back take its place in the order."""
         sequence, packet, path, arrived, key, sent = delayed
-        if now - arrived >= self._waited or now > self._waited_until:
-            self._waited, self._waited_until = now - arrived, now + self._max_delay
         return self._reorder.arrive(sequence, packet, path, now, arrived, key, sent)
 
     def deadline_reached(self, now: float) -> Delivery:
         """Return the packets that have waited long enough; nothing when woken early."""
         delivery: list[bytes] = []
-        waited = self._waited if now <= self._waited_until else 0.0
-        self._reorder.known.longest_wait = self._max_delay - max(waited, self._equalizer.longest_shift)
+        if (shift := self._equalizer.longest_shift) >= self._shift or now > self._shift_until:
+            self._shift, self._shift_until = shift, now + self._max_delay
+        self._reorder.known.longest_wait = self._max_delay - self._shift
         while (delayed := self._equalizer.due(now)) is not None:
             delivery += self._enter(delayed, now)
         delivery += self._reorder.deadline_reached(now)
