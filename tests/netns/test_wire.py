@@ -42,6 +42,7 @@ IP = {4: "ip", 6: "ipv6"}  # as tshark calls them
 GOOD = "1"  # tshark's checksum status
 SEQUENCED, PLAIN = "0x1000", "0x0000"
 KEEPALIVE_LENGTH = str(8 + 44)  # as the UDP header counts
+STANDING = 1.0  # seconds in which the counts of a capture do not change
 INTERVAL = 0.5  # seconds between keepalives, long beside the delays of a busy machine
 
 
@@ -53,18 +54,27 @@ def capture(host: Host, interface: str, file: Path) -> Process:
 
 
 def wait_until_written(*captures: Process) -> None:
-    """Wait until the files have everything that came until now, as tcpdump's own counts tell (SIGUSR1)."""
+    """Wait until the files have everything that came until now, as tcpdump's own counts tell (SIGUSR1).
+
+    The kernel also counts what came before tcpdump took packets, and tcpdump does not. So counts that differ, but stay
+    the same are good as well.
+    """
     for tcpdump in captures:
         counts: list[tuple[str, str]] = []
+        changed = [time.monotonic()]
 
-        def is_written(tcpdump: Process = tcpdump, counts: list[tuple[str, str]] = counts) -> bool:
-            asked = len(counts)
+        def is_written(
+            tcpdump: Process = tcpdump, counts: list[tuple[str, str]] = counts, changed: list[float] = changed
+        ) -> bool:
+            asked, before = len(counts), counts[-1:]
             tcpdump.signal(signal.SIGUSR1)
             pattern = r"(\d+) packets? captured, (\d+) packets? received by filter"
             wait_until(lambda: len(re.findall(pattern, tcpdump.errors())) > asked, "tcpdump's counts")
             counts[:] = re.findall(pattern, tcpdump.errors())
+            if counts[-1:] != before:
+                changed[:] = [time.monotonic()]
             captured, received = counts[-1]
-            return captured == received
+            return captured == received or time.monotonic() - changed[0] > STANDING
 
         wait_until(is_written, "the capture")
 
