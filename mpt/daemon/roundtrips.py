@@ -15,20 +15,19 @@ from mpt.daemon.path import Path
 from mpt.model import Status
 
 EVERY: Final = 15.0  # s between two questions on a path
-PathKey = tuple[str, int]
 
 
 class RoundTrips:
     """The round trips of `paths`, a list that may grow.
 
-    `ask(path key)` sends a question and returns its name: the answer to the one before it has another.
+    `ask(path)` sends a question and returns its name: the answer to the one before it has another.
     """
 
-    def __init__(self, machine: Machine, paths: Sequence[Path], ask: Callable[[PathKey], Hashable]) -> None:
+    def __init__(self, machine: Machine, paths: Sequence[Path], ask: Callable[[Path], Hashable]) -> None:
         self._machine = machine
         self._paths = paths
         self._ask = ask
-        self._asked: dict[PathKey, tuple[Hashable, float]] = {}
+        self._asked: dict[Path, tuple[Hashable, float]] = {}  # what has no answer yet, and since when
         self._loop = LoopingCall(self._look)
         self._loop.clock = machine.reactor
 
@@ -44,20 +43,20 @@ class RoundTrips:
         for path in self._paths:
             path.round_trip = None
 
-    def answered(self, key: PathKey, name: Hashable) -> bool:
+    def answered(self, path: Path, name: Hashable) -> bool:
         """Note the answer to the question `name`. Return whether it was the latest one of the path."""
-        if key not in self._asked or self._asked[key][0] != name:
+        asked, at = self._asked.get(path, (None, 0.0))
+        if asked != name:
             return False
-        asked_at = self._asked.pop(key)[1]
-        for path in self._paths:
-            if path.key == key:
-                path.round_trip = self._machine.now() - asked_at
+        del self._asked[path]
+        path.round_trip = self._machine.now() - at
         return True
 
     def _look(self) -> None:
+        unanswered, self._asked = self._asked, {}
         for path in self._paths:
-            if path.status is Status.OK and path.heard_at is not None:
-                self._asked[path.key] = self._ask(path.key), self._machine.now()
-            else:
-                self._asked.pop(path.key, None)
+            is_up = path.status is Status.OK and path.heard_at is not None
+            if not is_up or path in unanswered:
                 path.round_trip = None
+            if is_up:
+                self._asked[path] = self._ask(path), self._machine.now()

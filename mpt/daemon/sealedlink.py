@@ -21,6 +21,7 @@ from mpt.control.roaming import Answer, Challenge, Roaming, Use
 from mpt.control.session import Action, Add, Begin, Cancel, End, SendWith, Sessions, State
 from mpt.daemon.keyexchanges import HostKeyExchanges
 from mpt.daemon.machine import Machine
+from mpt.daemon.path import Path
 from mpt.daemon.pathsizes import PathKey
 from mpt.daemon.roundtrips import RoundTrips
 from mpt.daemon.sealedpath import SealedPath
@@ -300,7 +301,7 @@ class SealedLink:
                 answers = [self._roaming.challenged(path.key, each, nonce, event.size) for each in places if each]
                 self._roam(answers)
                 return
-            case message.Response(nonce) if self._round_trips.answered(path.key, nonce):
+            case message.Response(nonce) if self._round_trips.answered(path, nonce):
                 pass
             case message.Response(nonce):
                 self._roam(self._roaming.responded(path.key, place, nonce, event.at))
@@ -320,11 +321,9 @@ class SealedLink:
         if place == path.peer_place:
             path.heard()
 
-    def _ask(self, path: PathKey) -> bytes:
+    def _ask(self, path: Path) -> bytes:
         nonce = secrets.token_bytes(message.NONCE_LENGTH)
-        for each in self._paths:
-            if each.key == path:
-                each.protocol.send(message.Challenge(nonce).encode())
+        path.protocol.send(message.Challenge(nonce).encode())
         return nonce
 
     def path_silent(self, path: SealedPath) -> None:

@@ -60,7 +60,7 @@ class SizeProbes:
         self._frame = 8 if config.reorder_window else 4
         self._answers = Bucket(ANSWERS, machine.now())
         self._sizes: PathSizes | None = None
-        self._names: defaultdict[PathKey, Iterator[int]] = defaultdict(lambda: cycle(NAMES))
+        self._names: defaultdict[Path, Iterator[int]] = defaultdict(lambda: cycle(NAMES))
         self._round_trips = RoundTrips(machine, paths, self._ask)
         if config.size_probe:
             self._sizes = PathSizes(machine, self._frame, self._send_later, measured, self._changed, self._probe)
@@ -101,7 +101,7 @@ class SizeProbes:
         if tail is None:
             return
         if tail.is_answer:
-            if self._sizes is not None and not self._round_trips.answered(path, tail.size):
+            if self._sizes is not None and not self._round_trips.answered(self._paths[path[1]], tail.size):
                 self._sizes.seen(path, tail.size)
         elif self._answers.take(ANSWERS, self._machine.now()):
             self._send(path, sizeprobe.answer(self._keepalive, tail.size))
@@ -116,9 +116,9 @@ class SizeProbes:
         self._calls.clear()
         self._working.clear()
 
-    def _ask(self, path: PathKey) -> int:
+    def _ask(self, path: Path) -> int:
         name = next(self._names[path])
-        self._send(path, self._probe(name))
+        self._send(path.key, self._probe(name))
         return name
 
     def _probe(self, size: int) -> bytes:

@@ -14,7 +14,7 @@ from functools import reduce
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface, ip_network
 from math import ceil, gcd
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mpt.config.identity import make_identity
 from mpt.config.writer import file_text, interface_text
@@ -186,10 +186,24 @@ def reorder_window_of(rates_mbit: Sequence[float], difference_ms: float) -> int:
     return min(max(ceil(packets * 1.5), 50), MAX_REORDER_WINDOW)
 
 
-def keepalive_of(difference_ms: float) -> float:
-    """Return the seconds between keepalives, by whose arrival the daemons see that paths differ by `difference_ms`: at
-    less than twice the difference it is not clear which path is the later one."""
-    return max(0.1, round(3 * difference_ms / 1000, 3))
+class Fit(NamedTuple):
+    """What fits lines; `keepalive` and `dead` in seconds, `reorder_window` in packets."""
+
+    weights: list[int]
+    keepalive: float
+    dead: float
+    reorder_window: int
+    max_buffdelay_msec: int
+
+
+def fit_of(shapes: Sequence[Shape]) -> Fit:
+    """Return what fits lines of these shapes: weights by their rates, a window and times by the difference of their
+    delays. By keepalives at intervals of less than twice the difference a daemon does not see which line is the later
+    one."""
+    rates, difference = rates_of(shapes), delay_difference(shapes) + SLACK_MS
+    keepalive = max(0.1, round(3 * difference / 1000, 3))
+    window = reorder_window_of(rates, difference)
+    return Fit(weights_of(rates), keepalive, round(3 * keepalive, 3), window, round(difference))
 
 
 class Daemon:

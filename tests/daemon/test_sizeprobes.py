@@ -106,3 +106,15 @@ def test_the_round_trip_of_a_path_that_is_down_is_not_known(run: Run) -> None:
     stage.root.runs.tunnels[0].connections["c"].switch(0, False)
     play(stage, EVERY + 1, lambda number: LARGEST)
     assert paths[0].round_trip is None and paths[1].round_trip is not None
+
+
+def test_a_round_trip_is_forgotten_when_a_question_is_not_answered(run: Run) -> None:
+    """The peer may be another program now, whose keepalives go on."""
+    stage = run(connection(size_probe=True))
+    paths = stage.root.runs.tunnels[0].connections["c"].paths
+    play(stage, EVERY + 1, lambda number: LARGEST)
+    assert None not in [path.round_trip for path in paths]
+    play(stage, EVERY, lambda number: 0)
+    assert None not in [path.round_trip for path in paths]
+    play(stage, EVERY, lambda number: 0)
+    assert [path.round_trip for path in paths] == [None, None]

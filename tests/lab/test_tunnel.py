@@ -12,8 +12,8 @@ import pytest
 from mpt.config.directory import load_directory
 from mpt.errors import HostError
 from mpt.lab.hosts import Host
-from mpt.lab.links import End, Link
-from mpt.lab.tunnel import Description, Side, reorder_window_of, weights_of, write_configuration
+from mpt.lab.links import End, Link, Shape
+from mpt.lab.tunnel import Description, Side, fit_of, reorder_window_of, weights_of, write_configuration
 
 
 @dataclass
@@ -100,3 +100,11 @@ def test_the_reorder_window_holds_what_arrives_meanwhile() -> None:
     assert reorder_window_of([50, 50], 40) == 521
     assert reorder_window_of([1], 1) == 50
     assert reorder_window_of([1000, 1000], 500) == 10_000
+
+
+def test_what_fits_lines() -> None:
+    """The keepalives are so far apart that they show which line is the later one."""
+    fit = fit_of([Shape(rate_mbit=100), Shape(rate_mbit=50, delay_ms=80)])
+    assert (fit.weights, fit.max_buffdelay_msec) == ([2, 1], 100)
+    assert fit.keepalive > 2 * 0.1 and fit.dead > 2 * fit.keepalive
+    assert fit_of([Shape(rate_mbit=10)]).keepalive == 0.1

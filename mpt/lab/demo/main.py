@@ -24,20 +24,9 @@ from mpt.lab.hosts import Host
 from mpt.lab.lab import Lab, sweep
 from mpt.lab.links import Link, Shape
 from mpt.lab.transfer import Progress, Result, Transfer, rate_between
-from mpt.lab.tunnel import (
-    PACKET,
-    SLACK_MS,
-    Description,
-    Tunnel,
-    delay_difference,
-    keepalive_of,
-    rates_of,
-    reorder_window_of,
-    weights_of,
-)
+from mpt.lab.tunnel import PACKET, Description, Tunnel, fit_of
 
 SCHEMA = "mpt.demo/1"
-DEAD = 3  # keepalive times
 WARMUP = 1.0  # seconds of a stream that are not measured, beside
 WARMUP_ROUND_TRIPS = 50  # if paths differ, CUBIC is slow: it leaves slow start at the first longer round trip
 BEFORE_PULL, AFTER_PLUG, TO_RECOVER = 1.0, 4.0, 2.0  # seconds of the failover, from the end of the warm-up
@@ -103,7 +92,7 @@ class Demo:
         self._choices, self._page = choices, page
         self._pause = SEALED_PAUSE if choices.sealed else 0.0
         self._warmup = WARMUP + WARMUP_ROUND_TRIPS * 2 * max(shape.delay_ms for shape in shapes) / 1000
-        self._settle = 2 * DEAD * keepalive_of(delay_difference(shapes) + SLACK_MS)  # s; a change of paths is known
+        self._settle = 2 * fit_of(shapes).dead  # s; a change of paths is known
         self._pulled: set[int] = set()
 
     @property
@@ -221,20 +210,18 @@ class Demo:
 def describe(links: Sequence[Link], shapes: Sequence[Shape], choices: Choices, page: bool = False) -> Description:
     """Return the tunnel over `links`: what was chosen, else weights in proportion to the rates, and a reorder window
     that fits the delays. `page`: with the status page."""
-    rates = rates_of(shapes)
-    difference = delay_difference(shapes) + SLACK_MS
-    keepalive = keepalive_of(difference)
+    fit = fit_of(shapes)
     general = [f"data_plane = {choices.data_plane}"] + ([f"status_listen = 127.0.0.1:{web.PORT}"] if page else [])
     connection = [f"scheduler = {choices.scheduler}"] if choices.sealed else []
     mtu = SEALED_MTU if choices.sealed else PACKET
     return Description(
         links,
         tunnel_ipv4=("10.0.0.2/24", "10.0.0.3/24"),
-        weights=weights_of(rates) if choices.weights is None else choices.weights,
-        keepalive=keepalive,
-        dead=round(DEAD * keepalive, 3),
-        reorder_window=reorder_window_of(rates, difference) if choices.window is None else choices.window,
-        max_buffdelay_msec=round(difference) if choices.buffdelay is None else choices.buffdelay,
+        weights=fit.weights if choices.weights is None else choices.weights,
+        keepalive=fit.keepalive,
+        dead=fit.dead,
+        reorder_window=fit.reorder_window if choices.window is None else choices.window,
+        max_buffdelay_msec=fit.max_buffdelay_msec if choices.buffdelay is None else choices.buffdelay,
         mtu=mtu if choices.mtu is None else choices.mtu,
         sealed=choices.sealed,
         extra={"general": general, "connection": connection},

@@ -18,18 +18,8 @@ from mpt.lab.lab import Lab
 from mpt.lab.links import Link, Shape
 from mpt.lab.numbered import Numbered
 from mpt.lab.transfer import Progress, Transfer, rate_between
-from mpt.lab.tunnel import (
-    SLACK_MS,
-    Description,
-    Tunnel,
-    delay_difference,
-    keepalive_of,
-    rates_of,
-    reorder_window_of,
-    weights_of,
-)
+from mpt.lab.tunnel import Description, Tunnel, fit_of, rates_of
 
-DEAD = 3  # keepalive times
 SAMPLE = 0.1  # seconds
 RECOVERED = 0.9  # share of the rate before the pull
 WINDOW = 0.5  # seconds over which a rate is told
@@ -117,11 +107,8 @@ def _trace(name: str, seed: int, seconds: float, rate: float, directory: Path) -
 
 def describe(point: Point, shapes: list[Shape], links: list[Link]) -> Description:
     """Return the tunnel of a point; what is auto follows from the rates and the delays."""
-    difference = delay_difference(shapes) + SLACK_MS
-    rates = rates_of(shapes)
-    weights = (
-        weights_of(rates) if point.weights is AUTO else [point.of_path("weights", path) for path in range(point.paths)]
-    )
+    fit = fit_of(shapes)
+    weights = fit.weights if point.weights is AUTO else [point.of_path("weights", path) for path in range(point.paths)]
     extra = {"general": [f"data_plane = {point.data_plane}"]}
     if point.scheduler:
         extra["connection"] = [f"scheduler = {point.scheduler}"]
@@ -131,10 +118,10 @@ def describe(point: Point, shapes: list[Shape], links: list[Link]) -> Descriptio
         tunnel_ipv6=TUNNELS[6] if point.inner == 6 else None,
         outer=point.outer,
         weights=weights,
-        keepalive=keepalive_of(difference),
-        dead=round(DEAD * keepalive_of(difference), 3),
-        reorder_window=reorder_window_of(rates, difference) if point.window is AUTO else point.window,
-        max_buffdelay_msec=round(difference) if point.hold is AUTO else point.hold,
+        keepalive=fit.keepalive,
+        dead=fit.dead,
+        reorder_window=fit.reorder_window if point.window is AUTO else point.window,
+        max_buffdelay_msec=fit.max_buffdelay_msec if point.hold is AUTO else point.hold,
         mtu=point.mtu,
         sealed=point.sealed,
         extra=extra,
